@@ -1,0 +1,43 @@
+# Owns the commands of a checkout. Each sets up what it needs first; later calls find it done.
+
+PYTHON := .venv/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet
+
+.PHONY: run test prove lint venv clean
+
+run: .venv/.stamp-demo
+	@exec .venv/bin/starbase demo
+
+test: .venv/.stamp-dev
+	@$(PYTHON) -m tests.servers
+	@exec $(PYTHON) -m pytest -q -n 2 --dist loadgroup -m "not prove"
+
+prove: .venv/.stamp-dev
+	@$(PYTHON) -m tests.servers
+	@exec $(PYTHON) scripts/prove.py
+
+lint: .venv/.stamp-dev
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/mypy --no-error-summary scripts/prove.py
+
+venv: .venv/.stamp-dev
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.stamp-venv: scripts/setup
+	@scripts/setup venv
+	@touch $@
+
+.venv/.stamp-demo: .venv/.stamp-venv pyproject.toml
+	@echo "installing starbase-host with the embedded server into .venv"
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/.stamp-dev: .venv/.stamp-venv pyproject.toml
+	@echo "installing starbase-host with its development tools into .venv"
+	@$(PIP) -e '.[demo,dev]'
+	@touch $@ .venv/.stamp-demo

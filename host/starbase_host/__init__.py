@@ -1,0 +1,53 @@
+"""The host. These names are all that a plugin may import."""
+
+from starbase_host.alarms import Alarm
+from starbase_host.client import CommandHost
+from starbase_host.clock import Clock, iso
+from starbase_host.config import HostConfig
+from starbase_host.containment import Worker
+from starbase_host.database import Database, quote, same_name, transaction
+from starbase_host.errors import (
+    ConfigError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    QueryRejected,
+    StarbaseError,
+    TooLarge,
+    Unavailable,
+)
+from starbase_host.hookspecs import hookimpl, hookspec
+from starbase_host.http import Answer, read_json
+from starbase_host.plugins import Host, Route
+from starbase_host.query import Query, Result
+
+__all__ = [
+    "Alarm",
+    "Answer",
+    "Clock",
+    "CommandHost",
+    "ConfigError",
+    "Conflict",
+    "Database",
+    "Forbidden",
+    "Host",
+    "HostConfig",
+    "InvalidRequest",
+    "NotFound",
+    "Query",
+    "QueryRejected",
+    "Result",
+    "Route",
+    "StarbaseError",
+    "TooLarge",
+    "Unavailable",
+    "Worker",
+    "hookimpl",
+    "hookspec",
+    "iso",
+    "quote",
+    "read_json",
+    "same_name",
+    "transaction",
+]

@@ -1,0 +1,206 @@
+"""The application: `create_app(config)` builds it; its lifespan owns everything alive, and ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import Route as StarletteRoute
+
+from starbase_host.alarms import AlarmService, PluginAlarms
+from starbase_host.clock import Clock, iso
+from starbase_host.config import HostConfig
+from starbase_host.database import Database
+from starbase_host.errors import InvalidRequest, Unavailable
+from starbase_host.http import Answer, Cors, Tokens, endpoint, on_http_exception, read_json
+from starbase_host.lock import Lock
+from starbase_host.plugins import Host, Plugins, Route
+from starbase_host.query import Query, QueryRunner, to_json_rows, to_raw
+
+VERSION = importlib.metadata.version("starbase-host")
+
+
+def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: bool = True) -> Starlette:
+    """The host as an ASGI application. Plugins are loaded here, so that a wrong configuration raises ConfigError.
+
+    clock: the only source of time. fire_alarms=False keeps schedules still, for a command that needs the
+    host for a moment. While the application runs, `app.state.core` is its `Core`.
+    """
+    core = Core(config, clock or Clock(), fire_alarms=fire_alarms)
+    core.plugins.load()
+    app = Starlette(
+        lifespan=lambda app: core.lifespan(app),
+        middleware=[Middleware(Cors)],
+        exception_handlers={HTTPException: on_http_exception},
+    )
+    app.state.core = core
+    app.state.max_body_bytes = config.max_body_bytes
+    return app
+
+
+class Core:
+    """Everything alive in one host, and its own endpoints."""
+
+    def __init__(self, config: HostConfig, clock: Clock, *, fire_alarms: bool) -> None:
+        self.config = config
+        self.clock = clock
+        self.plugins = Plugins(config)
+        self.lock = Lock(config.lock_file)
+        self.database = Database(config.database)
+        self.alarms = AlarmService(self.database, clock, self.plugins.alarm)
+        self.queries = QueryRunner(
+            self.database,
+            self.plugins,
+            max_rows=config.max_query_rows,
+            max_seconds=config.max_query_seconds,
+            clock=clock,
+        )
+        self.started_at = clock.now()
+        self._fire_alarms = fire_alarms
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Lock, database, plugins, alarms: entered in this order, left in reverse."""
+        async with contextlib.AsyncExitStack() as stack:
+            self.lock.acquire()
+            stack.callback(self.lock.release)
+            tokens = Tokens(admin=admin_token(self.config), client=self.config.client_token)
+            self.database.open()
+            stack.push_async_callback(asyncio.to_thread, self.database.close)
+            stack.callback(self.queries.close)
+            await self.database.migrate("host", "starbase_host.sql")
+            hosts = {plugin.name: self._host(plugin.name) for plugin in self.plugins.loaded}
+            routes = self._routes() + [route for _, route in await self.plugins.routes(hosts)]
+            app.router.routes[:] = [_starlette_route(route, tokens) for route in routes]
+            await stack.enter_async_context(self.plugins.lifespans(hosts))
+            if self._fire_alarms:
+                await stack.enter_async_context(self.alarms.running())
+            # First of all when it ends: whoever waits for something long lets go.
+            stack.callback(self.stop)
+            yield
+
+    def stop(self) -> None:
+        """Let everything that waits or runs long know that the host is stopping. May be called early, and twice."""
+        self.plugins.stopping.set()
+        self.queries.interrupt()
+
+    def _host(self, name: str) -> Host:
+        return Host(
+            name=name,
+            plugins=self.plugins,
+            database=self.database,
+            alarms=PluginAlarms(self.alarms, name),
+            clock=self.clock,
+            config=self.config,
+        )
+
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/query", self.query, ("POST",), "client"),
+            Route("/query/raw", self.query_raw, ("POST",), "client"),
+            Route("/health", self.health, ("GET",), None),
+            Route("/status", self.status, ("GET",), "admin"),
+            Route("/plugins", self.list_plugins, ("GET",), "admin"),
+        ]
+
+    async def query(self, request: Request) -> Any:
+        """POST /query: rows as objects."""
+        found = await self._run(request, raw=False)
+        return [to_json_rows(each) for each in found] if isinstance(found, list) else to_json_rows(found)
+
+    async def query_raw(self, request: Request) -> Any:
+        """POST /query/raw: columns and rows, duplicate names kept."""
+        found = await self._run(request, raw=True)
+        return [to_raw(each) for each in found] if isinstance(found, list) else to_raw(found)
+
+    async def health(self, request: Request) -> Any:
+        if self.plugins.stopping.is_set():
+            raise Unavailable("the host is stopping")
+        return {"status": "ready"}
+
+    async def status(self, request: Request) -> Any:
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "started_at": iso(self.started_at),
+            "uptime_seconds": round(self.clock.now() - self.started_at, 3),
+            "database": {"path": str(self.config.database), "bytes": _size(self.config.database)},
+            "plugins": await self.list_plugins(request),
+        }
+
+    async def list_plugins(self, request: Request) -> Any:
+        return [
+            {
+                "name": plugin.name,
+                "origin": plugin.origin,
+                "prefix": plugin.prefix,
+                "hooks": list(plugin.hooks),
+                "routes": [{"path": route.path, "methods": list(route.methods)} for route in plugin.routes],
+                "failed": plugin.failed,
+            }
+            for plugin in self.plugins.loaded
+        ]
+
+    async def _run(self, request: Request, *, raw: bool) -> Any:
+        body = await read_json(request)
+        if not isinstance(body, dict):
+            raise InvalidRequest('the body must be an object: {"sql": "…", "params": […]}')
+        role = request.state.role
+        if "transaction" not in body:
+            return await self.queries.run(_query(body, "", role, raw=raw))
+        unknown = sorted(set(body) - {"transaction"})
+        statements = body["transaction"]
+        if unknown or not isinstance(statements, list) or not statements:
+            raise InvalidRequest('"transaction" must stand alone and be a list of {"sql", "params"}')
+        return await self.queries.run_transaction(
+            [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
+        )
+
+
+def admin_token(config: HostConfig) -> str:
+    """The configured admin token, or the one in the token file, made if there is none yet."""
+    if config.admin_token is not None:
+        return config.admin_token
+    path = config.token_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(32)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token + "\n")
+    return path.read_text().strip()
+
+
+def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
+    if not isinstance(body, dict):
+        raise InvalidRequest(fields={where.rstrip(".") or "body": "must be an object with sql"})
+    fields = {f"{where}{key}": "unknown field; known: sql, params" for key in body if key not in ("sql", "params")}
+    sql, params = body.get("sql"), body.get("params")
+    if not isinstance(sql, str) or not sql.strip():
+        fields[f"{where}sql"] = "must be a string that holds one SQL statement"
+    if params is not None and not isinstance(params, list | dict):
+        fields[f"{where}params"] = "must be a list, or an object for named parameters"
+    if fields:
+        raise InvalidRequest(fields=fields)
+    return Query(sql=str(sql), params=params, role=role, raw=raw)
+
+
+def _starlette_route(route: Route, tokens: Tokens) -> StarletteRoute:
+    return StarletteRoute(route.path, endpoint(route.endpoint, route.role, tokens), methods=list(route.methods))
+
+
+def _size(path: Path) -> int:
+    return sum(part.stat().st_size for part in (path, path.with_name(path.name + "-wal")) if part.exists())
+
+
+__all__ = ["Answer", "Core", "admin_token", "create_app"]

@@ -1,0 +1,170 @@
+"""The `starbase` command: serve, plugins, and whatever commands plugins contribute.
+
+Exit status: 0 done; 1 the operation failed; 2 wrong usage or configuration; 3 no such name; 4 in conflict with
+something that runs; 5 the token was refused; 6 the host or the source cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from starbase_host import config as configuration
+from starbase_host.client import CommandHost
+from starbase_host.config import HostConfig
+from starbase_host.errors import ConfigError, StarbaseError
+from starbase_host.plugins import Plugins
+
+log = logging.getLogger("starbase")
+
+EXIT_CODES = {400: 2, 401: 5, 403: 5, 404: 3, 409: 4, 502: 6, 503: 6}
+DEFAULT_CONFIG = Path("plugin.toml")
+
+HELP = """A host for plugins, with its own SQLite database.
+
+--config FILE (default: plugin.toml) and --json may stand anywhere. Without a plugin.toml, the host runs with its
+defaults and every installed plugin.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no such name, 4 conflict, 5 token refused,
+6 unreachable.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Never shows a traceback: an error is one line on stderr, and an exit status."""
+    words, config_path, json_output = _global_options(list(sys.argv[1:] if arguments is None else arguments))
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level=logging.INFO)
+    for noisy in ("httpx", "databases", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        host = CommandHost(_load(config_path), json_output=json_output)
+        status = _Commands(host).main(args=words, prog_name="starbase", standalone_mode=False)
+    except click.exceptions.Abort:
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except StarbaseError as error:
+        status = _fail(str(error), EXIT_CODES.get(error.status, 1), json_output=json_output)
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) is done; Python would complain about stdout once more at exit.
+        sys.stdout = None
+        status = 0
+    except Exception as error:
+        log.debug("unexpected", exc_info=True)
+        status = _fail(f"{type(error).__name__}: {error}", 1, json_output=json_output)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _global_options(words: list[str]) -> tuple[list[str], str | None, bool]:
+    """Take --config and --json out, wherever they stand before a `--`."""
+    rest: list[str] = []
+    config_path: str | None = None
+    json_output = False
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            rest += [word, *words]
+            break
+        if word == "--json":
+            json_output = True
+        elif word == "--config" and words:
+            config_path = words.pop(0)
+        elif word.startswith("--config="):
+            config_path = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return rest, config_path, json_output
+
+
+def _load(config_path: str | None) -> HostConfig:
+    path = Path(config_path) if config_path is not None else DEFAULT_CONFIG
+    if config_path is None and not path.exists():
+        return HostConfig(database=Path.cwd() / HostConfig.database)
+    return configuration.load(path)
+
+
+class _Commands(click.Group):
+    """The host's own commands; the plugins' are asked for only when another one is wanted."""
+
+    def __init__(self, host: CommandHost) -> None:
+        super().__init__("starbase", help=HELP)
+        self._host = host
+        self._complete = False
+        self.add_command(_serve_command(host))
+        self.add_command(_plugins_command(host))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._ask_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands:
+            self._ask_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def _ask_plugins(self) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        plugins = Plugins(self._host.config)
+        plugins.load()
+        for name, commands in plugins.call_plain("register_commands", host=self._host):
+            if not isinstance(commands, Sequence) or not all(isinstance(each, click.Command) for each in commands):
+                log.error("plugin %s: register_commands answered no list of commands", name)
+                continue
+            for command in commands:
+                if command.name in self.commands:
+                    raise ConfigError(f"plugins.{name}", f"its command {command.name} exists already; rename it")
+                self.add_command(command)
+
+
+def _serve_command(host: CommandHost) -> click.Command:
+    @click.command("serve", help="Run the host until SIGTERM or Ctrl-C.")
+    def serve() -> None:
+        from starbase_host import server
+
+        def ready(url: str) -> None:
+            result = {"url": url, "database": str(host.config.database)}
+            lines = [f"starbase: listening on {url}"]
+            if host.config.admin_token is None:
+                result["admin_token_file"] = str(host.config.token_file)
+                lines.append(f"starbase: no admin_token is set; the host made one: {host.config.token_file}")
+            host.emit(result, "\n".join(lines))
+            sys.stdout.flush()
+
+        server.serve(host.config, ready)
+
+    return serve
+
+
+def _plugins_command(host: CommandHost) -> click.Command:
+    @click.command("plugins", help="List the plugins that are enabled, with their hooks.")
+    def plugins() -> None:
+        loaded = Plugins(host.config)
+        loaded.load()
+        found: list[dict[str, Any]] = [
+            {"name": plugin.name, "origin": plugin.origin, "prefix": plugin.prefix, "hooks": list(plugin.hooks)}
+            for plugin in loaded.loaded
+        ]
+        lines = [f"{each['name']}  ({each['origin']})  {', '.join(each['hooks'])}" for each in found]
+        host.emit(found, "\n".join(lines) or "no plugin is enabled")
+
+    return plugins
+
+
+def _fail(message: str, status: int, *, json_output: bool) -> int:
+    click.echo(json.dumps({"error": message}) if json_output else f"starbase: {message}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()

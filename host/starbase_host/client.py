@@ -1,0 +1,119 @@
+"""How a command talks to the host: over HTTP where one is running, else in this process for a moment.
+
+Which of the two is decided by the database's lock file. Both speak the same routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import httpx
+
+from starbase_host.app import admin_token, create_app
+from starbase_host.config import HostConfig
+from starbase_host.errors import StarbaseError
+from starbase_host.lock import holder_of
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+
+class CommandFailed(StarbaseError):
+    """The host refused or could not be reached. `status` is HTTP's; 503 when it could not be reached."""
+
+    code = "command_failed"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class HostClient:
+    """Requests to one host, as admin."""
+
+    def __init__(self, client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+
+    def request(self, method: str, path: str, *, body: Any = None, params: dict[str, Any] | None = None) -> Any:
+        """The `result` of a route's answer. Raises CommandFailed with the route's error."""
+        answer = self.begin(method, path, body=body, params=params)
+        try:
+            return answer.result()
+        except BaseException:
+            answer.cancel()
+            raise
+
+    def begin(
+        self, method: str, path: str, *, body: Any = None, params: dict[str, Any] | None = None
+    ) -> concurrent.futures.Future[Any]:
+        """The same, without waiting: the future holds the result, or raises."""
+        return asyncio.run_coroutine_threadsafe(self._request(method, path, body, params), self._loop)
+
+    async def _request(self, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+        content = None if body is None else json.dumps(body)
+        try:
+            response = await self._client.request(method, path, content=content, params=params)
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise CommandFailed(f"the host at {self._client.base_url} cannot be reached: {reason}", 503) from error
+        try:
+            answer = response.json()
+        except ValueError:
+            raise CommandFailed(f"the host answered {response.status_code} and no JSON", 502) from None
+        if response.is_success:
+            return answer["result"]
+        raise CommandFailed(str(answer.get("error")), response.status_code)
+
+
+class CommandHost:
+    """What `register_commands` gets: the configuration, the way to the host, and the way to print."""
+
+    def __init__(self, config: HostConfig, *, json_output: bool = False) -> None:
+        self.config = config
+        self.json_output = json_output
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[HostClient]:
+        """A client of the running host, or of one that lives in this process until the context ends."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="client", daemon=True)
+        thread.start()
+        stack = contextlib.AsyncExitStack()
+        try:
+            client = asyncio.run_coroutine_threadsafe(self._connect(stack), loop).result()
+            yield HostClient(client, loop)
+        finally:
+            asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def emit(self, result: Any, text: str) -> None:
+        """Print a command's answer: `text` for a person, `result` as JSON with --json."""
+        click.echo(json.dumps(result, ensure_ascii=False) if self.json_output else text)
+
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> httpx.AsyncClient:
+        holder = holder_of(self.config.lock_file)
+        if holder is not None:
+            url = holder.get("url") or f"http://{self.config.bind}"
+            transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport()
+        else:
+            url = "http://in-process"
+            app = create_app(self.config, fire_alarms=False)
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport = httpx.ASGITransport(app)
+        client = httpx.AsyncClient(
+            base_url=url,
+            transport=transport,
+            headers={"authorization": f"Bearer {admin_token(self.config)}", "content-type": "application/json"},
+            # A first load may run for hours before it answers; only connecting has a limit.
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
+        )
+        return await stack.enter_async_context(client)

@@ -1,0 +1,191 @@
+"""plugin.toml, read into frozen values; every error names the file, the key and the mend.
+
+Owns the host's own keys. What stands under `[plugins.NAME]` beside `module` and `enabled` is that plugin's
+business and is handed over as it is, with `${NAME}` resolved.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starbase_host.errors import ConfigError
+
+REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+PLUGIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginConfig:
+    """One `[plugins.NAME]` table. `module` is None for a plugin installed as an entry point."""
+
+    name: str
+    module: str | None = None
+    enabled: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """The `[host]` table. Seconds are floats, sizes bytes.
+
+    bind: address and port to listen on; port 0 takes a free one.
+    database: the internal SQLite database; relative to the file that names it.
+    admin_token, client_token: None where not set. The host makes an admin token then; nobody is client.
+    max_query_rows, max_query_seconds, max_body_bytes: limits of POST /query and of every body.
+    path: the file this was read from, for messages; None for the defaults.
+    """
+
+    bind: str = "127.0.0.1:8000"
+    database: Path = Path("data/starbase.db")
+    admin_token: str | None = field(default=None, repr=False)
+    client_token: str | None = field(default=None, repr=False)
+    hook_timeout_seconds: float = 10.0
+    max_query_rows: int = 100_000
+    max_query_seconds: float = 30.0
+    max_body_bytes: int = 4 * 1024 * 1024
+    plugins: tuple[PluginConfig, ...] | None = None
+    path: Path | None = None
+
+    @property
+    def host(self) -> str:
+        return self.bind.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.bind.rpartition(":")[2])
+
+    @property
+    def token_file(self) -> Path:
+        """Where an admin token that the host made itself is kept."""
+        return self.database.with_name(self.database.name + ".admin-token")
+
+    @property
+    def lock_file(self) -> Path:
+        return self.database.with_name(self.database.name + ".lock")
+
+
+# key: (types, lower bound, upper bound). None where the type says it all.
+HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
+    "bind": ((str,), None, None),
+    "database": ((str,), None, None),
+    "admin_token": ((str,), None, None),
+    "client_token": ((str,), None, None),
+    "hook_timeout_seconds": ((int, float), 0.01, 3600),
+    "max_query_rows": ((int,), 1, 10_000_000),
+    "max_query_seconds": ((int, float), 0.01, 86_400),
+    "max_body_bytes": ((int,), 1024, 1024**3),
+}
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
+    """Read plugin.toml. Raises ConfigError, whose message begins with the file's name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(str(path), "no such file; name another with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), f"is not TOML: {error}") from error
+    return parse(document, path=path, environ=os.environ if environ is None else environ)
+
+
+def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]) -> HostConfig:
+    """Check a parsed plugin.toml. `path` stands in every message and is what `database` is relative to."""
+    reader = _Reader(path, environ)
+    reader.known(document, ("host", "plugins"), "")
+    host = reader.table(document.get("host", {}), "host")
+    reader.known(host, tuple(HOST_KEYS), "host.")
+    values = {key: reader.value(f"host.{key}", host[key], *HOST_KEYS[key]) for key in host}
+    if "bind" in values:
+        reader.check_bind(values["bind"])
+    for token in ("admin_token", "client_token"):
+        reader.check_token(f"host.{token}", values.get(token))
+    if values.get("admin_token") is not None and values.get("admin_token") == values.get("client_token"):
+        raise reader.error("host.client_token", "is the same as admin_token; give the client one of its own")
+    database = path.absolute().parent / values.pop("database", HostConfig.database)
+    plugins = reader.table(document.get("plugins", {}), "plugins")
+    return HostConfig(
+        **values, database=database, path=path, plugins=tuple(reader.plugin(name, plugins[name]) for name in plugins)
+    )
+
+
+class _Reader:
+    """Checks values and words its errors with the file's name."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.environ = environ
+
+    def error(self, key: str, message: str) -> ConfigError:
+        return ConfigError(f"{self.path.name}: {key}" if key else self.path.name, message)
+
+    def known(self, table: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> None:
+        for key in table:
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, n=1)
+                mend = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(keys)}"
+                raise self.error(f"{prefix}{key}", f"unknown key; {mend}")
+
+    def table(self, value: Any, key: str) -> Mapping[str, Any]:
+        if not isinstance(value, dict):
+            raise self.error(key, f"must be a table; write [{key}]")
+        return value
+
+    def value(
+        self, key: str, value: Any, types: tuple[type, ...], low: float | None = None, high: float | None = None
+    ) -> Any:
+        value = self.resolve(key, value)
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise self.error(key, f"must be {' or '.join(kind.__name__ for kind in types)}")
+        if isinstance(value, int | float) and low is not None and high is not None and not low <= value <= high:
+            raise self.error(key, f"must lie between {low} and {high}")
+        return value
+
+    def resolve(self, key: str, value: Any) -> Any:
+        """Replace `${NAME}` in strings, also inside tables and lists."""
+        if isinstance(value, dict):
+            return {name: self.resolve(f"{key}.{name}", item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self.resolve(f"{key}[{index}]", item) for index, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+
+        def replacement(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name not in self.environ:
+                raise self.error(key, f"the environment variable {name} is not set; set it, or remove the key")
+            return self.environ[name]
+
+        return REFERENCE.sub(replacement, value)
+
+    def check_bind(self, bind: str) -> None:
+        address, colon, port = bind.rpartition(":")
+        if not colon or not address or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise self.error("host.bind", "must be ADDRESS:PORT, such as 127.0.0.1:8000")
+
+    def check_token(self, key: str, token: str | None) -> None:
+        if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
+            raise self.error(key, "must be printable ASCII without spaces, and not empty")
+
+    def plugin(self, name: str, value: Any) -> PluginConfig:
+        key = f"plugins.{name}"
+        if not PLUGIN_NAME.match(name):
+            raise self.error(key, "a plugin's name is a letter, then letters, digits and underscores")
+        options = dict(self.table(value, key))
+        enabled = self.value(f"{key}.enabled", options.pop("enabled", True), (bool,))
+        module = options.pop("module", None)
+        if module is not None:
+            module = self.value(f"{key}.module", module, (str,))
+        # A plugin left out keeps its options as written: a variable that only it needs may be unset.
+        resolved = self.resolve(key, options) if enabled else options
+        return PluginConfig(name=name, module=module, enabled=enabled, options=resolved)

@@ -1,0 +1,282 @@
+"""The internal SQLite database: one writer thread, read-only readers, migrations.
+
+APSW is the only SQLite library that may touch the file in this process: two copies of SQLite in one process
+drop each other's file locks, and a commit can fail or tear. `guard` refuses the standard module on it.
+
+A function given to `write` or `read` gets an `apsw.Connection` and runs in another thread: it must not touch
+the event loop, nor keep the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import apsw
+
+from starbase_host.errors import StarbaseError, Unavailable
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS = 10_000
+INTERNAL_READERS = 2
+MIGRATION_FILE = re.compile(r"(\d{3})_[a-z0-9_]+\.sql\Z")
+
+# An audit hook can never be taken out again, so there is one for the process, and this is what it looks at.
+_guarded: set[str] = set()
+_hook_installed = threading.Lock()
+
+
+class DatabaseError(StarbaseError):
+    """The internal database cannot be used: its file, its lock or its contents. The message says which."""
+
+    code = "database"
+
+
+def quote(identifier: str) -> str:
+    """An identifier as SQL, whatever it holds. The one way a name gets into a statement."""
+    if "\x00" in identifier:
+        raise ValueError("an identifier cannot hold NUL")
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def same_name(name: str) -> str:
+    """A name folded as SQLite compares names: ASCII letters without case, everything else as it is."""
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
+
+
+def connect(path: Path, *, readonly: bool) -> apsw.Connection:
+    """Open a connection with the settings that every connection of the host has."""
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    try:
+        connection = apsw.Connection(str(path), flags=flags)
+    except apsw.Error as error:
+        raise DatabaseError(f"{path}: cannot be opened: {error}") from error
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    # A misspelt column in double quotes is an error, not a string.
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    if not readonly:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        # A swap drops a table and renames another into its place; the newer rename would refuse while a view
+        # speaks of the table that is gone for a moment, and would rewrite the triggers of others.
+        connection.execute("PRAGMA legacy_alter_table = ON")
+    return connection
+
+
+def guard(path: Path) -> None:
+    """Refuse `sqlite3.connect` on this file, in this process, from now on."""
+    with _hook_installed:
+        if not _guarded:
+            sys.addaudithook(_refuse_second_library)
+        _guarded.add(os.path.realpath(path))
+
+
+def _refuse_second_library(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "sqlite3.connect" or not arguments:
+        return
+    try:
+        name = os.fsdecode(arguments[0])
+    except TypeError:
+        return
+    if name.startswith("file:"):
+        name = unquote(urlsplit(name).path)
+    if os.path.realpath(name) in _guarded:
+        raise RuntimeError(
+            "a second SQLite library on the host's database would break its locks; use host.database.read or .write"
+        )
+
+
+class Database:
+    """The internal database, open between `open` and `close`.
+
+    private_tables: tables that no query of any role may read (they hold secrets); plugins add theirs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.private_tables: set[str] = set()
+        self._jobs: queue.SimpleQueue[Callable[[apsw.Connection], None] | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._readers = ReaderPool(path, INTERNAL_READERS, "reader")
+
+    def open(self) -> None:
+        """Open the file (made if missing) and start the writer. Raises DatabaseError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = connect(self.path, readonly=False)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        except apsw.Error as error:
+            connection.close()
+            raise DatabaseError(f"{self.path}: is not a usable SQLite database: {error}") from error
+        guard(self.path)
+        self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="writer", daemon=True)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Finish what is queued, then close. Blocks: call it from a thread, or when the loop has nothing left."""
+        if self._writer is not None:
+            self._jobs.put(None)
+            self._writer.join()
+            self._writer = None
+        self._readers.close()
+
+    async def write(self, function: Callable[[apsw.Connection], T], *, transaction: bool = True) -> T:
+        """Run `function(connection)` on the writer thread inside BEGIN IMMEDIATE, and commit.
+
+        When this returns, it is committed; when it raises, nothing is. A caller that is cancelled does not
+        stop the function. With transaction=False the function manages its own.
+        """
+        if self._writer is None:
+            raise Unavailable("the database is closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def job(connection: apsw.Connection) -> None:
+            try:
+                result = _in_transaction(connection, function) if transaction else function(connection)
+            except BaseException as error:
+                _deliver(loop, future, error=error)
+            else:
+                _deliver(loop, future, result=result)
+
+        self._jobs.put(job)
+        return await future
+
+    async def read(self, function: Callable[[apsw.Connection], T]) -> T:
+        """Run `function(connection)` on a read-only connection in another thread."""
+        return await self._readers.run(function)
+
+    async def migrate(self, owner: str, package: str) -> None:
+        """Apply the numbered files `NNN_name.sql` of `package` that this database does not have yet.
+
+        Raises DatabaseError when the database is newer than the code.
+        """
+        found = sorted(
+            (int(match.group(1)), entry.name, entry.read_text(encoding="utf-8"))
+            for entry in files(package).iterdir()
+            if (match := MIGRATION_FILE.match(entry.name))
+        )
+        await self.write(lambda connection: _migrate(connection, owner, found))
+
+    def _write_loop(self, connection: apsw.Connection) -> None:
+        with contextlib.closing(connection):
+            while (job := self._jobs.get()) is not None:
+                job(connection)
+
+
+class ReaderPool:
+    """Threads with a read-only connection each; connections are opened when first needed.
+
+    prepare: called once for each new connection, to set its limits.
+    """
+
+    def __init__(
+        self, path: Path, size: int, name: str, prepare: Callable[[apsw.Connection], None] | None = None
+    ) -> None:
+        self._path = path
+        self._prepare = prepare
+        self._local = threading.local()
+        self._connections: list[apsw.Connection] = []
+        self._executor = ThreadPoolExecutor(size, thread_name_prefix=name)
+
+    async def run(self, function: Callable[[apsw.Connection], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, lambda: function(self._connection())
+            )
+        except RuntimeError as error:
+            if "shutdown" in str(error):
+                raise Unavailable("the database is closed") from error
+            raise
+
+    def interrupt(self) -> None:
+        """Stop every statement that runs now."""
+        for connection in list(self._connections):
+            with contextlib.suppress(apsw.ConnectionClosedError):
+                connection.interrupt()
+
+    def close(self) -> None:
+        self.interrupt()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    def _connection(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = connect(self._path, readonly=True)
+            if self._prepare is not None:
+                self._prepare(connection)
+            self._local.connection = connection
+            self._connections.append(connection)
+        return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite itself has rolled back after a full disk or an I/O error; a second ROLLBACK would hide that.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _in_transaction(connection: apsw.Connection, function: Callable[[apsw.Connection], T]) -> T:
+    with transaction(connection):
+        return function(connection)
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    *,
+    result: Any = None,
+    error: BaseException | None = None,
+) -> None:
+    def settle() -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    # The loop may be gone when a write that nobody waits for ends during shutdown.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(settle)
+
+
+def _migrate(connection: apsw.Connection, owner: str, found: list[tuple[int, str, str]]) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS tmp_migrations "
+        "(owner TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (owner, number))"
+    )
+    done = {row[0] for row in connection.execute("SELECT number FROM tmp_migrations WHERE owner = ?", (owner,))}
+    newest = max((number for number, _, _ in found), default=0)
+    if done and max(done) > newest:
+        raise DatabaseError(f"the database was made by a newer version of {owner}; install that version")
+    for number, name, sql in found:
+        if number not in done:
+            connection.execute(sql)
+            connection.execute("INSERT INTO tmp_migrations VALUES (?, ?, ?)", (owner, number, name))

@@ -1,0 +1,405 @@
+"""Plugins: find, load, check and call them. An instance, never a global.
+
+The host calls implementations itself, because pluggy stops at the first that raises and does not await.
+Outside the two query hooks, one that raises, hangs or answers nonsense is logged with its plugin's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import importlib
+import logging
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, Literal, TypeVar, get_args
+
+import pluggy
+from starlette.routing import compile_path
+
+from starbase_host import hookspecs
+from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
+from starbase_host.clock import Clock
+from starbase_host.config import HostConfig, PluginConfig
+from starbase_host.containment import Lifespan, Worker, leave
+from starbase_host.database import Database
+from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected
+
+log = logging.getLogger("starbase.plugins")
+
+ENTRY_POINT_GROUP = "starbase.plugins"
+LEAVE_TIMEOUT_SECONDS = 3.0
+# Entering a lifespan may call a hook of other plugins, each of which may take the whole time of a hook.
+ENTER_TIMES = 3
+PREFIX = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]*)+\Z")
+
+Role = Literal["admin", "client"]
+T = TypeVar("T")
+
+# What the host itself answers; no plugin may take it.
+HOST_PATHS = ("/query", "/health", "/status", "/plugins", "/openapi.json")
+
+
+@dataclass(frozen=True)
+class Route:
+    """An HTTP route of a plugin.
+
+    path: under the plugin's prefix, such as `/my-plugin/things/{name}`.
+    endpoint: a coroutine function of a Starlette `Request`; what it answers becomes `{"result": …}`, and a
+        StarbaseError that it raises `{"error": …}` with its status. `Answer` sets another status.
+    role: who may call it: "admin"; "client", which the admin may too; None, which needs no token.
+    """
+
+    path: str
+    endpoint: Callable[..., Awaitable[Any]]
+    methods: Sequence[str] = ("GET",)
+    role: Role | None = "admin"
+
+
+@dataclass(kw_only=True)
+class LoadedPlugin:
+    """A plugin that is on. `failed` says why it is not working, when it is not."""
+
+    name: str
+    instance: Any
+    worker: Worker
+    origin: str
+    prefix: str
+    hooks: tuple[str, ...] = ()
+    failed: str | None = None
+    routes: list[Route] = field(default_factory=list)
+
+
+class Host:
+    """What a plugin gets to work with; one for each plugin.
+
+    database: the internal SQLite database: `await host.database.write(function)`, `read(function)`, `migrate`.
+    alarms: this plugin's timers. clock: the only source of time. stopping: set when the host begins to stop.
+    """
+
+    def __init__(
+        self, *, name: str, plugins: Plugins, database: Database, alarms: PluginAlarms, clock: Clock, config: HostConfig
+    ) -> None:
+        self.name = name
+        self.database = database
+        self.alarms = alarms
+        self.clock = clock
+        self.config = config
+        self.stopping = plugins.stopping
+        self.log = logging.getLogger(f"starbase.plugin.{name}")
+        self._plugins = plugins
+
+    def plugin(self, name: str) -> Any:
+        """Another plugin's own object. Raises NotFound when it is off."""
+        return self._plugins.get(name).instance
+
+    async def call(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call a hook in every plugin that implements it, each bounded and on its own; (plugin, answer) pairs."""
+        return await self._plugins.call(hook, **arguments)
+
+
+class Plugins:
+    """The plugins of one host."""
+
+    def __init__(self, config: HostConfig) -> None:
+        self._config = config
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._loaded: dict[str, LoadedPlugin] = {}
+        self.stopping = asyncio.Event()
+
+    @property
+    def loaded(self) -> list[LoadedPlugin]:
+        """In plugin.toml's order."""
+        return list(self._loaded.values())
+
+    def get(self, name: str) -> LoadedPlugin:
+        if name not in self._loaded:
+            raise NotFound(f"plugin {name} is not enabled; add [plugins.{name}] to plugin.toml")
+        return self._loaded[name]
+
+    def load(self) -> None:
+        """Make every enabled plugin and check its hooks. Raises ConfigError with the file, the key and the mend."""
+        installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+        self._manager.add_hookspecs(hookspecs)
+        for wanted in self._wanted(installed):
+            self._loaded[wanted.name] = self._make(wanted, installed)
+        for plugin in self.loaded:
+            self._register(plugin)
+        self._add_hookspecs()
+        self._check_hooks()
+
+    async def call(self, hook: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call every implementation at once; those that fail are logged and left out."""
+        calls = [
+            self._call_logged(plugin, function, hook, _chosen(names, arguments))
+            for plugin, function, names in self._implementations(hook)
+            if only in (None, plugin.name)
+        ]
+        return [answer for answer in await asyncio.gather(*calls) if answer is not None]
+
+    def call_plain(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call every implementation in turn, without a loop: for what happens before the host runs, or without it."""
+        answers = []
+        for plugin, function, names in self._implementations(hook):
+            try:
+                answer = plugin.worker.call_plain(
+                    function, _chosen(names, arguments), self._config.hook_timeout_seconds
+                )
+            except Exception as error:
+                self._fail(plugin, hook, error, traceback=False)
+            else:
+                answers.append((plugin.name, answer))
+        return answers
+
+    async def before_query(self, query: T) -> T:
+        """The chain of `before_query`: what each answers is what the next one sees. Fails closed."""
+        for plugin, function, names in self._implementations("before_query"):
+            query = await self._guarding(plugin, "before_query", function, _chosen(names, {"query": query}), query)
+        return query
+
+    async def after_query(self, query: Any, result: T) -> T:
+        """The chain of `after_query`, under the same rules."""
+        for plugin, function, names in self._implementations("after_query"):
+            arguments = _chosen(names, {"query": query, "result": result})
+            result = await self._guarding(plugin, "after_query", function, arguments, result)
+        return result
+
+    async def alarm(self, alarm: Alarm) -> None:
+        """Deliver an alarm to its owner. Raises what the owner raised, TimeoutError, or OwnerAbsent."""
+        for plugin, function, names in self._implementations("on_alarm"):
+            if plugin.name == alarm.plugin:
+                await plugin.worker.call(function, _chosen(names, {"alarm": alarm}), self._config.hook_timeout_seconds)
+                return
+        why = "does not implement on_alarm" if alarm.plugin in self._loaded else "is not enabled"
+        raise OwnerAbsent(f"plugin {alarm.plugin} {why}")
+
+    @contextlib.asynccontextmanager
+    async def lifespans(self, hosts: dict[str, Host]) -> AsyncIterator[None]:
+        """Keep every `plugin_lifespan` entered inside this context; left in reverse order."""
+        entered: list[Lifespan] = []
+        for plugin, function, names in self._implementations("plugin_lifespan"):
+            answer = await self._call_logged(
+                plugin, function, "plugin_lifespan", _chosen(names, {"host": hosts[plugin.name]})
+            )
+            if answer is None:
+                continue
+            lifespan = Lifespan(answer[1], partial(self._fail, plugin, "plugin_lifespan"))
+            if await lifespan.enter(ENTER_TIMES * self._config.hook_timeout_seconds):
+                entered.append(lifespan)
+        try:
+            yield
+        finally:
+            await leave(entered[::-1], LEAVE_TIMEOUT_SECONDS)
+
+    async def routes(self, hosts: dict[str, Host]) -> list[tuple[LoadedPlugin, Route]]:
+        """All plugins' routes. Raises ConfigError for a clash of prefixes or a path outside its plugin's prefix."""
+        taken = dict.fromkeys(HOST_PATHS, "the host")
+        found: list[tuple[LoadedPlugin, Route]] = []
+        for plugin, function, names in self._implementations("register_routes"):
+            answer = await self._call_logged(
+                plugin, function, "register_routes", _chosen(names, {"host": hosts[plugin.name]})
+            )
+            if answer is None:
+                continue
+            if not isinstance(answer[1], Sequence) or not all(isinstance(route, Route) for route in answer[1]):
+                self._fail(plugin, "register_routes", TypeError("did not answer a list of starbase_host.Route"))
+                continue
+            self._check_prefix(plugin, taken)
+            for route in answer[1]:
+                self._check_route(plugin, route)
+                plugin.routes.append(route)
+                found.append((plugin, route))
+        return found
+
+    def _wanted(self, installed: dict[str, EntryPoint]) -> list[PluginConfig]:
+        if self._config.plugins is None:
+            return [PluginConfig(name=name) for name in sorted(installed)]
+        return [plugin for plugin in self._config.plugins if plugin.enabled]
+
+    def _make(self, wanted: PluginConfig, installed: dict[str, EntryPoint]) -> LoadedPlugin:
+        key = self.key(f"plugins.{wanted.name}")
+        try:
+            factory = self._factory(wanted, installed, key)
+            instance = factory(wanted.options)
+            if instance is None:
+                raise ConfigError(key, "its factory answered None; let `plugin(options)` return the plugin's object")
+            prefix = getattr(instance, "path_prefix", None) or "/" + wanted.name.replace("_", "-")
+        except ConfigError as error:
+            if error.field.startswith(key):
+                raise
+            raise ConfigError(f"{key}.{error.field}", error.reason) from error
+        except (Exception, SystemExit) as error:
+            raise ConfigError(key, f"cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
+        if not isinstance(prefix, str) or not PREFIX.match(prefix):
+            raise ConfigError(key, f"its path_prefix {prefix!r} must look like /my-plugin")
+        return LoadedPlugin(
+            name=wanted.name,
+            instance=instance,
+            worker=Worker(wanted.name),
+            origin=wanted.module or f"entry point {wanted.name}",
+            prefix=prefix,
+        )
+
+    def _factory(self, wanted: PluginConfig, installed: dict[str, EntryPoint], key: str) -> Callable[..., Any]:
+        if wanted.module is None:
+            if wanted.name not in installed:
+                raise ConfigError(
+                    key,
+                    f"no such plugin is installed (found: {', '.join(sorted(installed)) or 'none'}); "
+                    'install it, or name its module with `module = "…"`',
+                )
+            factory = installed[wanted.name].load()
+        else:
+            beside = str(self._config.path.absolute().parent) if self._config.path else None
+            if beside is not None and beside not in sys.path:
+                # A module that lies beside plugin.toml is found, as a script's neighbours are.
+                sys.path.append(beside)
+            module = importlib.import_module(wanted.module)
+            factory = getattr(module, "plugin", None)
+        if not callable(factory):
+            raise ConfigError(key, "gives no factory: define `plugin(options)` in it")
+        return factory  # type: ignore[no-any-return]
+
+    def _register(self, plugin: LoadedPlugin) -> None:
+        key = self.key(f"plugins.{plugin.name}")
+        try:
+            self._manager.register(plugin.instance, name=plugin.name)
+        except pluggy.PluginValidationError as error:
+            raise self._wrong_signature(error) from error
+        except Exception as error:
+            raise ConfigError(key, f"cannot be used: {type(error).__name__}: {_one_line(error)}") from error
+        plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.instance) or []))
+        for name in hookspecs.names():
+            # Left out in silence, a guard would guard nothing.
+            if name not in plugin.hooks and callable(getattr(plugin.instance, name, None)):
+                raise ConfigError(key, f"defines {name} but does not mark it; write @hookimpl above it")
+
+    def _add_hookspecs(self) -> None:
+        for name, specs in self.call_plain("register_hookspecs"):
+            if not _is_hookspecs(specs):
+                self._fail(self._loaded[name], "register_hookspecs", TypeError("did not answer a module or class"))
+                continue
+            try:
+                self._manager.add_hookspecs(specs)
+            except pluggy.PluginValidationError as error:
+                raise self._wrong_signature(error) from error
+            except ValueError as error:
+                raise ConfigError(
+                    self.key(f"plugins.{name}"), f"its hookspecs cannot be used: {_one_line(error)}; rename the hook"
+                ) from error
+
+    def _wrong_signature(self, error: pluggy.PluginValidationError) -> ConfigError:
+        owner = next(plugin.name for plugin in self.loaded if plugin.instance is error.plugin)
+        return ConfigError(self.key(f"plugins.{owner}"), f"{_one_line(error)}; name only what the hook gives")
+
+    def _check_hooks(self) -> None:
+        callers = {name: each for name, each in vars(self._manager.hook).items() if isinstance(each, pluggy.HookCaller)}
+        known = [name for name, caller in callers.items() if caller.has_spec()]
+        for name, caller in callers.items():
+            for implementation in caller.get_hookimpls():
+                key = self.key(f"plugins.{implementation.plugin_name}")
+                if implementation.hookwrapper or implementation.wrapper:
+                    raise ConfigError(key, f"its {name} is a wrapper, which is never called; write a plain hookimpl")
+                if name not in known and not implementation.optionalhook:
+                    near = difflib.get_close_matches(name, known, n=1)
+                    mend = (
+                        f"did you mean {near[0]}?"
+                        if near
+                        else "mark it hookimpl(optionalhook=True) if another plugin offers it"
+                    )
+                    raise ConfigError(key, f"implements an unknown hook, {name}; {mend}")
+
+    def _check_prefix(self, plugin: LoadedPlugin, taken: dict[str, str]) -> None:
+        for other, owner in taken.items():
+            if (plugin.prefix + "/").startswith(other + "/") or (other + "/").startswith(plugin.prefix + "/"):
+                raise ConfigError(
+                    self.key(f"plugins.{plugin.name}"),
+                    f"its prefix {plugin.prefix} clashes with {other} of {owner}; give it another path_prefix",
+                )
+        taken[plugin.prefix] = plugin.name
+
+    def _check_route(self, plugin: LoadedPlugin, route: Route) -> None:
+        wrong = _wrong_with(route, plugin.prefix)
+        if wrong is not None:
+            raise ConfigError(self.key(f"plugins.{plugin.name}"), f"its route {route.path} {wrong}")
+
+    def _implementations(self, hook: str) -> list[tuple[LoadedPlugin, Callable[..., Any], tuple[str, ...]]]:
+        caller = getattr(self._manager.hook, hook, None)
+        found = {impl.plugin_name: impl for impl in caller.get_hookimpls()} if caller is not None else {}
+        return [
+            (plugin, found[plugin.name].function, found[plugin.name].argnames)
+            for plugin in self.loaded
+            if plugin.name in found
+        ]
+
+    async def _guarding(
+        self, plugin: LoadedPlugin, hook: str, function: Callable[..., Any], arguments: dict[str, Any], current: T
+    ) -> T:
+        """One link of a query chain: its answer, or `current` when it answers None."""
+        try:
+            answer = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds)
+        except QueryRejected:
+            raise
+        except Exception as error:
+            log.exception("plugin %s: %s failed; the query is refused", plugin.name, hook)
+            raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({type(error).__name__})") from error
+        if answer is None:
+            return current
+        if not isinstance(answer, type(current)):
+            log.error("plugin %s: %s answered a %s; the query is refused", plugin.name, hook, type(answer).__name__)
+            raise PluginFailed(f"plugin {plugin.name}: {hook} answered nonsense")
+        return answer
+
+    async def _call_logged(
+        self, plugin: LoadedPlugin, function: Callable[..., Any], hook: str, arguments: dict[str, Any]
+    ) -> tuple[str, Any] | None:
+        try:
+            return plugin.name, await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds)
+        except Exception as error:
+            self._fail(plugin, hook, error)
+            return None
+
+    def _fail(self, plugin: LoadedPlugin, hook: str, error: BaseException, *, traceback: bool = True) -> None:
+        plugin.failed = f"{hook}: {type(error).__name__}: {error}"
+        log.error("plugin %s: %s", plugin.name, plugin.failed, exc_info=error if traceback else None)
+
+    def key(self, key: str) -> str:
+        """A key of plugin.toml as a ConfigError's field: with the file's name, where there is a file."""
+        return f"{self._config.path.name}: {key}" if self._config.path else key
+
+
+def _chosen(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in names}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _is_hookspecs(specs: Any) -> bool:
+    return isinstance(specs, ModuleType | type) and any(
+        hasattr(item, f"{hookspecs.PROJECT}_spec") for item in vars(specs).values()
+    )
+
+
+def _wrong_with(route: Route, prefix: str) -> str | None:
+    """What is wrong with a route and its mend, or None."""
+    if not isinstance(route.path, str) or not (route.path + "/").startswith(prefix + "/"):
+        return f"lies outside its prefix {prefix}; move it there, or give the plugin another path_prefix"
+    try:
+        compile_path(route.path)
+    except (AssertionError, ValueError) as error:
+        return f"is not a path: {_one_line(error)}"
+    if not callable(route.endpoint):
+        return "has an endpoint that cannot be called; give it a coroutine function"
+    if route.role not in (*get_args(Role), None):
+        return f"has the role {route.role!r}; it must be admin, client or None"
+    if isinstance(route.methods, str) or not all(isinstance(method, str) for method in route.methods):
+        return 'has methods that are no list of names; write ("GET",)'
+    return None

@@ -1,0 +1,287 @@
+"""The guard that stands on a connection while a user's SQL runs there, and puts the role's rules to SQLite.
+
+SQLite's own authorizer decides, never a parser: it is asked about every table, column, function and pragma that a
+statement really touches, also inside views, triggers and virtual tables. Text is looked at in two places only, and
+only to refuse more: a name that a statement uses must stand in its text, so a text without it cannot mean it.
+
+Knows one connection and one role. Must not know threads, time, plugins or HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Set
+from typing import Any
+
+import apsw
+
+from starbase_host.database import quote
+from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
+from starbase_host.sandbox_rules import (
+    ADMIN_FUNCTIONS,
+    ALWAYS_PRIVATE,
+    CLIENT_FUNCTIONS,
+    CLIENT_PROGRAM_STEPS,
+    CLIENT_REFUSAL,
+    CLIENT_SQL_CHARACTERS,
+    COLUMN_ACTIONS,
+    CREATABLE_MODULES,
+    CREATES,
+    HARMLESS,
+    HIDDEN_PREFIXES,
+    KIB,
+    LIMITS,
+    OTHER_MODULES,
+    PRAGMAS,
+    PRAGMAS_OF_A_TABLE,
+    REFUSED,
+    ROW_BYTES,
+    SAFE_MODULES,
+    SAMPLES,
+    TRIM_CHARACTERS,
+    TRIM_SET_CHARACTERS,
+    VALUE_BYTES,
+    WRITES,
+    Role,
+)
+
+
+class NotReadOnly(Exception):
+    """Raised on a reader before the first step of a statement that would write."""
+
+
+class Prepared(Exception):
+    """Raised instead of the first step, when only preparing was asked for."""
+
+
+def fold(name: str) -> bytes:
+    """A name as SQLite compares names: ASCII letters without case, everything else as it is."""
+    return name.encode().lower()
+
+
+class Guard:
+    """Authorizer and tracer of one connection under one role; one thread uses it at a time.
+
+    The tracer runs between preparing and the first step, which is where SQLite can say whether a statement is
+    read-only, what it is called with and how wide its rows are.
+    """
+
+    def __init__(self, connection: apsw.Connection, role: Role, *, writer: bool = False) -> None:
+        self.connection = connection
+        self.role: Role = role
+        self.denied: str | None = None
+        self.text: str | None = None
+        self.columns: tuple[str, ...] = ()
+        self.writer = writer
+        self._trusted = False
+        self._private_tables: Set[str] = frozenset()
+        self._private: frozenset[bytes] = ALWAYS_PRIVATE
+        self._known: frozenset[bytes] = frozenset()
+        self._schema_version: Any = None
+        self._lengths: dict[str, int] = {}
+        self.longest = VALUE_BYTES
+        self._length = VALUE_BYTES
+        self._sql = ""
+        self._only_prepare = False
+        self._creates = False
+        self._analyzes = False
+
+    def install(self) -> None:
+        """Make a reader's connection fit for users, once and for good."""
+        for limit, value in LIMITS.items():
+            self.connection.limit(limit, value)
+        self.connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        self.connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0)
+        self.connection.enable_load_extension(False)
+        self.connection.exec_trace = self._trace
+        self.connection.authorizer = self._authorize
+        if self.role == "client":
+            self.connection.limit(apsw.SQLITE_LIMIT_VDBE_OP, CLIENT_PROGRAM_STEPS)
+            _replace_trim(self.connection)
+            self.refresh()
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Stand on the writer's connection, which is the host's, and leave it as it was."""
+        connection = self.connection
+        limits = {limit: connection.limit(limit, value) for limit, value in LIMITS.items()}
+        defensive = connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+            connection.exec_trace = self._trace
+            connection.authorizer = self._authorize
+            yield
+        finally:
+            connection.authorizer = None
+            connection.exec_trace = None
+            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, defensive)
+            for limit, value in limits.items():
+                connection.limit(limit, value)
+
+    def protect(self, private_tables: Set[str]) -> None:
+        """Keep these tables from every role. Cheap when they are the same as before."""
+        if private_tables != self._private_tables:
+            self._private_tables = frozenset(private_tables)
+            self._private = ALWAYS_PRIVATE | {fold(name) for name in private_tables}
+            if not self.writer:
+                # Setting the authorizer makes SQLite ask it again about every statement in the cache.
+                self.connection.authorizer = self._authorize
+
+    def begin(self, sql: str, *, only_prepare: bool = False) -> bool:
+        """Get ready for one statement. Answers whether it may come from the connection's statement cache.
+
+        A statement that a client sends for the first time does not, so that its functions are seen. What the
+        host's own writes have cached is never a user's.
+        """
+        self.denied = self.text = None
+        self.columns = ()
+        self._sql, self._only_prepare = sql, only_prepare
+        self._creates = self._analyzes = False
+        self._set_length(VALUE_BYTES)
+        if self.role == "admin":
+            self.longest = VALUE_BYTES
+            return not self.writer
+        if len(sql) > CLIENT_SQL_CHARACTERS:
+            raise TooLarge(f"sql is longer than {CLIENT_SQL_CHARACTERS:,} characters, the limit of the client role")
+        self.longest = self._lengths.get(sql, VALUE_BYTES)
+        return sql in self._lengths
+
+    def trusted(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement of the host's own; it never enters the statement cache, where a user could meet it."""
+        self._trusted = True
+        try:
+            return self.connection.execute(sql, can_cache=False).fetchall()
+        finally:
+            self._trusted = False
+
+    def outdated(self) -> bool:
+        """Whether a client's tables have changed since they were last looked at."""
+        return self.role == "client" and self.trusted("PRAGMA schema_version") != self._schema_version
+
+    def refresh(self) -> None:
+        """Learn which tables there are, so that a virtual table that nobody created is not taken for one."""
+        self._schema_version = self.trusted("PRAGMA schema_version")
+        found = self.trusted("SELECT name, type, rootpage FROM sqlite_schema WHERE type IN ('table', 'view')")
+        self._known = frozenset(fold(name) for name, _, _ in found) - OTHER_MODULES
+        for name, kind, rootpage in found:
+            if kind == "table" and not rootpage:
+                # Some modules prepare their writes when they connect, which a client could not.
+                with contextlib.suppress(apsw.Error):
+                    self.trusted(f"SELECT 1 FROM {quote(name)} LIMIT 0")
+
+    def mentions_hidden(self, text: str) -> bool:
+        """Whether the text could speak of a table that the role never sees."""
+        folded = fold(text)
+        return self.role == "client" and any(name in folded for name in (*HIDDEN_PREFIXES, *self._private))
+
+    def _set_length(self, value: int) -> None:
+        if value != self._length:
+            self._length = value
+            self.connection.limit(apsw.SQLITE_LIMIT_LENGTH, value)
+
+    def _trace(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        if self._trusted or not cursor.has_vdbe:
+            return True
+        if self.text is not None:
+            raise InvalidRequest("sql holds more than one statement; send them as a transaction")
+        self.text = sql
+        if isinstance(bindings, dict) and (unknown := bindings.keys() - set(cursor.bindings_names)):
+            raise InvalidRequest(
+                fields={f"params.{name}": "sql has no parameter of this name" for name in sorted(unknown)}
+            )
+        if not cursor.is_readonly and not self.writer:
+            raise Forbidden(CLIENT_REFUSAL) if self.role == "client" else NotReadOnly
+        if self._creates:
+            self._check_text()
+        self.columns = tuple(column[0] for column in cursor.description)
+        if self.role == "client" and len(self._sql) <= 16 * KIB:
+            if len(self._lengths) >= 256:
+                self._lengths.clear()
+            self._lengths[self._sql] = self.longest
+        if self._only_prepare:
+            raise Prepared
+        self._set_length(min(self.longest, ROW_BYTES // max(1, len(self.columns))))
+        return True
+
+    def _check_text(self) -> None:
+        """Keep private names out of what the host's own writes would later run, with nobody to ask: triggers, views."""
+        folded = fold(self._sql)
+        for name in self._private | SAMPLES:
+            if name in folded:
+                raise Forbidden(f"a definition may not mention {name.decode()}")
+
+    def _authorize(self, action: int, one: str | None, two: str | None, database: str | None, inner: str | None) -> int:
+        if self._trusted or action in HARMLESS:
+            return apsw.SQLITE_OK
+        if self.role == "client":
+            refusal = self._refuse_client(action, one, two, database)
+        elif action == apsw.SQLITE_ANALYZE:
+            self._analyzes = True
+            return apsw.SQLITE_IGNORE if fold(one or "") in self._private else apsw.SQLITE_OK
+        else:
+            refusal = self._refuse_admin(action, one, two)
+        if refusal is None:
+            return apsw.SQLITE_OK
+        self.denied = self.denied or refusal
+        return apsw.SQLITE_DENY
+
+    def _refuse_client(self, action: int, one: str | None, two: str | None, database: str | None) -> str | None:
+        if action == apsw.SQLITE_FUNCTION and two is not None:
+            if two not in CLIENT_FUNCTIONS:
+                return f"the client role may not call {two}()"
+            self.longest = min(self.longest, CLIENT_FUNCTIONS[two])
+            return None
+        if action == apsw.SQLITE_READ and one is not None and self._client_reads(fold(one), two, database):
+            return None
+        # fts5 asks this of itself.
+        if action == apsw.SQLITE_PRAGMA and one == "data_version" and two is None:
+            return None
+        return CLIENT_REFUSAL
+
+    def _client_reads(self, name: bytes, column: str | None, database: str | None) -> bool:
+        if name.startswith(HIDDEN_PREFIXES) or name in self._private:
+            return False
+        if name in self._known or name in SAFE_MODULES:
+            return True
+        # A common table expression that is only counted; SQLite gives no database for it, and no column.
+        return column == "" and database is None and name not in OTHER_MODULES and not name.startswith(b"pragma_")
+
+    def _refuse_admin(self, action: int, one: str | None, two: str | None) -> str | None:
+        if action == apsw.SQLITE_FUNCTION:
+            return None if two in ADMIN_FUNCTIONS else f"{two}() may not be called"
+        name = fold(one or "")
+        if action == apsw.SQLITE_PRAGMA:
+            allowed = PRAGMAS if two is None else PRAGMAS_OF_A_TABLE
+            return None if name in allowed else f"PRAGMA {one} may not be {'read' if two is None else 'set'} here"
+        if name in self._private or (action not in COLUMN_ACTIONS and fold(two or "") in self._private):
+            return "this table is private to the host or to a plugin"
+        if action == apsw.SQLITE_READ:
+            sampled = name in SAMPLES and two == "sample" and not self._analyzes
+            return "the samples of ANALYZE hold values of private tables" if sampled else None
+        if action == apsw.SQLITE_CREATE_VTABLE and fold(two or "") not in CREATABLE_MODULES:
+            return f"no table may be made with the module {two}"
+        if action in WRITES:
+            self._creates = self._creates or action in CREATES
+            return None
+        return REFUSED.get(action, "this statement is not allowed")
+
+
+def _replace_trim(connection: apsw.Connection) -> None:
+    """Replace trim(X, Y), whose work in SQLite is the product of both lengths, by Python's with limits."""
+
+    def limited(strip: Callable[[str, str], str]) -> Callable[..., Any]:
+        def trim(value: Any, characters: Any) -> str | None:
+            if value is None or characters is None:
+                return None
+            if not isinstance(value, str) or not isinstance(characters, str):
+                raise InvalidRequest("trim(X, Y) takes text; write CAST(X AS TEXT)")
+            if len(value) > TRIM_CHARACTERS or len(characters) > TRIM_SET_CHARACTERS:
+                raise TooLarge(f"trim(X, Y) takes {TRIM_CHARACTERS:,} and {TRIM_SET_CHARACTERS} characters at most")
+            return strip(value, characters)
+
+        return trim
+
+    for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
+        connection.create_scalar_function(
+            name, limited(strip), numargs=2, deterministic=True, flags=apsw.SQLITE_INNOCUOUS
+        )

@@ -1,0 +1,135 @@
+"""The plugin's HTTP routes. Each takes a request apart, calls the service, and words the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+
+from starbase_data_replication.model import RunKind, SyncRun
+from starbase_data_replication.runner import Running
+from starbase_data_replication.service import Service
+from starbase_host import Answer, Host, InvalidRequest, Route, StarbaseError, Unavailable, iso, read_json
+
+PREFIX = "/data-replication"
+MAX_LOGS = 1000
+
+
+class RunFailed(StarbaseError):
+    """A run that was asked for by hand has failed; status is that of its cause."""
+
+    code = "sync_failed"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """The routes of one host."""
+
+    def __init__(self, host: Host, service: Service) -> None:
+        self._host = host
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(f"{PREFIX}/configure", self.configure, ("POST",)),
+            Route(f"{PREFIX}/configure/{{name}}", self.delete, ("DELETE",)),
+            Route(f"{PREFIX}/start/{{name}}", self.start, ("POST",)),
+            Route(f"{PREFIX}/stop/{{name}}", self.stop, ("POST",)),
+            Route(f"{PREFIX}/sync/{{name}}", self.sync, ("POST",)),
+            Route(f"{PREFIX}/reset/{{name}}", self.reset, ("POST",)),
+            Route(f"{PREFIX}/status", self.status, ("GET",)),
+            Route(f"{PREFIX}/logs", self.logs, ("GET",)),
+        ]
+
+    async def configure(self, request: Request) -> Any:
+        await self._service.configure(await read_json(request))
+        return _success("Replication configured successfully")
+
+    async def delete(self, request: Request) -> Any:
+        name = request.path_params["name"]
+        await self._service.delete(name)
+        return _success(f"Replication {name} deleted; its table stays")
+
+    async def start(self, request: Request) -> Any:
+        name = request.path_params["name"]
+        await self._service.start(name)
+        return _success(f"Replication {name} started")
+
+    async def stop(self, request: Request) -> Any:
+        name = request.path_params["name"]
+        await self._service.stop(name)
+        return _success(f"Replication {name} stopped")
+
+    async def sync(self, request: Request) -> Any:
+        wait = _flag(request, "wait", default=True)
+        return await self._answer(await self._service.runner.start(request.path_params["name"], RunKind.MANUAL), wait)
+
+    async def reset(self, request: Request) -> Any:
+        wait = _flag(request, "wait", default=True)
+        return await self._answer(await self._service.reset(request.path_params["name"]), wait)
+
+    async def _answer(self, run: Running, wait: bool) -> Any:
+        if not wait:
+            return Answer({**_success(f"Sync of {run.name} begun"), "run_id": run.run_id}, status=202)
+        record = await self._ended(run)
+        if record.status == "success":
+            return {**_success(f"Sync of {run.name} done"), "run": run_as_dict(record)}
+        if record.status == "error":
+            raise RunFailed(f"sync of {run.name} failed: {record.error_message}", run.failure_status)
+        raise Unavailable(f"sync of {run.name} was interrupted: {record.error_message}; it resumes later")
+
+    async def status(self, request: Request) -> Any:
+        return {"configs": await self._service.status()}
+
+    async def logs(self, request: Request) -> Any:
+        text = request.query_params.get("limit", "50")
+        if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_LOGS):
+            raise InvalidRequest(fields={"limit": f"must be a whole number from 1 to {MAX_LOGS}"})
+        return {"logs": await self._service.store.logs(limit=int(text), name=request.query_params.get("name"))}
+
+    async def _ended(self, run: Running) -> SyncRun:
+        """Wait for the run's end, or for the host's: then the run is interrupted and resumes later."""
+        stopping = asyncio.create_task(self._host.stopping.wait())
+        ends: set[asyncio.Future[Any]] = {run.result, stopping}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if run.result.done():
+            return run.result.result()
+        raise Unavailable(f"the host is stopping; sync of {run.name} resumes when it is back")
+
+
+def run_as_dict(run: SyncRun) -> dict[str, Any]:
+    """A run as JSON: the names of the log's columns."""
+    return {
+        "run_id": run.run_id,
+        "config_name": run.config_name,
+        "kind": run.kind.value,
+        "status": run.status,
+        "records_processed": run.records_processed,
+        "rows_read": run.rows_read,
+        "bytes_read": run.bytes_read,
+        "sync_duration_ms": run.sync_duration_ms,
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
+        "error_message": run.error_message,
+        "warnings": list(run.warnings),
+    }
+
+
+def _success(message: str) -> dict[str, Any]:
+    return {"success": True, "message": message}
+
+
+def _flag(request: Request, name: str, *, default: bool) -> bool:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise InvalidRequest(fields={name: "must be true or false"})
+    return text.lower() in ("true", "1")

@@ -1,0 +1,126 @@
+"""The body of `configure`, checked, as a Replication.
+
+Owns how fields depend on one another, on what is stored and on their dialect; `fields` has the fields
+themselves. Must not know a dialect's keys, a database or the source: what can only be learnt by connecting is
+found by the first sync.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from starbase_data_replication.fields import FIELDS, value_of
+from starbase_data_replication.model import Options, Replication
+from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.sources.settings import unmasked
+from starbase_data_replication.sources.texts import mend_unknown
+from starbase_host import Conflict, InvalidRequest, same_name
+
+MAX_UNKNOWN = 20
+OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
+
+
+def parse(
+    body: object,
+    *,
+    existing: Replication | None,
+    dialects: Mapping[str, Dialect],
+    targets: Mapping[str, str],
+) -> Replication:
+    """The replication that a body of `configure` asks for.
+
+    existing: the replication of that name, or None for a new one; a field that is left out keeps its value.
+    targets: target table, folded by `same_name`, to the name of the replication that has it.
+
+    Raises one InvalidRequest that names every wrong field, or Conflict for a target of another replication.
+    """
+    if not isinstance(body, Mapping):
+        raise InvalidRequest('the body must be a JSON object: {"name": "orders", "sourceConfig": {…}, …}')
+    problems = dict(_unknown(body))
+    values: dict[str, Any] = {}
+    for field in FIELDS:
+        if field.json in body:
+            value, why = value_of(field, body[field.json])
+            values[field.attribute] = value
+        else:
+            why = f"is required: {field.doc}" if field.required and existing is None else None
+        if why is not None:
+            problems[field.json] = why
+    problems.update(_source(values, problems, existing=existing, dialects=dialects))
+    if problems:
+        raise InvalidRequest(fields=problems)
+    replication = _merged(values, existing)
+    holder = targets.get(same_name(replication.target_table), replication.name)
+    if holder != replication.name:
+        raise Conflict(f"targetTable: {replication.target_table} is already the target of {holder}")
+    return replication
+
+
+def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:
+    """The body of `configure` that asks for this replication, every secret as `***`; it may be sent back."""
+    body: dict[str, Any] = {}
+    for field in FIELDS:
+        owner = replication.options if field.attribute in OPTION_NAMES else replication
+        value = getattr(owner, field.attribute)
+        body[field.json] = int(value) if isinstance(value, float) and value.is_integer() else value
+    return {**body, "sourceConfig": dict(dialect.secret_parts(replication.source_config))}
+
+
+def _merged(values: dict[str, Any], existing: Replication | None) -> Replication:
+    options = {name: values.pop(name) for name in OPTION_NAMES & set(values)}
+    if existing is None:
+        return Replication(**values, options=Options(**options))
+    return dataclasses.replace(existing, **values, options=dataclasses.replace(existing.options, **options))
+
+
+def _unknown(body: Mapping[Any, Any]) -> list[tuple[str, str]]:
+    known = [field.json for field in FIELDS]
+    found = islice((str(key) for key in body if key not in known), MAX_UNKNOWN)
+    names = [key[:60].encode("utf-8", "backslashreplace").decode() for key in found]
+    return [(name, f"is not a field; {mend_unknown(name, known)}") for name in names]
+
+
+def _source(
+    values: dict[str, Any],
+    problems: Mapping[str, str],
+    *,
+    existing: Replication | None,
+    dialects: Mapping[str, Dialect],
+) -> dict[str, str]:
+    """Check source and table by their dialect, and put the secrets that were masked back into `values`."""
+    settings = values.get("source_config", existing.source_config if existing else None)
+    table = values.get("source_table", existing.source_table if existing else None)
+    if "sourceConfig" in problems or settings is None:
+        return {}
+    name = settings.get("dialect")
+    if not isinstance(name, str) or name not in dialects:
+        known = ", ".join(sorted(dialects))
+        if not isinstance(name, str):
+            return {"sourceConfig.dialect": f"must be one of {known}"}
+        return {"sourceConfig.dialect": f"is not a dialect; {mend_unknown(name[:60], dialects)}"}
+    if existing is not None and "source_config" in values:
+        settings = values["source_config"] = _with_secrets(settings, existing.source_config, dialects)
+    # A table that is already known to be wrong is not judged twice.
+    found = dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table)
+    return dict(found)
+
+
+def _with_secrets(new: Mapping[str, Any], stored: Mapping[str, Any], dialects: Mapping[str, Dialect]) -> dict[str, Any]:
+    """`new`, with the stored secrets where it holds them as they are shown."""
+    dialect = dialects.get(str(stored.get("dialect")))
+    shown = {} if dialect is None else dialect.secret_parts(stored)
+    return unmasked(_kept(new, stored, shown), stored)
+
+
+def _kept(new: Mapping[str, Any], stored: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
+    """`new`, with the stored value wherever it holds what is shown of that, at any depth."""
+    result = dict(new)
+    for key in new.keys() & stored.keys() & shown.keys():
+        if all(isinstance(settings[key], Mapping) for settings in (new, stored, shown)):
+            result[key] = _kept(new[key], stored[key], shown[key])
+        elif shown[key] != stored[key] and new[key] == shown[key]:
+            result[key] = stored[key]
+    return result

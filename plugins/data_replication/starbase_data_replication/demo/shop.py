@@ -1,0 +1,180 @@
+"""`starbase demo`: a shop in an embedded PostgreSQL, customers who keep it busy, and a host that mirrors it.
+
+The host is a process of its own, run as a user runs it and spoken to by HTTP alone. Everything lives in
+temporary directories and ends with this process, in whatever way that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import httpx
+
+from starbase_data_replication.demo.embedded import EmbeddedPostgres
+from starbase_data_replication.demo.process import ServerError, spawn
+from starbase_host import ConfigError
+
+SYNC_SECONDS = 3
+SHOPPING_SECONDS = 0.4
+START_SECONDS = 15.0
+STOP_SECONDS = 8.0
+
+CONFIG = """\
+[host]
+bind = "127.0.0.1:{port}"
+database = "starbase.db"
+admin_token = "{token}"
+
+[plugins.data_replication]
+"""
+
+SHOPPING = (
+    "INSERT INTO orders (customer, status, amount, details) "
+    "SELECT 'customer ' || (random() * 500)::int, 'new', (random() * 1000)::numeric(10, 2), "
+    """'{"items": 1}'::jsonb FROM generate_series(1, $1::int)""",
+    "UPDATE orders SET status = (ARRAY['paid', 'packed', 'sent'])[1 + (random() * 2)::int] "
+    "WHERE id IN (SELECT id FROM orders ORDER BY id DESC LIMIT $1::int)",
+)
+
+
+def run(port: int) -> None:
+    """Run the demo until Ctrl-C or SIGTERM. Raises ConfigError when a server cannot start."""
+    click.echo("starting an embedded PostgreSQL with a small shop …")
+    try:
+        with EmbeddedPostgres() as postgres, tempfile.TemporaryDirectory(prefix="starbase-demo-") as directory:
+            asyncio.run(_demo(postgres, Path(directory), port))
+    except ServerError as error:
+        raise ConfigError("demo", str(error)) from error
+    click.echo("stopped: the host, the shop and its database are gone")
+
+
+async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    shop = await asyncpg.connect(host=postgres.socket_dir, port=postgres.port, user=postgres.user, database="postgres")
+    token = secrets.token_urlsafe(16)
+    try:
+        await shop.execute(files(__package__).joinpath("shop.sql").read_text(encoding="utf-8"))
+        with _host_process(directory, port, token) as host:
+            url = await _address(host, directory, stop)
+            headers = {"authorization": f"Bearer {token}"}
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+                await _configure(client, postgres)
+                _explain(url, token)
+                await _until(stop, _shopping(shop), _watching(client, host))
+    finally:
+        await shop.close()
+
+
+@contextlib.contextmanager
+def _host_process(directory: Path, port: int, token: str) -> Iterator[subprocess.Popen[bytes]]:
+    config = directory / "plugin.toml"
+    config.touch(mode=0o600)
+    config.write_text(CONFIG.format(port=port, token=token))
+    command = [sys.executable, "-m", "starbase_host.cli", "serve", "--json", "--config", config]
+    process = spawn([str(word) for word in command], directory, None, signal.SIGTERM)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def _address(host: subprocess.Popen[bytes], directory: Path, stop: asyncio.Event) -> str:
+    """The host's address, once it says that it listens."""
+    for _ in range(int(START_SECONDS / 0.05)):
+        log = (directory / "log").read_text(errors="replace")
+        for line in log.splitlines():
+            with contextlib.suppress(ValueError):
+                return str(json.loads(line)["url"])
+        if host.poll() is not None or stop.is_set():
+            raise ConfigError("demo", f"the host did not start: {(log.splitlines() or ['no reason given'])[-1]}")
+        await asyncio.sleep(0.05)
+    raise ConfigError("demo", "the host did not start in time")
+
+
+async def _configure(client: httpx.AsyncClient, postgres: EmbeddedPostgres) -> None:
+    body = {
+        "name": "orders",
+        "sourceConfig": {
+            "dialect": "postgresql",
+            "host": postgres.socket_dir,
+            "port": postgres.port,
+            "user": postgres.user,
+            "database": postgres.database,
+        },
+        "sourceTable": "orders",
+        "targetTable": "orders",
+        "trackingColumn": "updated_at",
+        "syncIntervalMinutes": SYNC_SECONDS / 60,
+    }
+    response = await client.post("/data-replication/configure", json=body)
+    if not response.is_success:
+        raise ConfigError("demo", response.text)
+
+
+def _explain(url: str, token: str) -> None:
+    curl = f"curl -s -H 'Authorization: Bearer {token}'"
+    sql = json.dumps({"sql": "SELECT status, count(*) AS orders FROM orders GROUP BY status"})
+    click.echo(f"\nthe host listens on {url} and mirrors the shop's orders every {SYNC_SECONDS} s. Try:\n")
+    click.echo(f"  {curl} {url}/query -d '{sql}'")
+    click.echo(f"  {curl} {url}/data-replication/status")
+    click.echo(f"  {curl} '{url}/data-replication/logs?limit=3'")
+    click.echo("\nCtrl-C stops everything.\n")
+
+
+async def _until(stop: asyncio.Event, *coroutines: Any) -> None:
+    """Run these until `stop`; an exception in one of them comes out."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in (waiting, *tasks):
+            task.cancel()
+        await asyncio.gather(waiting, *tasks, return_exceptions=True)
+
+
+async def _shopping(shop: Any) -> None:
+    while True:
+        await shop.execute(random.choice(SHOPPING), random.randint(1, 12))
+        await asyncio.sleep(SHOPPING_SECONDS)
+
+
+async def _watching(client: httpx.AsyncClient, host: subprocess.Popen[bytes]) -> None:
+    """Print a line for each run that ends."""
+    seen = 0
+    while True:
+        if host.poll() is not None:
+            raise ConfigError("demo", "the host has ended by itself")
+        logs = (await client.get("/data-replication/logs", params={"limit": 20})).json()["result"]["logs"]
+        for run in reversed([each for each in logs if each["id"] > seen]):
+            seen = run["id"]
+            rows = await client.post("/query", json={"sql": "SELECT count(*) AS rows FROM orders"})
+            count = rows.json()["result"][0]["rows"] if rows.is_success else "no"
+            changed = f"{run['records_processed']:>5,} rows changed in {run['sync_duration_ms']:>3} ms"
+            what = run["error_message"] or f"{changed}; the replica has {count}"
+            click.echo(f"{run['finished_at'][11:19]}  {run['config_name']}  {run['status']}  {what}")
+        await asyncio.sleep(0.5)

@@ -1,0 +1,42 @@
+"""What can go wrong between a source and the replica, on top of the host's errors.
+
+::
+
+    SyncError 502
+      SourceUnavailable   the source cannot be reached or went away; trying again may help (transient)
+      SourceRejected      the source answered, and said no: a wrong password, no such table, no right to read
+      SchemaMismatch      the source table cannot become, or no longer fits, the replica
+      CastFailed          a value could not be cast; names the column and the type, never the value
+"""
+
+from __future__ import annotations
+
+from starbase_host import StarbaseError
+
+
+class SyncError(StarbaseError):
+    """A sync failed. The message says why, without a secret and without a row's value."""
+
+    code = "sync_failed"
+    status = 502
+
+
+class SourceUnavailable(SyncError):
+    code = "source_unavailable"
+    transient = True
+
+
+class SourceRejected(SyncError):
+    code = "source_rejected"
+
+
+class SchemaMismatch(SyncError):
+    code = "schema_mismatch"
+
+
+class CastFailed(SyncError):
+    code = "cast_failed"
+
+    def __init__(self, table: str, column: str, type_name: str) -> None:
+        self.table, self.column, self.type_name = table, column, type_name
+        super().__init__(f"{table}.{column}: a value of type {type_name} could not be cast")

@@ -1,0 +1,67 @@
+"""Who hears of a run: the plugins that implement `replication_event`, and callbacks given to `on_event`.
+
+Sent after the commit of what it reports, at most once: the run record is the truth. A subscriber that hangs or
+raises is logged and harms nobody; when too many deliveries wait, new ones are dropped and counted in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+from starbase_data_replication.model import ReplicationEvent
+from starbase_host import Host, Worker
+
+log = logging.getLogger("starbase.data_replication")
+
+MAX_WAITING = 1000
+Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
+
+
+class Events:
+    """Delivers events in the background."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._subscribers: dict[int, tuple[Callback, frozenset[str], Worker]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._next = 0
+
+    def subscribe(self, callback: Callback, types: Collection[str]) -> Callable[[], None]:
+        """Call `callback(event)` for events of these types; answers the function that ends it."""
+        self._next += 1
+        number = self._next
+        self._subscribers[number] = (callback, frozenset(types), Worker(f"on_event-{number}"))
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(number, None)
+
+        return unsubscribe
+
+    def send(self, event: ReplicationEvent) -> None:
+        """Hand an event out, and return at once."""
+        if len(self._tasks) >= MAX_WAITING:
+            log.error("%d events wait for their subscribers; that of run %s is dropped", MAX_WAITING, event.run_id)
+            return
+        self._spawn(self._host.call("replication_event", event=event))
+        for callback, types, worker in list(self._subscribers.values()):
+            if event.type in types:
+                self._spawn(self._deliver(callback, worker, event))
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for what is under way, at most so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, callback: Callback, worker: Worker, event: ReplicationEvent) -> None:
+        try:
+            await worker.call(callback, (event,), self._host.config.hook_timeout_seconds)
+        except Exception:
+            log.exception("a callback given to on_event failed")

@@ -1,0 +1,138 @@
+"""The hook implementations: wiring only. Everything alive is made in `plugin_lifespan` and ends with it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import AsyncIterator, Collection, Mapping
+from types import ModuleType
+from typing import Any
+
+import click
+
+from starbase_data_replication import hookspecs
+from starbase_data_replication.api import Api
+from starbase_data_replication.commands import commands
+from starbase_data_replication.connections import Connections
+from starbase_data_replication.events import Callback, Events
+from starbase_data_replication.runner import ALARM, Runner
+from starbase_data_replication.service import PRUNE_ALARM, Retention, Service
+from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.store import Store
+from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, hookimpl
+
+# Option: (type, default, lower bound, upper bound).
+OPTIONS: dict[str, tuple[type, float, float, float]] = {
+    "max_concurrent_syncs": (int, 4, 1, 1000),
+    "max_connections_per_source": (int, 4, 1, 1000),
+    "log_retention_days": (float, 30, 0.01, 36_500),
+    "log_max_runs_per_replication": (int, 1000, 1, 10_000_000),
+}
+DRAIN_SECONDS = 0.5
+
+
+def plugin(options: Mapping[str, Any]) -> DataReplication:
+    """The factory that the entry point names. Raises ConfigError for an unknown or wrong option."""
+    return DataReplication(**_checked(options))
+
+
+class DataReplication:
+    """The plugin. `on_event` is for other plugins; the rest is called by the host."""
+
+    def __init__(
+        self,
+        *,
+        max_concurrent_syncs: int,
+        max_connections_per_source: int,
+        log_retention_days: float,
+        log_max_runs_per_replication: int,
+    ) -> None:
+        self._max_concurrent_syncs = max_concurrent_syncs
+        self._max_connections_per_source = max_connections_per_source
+        self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
+        self._dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
+        self._service: Service | None = None
+        self._events: Events | None = None
+
+    def on_event(self, callback: Callback, types: Collection[str] = ("sync",)) -> Any:
+        """Call `callback(event)` after each run, plain function or coroutine; answers what ends it."""
+        assert self._events is not None, "the host has not started yet"
+        return self._events.subscribe(callback, types)
+
+    @hookimpl
+    def register_hookspecs(self) -> ModuleType:
+        return hookspecs
+
+    @hookimpl
+    def register_commands(self, host: CommandHost) -> list[click.Command]:
+        return commands(host)
+
+    @hookimpl
+    async def register_routes(self, host: Host) -> list[Route]:
+        host.database.private_tables.add("tmp_replication_secrets")
+        store = Store(host.database)
+        connections = Connections(self._dialects, max_connections=self._max_connections_per_source)
+        self._events = Events(host)
+        runner = Runner(
+            host=host,
+            store=store,
+            connections=connections,
+            events=self._events,
+            max_concurrent_syncs=self._max_concurrent_syncs,
+        )
+        self._service = Service(host, store, runner, connections, self._dialects, self._retention)
+        self._connections = connections
+        return Api(host, self._service).routes()
+
+    @hookimpl
+    def plugin_lifespan(self, host: Host) -> contextlib.AbstractAsyncContextManager[None]:
+        return self._lifespan(host)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, host: Host) -> AsyncIterator[None]:
+        service = self._running()
+        await host.database.migrate("data_replication", "starbase_data_replication.sql")
+        for name, dialects in await host.call("replication_dialects"):
+            for key in dialects.keys() & self._dialects.keys():
+                host.log.error("plugin %s offers the dialect %s, which exists already; it is left out", name, key)
+            self._dialects.update({key: dialects[key] for key in dialects.keys() - self._dialects.keys()})
+        await service.wake()
+        try:
+            yield
+        finally:
+            await service.runner.close()
+            assert self._events is not None
+            await self._events.drain(DRAIN_SECONDS)
+            await self._connections.close()
+
+    @hookimpl
+    async def on_alarm(self, alarm: Alarm) -> None:
+        service = self._running()
+        if alarm.name == PRUNE_ALARM:
+            await service.prune()
+        elif alarm.name.startswith(ALARM):
+            await service.runner.on_due(alarm.name.removeprefix(ALARM), alarm.at)
+
+    def _running(self) -> Service:
+        if self._service is None:
+            raise Unavailable("the plugin is not running")
+        return self._service
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, n=1)
+            raise ConfigError(
+                name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(OPTIONS)}'}"
+            )
+    checked: dict[str, Any] = {}
+    for name, (kind, default, low, high) in OPTIONS.items():
+        value = options.get(name, default)
+        allowed = (int, float) if kind is float else (int,)
+        if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
+            raise ConfigError(name, f"must be a {'whole ' if kind is int else ''}number from {low:g} to {high:g}")
+        checked[name] = kind(value)
+    return checked

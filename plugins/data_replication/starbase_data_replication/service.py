@@ -1,0 +1,191 @@
+"""What a user can do with replications: configure, start, stop, delete, look. HTTP and hooks are thin above it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from starbase_data_replication import config, schedule, store, target
+from starbase_data_replication.connections import Connections
+from starbase_data_replication.model import Options, RunKind
+from starbase_data_replication.runner import ALARM, Runner, Running
+from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.store import Store, Stored
+from starbase_host import Host, iso, quote, same_name
+
+# Alarms of its own keep this from piling up; each transaction removes at most so many records.
+PRUNE_ALARM = "prune"
+PRUNE_INTERVAL_SECONDS = 3600.0
+PRUNE_AT_MOST = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long records of runs are kept: days, or so many for each replication, whichever is reached first."""
+
+    days: float
+    runs: int
+
+
+class Service:
+    """Replications of one host."""
+
+    def __init__(
+        self,
+        host: Host,
+        store: Store,
+        runner: Runner,
+        connections: Connections,
+        dialects: dict[str, Dialect],
+        retention: Retention,
+    ) -> None:
+        self.store = store
+        self.runner = runner
+        self._host = host
+        self._connections = connections
+        self._dialects = dialects
+        self._retention = retention
+
+    async def configure(self, body: Any) -> Stored:
+        """Create or change a replication, and make it due at once. Raises InvalidRequest or Conflict."""
+        now = self._host.clock.now()
+
+        def save(connection: apsw.Connection) -> Stored:
+            name = body.get("name") if isinstance(body, dict) else None
+            existing = store.find(connection, name) if isinstance(name, str) else None
+            targets = {same_name(each.replication.target_table): each.name for each in store.all_of(connection)}
+            replication = config.parse(
+                body,
+                existing=existing.replication if existing is not None else None,
+                dialects=self._dialects,
+                targets=targets,
+            )
+            masked = self._dialects[replication.dialect].secret_parts(replication.source_config)
+            return store.save(connection, replication, masked, now=now)
+
+        # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
+        stored = await self._host.database.write(save)
+        await self.runner.interrupt(stored.name, "the configuration changed")
+        await self._close_unused()
+        if stored.replication.is_active:
+            await self._due_at(stored.name, now)
+        else:
+            await self._host.alarms.delete(ALARM + stored.name)
+        return stored
+
+    async def start(self, name: str) -> None:
+        """Let it run on its schedule, and make it due at once. Raises NotFound."""
+        await self._host.database.write(lambda connection: store.set_active(connection, name, True))
+        await self._due_at(name, self._host.clock.now())
+
+    async def stop(self, name: str) -> None:
+        """Take it off its schedule, and end a run that is under way. Raises NotFound."""
+        await self._host.database.write(lambda connection: store.set_active(connection, name, False))
+        await self._host.alarms.delete(ALARM + name)
+        await self.runner.interrupt(name, "the replication was stopped")
+
+    async def reset(self, name: str) -> Running:
+        """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound."""
+        stored = await self.store.get(name)
+        await self.runner.interrupt(name, "the replication was reset")
+        await self._host.database.write(lambda connection: store.delete_position(connection, stored))
+        return await self.runner.start(name, RunKind.RESET)
+
+    async def delete(self, name: str) -> None:
+        """Forget it. The replica table and the log stay. Raises NotFound."""
+        await self.store.get(name)
+        await self._host.alarms.delete(ALARM + name)
+
+        def remove(connection: apsw.Connection) -> None:
+            stored = store.delete(connection, name)
+            connection.execute(f"DROP TABLE IF EXISTS {quote(target.shadow_name(stored.id))}")
+
+        # First the row, then the run: one that began in between finds that it may not write any more.
+        await self._host.database.write(remove)
+        await self.runner.interrupt(name, "the replication was deleted")
+        await self._close_unused()
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Every replication with its state, by name."""
+        due = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
+        return [self._status(each, due.get(ALARM + each.name)) for each in await self.store.all()]
+
+    async def wake(self) -> None:
+        """At start: give every active replication its alarm, and see to the log."""
+        await self.runner.recover()
+        now = self._host.clock.now()
+        alarms = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
+        for stored in await self.store.all():
+            if not stored.replication.is_active:
+                continue
+            name, interval = stored.name, stored.replication.interval_seconds
+            at = alarms.get(ALARM + name)
+            # One whose run was interrupted goes on at once, and so does one whose alarm a crash has swallowed.
+            interrupted = stored.columns["running"] is not None
+            due = now if at is None or interrupted else schedule.still_due(name, interval, now=now, due=at)
+            if due != at:
+                await self._due_at(name, due)
+        if PRUNE_ALARM not in alarms:
+            await self._host.alarms.set(PRUNE_ALARM, now + PRUNE_INTERVAL_SECONDS)
+
+    async def prune(self) -> None:
+        """Remove records that are past their retention, in small transactions; then set the next alarm."""
+        now = self._host.clock.now()
+        before = iso(now - self._retention.days * 86_400) or ""
+        names = [stored.name for stored in await self.store.all()]
+
+        def remove(connection: apsw.Connection) -> int:
+            return store.prune(connection, names, before=before, keep=self._retention.runs, at_most=PRUNE_AT_MOST)
+
+        while await self._host.database.write(remove) >= PRUNE_AT_MOST:
+            pass
+        await self._host.alarms.set(PRUNE_ALARM, self._host.clock.now() + PRUNE_INTERVAL_SECONDS)
+
+    async def _due_at(self, name: str, at: float) -> None:
+        await self._host.alarms.set(ALARM + name, at, {"name": name})
+
+    async def _close_unused(self) -> None:
+        used = []
+        for stored in await self.store.all():
+            used.append(stored.replication.source_config)
+        await self._connections.keep_only(used)
+
+    def _status(self, stored: Stored, next_sync_at: float | None) -> dict[str, Any]:
+        columns = dict(stored.columns)
+        running = self.runner.running.get(stored.name)
+        columns.pop("running")
+        columns.pop("last_due_at")
+        return {
+            **columns,
+            "source_config": dict(stored.masked_source_config),
+            **_options(stored.replication.options),
+            "last_success_at": iso(columns["last_success_at"]),
+            "last_error_at": iso(columns["last_error_at"]),
+            "is_running": running is not None,
+            "state": self._state(stored),
+            "next_sync_at": iso(next_sync_at),
+            "watermark": columns["last_sync_value"],
+            "progress": None
+            if running is None
+            else {
+                "rows": running.progress.rows,
+                "bytes": running.progress.bytes,
+                "started_at": iso(running.progress.started_at),
+                "estimated_rows": running.progress.estimated_rows,
+                "run_id": running.run_id,
+            },
+        }
+
+    def _state(self, stored: Stored) -> str:
+        running = self.runner.running.get(stored.name)
+        if running is not None:
+            return "running" if running.has_slot else "waiting"
+        if not stored.replication.is_active:
+            return "stopped"
+        return "degraded" if stored.columns["consecutive_failures"] else "idle"
+
+
+def _options(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.__dataclass_fields__}

@@ -1,0 +1,168 @@
+"""What the plugin asks of a source, whatever its dialect. Third parties implement these protocols.
+
+Nothing here, and nothing in a dialect's room, knows of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
+
+
+# The values of the key's columns, as the replica stores them.
+Key = tuple[Any, ...]
+
+# So many keys are asked for at once. Each is a part of the statement: servers bound its length and depth.
+MAX_KEYS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadPlan:
+    """Which rows to read, in which order, in how large batches.
+
+    floor: only rows whose tracking value is above it; None reads all.
+    after_key: only rows whose key is above it. At most one of floor and after_key is given.
+    in_key_order: the first load's order.
+    nulls: whether rows without a tracking value are read.
+    keys: only the rows with these keys, given as the replica stores them, at most MAX_KEYS.
+    batch_rows, batch_bytes: a batch ends at whichever is reached first; a row larger than batch_bytes is
+        a batch of its own.
+    """
+
+    schema: TableSchema
+    floor: str | None = None
+    after_key: tuple[str, ...] | None = None
+    in_key_order: bool = False
+    nulls: bool = True
+    keys: tuple[Key, ...] | None = None
+    batch_rows: int = 5000
+    batch_bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some rows of a table, said so that the source and the replica mean the same ones.
+
+    after, through: those whose key is above the one and not above the other; values of the columns of
+        `Comparing.order`, as the replica stores them. None is no bound.
+    buckets, chosen: of those, the ones whose key's hash, modulo `buckets`, is among `chosen`; None is all.
+    keys: the rows with these keys, at most MAX_KEYS; then nothing else is given.
+    """
+
+    after: Key | None = None
+    through: Key | None = None
+    buckets: int = 1
+    chosen: tuple[int, ...] | None = None
+    keys: tuple[Key, ...] | None = None
+
+
+class Summary(NamedTuple):
+    """How many rows, and the sum of their hashes. A sum, because two equal changes cancel out in an XOR."""
+
+    rows: int = 0
+    checksum: int = 0
+
+
+class Comparing(Protocol):
+    """One snapshot of a table, open for comparing. Closed with the context that `Source.comparing` gave.
+
+    A row's hash is the first 60 bits of the MD5 of its canonical text in UTF-8: of each compared column, in the
+    order of the schema, what the replica is to store, written so that no two rows share a text:
+
+        declared INTEGER        the digits and a comma
+        declared TEXT           the length in bytes of UTF-8, a colon, the text
+        declared BLOB           the digits in hex, upper case, and a comma
+        declared as nothing     by the value: an integer's digits; a text's length, a colon, the text; a floating
+                                number's form; and a comma
+
+    NULL is the comma, or the colon, alone. A key's hash is the same of the key's columns, in the key's order.
+
+    order: the columns at the head of the key by which source and replica order alike; empty when there is none.
+        A bigint unsigned may only stand first: above 2^63 the replica orders it as text.
+    forms: by column, how a floating number is written, where it is not its eight bytes in hex.
+    """
+
+    order: tuple[str, ...]
+    forms: Mapping[str, Callable[[float], str]]
+
+    async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
+        """Of each part: bucket to summary. Buckets without rows may be missing. Reads along the key's index."""
+        ...
+
+    def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
+        """The keys, as the replica is to store them, and the hashes of a part's rows, in any order, streamed.
+
+        Nothing else may be asked before it has ended. A table without a key has () for each key.
+        """
+        ...
+
+
+class Source(Protocol):
+    """One configured remote, with its pool of connections. Every method raises a SyncError kind, never a driver's."""
+
+    async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
+        """Look the table up. Raises SourceRejected when it or the tracking column is missing."""
+        ...
+
+    async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
+        """How many rows have no tracking value; stops counting at `at_most`."""
+        ...
+
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
+        """Note the highest tracking value, then, in a second statement, the transactions that are alive.
+
+        The order is what makes a closed value closed: noted the other way round, a transaction that starts
+        between the two would be missed. None when the table holds no value that may become a floor.
+        """
+        ...
+
+    async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
+        """Of each set, which are alive now, by one look at the server.
+
+        What may have moved into another form (a prepared one) counts as alive.
+        """
+        ...
+
+    def read(self, plan: ReadPlan) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+        """Open one snapshot, on entering, and stream the rows from it; closed at the end of the context.
+
+        The snapshot must be open when the context is entered: what is committed after that is not read. The
+        stream ends with a batch whose `last` is true, empty if need be.
+        """
+        ...
+
+    def comparing(self, schema: TableSchema, columns: Sequence[Column]) -> AbstractAsyncContextManager[Comparing]:
+        """Open one snapshot of the table, on entering, to compare these of its columns."""
+        ...
+
+    async def close(self) -> None:
+        """End every connection."""
+        ...
+
+
+class Dialect(Protocol):
+    """A kind of source. Registered by name in `replication_dialects`."""
+
+    def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+        """What is wrong with a sourceConfig, without connecting: field (`sourceConfig.port`) to message and mend."""
+        ...
+
+    def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+        """What makes a table of this source that table: host, port, database, schema, table. No user, no secret."""
+        ...
+
+    def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same settings with every secret, also those inside a connection string, as `***`."""
+        ...
+
+    def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
+        """`schema.table` taken apart, the default schema filled in."""
+        ...
+
+    def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
+        """A source, not yet connected. `settings` have their `${NAME}`s resolved."""
+        ...

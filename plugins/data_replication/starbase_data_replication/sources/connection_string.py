@@ -1,0 +1,108 @@
+"""`scheme://user:password@host:port/database?name=value`, taken apart and put together again.
+
+Owns the syntax and nothing else: which schemes and parameters mean something is a dialect's business.
+Every part is kept as written (percent-encoded), so that `str(split(text)) == text`, always.
+
+A password that somebody forgot to encode is understood where there is only one way to read it: the last `@`
+ends it, whatever stands before. What can be read in two ways is refused, so that an `@` behind the hosts, in a
+database's name or a parameter, must be written `%40`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+MAX_LENGTH = 8192
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
+PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*=")
+HOSTS = re.compile(r"(?:(?:\[[^\[\]]*\]|[^:,\[\]]*)(?::[0-9]*)?(?:,|\Z))*\Z")
+BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?\Z", re.DOTALL)
+ENCODING_HINT = "in a user or password write % as %25, @ as %40, / as %2F, ? as %3F, # as %23"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionString:
+    """The parts, as written. None means that the part and its mark are absent, which differs from empty."""
+
+    scheme: str
+    user: str | None
+    password: str | None
+    hosts: str
+    database: str | None
+    parameters: tuple[tuple[str, str], ...] | None
+
+    def __str__(self) -> str:
+        text = f"{self.scheme}://"
+        if self.user is not None:
+            text += self.user + ("" if self.password is None else f":{self.password}") + "@"
+        text += self.hosts
+        if self.database is not None:
+            text += f"/{self.database}"
+        if self.parameters is not None:
+            text += "?" + "&".join(f"{name}={value}" for name, value in self.parameters)
+        return text
+
+
+def split(text: str) -> ConnectionString:
+    """Take a connection string apart. Raises ValueError, whose message shows nothing of the text."""
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"must not be longer than {MAX_LENGTH} characters")
+    scheme, mark, rest = text.partition("://")
+    if not mark or not SCHEME.match(scheme):
+        raise ValueError("must look like scheme://USER:PASSWORD@HOST:PORT/DATABASE")
+    userinfo, at, address = rest.rpartition("@")
+    if at and _reads_otherwise(userinfo, rest):
+        raise ValueError(f"can be read in two ways; {ENCODING_HINT}, and behind the host @ as %40")
+    user, colon, password = userinfo.partition(":")
+    location, question, query = address.partition("?")
+    hosts, slash, database = location.partition("/")
+    if "#" in address or not _is_query(query):
+        raise ValueError(f"has a # or parameters that are not name=value&name=value; {ENCODING_HINT}")
+    pairs = [item.partition("=") for item in query.split("&") if item]
+    return ConnectionString(
+        scheme=scheme,
+        user=user if at else None,
+        password=password if at and colon else None,
+        hosts=hosts,
+        database=database if slash else None,
+        parameters=tuple((name, value) for name, _, value in pairs) if question else None,
+    )
+
+
+def _is_query(query: str) -> bool:
+    return not query or all(PARAMETER.match(item) for item in query.split("&"))
+
+
+def _reads_otherwise(userinfo: str, rest: str) -> bool:
+    """Whether `rest` makes sense too when the first / or ? ends the hosts, as the standard has it."""
+    end = re.search("[/?#]", userinfo)
+    if end is None or not HOSTS.match(userinfo[: end.start()].rpartition("@")[2]):
+        return False
+    return end[0] == "/" or (end[0] == "?" and _is_query(rest[end.end() :]))
+
+
+def decode(text: str) -> str:
+    """Percent-decode. A `+` stays a `+`, as libpq has it, and a `%` that encodes nothing stays too."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("holds percent-encoded bytes that are not UTF-8") from None
+
+
+def split_hosts(hosts: str) -> list[tuple[str, str | None]]:
+    """`h1:p1,[::1]:p2,%2Frun%2Fsocket` as (host, port) pairs, hosts decoded; None where no port is given."""
+    return [_split_host(item) for item in hosts.split(",")]
+
+
+def _split_host(item: str) -> tuple[str, str | None]:
+    if item.startswith("["):
+        bracketed = BRACKETED.match(item)
+        if bracketed is None:
+            raise ValueError("holds an IPv6 address whose brackets do not match; write [::1] or [::1]:5432")
+        return decode(bracketed[1]), bracketed[2]
+    if item.count(":") > 1:
+        raise ValueError(f"holds a host with more than one colon; write IPv6 as [::1]:5432, and {ENCODING_HINT}")
+    host, colon, port = item.partition(":")
+    return decode(host), port if colon else None

@@ -1,0 +1,218 @@
+"""Who is alive on a MySQL or MariaDB server: one look at it, and what has become of those seen before.
+
+InnoDB lists transactions from their first touch of a table to their end. A statement that waits for a table's
+lock, or computes for a while before it writes, is not in that list yet, but has read its NOW(); so sessions with
+a running statement count too. What cannot write does not: transactions that were begun READ ONLY, as ours are.
+Tokens, by what identifies their subject:
+
+    t:thread:id:started     a session's transaction. Its id is given when it first writes; until then empty.
+    s:thread:mark           a running statement. mark is MariaDB's number for it, elsewhere its starting second.
+    x:id                    a transaction without a session: prepared (XA), or rolled back after a crash.
+
+A session that was seen with a statement may go on as a transaction; one that was seen with a transaction may
+have prepared it and gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+import weakref
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from typing import NamedTuple
+
+from pymysql.constants import ER
+from pymysql.err import Error
+
+from starbase_data_replication.model import Alive
+from starbase_data_replication.sources.mysql.connection import Connection
+
+TRANSACTIONS = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
+
+# Sessions with a running statement, and the threads that apply another server's transactions.
+STATEMENTS = """
+SELECT CAST(ID AS CHAR), {mark}, USER = 'system user' FROM information_schema.PROCESSLIST
+WHERE ID <> CONNECTION_ID() AND USER <> 'unauthenticated user' AND COMMAND <> 'Daemon'
+  AND (USER = 'system user' OR COMMAND NOT IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID'))
+"""
+MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
+MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
+
+SERVER = (
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
+    "('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')"
+)
+# Both terms are read off the clock of one statement, so that their difference is the same each time.
+STARTED = """
+SELECT CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(VARIABLE_VALUE AS SIGNED)
+FROM {schema}.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Uptime'
+"""
+
+# InnoDB renews its list when nobody has read it for 0.1 s; we leave it alone for longer.
+PAUSE_SECONDS = 0.15
+TRIES = 10
+# Ids from here on are made of an address, of transactions that have written nothing yet.
+FIRST_UNREAL_ID = 1 << 48
+
+KNOWN = "innodb_trx and processlist"
+NO_PRIVILEGE = "this user may not see other transactions: GRANT PROCESS ON *.* to it"
+READ_ONLY = "the source is read-only: its writers are on another server"
+APPLIES = "the source applies the transactions of another server, which alone knows them"
+CLUSTER = "the source is one of a cluster, and knows its own transactions only"
+NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
+OTHER_SERVER = "another server answers now than when the watermark was noted"
+
+
+class Transaction(NamedTuple):
+    """id: empty while it has written nothing."""
+
+    thread: str
+    id: str
+    started: str
+
+    @property
+    def token(self) -> str:
+        return f"t:{self.thread}:{self.id}:{self.started}"
+
+    def may_be(self, earlier: Transaction) -> bool:
+        """Whether it is the same, seen earlier. It keeps the id that it was given; started counts seconds."""
+        same_start = (self.thread, self.started) == (earlier.thread, earlier.started)
+        return same_start and earlier.id in ("", self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a look at the server has shown.
+
+    unknown: why it shows nothing, or empty. passing: the next look may show more.
+    server, started: which server it was, and since when it runs. statements: thread to mark.
+    """
+
+    unknown: str = ""
+    passing: bool = False
+    server: str = ""
+    started: str = ""
+    statements: dict[str, str] = field(default_factory=dict)
+    transactions: tuple[Transaction, ...] = ()
+    without_session: frozenset[str] = frozenset()
+
+    @property
+    def alive(self) -> Alive:
+        if self.unknown:
+            return Alive(known=False, reason=self.unknown)
+        tokens = {transaction.token for transaction in self.transactions} | self.without_session
+        tokens |= {f"s:{thread}:{mark}" for thread, mark in self.statements.items()}
+        return Alive(known=True, tokens=frozenset(tokens), reason=KNOWN, epoch=f"{self.server} {self.started}")
+
+
+def still_alive(noted: Alive, now: Look) -> Alive:
+    """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
+    if not noted.known or (now.unknown and now.passing):
+        return noted
+    server, _, started = noted.epoch.rpartition(" ")
+    if now.unknown or server != now.server:
+        return replace(noted, known=False, reason=now.unknown or OTHER_SERVER)
+    if started != now.started:
+        # Threads and statements are counted anew; only what was prepared outlives a server.
+        now = replace(now, started=started, statements={}, transactions=())
+    without_session = {token for token in noted.tokens if token.startswith("x:")}
+    still = without_session & now.without_session
+    for token in noted.tokens - without_session:
+        seen = _seen_again(token, now)
+        # One that is gone may have been prepared: then it is among those without a session that are new.
+        still |= seen or (now.without_session - without_session)
+    return replace(noted, tokens=frozenset(still))
+
+
+def _seen_again(token: str, now: Look) -> set[str]:
+    """The tokens by which the subject of a token goes on; empty when it is gone."""
+    kind, thread, rest = token.split(":", 2)
+    if kind == "t":
+        number, _, started = rest.partition(":")
+        earlier = Transaction(thread, number, started)
+        return {transaction.token for transaction in now.transactions if transaction.may_be(earlier)}
+    if _same_mark(rest, now.statements.get(thread)):
+        return {token}
+    return {transaction.token for transaction in now.transactions if transaction.thread == thread}
+
+
+def _same_mark(noted: str, now: str | None) -> bool:
+    if now is None or not (noted.startswith("@") and now.startswith("@")):
+        return noted == now
+    # A second of tolerance on either side: both clocks that it is made of are cut to seconds.
+    return abs(int(noted[1:]) - int(now[1:])) <= 1
+
+
+async def look(connection: Connection, server: tuple[object, ...]) -> Look:
+    """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads."""
+    variables: dict[str, str] = dict(await connection.fetch(SERVER))
+    if variables.get("wsrep_on") == "ON":
+        return Look(unknown=CLUSTER)
+    if {variables.get("read_only"), variables.get("innodb_read_only")} != {"OFF"}:
+        return Look(unknown=READ_ONLY)
+    schema = "information_schema" if connection.is_mariadb else "performance_schema"
+    ((started,),) = await connection.fetch(STARTED.format(schema=schema))
+    name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
+    for _ in range(TRIES):
+        async with _turn(server):
+            seen = await _look_once(connection)
+        if not seen.passing:
+            return replace(seen, server=name, started=started)
+    return Look(unknown=NOT_RENEWED, passing=True)
+
+
+async def _look_once(connection: Connection) -> Look:
+    # Statements first: one that becomes an idle transaction in between is then in both, and not in neither.
+    mark = MARK_MARIADB if connection.is_mariadb else f"CONCAT('@', {MARK_MYSQL})"
+    running = await connection.fetch(STATEMENTS.format(mark=mark))
+    if any(applies == "1" for *_, applies in running):
+        return Look(unknown=APPLIES)
+    try:
+        rows = await connection.fetch(TRANSACTIONS.replace("{nonce}", uuid.uuid4().hex))
+    except Error as error:
+        if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
+            raise
+        return Look(unknown=NO_PRIVILEGE)
+    if all(fresh != "1" for *_, fresh in rows):
+        return Look(unknown=NOT_RENEWED, passing=True)
+    statements = {thread: mark for thread, mark, _ in running}
+    transactions: set[Transaction] = set()
+    without_session: set[str] = set()
+    for thread, begun, number, declared_read_only, read_only, _ in rows:
+        real = number if 0 < int(number) < FIRST_UNREAL_ID else ""
+        if declared_read_only == "1":
+            statements.pop(thread, None)
+        elif thread == "0" and real:
+            without_session.add(f"x:{real}")
+        elif thread != "0" and read_only != "1":
+            transactions.add(Transaction(thread, real, begun))
+    for transaction in transactions:
+        # Whatever its statement does, it does as part of the transaction.
+        statements.pop(transaction.thread, None)
+    return Look(statements=statements, transactions=tuple(transactions), without_session=frozenset(without_session))
+
+
+class _Gate:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.opens_at = 0.0
+
+
+# The list is the server's, whoever reads it: so the pause between two readings is too, whichever source reads.
+_gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Gate]]
+_gates = weakref.WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def _turn(server: tuple[object, ...]) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    gate = _gates.setdefault(loop, {}).setdefault(server, _Gate())
+    async with gate.lock:
+        await asyncio.sleep(max(0.0, gate.opens_at - loop.time()))
+        try:
+            yield
+        finally:
+            gate.opens_at = loop.time() + PAUSE_SECONDS

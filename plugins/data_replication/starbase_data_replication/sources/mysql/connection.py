@@ -1,0 +1,194 @@
+"""The connections of this room: aiomysql's, with what it leaves to chance made certain.
+
+Owns how a connection is opened, prepared and given up. Must not know what is read over it.
+
+aiomysql goes on in clear text where TLS was asked for and the server has none, sets no limit to a handshake,
+drains a result set that nobody wants any more, and its pool forgets to wake those who wait for a connection
+when one comes back closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import aiomysql
+from pymysql.constants import CLIENT, CR
+from pymysql.err import OperationalError
+
+# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
+STATEMENT_TIMEOUT_SECONDS = 600.0
+GOODBYE_SECONDS = 2.0
+# A firewall may forget a connection that nobody has used for a while, without telling either end.
+IDLE_SECONDS = 300.0
+
+# What makes a value's text mean the same on every server, and keeps a server's own limits from cutting a long
+# read short: a limit of time or of rows would lose rows in silence. lock_wait_timeout ends a wait for a table
+# that somebody has locked, which would outlive us on the server. sql_mode loses everything that changes what
+# SQL means; invalid and zero dates that are stored must be allowed in comparisons.
+SETTINGS = (
+    "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = 'ALLOW_INVALID_DATES', "
+    "SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1, "
+    "SESSION max_sort_length = 8192, SESSION lock_wait_timeout = 300, "
+    "SESSION net_write_timeout = 3600, SESSION {limit} = 0"
+)
+# Nothing here writes, and InnoDB knows it: see alive.py for how a reader is told from a writer by that.
+ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+
+Record = tuple[Any, ...]
+
+
+class Cursor(aiomysql.Cursor):  # type: ignore[misc]
+    async def _show_warnings(self, connection: Any) -> None:
+        """The server's warnings are not Python's: they may quote a row's value."""
+
+
+class StreamingCursor(aiomysql.SSCursor):  # type: ignore[misc]
+    async def _show_warnings(self, connection: Any) -> None:
+        """As above; besides, asking for them would read the whole result first."""
+
+
+class Connection(aiomysql.Connection):  # type: ignore[misc]
+    """One connection, prepared by the time it is open. Values come as the server's text, or as bytes."""
+
+    def __init__(self, *, tls_required: bool = False, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # Converters cost more than the network; the casts do what little is needed.
+        self.decoders: dict[int, Any] = {}
+        self._tls_required = tls_required
+        self.is_mariadb = False
+
+    async def open(self) -> None:
+        """Connect and prepare, within `connect_timeout` altogether."""
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                await self._greet()
+                ((version,),) = await self.fetch("SELECT version()")
+                self.is_mariadb = "mariadb" in version.lower()
+                limit = "max_statement_time" if self.is_mariadb else "max_execution_time"
+                await self.fetch(SETTINGS.format(limit=limit))
+                await self.fetch(ISOLATION)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _greet(self) -> None:
+        try:
+            await self._connect()
+        except (AssertionError, LookupError, ValueError, struct.error) as error:
+            raise OperationalError(CR.CR_SERVER_HANDSHAKE_ERR, "it does not speak MySQL's protocol") from error
+
+    async def fetch(self, sql: str, values: Sequence[str] | None = None) -> list[Record]:
+        """Run one statement; every row of its answer. Placeholders are %s, and % is %% where there are any."""
+        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+            cursor = await self.cursor(Cursor)
+            await cursor.execute(sql, values)
+            return list(await cursor.fetchall())
+
+    async def leave(self) -> None:
+        """End the transaction, so that the connection may be used again; or give it up."""
+        if self._result is not None and self._result.unbuffered_active:
+            # Ending the transaction would read the rest of the rows first.
+            self.close()
+        if self.closed:
+            return
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self.rollback()
+        except (aiomysql.Error, OSError):
+            self.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """At once: closing in good order would wait for the rest of a result, over TLS also read it."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        super().close()
+
+    async def _request_authentication(self) -> None:
+        # Called when the server has said what it can, and nothing has been sent.
+        if self._tls_required and not self.server_capabilities & CLIENT.SSL:
+            raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which sslMode asks for")
+        await super()._request_authentication()
+
+
+class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
+    """Stands in for the pool that `databases` has made, before that has any connection.
+
+    ssl_fallback: connect without TLS where a server that offers it fails in the handshake.
+    """
+
+    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool) -> None:
+        super().__init__(
+            minsize=0,
+            maxsize=made.maxsize,
+            echo=False,
+            pool_recycle=IDLE_SECONDS,
+            loop=asyncio.get_running_loop(),
+            **made._conn_kwargs,
+        )
+        self._tls_required = tls_required
+        self._ssl_fallback = ssl_fallback
+        self._waking: set[asyncio.Future[Any]] = set()
+
+    async def _fill_free_pool(self, override_min: bool) -> None:
+        """Drop the free connections that are dead or old; make one where none is left and one may be made."""
+        for connection in list(self._free):
+            if _is_stale(connection):
+                self._free.remove(connection)
+                connection.close()
+        if self._free or self.size >= self.maxsize:
+            return
+        self._acquiring += 1
+        try:
+            self._free.append(await self._connected())
+        finally:
+            self._acquiring -= 1
+
+    def release(self, connection: Connection) -> asyncio.Future[None]:
+        """Take a connection back and wake who waits for one, also when it comes back closed."""
+        self._used.discard(connection)
+        self._terminated.discard(connection)
+        if self._closing or connection.get_transaction_status():
+            connection.close()
+        if not connection.closed:
+            self._free.append(connection)
+        # Waking needs the lock, which is held by whoever connects: whoever releases must not wait for that.
+        waking = self._loop.create_task(self._wakeup())
+        self._waking.add(waking)
+        waking.add_done_callback(self._waking.discard)
+        released: asyncio.Future[None] = self._loop.create_future()
+        released.set_result(None)
+        return released
+
+    async def wait_closed(self) -> None:
+        """End every connection, those in use as well; say goodbye on the others."""
+        self.terminate()
+        await self.clear()
+        await super().wait_closed()
+
+    async def _connected(self) -> Connection:
+        arguments = dict(self._conn_kwargs)
+        try:
+            connection = Connection(tls_required=self._tls_required, **arguments)
+            await connection.open()
+        except OperationalError as error:
+            if not self._ssl_fallback or not isinstance(error.__cause__, ssl.SSLError):
+                raise
+            connection = Connection(**{**arguments, "ssl": None})
+            await connection.open()
+        return connection
+
+
+def _is_stale(connection: Connection) -> bool:
+    reader = connection._reader
+    idle = connection.loop.time() - connection.last_usage
+    return bool(
+        connection.closed or reader.at_eof() or reader.eof_received or reader.exception() or idle > IDLE_SECONDS
+    )

@@ -1,0 +1,101 @@
+"""What a table looks like, from the catalogue's rows to a TableSchema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.types import cast_for
+
+DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
+KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
+
+
+class _ColumnRow(NamedTuple):
+    table_schema: str
+    table_name: str
+    table_type: str
+    table_rows: str | None
+    name: str
+    base: str
+    column_type: str
+    nullable: str
+    digits: str | None
+    bits: str | None
+    charset: str | None
+    collation: str | None
+
+
+class _KeyRow(NamedTuple):
+    index_name: str
+    name: str | None
+    prefix: str | None
+    nullable: str
+
+
+async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
+    """Raises SourceRejected when the table or the tracking column is missing."""
+    names = (table.schema or "", table.name)
+    found = [_ColumnRow(*_texts(row)) for row in await connection.fetch(DESCRIBE, (*names, *names))]
+    ((folding,),) = await connection.fetch("SELECT @@GLOBAL.lower_case_table_names")
+    rows = [row for row in found if _same(row, names, folded=folding != "0")]
+    if not rows:
+        raise SourceRejected(f"the source has no table or view {table} that this user can see")
+    if rows[0].table_type == "TEMPORARY":
+        raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
+    columns = tuple(_column(row) for row in rows)
+    if tracking_column not in (column.name for column in columns):
+        raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
+    keys = await connection.fetch(KEYS, (rows[0].table_schema, rows[0].table_name))
+    estimate = rows[0].table_rows
+    return TableSchema(
+        table=table,
+        columns=columns,
+        key=_key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns}),
+        tracking_column=tracking_column,
+        estimated_rows=None if estimate is None else int(estimate),
+    )
+
+
+def _texts(row: Sequence[Any]) -> list[Any]:
+    # Some columns of MySQL 8's catalogue come in a binary character set.
+    return [value.decode() if isinstance(value, bytes) else value for value in row]
+
+
+def _same(row: _ColumnRow, names: tuple[str, str], *, folded: bool) -> bool:
+    """Whether the server means this table by these names: the catalogue compares them more loosely than SQL does."""
+    found = (row.table_schema, row.table_name)
+    return found == names or (folded and [name.lower() for name in found] == [name.lower() for name in names])
+
+
+def _column(row: _ColumnRow) -> Column:
+    digits = None if row.digits is None else int(row.digits)
+    bits = None if row.bits is None else int(row.bits)
+    base = row.base.lower()
+    return Column(
+        name=row.name,
+        source_type=row.column_type,
+        nullable=row.nullable == "YES",
+        cast=cast_for(base, column_type=row.column_type.lower(), digits=digits, bits=bits),
+        tracking_kind=base,
+        compare_type="" if row.charset is None else f"{row.charset} {row.collation}",
+        time_digits=digits,
+    )
+
+
+def _key(rows: Sequence[_KeyRow], columns: set[str]) -> tuple[str, ...]:
+    """The columns of the primary key, else of the smallest unique index on whole columns without NULLs."""
+    usable: list[tuple[str, ...]] = []
+    for name, parts in ((name, list(parts)) for name, parts in groupby(rows, key=lambda row: row.index_name)):
+        whole = all(part.name in columns and part.prefix is None and part.nullable != "YES" for part in parts)
+        key = tuple(str(part.name) for part in parts)
+        if whole and name == "PRIMARY":
+            return key
+        if whole:
+            usable.append(key)
+    return min(usable, key=len, default=())

@@ -1,0 +1,19 @@
+-- One row for each column of a table or view, in its order, generated and invisible ones too. The two
+-- parameters, given twice, are its database and its name; each table of the catalogue has its own, because only
+-- so does MariaDB open this one table and not all. Names that differ in case may answer as well: see the caller.
+SELECT t.TABLE_SCHEMA AS table_schema,
+       t.TABLE_NAME AS table_name,
+       t.TABLE_TYPE AS table_type,
+       t.TABLE_ROWS AS table_rows,
+       c.COLUMN_NAME AS name,
+       c.DATA_TYPE AS base,
+       c.COLUMN_TYPE AS column_type,
+       c.IS_NULLABLE AS nullable,
+       c.DATETIME_PRECISION AS digits,
+       c.NUMERIC_PRECISION AS bits,
+       c.CHARACTER_SET_NAME AS charset,
+       c.COLLATION_NAME AS collation
+FROM information_schema.TABLES t
+JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME
+WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s AND c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s
+ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME, c.ORDINAL_POSITION

@@ -1,0 +1,85 @@
+"""The one door through which MySQL's errors come in: each becomes a kind of SyncError, once."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator
+
+from pymysql.constants import CR, ER
+from pymysql.err import Error
+
+from starbase_data_replication.errors import SourceRejected, SourceUnavailable, SyncError
+
+# Server errors after which trying again may help: too many connections or too little memory or disk, a server
+# that is going down, a connection or statement that was killed or took too long, a lock, a table that changed
+# under the snapshot. The last line has those that pymysql has no name for: a statement to prepare again, too
+# many transactions, KILL, three limits of time, a server that is not available.
+TRANSIENT = frozenset(
+    {ER.CON_COUNT_ERROR, ER.OUT_OF_RESOURCES, ER.OUTOFMEMORY, ER.OUT_OF_SORTMEMORY, ER.DISK_FULL}
+    | {ER.RECORD_FILE_FULL, ER.SERVER_SHUTDOWN, ER.NORMAL_SHUTDOWN, ER.BAD_HOST_ERROR, ER.HANDSHAKE_ERROR}
+    | {ER.ABORTING_CONNECTION, ER.NEW_ABORTING_CONNECTION, ER.NET_READ_ERROR, ER.NET_READ_INTERRUPTED}
+    | {ER.NET_ERROR_ON_WRITE, ER.NET_WRITE_INTERRUPTED, ER.TOO_MANY_USER_CONNECTIONS, ER.HOST_IS_BLOCKED}
+    | {ER.USER_LIMIT_REACHED, ER.QUERY_INTERRUPTED, ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.CHECKREAD}
+    | {ER.LOCK_TABLE_FULL, ER.TABLE_DEF_CHANGED, ER.GET_ERRNO}
+    | {1615, 1637, 1927, 1969, 3024, 4031, 3168}
+)
+# The driver's own errors, numbered from 2000, are about the connection; but these are not mended by waiting.
+FINAL = frozenset({CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR})
+
+# Errors that quote what they complain of, a row's value or a part of the statement; so do SQLSTATE 22 and 23.
+QUOTING = frozenset(
+    {ER.PARSE_ERROR, ER.SYNTAX_ERROR, ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD}
+    | {ER.WRONG_VALUE_FOR_TYPE, ER.INVALID_CHARACTER_STRING, ER.DUP_ENTRY, 1525}
+)
+
+
+@contextlib.contextmanager
+def door(doing: str) -> Iterator[None]:
+    """Translate what the driver raises inside; `doing` says what for, as in "reading orders"."""
+    try:
+        yield
+    except Error as error:
+        raise translate(error, doing) from error
+    except (OSError, EOFError) as error:
+        raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise SyncError(f"{doing}: a text is not valid in its character set") from error
+    except RuntimeError as error:
+        raise SourceRejected(f"{doing}: {_setup_reason(error)}") from error
+
+
+def translate(error: Error, doing: str) -> SyncError:
+    """An error of the server, or of the driver in its shape: (number, text)."""
+    number, text = error.args if len(error.args) == 2 else (None, str(error))
+    cause = error.__cause__
+    if not isinstance(number, int) or number in range(CR.CR_ERROR_FIRST, CR.CR_ERROR_LAST + 1):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return SourceRejected(f"{doing}: the server's certificate was refused: {cause.verify_message}")
+        if number in FINAL:
+            return SourceRejected(f"{doing}: {text}")
+        return SourceUnavailable(f"{doing}: the connection failed: {text}{_because(cause)}")
+    state = error.sqlstate or ""
+    if number in QUOTING or state[:2] in ("22", "23"):
+        text = type(error).__name__
+    message = f"{doing}: the server says: {text} (error {number}, SQLSTATE {state})"
+    return SourceUnavailable(message) if number in TRANSIENT else SourceRejected(message)
+
+
+def _because(cause: BaseException | None) -> str:
+    return f" ({cause})" if isinstance(cause, OSError) and str(cause) else ""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "the source did not answer in time"
+    return f"the connection failed: {str(error) or type(error).__name__}"
+
+
+def _setup_reason(error: RuntimeError) -> str:
+    if "cryptography" in str(error):
+        return (
+            "without TLS the server takes this password only encrypted by itself; set sslMode to REQUIRED, "
+            "or install the package cryptography"
+        )
+    return str(error)

@@ -1,0 +1,242 @@
+"""What a sourceConfig of dialect `mysql` says (MariaDB too), and what aiomysql's pool is given for it.
+
+Owns the keys, their checks and defaults, and the way TLS is asked for. Must not connect.
+
+In MySQL a schema is a database: `defaultSchema` is another name for `database`, and `shop.orders` as
+sourceTable names a table of the database `shop`, whichever one the connection begins in.
+
+TLS is as MySQL's own client has it: PREFERRED encrypts where the server can, REQUIRED always, neither
+verifies; VERIFY_CA checks the certificate, VERIFY_IDENTITY the host's name too. `ssl: true` is REQUIRED,
+`ssl: false` DISABLED, and a sslCa without an explicit mode means VERIFY_CA.
+
+Given a context, aiomysql encrypts only if the server says that it can, and goes on in clear text if not, in
+silence: with `tls_required` whoever connects must refuse that, before the password is sent.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.reading import Reading
+from starbase_data_replication.sources.settings import (
+    has_reference,
+    masked,
+    secrets,
+    tls_context,
+    unmasked,
+)
+from starbase_data_replication.sources.texts import split_name
+from starbase_host import ConfigError, InvalidRequest
+
+__all__ = [
+    "MysqlSettings",
+    "check",
+    "identity",
+    "masked",
+    "pool_arguments",
+    "read",
+    "secrets",
+    "table_name",
+    "unmasked",
+]
+
+DIALECT = "mysql"
+SCHEMES = ("mysql", "mariadb")
+DEFAULT_PORT = 3306
+QUOTES = '`"'
+VERIFYING = ("VERIFY_CA", "VERIFY_IDENTITY")
+STRICT = ("REQUIRED", *VERIFYING)
+SSL_MODES = ("DISABLED", "PREFERRED", *STRICT)
+TLS_FILES = ("sslCa", "sslCert", "sslKey")
+KEYS = ("host", "port", "user", "password", "database", "defaultSchema", "ssl", "sslMode", *TLS_FILES)
+
+# A connection string's parameters, and the keys that they stand for.
+PARAMETERS = {
+    **dict.fromkeys(("ssl-mode", "ssl_mode", "sslmode"), "sslMode"),
+    **dict.fromkeys(("ssl-ca", "ssl_ca"), "sslCa"),
+    **dict.fromkeys(("ssl-cert", "ssl_cert"), "sslCert"),
+    **dict.fromkeys(("ssl-key", "ssl_key"), "sslKey"),
+    "connect_timeout": "connect_timeout",
+}
+REFUSED = {"charset": "it is always utf8mb4", "ssl": "write ssl-mode=REQUIRED"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MysqlSettings:
+    """Where a source is and how to reach it, in final form. A `host` that begins with / is a socket."""
+
+    host: str
+    port: int = DEFAULT_PORT
+    user: str
+    password: str = field(repr=False, default="")
+    database: str
+    ssl_mode: str = "PREFERRED"
+    ssl_ca: str | None = None
+    ssl_cert: str | None = None
+    ssl_key: str | None = None
+    connect_timeout: int = 10
+
+    @property
+    def unix_socket(self) -> str | None:
+        return self.host if self.host.startswith("/") else None
+
+    @property
+    def tls_required(self) -> bool:
+        """True when a connection without TLS must be refused, whatever the server offers."""
+        return self.ssl_mode in STRICT
+
+    @property
+    def ssl_fallback(self) -> bool:
+        """True when a TLS handshake that fails is to be followed by a connection without TLS."""
+        return self.ssl_mode == "PREFERRED" and self.unix_socket is None
+
+
+def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+    """What is wrong with a sourceConfig and a sourceTable: field to message and mend."""
+    reading, _ = _read(settings, resolved=False)
+    try:
+        split_name(source_table, quotes=QUOTES)
+    except ConfigError as error:
+        return {**reading.problems, **error.fields}
+    return reading.problems
+
+
+def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+    """What makes a source's table that table: dialect, host, port, database, table.
+
+    The database is the one that the table is in. Alike for a connection string and for fields that say the
+    same. A `${NAME}` stays as written; where the whole connection string is one, it stands in the place of
+    host and port.
+    """
+    reading, values = _read(settings, resolved=False)
+    table = table_name(settings, source_table)
+    where: tuple[str, ...]
+    if reading.opaque:
+        where = (str(reading.connection_string),)
+    else:
+        host = values["host"]
+        host = host if host.startswith("/") or has_reference(host) else host.lower()
+        where = (host, "" if host.startswith("/") else values["port"])
+    return (DIALECT, *where, table.schema or "", table.name)
+
+
+def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:
+    """A sourceTable taken apart, the database filled in as its schema.
+
+    The schema is None only while the whole connection string is an unresolved `${NAME}`. Raises ConfigError
+    for a name that `check` refuses.
+    """
+    *schema, name = split_name(source_table, quotes=QUOTES)
+    return TableName(schema=schema[0] if schema else _read(settings, resolved=False)[1].get("database"), name=name)
+
+
+def read(settings: Mapping[str, Any]) -> MysqlSettings:
+    """Resolved settings in their final form. Raises InvalidRequest that names every wrong field."""
+    reading, values = _read(settings, resolved=True)
+    if reading.problems:
+        raise InvalidRequest(fields=reading.problems)
+    values["port"] = int(values["port"])
+    values["connect_timeout"] = int(values["connect_timeout"])
+    return MysqlSettings(**values)
+
+
+def pool_arguments(settings: MysqlSettings) -> dict[str, Any]:
+    """Keyword arguments for aiomysql.create_pool. Raises ConfigError for an unusable certificate."""
+    return {
+        "host": "localhost" if settings.unix_socket else settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        # aiomysql sends a password as Latin-1, and the server compares bytes of UTF-8.
+        "password": settings.password.encode().decode("latin-1"),
+        "db": settings.database,
+        "unix_socket": settings.unix_socket,
+        "ssl": _ssl(settings),
+        "connect_timeout": settings.connect_timeout,
+        "charset": "utf8mb4",
+        "autocommit": True,
+        "local_infile": False,
+    }
+
+
+def _ssl(settings: MysqlSettings) -> ssl.SSLContext | None:
+    if settings.ssl_mode == "DISABLED" or (settings.unix_socket and not settings.tls_required):
+        return None
+    return tls_context(
+        verify=settings.ssl_mode in VERIFYING,
+        hostname=settings.ssl_mode == "VERIFY_IDENTITY",
+        files={"sslCa": settings.ssl_ca, "sslCert": settings.ssl_cert, "sslKey": settings.ssl_key},
+        ca="sslCa",
+        cert="sslCert",
+        key="sslKey",
+    )
+
+
+def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[Reading, dict[str, Any]]:
+    """Everything that the settings say, under MysqlSettings' names; the port still as text."""
+    reading = Reading(settings, resolved=resolved)
+    reading.keep_known(KEYS)
+    if reading.connection_string is not None and not reading.expand(
+        schemes=SCHEMES, parameters=PARAMETERS, beside="defaultSchema", refused=REFUSED
+    ):
+        schema = reading.text("defaultSchema", control=True)
+        return reading, {} if schema is None else {"database": schema}
+    values: dict[str, Any] = {"host": "", "port": ""}
+    hosts, ports = reading.addresses(DEFAULT_PORT)
+    if len(hosts) == 1 and ports:
+        values.update(host=hosts[0], port=ports[0])
+    elif len(hosts) > 1:
+        reading.problem("host", "must be one host; this dialect does not take several")
+    if values["host"].startswith("/") and "port" in reading.values:
+        reading.problem("port", "is not used with a Unix socket; remove it")
+    values["user"] = reading.text("user", control=True)
+    if "user" not in reading.values:
+        reading.missing("user", "the user")
+    values["password"] = reading.password() or ""
+    values["database"] = _database(reading)
+    timeout = reading.values.get("connect_timeout", MysqlSettings.connect_timeout)
+    values["connect_timeout"] = reading.whole("connect_timeout", timeout, 1, 600)
+    _read_tls(reading, values)
+    return reading, values
+
+
+def _database(reading: Reading) -> str | None:
+    database = reading.text("database", control=True)
+    schema = reading.text("defaultSchema", control=True)
+    if database is None and schema is None and not {"database", "defaultSchema"} & set(reading.values):
+        reading.missing("database", "the database")
+    if database is not None and schema is not None and database != schema:
+        reading.problem("defaultSchema", "is another database than database; in MySQL they are the same, remove one")
+    return database if database is not None else schema
+
+
+def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
+    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = (reading.text(name) for name in TLS_FILES)
+    mode = values["ssl_mode"] = _ssl_mode(reading)
+    if mode in SSL_MODES and mode not in VERIFYING and values["ssl_ca"] is not None:
+        reading.problem("sslCa", f"is not used with sslMode {mode}; set sslMode to {' or '.join(VERIFYING)}")
+    if mode == "DISABLED" and values["ssl_cert"] is not None:
+        reading.problem("sslCert", f"is not used with sslMode {mode}; set sslMode to {', '.join(STRICT)}")
+    if values["ssl_key"] is not None and values["ssl_cert"] is None:
+        reading.problem("sslKey", "needs sslCert, the certificate that it belongs to")
+    if mode == "VERIFY_IDENTITY" and values["host"].startswith("/"):
+        reading.problem("sslMode", "cannot verify the name of a Unix socket's host; set sslMode to VERIFY_CA")
+
+
+def _ssl_mode(reading: Reading) -> str:
+    switch, word = reading.values.get("ssl"), reading.values.get("sslMode")
+    if isinstance(word, str) and not has_reference(word):
+        reading.values["sslMode"] = word.upper().replace("-", "_")
+    if switch is not None and not isinstance(switch, bool):
+        reading.problem("ssl", f"must be true or false; for more, set sslMode to {', '.join(SSL_MODES)}")
+    elif switch is not None and word is not None:
+        reading.problem("ssl", "stands beside sslMode; give one or the other, and remove this")
+    if word is None and switch is False:
+        return "DISABLED"
+    if word is None and reading.values.get("sslCa") is not None:
+        return "VERIFY_CA"
+    implied = "REQUIRED" if switch is True else MysqlSettings.ssl_mode
+    return reading.choice("sslMode", SSL_MODES, implied) or implied

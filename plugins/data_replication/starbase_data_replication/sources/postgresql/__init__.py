@@ -1,0 +1,1 @@
+"""PostgreSQL as a dialect: settings, types, source."""

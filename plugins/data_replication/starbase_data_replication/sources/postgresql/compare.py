@@ -1,0 +1,143 @@
+"""Comparing a PostgreSQL table: counts, checksums and hashes of rows, from one snapshot, as `Comparing` has it.
+
+Owns the canonical text of a row as PostgreSQL's SQL. Must not know what the results are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from importlib.resources import files
+from itertools import takewhile
+from typing import Any, Self
+
+from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.sources.base import Key, Part, Summary
+from starbase_data_replication.sources.batches import convert
+from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql
+
+BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encoding="utf-8")
+
+# A pass over all keys of a table that has no order in common with the replica takes as long as reading it.
+TIMEOUT_SECONDS = 3600.0
+FETCHED_ROWS = 1000
+
+# Types that the replica orders as PostgreSQL does, whatever the collation; text depends on it.
+ORDERED = frozenset({"int2", "int4", "int8", "oid", "bool", "uuid", "bytea"})
+ORDERED_BY_BYTES = frozenset({"text", "varchar"})
+
+
+class PostgresqlComparing:
+    """A snapshot of one table, open for comparing. Made by `open`, on a connection inside its transaction."""
+
+    forms: Mapping[str, Callable[[float], str]]
+
+    def __init__(
+        self, connection: Any, schema: TableSchema, columns: Sequence[Column], *, order: tuple[str, ...]
+    ) -> None:
+        self.order = order
+        self.forms = {}
+        self._connection = connection
+        self._schema = schema
+        # Without a key, a row is known by all that it holds.
+        self._key = schema.key_columns
+        self._columns = columns
+        self._doing = f"comparing {schema.table}"
+        utf8 = connection.get_settings().server_encoding == "UTF8"
+        self._encoded = "{}" if utf8 else "convert_to({}, 'UTF8')"
+
+    @classmethod
+    async def open(cls, connection: Any, schema: TableSchema, columns: Sequence[Column]) -> Self:
+        rows = await connection.fetch(
+            BYTE_ORDERED, schema.table.schema, schema.table.name, [column.name for column in schema.key_columns]
+        )
+        utf8 = connection.get_settings().server_encoding == "UTF8"
+        byte_ordered = {row["name"] for row in rows} if utf8 else set()
+
+        def alike(column: Column) -> bool:
+            kind = column.tracking_kind
+            return kind in ORDERED or (kind in ORDERED_BY_BYTES and column.name in byte_ordered)
+
+        order = tuple(column.name for column in takewhile(alike, schema.key_columns))
+        return cls(connection, schema, columns, order=order)
+
+    async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
+        values: list[Any] = []
+        sql = " UNION ALL ".join(self._summary(number, part, values) for number, part in enumerate(parts))
+        with door(self._doing):
+            rows = await self._connection.fetch(sql, *values, timeout=TIMEOUT_SECONDS)
+        found: list[dict[int, Summary]] = [{} for _ in parts]
+        for number, bucket, count, checksum in rows:
+            found[number][bucket] = Summary(count, int(checksum))
+        return found
+
+    async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
+        values: list[Any] = []
+        names = "".join(f"{self._name(column)}, " for column in self._key)
+        sql = f"SELECT {names}{self._hash(self._columns)} {self._from(part, values)}"
+        with door(self._doing):
+            cursor = await self._connection.cursor(sql, *values, timeout=TIMEOUT_SECONDS)
+        more = True
+        while more:
+            with door(self._doing):
+                records = await cursor.fetch(FETCHED_ROWS, timeout=TIMEOUT_SECONDS)
+            more = len(records) == FETCHED_ROWS
+            keys = convert([tuple(record)[:-1] for record in records], self._key)
+            yield [(tuple(key), record[-1]) for key, record in zip(keys, records, strict=True)]
+
+    def _summary(self, number: int, part: Part, values: list[Any]) -> str:
+        bucket, group = "0::int8", ""
+        if part.buckets > 1:
+            bucket, group = self._bucket(part), " GROUP BY 2"
+        checksum = f"coalesce(sum({self._hash(self._columns)}), 0)::text"
+        return f"(SELECT {number}, {bucket}, count(*), {checksum} {self._from(part, values)}{group})"
+
+    def _from(self, part: Part, values: list[Any]) -> str:
+        """FROM and WHERE of a part. What the casts answer is worked out once a row, however often it is used:
+        OFFSET 0 keeps the planner from taking the inner SELECT apart.
+        """
+        used = {column.name: column for column in (*self._key, *self._columns)}.values()
+        expressions = ", ".join(f"{selected(column)} AS {self._name(column)}" for column in used)
+        sql = f"SELECT {expressions or 'NULL'} FROM {table_sql(self._schema.table)} AS t{self._where(part, values)}"
+        sql = f"FROM ({sql} OFFSET 0) AS s"
+        if part.chosen is None:
+            return sql
+        values.append(list(part.chosen))
+        return f"{sql} WHERE {self._bucket(part)} = ANY (${len(values)}::int8[])"
+
+    def _where(self, part: Part, values: list[Any]) -> str:
+        if part.keys is not None:
+            return f" WHERE {among(self._schema, part.keys, values)}"
+        conditions = []
+        columns = [self._schema.column(name) for name in self.order]
+        for operator, key in ((">", part.after), ("<=", part.through)):
+            if key is not None:
+                left = ", ".join(f"t.{quoted(column.name)}" for column in columns)
+                first = len(values) + 1
+                values += map(key_text, key)
+                right = ", ".join(f"${n}::text::{column.compare_type}" for n, column in enumerate(columns, first))
+                conditions.append(f"({left}) {operator} ({right})")
+        return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+    def _bucket(self, part: Part) -> str:
+        return f"{self._hash(self._key or self._columns)} % {part.buckets}"
+
+    def _hash(self, columns: Sequence[Column]) -> str:
+        text = f"concat({', '.join(self._canonical(column) for column in columns)})"
+        return f"('x' || left(md5({self._encoded.format(text)}), 15))::bit(60)::int8"
+
+    def _canonical(self, column: Column) -> str:
+        """Two arguments of concat, which leaves out what is NULL."""
+        name = self._name(column)
+        match column.cast.declared:
+            case "INTEGER":
+                return f"{name}, ','"
+            case "BLOB":
+                return f"upper(encode({name}, 'hex')), ','"
+            case declared if declared == NO_AFFINITY:
+                return f"CASE {name} WHEN 'NaN' THEN '3:NaN' ELSE encode(float8send({name}), 'hex') END, ','"
+        return f"octet_length({self._encoded.format(name)}), ':', {name}"
+
+    def _name(self, column: Column) -> str:
+        return f"s.c{self._schema.columns.index(column)}"

@@ -1,0 +1,56 @@
+-- One row for each column of a table, in its order. $1 is the schema, $2 the table.
+-- base_* follow a domain down to the type that it stands on. key_position counts from 1 within the key that
+-- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
+-- on plain columns and without NULLs.
+WITH RECURSIVE relation AS (
+    SELECT c.oid, c.relkind, c.relpersistence, c.reltuples
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), identifying AS (
+    SELECT i.indexrelid, i.indkey
+    FROM relation r
+    JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
+    WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND NOT EXISTS (
+        SELECT 1 FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = r.oid AND NOT a.attnotnull
+          AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
+    LIMIT 1
+), key_column AS (
+    SELECT k.attnum, k.position
+    FROM identifying
+    JOIN pg_catalog.pg_index i ON i.indexrelid = identifying.indexrelid,
+    LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
+), base (attnum, oid, typtype, typbasetype) AS (
+    SELECT a.attnum, t.oid, t.typtype, t.typbasetype
+    FROM relation r
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    UNION ALL
+    SELECT b.attnum, t.oid, t.typtype, t.typbasetype
+    FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
+    WHERE b.typtype = 'd'
+)
+SELECT r.relkind::text AS relkind,
+       r.relpersistence::text AS relpersistence,
+       r.reltuples::float8 AS reltuples,
+       a.attname::text AS name,
+       a.attnotnull AS not_null,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS source_type,
+       t.typname::text AS base_name,
+       t.typtype::text AS base_kind,
+       t.typcategory::text AS base_category,
+       tn.nspname::text AS base_schema,
+       pg_catalog.format_type(t.oid, NULL) AS base_type,
+       CASE WHEN t.typname IN ('timestamp', 'timestamptz', 'time', 'timetz') AND a.atttypmod >= 0
+            THEN a.atttypmod ELSE NULL END AS time_digits,
+       k.position::int4 AS key_position
+FROM relation r
+JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'
+JOIN pg_catalog.pg_type t ON t.oid = b.oid
+JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+LEFT JOIN key_column k ON k.attnum = a.attnum
+ORDER BY a.attnum

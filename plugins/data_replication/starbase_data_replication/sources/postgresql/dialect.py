@@ -1,0 +1,32 @@
+"""PostgreSQL as the plugin sees it: how its settings are read, and how a source is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.base import Source
+from starbase_data_replication.sources.postgresql import settings as reading
+
+
+class PostgresqlDialect:
+    """The dialect `postgresql`."""
+
+    def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+        return reading.check(settings, source_table)
+
+    def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+        return reading.identity(settings, source_table)
+
+    def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return reading.masked(settings)
+
+    def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
+        return reading.table_name(settings, source_table)
+
+    def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
+        # The driver is imported when the first source is opened: a host without one starts without it.
+        from starbase_data_replication.sources.postgresql.source import PostgresqlSource
+
+        return PostgresqlSource(reading.pool_arguments(reading.read(settings)), max_connections=max_connections)

@@ -1,0 +1,47 @@
+"""The one door through which PostgreSQL's errors come in: each becomes a kind of SyncError, once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import asyncpg
+
+from starbase_data_replication.errors import SourceRejected, SourceUnavailable, SyncError
+
+# SQLSTATE classes and codes after which trying again may help: connection, resources, operator intervention,
+# and a snapshot that a standby or a serialisation conflict took away.
+TRANSIENT_CLASSES = ("08", "53", "57", "58")
+TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006", "72000")
+
+# What the driver raises when a connection breaks, is refused, or does not answer.
+BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
+
+
+@contextlib.contextmanager
+def door(doing: str) -> Iterator[None]:
+    """Translate what the driver raises inside; `doing` says what for, as in "reading orders"."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise translate(error, doing) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise SourceRejected(f"{doing}: {error}") from error
+    except BROKEN as error:
+        raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
+
+
+def translate(error: asyncpg.PostgresError, doing: str) -> SyncError:
+    """A server's error. Its text is left out where it may quote a row's value (SQLSTATE class 22 and 23)."""
+    code = getattr(error, "sqlstate", None) or ""
+    text = type(error).__name__ if code[:2] in ("22", "23") else (error.args[0] if error.args else "")
+    message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code})"
+    if code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES:
+        return SourceUnavailable(message)
+    return SourceRejected(message)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "the source did not answer in time"
+    return f"the connection failed: {str(error) or type(error).__name__}"

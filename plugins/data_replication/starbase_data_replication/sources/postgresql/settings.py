@@ -1,0 +1,200 @@
+"""What a sourceConfig of dialect `postgresql` says, and what asyncpg's pool is given for it.
+
+Owns the keys, their checks and defaults, and the way TLS is asked for. Must not connect.
+
+Nothing comes from anywhere but the sourceConfig: each argument that asyncpg would otherwise look up in PG*
+variables, a service file or ~/.pgpass is given, the password as "" where there is none. So `user` is
+required. The one exception: with sslmode `prefer` or `allow`, which asyncpg takes only as words, asyncpg
+itself offers the client certificate of PGSSLCERT or ~/.postgresql to a server that asks for one.
+
+TLS is as libpq has it: `require` encrypts without verifying, unless sslrootcert is given; `verify-ca` checks
+the certificate, `verify-full` the host's name too. Without sslrootcert the machine's own certificates are
+trusted.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.reading import Reading
+from starbase_data_replication.sources.settings import has_reference, masked, secrets, tls_context, unmasked
+from starbase_data_replication.sources.texts import split_name
+from starbase_host import ConfigError, InvalidRequest
+
+__all__ = [
+    "PostgresqlSettings",
+    "check",
+    "identity",
+    "masked",
+    "pool_arguments",
+    "read",
+    "secrets",
+    "table_name",
+    "unmasked",
+]
+
+DIALECT = "postgresql"
+SCHEMES = ("postgresql", "postgres")
+DEFAULT_PORT = 5432
+DEFAULT_SCHEMA = "public"
+VERIFYING = ("verify-ca", "verify-full")
+STRICT = ("require", *VERIFYING)
+SSL_MODES = ("disable", "allow", "prefer", *STRICT)
+SESSION_ATTRIBUTES = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
+TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
+KEYS = ("host", "port", "user", "password", "database", "defaultSchema", "sslmode", *TLS_FILES)
+
+# A connection string's parameters, and the keys that they stand for.
+PARAMETERS = {
+    **{name: name for name in ("host", "port", "user", "password", "sslmode", *TLS_FILES)},
+    **{name: name for name in ("application_name", "connect_timeout", "target_session_attrs")},
+    "dbname": "database",
+}
+REFUSED = {
+    "options": "server settings are this program's own",
+    "channel_binding": "the driver cannot do it",
+    "sslpassword": "a key with a password cannot be used",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresqlSettings:
+    """Where a source is and how to reach it; every value in its final form. As many ports as hosts."""
+
+    hosts: tuple[str, ...]
+    ports: tuple[int, ...]
+    user: str
+    password: str = field(repr=False, default="")
+    database: str
+    default_schema: str = DEFAULT_SCHEMA
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
+    application_name: str = "starbase-host"
+    connect_timeout: int = 10
+    target_session_attrs: str = "any"
+
+
+def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+    """What is wrong with a sourceConfig and a sourceTable: field to message and mend."""
+    reading, _ = _read(settings, resolved=False)
+    try:
+        split_name(source_table)
+    except ConfigError as error:
+        return {**reading.problems, **error.fields}
+    return reading.problems
+
+
+def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+    """What makes a source's table that table: dialect, hosts, ports, database, schema, table.
+
+    Alike for a connection string and for fields that say the same. A `${NAME}` stays as written; where the
+    whole connection string is one, it stands in the place of hosts, ports and database.
+    """
+    reading, values = _read(settings, resolved=False)
+    table = table_name(settings, source_table)
+    where: tuple[str, ...]
+    if reading.opaque:
+        where = (str(reading.connection_string),)
+    else:
+        hosts = (host if host.startswith("/") or has_reference(host) else host.lower() for host in values["hosts"])
+        where = (",".join(hosts), ",".join(values["ports"]), values["database"])
+    return (DIALECT, *where, table.schema or "", table.name)
+
+
+def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:
+    """A sourceTable taken apart, the default schema filled in. Raises ConfigError for a malformed one."""
+    *schema, name = split_name(source_table)
+    return TableName(schema=schema[0] if schema else settings.get("defaultSchema") or DEFAULT_SCHEMA, name=name)
+
+
+def read(settings: Mapping[str, Any]) -> PostgresqlSettings:
+    """Resolved settings in their final form. Raises InvalidRequest that names every wrong field."""
+    reading, values = _read(settings, resolved=True)
+    if reading.problems:
+        raise InvalidRequest(fields=reading.problems)
+    values["ports"] = tuple(int(port) for port in values["ports"])
+    values["connect_timeout"] = int(values["connect_timeout"])
+    return PostgresqlSettings(**values)
+
+
+def pool_arguments(settings: PostgresqlSettings) -> dict[str, Any]:
+    """Keyword arguments for asyncpg.create_pool. Raises ConfigError for a certificate that cannot be used."""
+    single = len(settings.hosts) == 1
+    return {
+        "host": settings.hosts[0] if single else list(settings.hosts),
+        "port": settings.ports[0] if single else list(settings.ports),
+        "user": settings.user,
+        "password": settings.password,
+        "database": settings.database,
+        "ssl": _ssl(settings),
+        "direct_tls": False,
+        "krbsrvname": "postgres",
+        "gsslib": "gssapi",
+        "timeout": settings.connect_timeout,
+        "target_session_attrs": settings.target_session_attrs,
+        "server_settings": {"application_name": settings.application_name},
+        "statement_cache_size": 0,
+    }
+
+
+def _ssl(settings: PostgresqlSettings) -> ssl.SSLContext | str | bool:
+    """asyncpg refuses a server without TLS when given a context, and falls back only when given a word.
+
+    `require` as a word would verify by whatever PGSSLROOTCERT or ~/.postgresql/root.crt happens to hold.
+    """
+    if settings.sslmode not in STRICT:
+        return False if settings.sslmode == "disable" else settings.sslmode
+    # libpq takes `system` to mean verify-full, as otherwise anybody's certificate would do.
+    system = settings.sslrootcert == "system"
+    return tls_context(
+        verify=settings.sslmode in VERIFYING or settings.sslrootcert is not None,
+        hostname=settings.sslmode == "verify-full" or system,
+        files={name: getattr(settings, name) for name in TLS_FILES},
+        ca="sslrootcert",
+        cert="sslcert",
+        key="sslkey",
+    )
+
+
+def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[Reading, dict[str, Any]]:
+    """Everything that the settings say, under PostgresqlSettings' names; ports still as text."""
+    reading = Reading(settings, resolved=resolved)
+    reading.keep_known(KEYS)
+    values: dict[str, Any] = {"default_schema": reading.text("defaultSchema", DEFAULT_SCHEMA, control=True)}
+    if reading.connection_string is not None and not reading.expand(
+        schemes=SCHEMES, parameters=PARAMETERS, beside="defaultSchema", refused=REFUSED
+    ):
+        return reading, values
+    values["hosts"], values["ports"] = reading.addresses(DEFAULT_PORT)
+    values["user"] = reading.text("user", control=True)
+    if "user" not in reading.values:
+        reading.missing("user", "the user")
+    values["password"] = reading.password() or ""
+    values["database"] = reading.text("database", values["user"], control=True)
+    values["application_name"] = reading.text("application_name", PostgresqlSettings.application_name)
+    values["connect_timeout"] = reading.whole(
+        "connect_timeout", reading.values.get("connect_timeout", PostgresqlSettings.connect_timeout), 1, 600
+    )
+    attributes = PostgresqlSettings.target_session_attrs
+    values["target_session_attrs"] = reading.choice("target_session_attrs", SESSION_ATTRIBUTES, attributes)
+    _read_tls(reading, values)
+    return reading, values
+
+
+def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
+    mode = values["sslmode"] = reading.choice("sslmode", SSL_MODES, PostgresqlSettings.sslmode)
+    values.update({name: reading.text(name) for name in TLS_FILES})
+    if mode in SSL_MODES and mode not in STRICT:
+        for name in TLS_FILES:
+            if values[name] is not None:
+                reading.problem(name, f"is not used with sslmode {mode}; set sslmode to {', '.join(STRICT)}")
+    if values["sslkey"] is not None and values["sslcert"] is None:
+        reading.problem("sslkey", "needs sslcert, the certificate that it belongs to")
+    if mode in STRICT and any(host.startswith("/") for host in values["hosts"]):
+        reading.problem("sslmode", f"cannot be {mode} on a Unix socket, which is never encrypted; remove it")

@@ -1,0 +1,251 @@
+"""A PostgreSQL table as a source: describe, note, who is alive, read. Knows nothing of SQLite.
+
+Every statement runs inside a READ ONLY transaction with SET LOCAL, so that nothing outlives it: behind a pooler
+that hands connections out by transaction, a session setting would be another client's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+
+from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
+from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.sources.batches import BatchSizer, convert
+from starbase_data_replication.sources.pool import Pool
+from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.types import CLOCKS, cast_for, clock_unit
+
+DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
+ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
+
+# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
+STATEMENT_TIMEOUT_SECONDS = 600.0
+
+# What makes `::text` mean the same on every server, and keeps a role's own limits from cutting a long read.
+SETTINGS = (
+    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'iso_8601'; "
+    "SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL statement_timeout = 0; "
+    "SET LOCAL idle_in_transaction_session_timeout = 0"
+)
+
+READER_NAME = "starbase-host"
+
+
+def quoted(name: str) -> str:
+    """An identifier as PostgreSQL's SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table_sql(table: TableName) -> str:
+    return f"{quoted(table.schema or 'public')}.{quoted(table.name)}"
+
+
+class PostgresqlSource:
+    """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool."""
+
+    def __init__(self, arguments: Mapping[str, Any], *, max_connections: int) -> None:
+        self._pool = Pool("postgresql", arguments, max_connections=max_connections)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
+        with door(f"looking up {table}"):
+            async with self._transaction("READ COMMITTED") as connection:
+                rows = await connection.fetch(DESCRIBE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
+        if not rows:
+            raise SourceRejected(f"the source has no table or view {table} that this user can see")
+        if rows[0]["relpersistence"] == "t":
+            raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
+        columns = tuple(_column(row) for row in rows)
+        names = [column.name for column in columns]
+        if tracking_column not in names:
+            raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
+        key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
+        estimate = rows[0]["reltuples"]
+        return TableSchema(
+            table=table,
+            columns=columns,
+            key=tuple(name for _, name in key),
+            tracking_column=tracking_column,
+            estimated_rows=int(estimate) if estimate >= 0 else None,
+        )
+
+    async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
+        limit = "" if at_most is None else f" LIMIT {at_most:d}"
+        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE t.{quoted(schema.tracking_column)} IS NULL{limit}"
+        with door(f"counting the rows of {schema.table} without a tracking value"):
+            async with self._transaction("READ COMMITTED") as connection:
+                sql = f"SELECT count(*) FROM ({rows}) AS nulls"
+                return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
+
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
+        with door(f"noting the watermark of {schema.table}"):
+            async with self._transaction("READ COMMITTED") as connection:
+                standby = await connection.fetchval("SELECT pg_is_in_recovery()")
+                # The value first, then who is alive, in two statements: see Source.note.
+                sql, values = _highest(schema, options, options.lookback(known=not standby))
+                row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+                if row is None:
+                    return None
+                alive = await self._alive_now(connection)
+        return Candidate(value=row[0], lookback_value=row[1], noted_at=noted_at, alive=alive)
+
+    async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
+        with door("asking which transactions are alive"):
+            async with self._transaction("READ COMMITTED") as connection:
+                now = await self._alive_now(connection)
+        return [_still_alive(each, now) for each in noted]
+
+    @contextlib.asynccontextmanager
+    async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
+        doing = f"reading {plan.schema.table}"
+        async with contextlib.AsyncExitStack() as stack:
+            with door(doing):
+                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
+                if plan.in_key_order:
+                    # The planner believes that all rows are wanted at once, and would rather sort the table.
+                    await connection.execute("SET LOCAL enable_sort = off")
+                sql, values = _select(plan)
+                cursor = await connection.cursor(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+            # Outside the door: what the caller raises in here is not the source's fault.
+            yield self._batches(cursor, plan, doing)
+
+    async def _batches(self, cursor: Any, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
+        columns = plan.schema.columns
+        positions = [next(i for i, c in enumerate(columns) if c.name == name) for name in plan.schema.key]
+        resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
+        sizer = BatchSizer(plan)
+        last = False
+        while not last:
+            wanted = sizer.rows
+            with door(doing):
+                records = await cursor.fetch(wanted, timeout=STATEMENT_TIMEOUT_SECONDS)
+            rows = convert(records, columns)
+            last = len(rows) < wanted
+            last_key = tuple(_key_text(rows[-1][each]) for each in positions) if rows and resumable else None
+            yield Batch(rows=rows, bytes=sizer.measure(rows), last_key=last_key, last=last)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, isolation: str) -> AsyncIterator[Any]:
+        async with self._pool.connection() as connection:
+            transaction = connection.transaction(isolation=isolation.lower().replace(" ", "_"), readonly=True)
+            await transaction.start()
+            try:
+                await connection.execute(SETTINGS)
+                yield connection
+            finally:
+                # Nothing was written. A connection that broke has nothing to end, and must not hide why it broke.
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await transaction.rollback()
+
+    async def _alive_now(self, connection: Any) -> Alive:
+        server = await connection.fetchrow(
+            "SELECT pg_is_in_recovery() AS standby, pg_postmaster_start_time()::text AS epoch"
+        )
+        if server["standby"]:
+            return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
+        # In this order: one that is prepared in between is seen as virtual; the other way round it is in neither.
+        virtual = await connection.fetch(ALIVE, READER_NAME)
+        prepared = await connection.fetch(
+            "SELECT transaction::text AS token FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()"
+        )
+        tokens = {f"v:{row['token']}" for row in virtual} | {f"p:{row['token']}" for row in prepared}
+        return Alive(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=server["epoch"])
+
+
+_SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
+
+
+def _still_alive(noted: Alive, now: Alive) -> Alive:
+    if not now.known or not noted.known:
+        return replace(noted, known=False, reason=now.reason)
+    virtual = {token for token in noted.tokens if token.startswith("v:")}
+    prepared = noted.tokens - virtual
+    virtual_now = {token for token in now.tokens if token.startswith("v:")}
+    prepared_now = now.tokens - virtual_now
+    if now.epoch != noted.epoch:
+        # Virtual ids begin anew with the server; only what was prepared outlives it.
+        virtual_now = set()
+    still = (virtual & virtual_now) | (prepared & prepared_now)
+    if virtual - virtual_now:
+        # PREPARE TRANSACTION takes a transaction's virtual id away while it lives on: whatever was prepared
+        # since may be the one that vanished.
+        still |= prepared_now - prepared
+    return replace(noted, tokens=frozenset(still), epoch=now.epoch)
+
+
+def _column(row: Mapping[str, Any]) -> Column:
+    return Column(
+        name=row["name"],
+        source_type=row["source_type"],
+        nullable=not row["not_null"],
+        cast=cast_for(name=row["base_name"], kind=row["base_kind"], category=row["base_category"]),
+        tracking_kind=row["base_name"],
+        compare_type=row["base_type"],
+        time_digits=row["time_digits"],
+    )
+
+
+def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> tuple[str, list[str]]:
+    """The statement that answers the highest tracking value, for a time also the same less the lookback.
+
+    A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment before the
+    transaction shows, and a value still current may be stamped again.
+    """
+    column = schema.tracking
+    name = f"t.{quoted(column.name)}"
+    cap, lookback = "", "NULL::text"
+    values: list[str] = []
+    if column.tracking_kind in CLOCKS:
+        zone = f"({_SERVER_ZONE})"
+        if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
+            zone, values = "$1::text", [options.tracking_time_zone]
+        # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
+        now = f"(statement_timestamp() - make_interval(secs => {options.settle_seconds:.6f}))"
+        clock = CLOCKS[column.tracking_kind].format(now=now, zone=zone, unit=clock_unit(column.time_digits))
+        cap = f" AND {name} < {clock}"
+        lookback = f"({name} - make_interval(secs => {lookback_seconds:.6f}))::{column.compare_type}::text"
+    sql = (
+        f"SELECT {name}::text, {lookback} FROM {table_sql(schema.table)} AS t "
+        f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
+    )
+    return sql, values
+
+
+def _select(plan: ReadPlan) -> tuple[str, list[str]]:
+    """The SELECT of a plan, and what to bind. Columns are qualified and unaliased: ORDER BY must mean the column."""
+    schema = plan.schema
+    expressions = ", ".join(column.cast.select.replace("{}", f"t.{quoted(column.name)}") for column in schema.columns)
+    sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
+    values: list[str] = []
+    conditions: list[str] = []
+    tracking = f"t.{quoted(schema.tracking_column)}"
+    if plan.floor is not None:
+        values.append(plan.floor)
+        above = f"{tracking} > $1::text::{schema.tracking.compare_type}"
+        conditions.append(f"({above} OR {tracking} IS NULL)" if plan.nulls and schema.tracking.nullable else above)
+    elif not plan.nulls and schema.tracking.nullable:
+        conditions.append(f"{tracking} IS NOT NULL")
+    if plan.after_key is not None:
+        columns = list(enumerate(schema.key_columns, len(values) + 1))
+        values += plan.after_key
+        left = ", ".join(f"t.{quoted(column.name)}" for _, column in columns)
+        right = ", ".join(f"${number}::text::{column.compare_type}" for number, column in columns)
+        conditions.append(f"({left}) > ({right})")
+    if conditions:
+        sql += " WHERE " + " AND ".join(conditions)
+    if plan.in_key_order:
+        sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
+    return sql, values
+
+
+def _key_text(value: Any) -> str:
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,43 @@
+"""Names and keys as PostgreSQL's SQL: what every statement of this room is made of. Knows no connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.sources.base import Key
+
+
+def quoted(name: str) -> str:
+    """An identifier as PostgreSQL's SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table_sql(table: TableName) -> str:
+    return f"{quoted(table.schema or 'public')}.{quoted(table.name)}"
+
+
+def selected(column: Column) -> str:
+    """The expression that answers what the replica stores."""
+    return column.cast.select.replace("{}", f"t.{quoted(column.name)}")
+
+
+def key_text(value: Any) -> str:
+    """A key's value, as the replica stores it, as the text that PostgreSQL reads."""
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def among(schema: TableSchema, keys: Sequence[Key], values: list[Any]) -> str:
+    """The condition that a row's key is one of these; what is to be bound is added to `values`."""
+    left, right, names, lists = [], [], [], []
+    for position, column in enumerate(schema.key_columns):
+        values.append([key_text(key[position]) for key in keys])
+        names.append(f"k{position}")
+        lists.append(f"${len(values)}::text[]")
+        # What the replica's text cannot be turned back into is compared as that text, without an index.
+        readable = column.cast.resumable
+        left.append(f"t.{quoted(column.name)}" if readable else selected(column))
+        right.append(f"k{position}::{column.compare_type}" if readable else f"k{position}")
+    listed = f"unnest({', '.join(lists)}) AS k ({', '.join(names)})"
+    return f"({', '.join(left)}) IN (SELECT {', '.join(right)} FROM {listed})"

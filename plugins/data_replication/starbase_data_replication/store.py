@@ -1,0 +1,295 @@
+"""The tmp_replication_* tables: configurations, secrets, positions, the record of runs.
+
+Plain functions of an APSW connection, so that a caller may put several into one transaction; `Store` runs
+them on the host's database. No SQL on a replica table, and no decision about when to sync.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apsw
+
+from starbase_data_replication.model import (
+    Alive,
+    Candidate,
+    Options,
+    Phase,
+    Position,
+    Replication,
+    RunKind,
+    SyncRun,
+)
+from starbase_host import Conflict, Database, NotFound, iso
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A replication as it is stored, with what is known of its runs. Times are seconds since 1970."""
+
+    id: int
+    revision: int
+    replication: Replication
+    masked_source_config: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.replication.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run leaves behind beside its own record. None keeps what is stored."""
+
+    floor: str | None = None
+    protection: str | None = None
+    row_count: int | None = None
+
+
+# The columns of the row that status shows as they are; source_config and options are taken apart.
+STATE_COLUMNS = (
+    "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
+    "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
+    "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "running",
+)  # fmt: skip
+
+LOG_COLUMNS = (
+    "id", "config_name", "status", "records_processed", "error_message", "sync_duration_ms", "created_at",
+    "run_id", "kind", "started_at", "finished_at", "rows_read", "bytes_read", "warnings",
+)  # fmt: skip
+
+_SELECT = f"""
+SELECT {", ".join(f"c.{name}" for name in STATE_COLUMNS)}, c.options, c.revision, c.source_config, s.source_config
+FROM tmp_replication_configs c JOIN tmp_replication_secrets s ON s.config_id = c.id
+"""
+
+
+def find(connection: apsw.Connection, name: str) -> Stored | None:
+    """A replication by its exact name."""
+    row = connection.execute(f"{_SELECT} WHERE c.name = ?", (name,)).fetchone()
+    return _stored(row) if row is not None else None
+
+
+def get(connection: apsw.Connection, name: str) -> Stored:
+    """The same, or NotFound."""
+    found = find(connection, name)
+    if found is None:
+        raise NotFound(f"no replication is named {name}")
+    return found
+
+
+def all_of(connection: apsw.Connection) -> list[Stored]:
+    """Every replication, by name."""
+    return [_stored(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
+
+
+def save(connection: apsw.Connection, replication: Replication, masked: Mapping[str, Any], *, now: float) -> Stored:
+    """Insert or change a configuration. Its revision rises, so that a run under way cannot write any more."""
+    values = (
+        json.dumps(dict(masked)),
+        replication.target_table,
+        replication.source_table,
+        replication.sync_interval_minutes,
+        replication.tracking_column,
+        int(replication.is_active),
+        json.dumps(asdict(replication.options)),
+        iso(now),
+    )
+    connection.execute(
+        "INSERT INTO tmp_replication_configs (source_config, target_table, source_table, sync_interval_minutes, "
+        "tracking_column, is_active, options, updated_at, created_at, name) VALUES (?,?,?,?,?,?,?,?,?,?) "
+        "ON CONFLICT (name) DO UPDATE SET source_config = excluded.source_config, "
+        "target_table = excluded.target_table, source_table = excluded.source_table, "
+        "sync_interval_minutes = excluded.sync_interval_minutes, tracking_column = excluded.tracking_column, "
+        "is_active = excluded.is_active, options = excluded.options, updated_at = excluded.updated_at, "
+        "revision = revision + 1",
+        (*values, iso(now), replication.name),
+    )
+    connection.execute(
+        "INSERT INTO tmp_replication_secrets SELECT id, ? FROM tmp_replication_configs WHERE name = ? "
+        "ON CONFLICT (config_id) DO UPDATE SET source_config = excluded.source_config",
+        (json.dumps(dict(replication.source_config)), replication.name),
+    )
+    return get(connection, replication.name)
+
+
+def delete(connection: apsw.Connection, name: str) -> Stored:
+    """Forget a configuration, its secrets and its position. The replica table and the log stay."""
+    stored = get(connection, name)
+    for table in ("tmp_replication_secrets", "tmp_replication_positions"):
+        connection.execute(f"DELETE FROM {table} WHERE config_id = ?", (stored.id,))
+    connection.execute("DELETE FROM tmp_replication_configs WHERE id = ?", (stored.id,))
+    return stored
+
+
+def set_active(connection: apsw.Connection, name: str, active: bool) -> None:
+    get(connection, name)
+    connection.execute("UPDATE tmp_replication_configs SET is_active = ? WHERE name = ?", (int(active), name))
+
+
+def set_due(connection: apsw.Connection, name: str, due_at: float) -> None:
+    """Note when the run that begins now was due."""
+    connection.execute("UPDATE tmp_replication_configs SET last_due_at = ? WHERE name = ?", (due_at, name))
+
+
+def load_position(connection: apsw.Connection, stored: Stored) -> Position | None:
+    found = connection.execute("SELECT position FROM tmp_replication_positions WHERE config_id = ?", (stored.id,)).get
+    return _position(json.loads(found)) if found is not None else None
+
+
+def save_position(connection: apsw.Connection, stored: Stored, position: Position) -> None:
+    """Belongs into the transaction of the rows. Raises Conflict when the configuration has changed meanwhile."""
+    check_revision(connection, stored)
+    connection.execute(
+        "INSERT INTO tmp_replication_positions VALUES (?, ?) "
+        "ON CONFLICT (config_id) DO UPDATE SET position = excluded.position",
+        (stored.id, json.dumps(_plain(position))),
+    )
+
+
+def delete_position(connection: apsw.Connection, stored: Stored) -> None:
+    """Forget how far it has come: the next run starts over."""
+    connection.execute("DELETE FROM tmp_replication_positions WHERE config_id = ?", (stored.id,))
+
+
+def check_revision(connection: apsw.Connection, stored: Stored) -> None:
+    """A run may write only as long as the configuration that it began with is the current one."""
+    revision = connection.execute("SELECT revision FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
+    if revision != stored.revision:
+        raise Conflict(f"the configuration of {stored.name} changed during the run")
+
+
+def begin_run(connection: apsw.Connection, name: str, run_id: str, kind: RunKind, *, now: float) -> None:
+    """Note that a run is under way, so that a host that is killed finds it when it starts again."""
+    running = json.dumps({"run_id": run_id, "kind": kind, "started_at": now})
+    connection.execute("UPDATE tmp_replication_configs SET running = ? WHERE name = ?", (running, name))
+
+
+def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome()) -> None:
+    """Record a run that has ended, and what it means for its replication."""
+    connection.execute(
+        "INSERT INTO tmp_replication_logs (config_name, status, records_processed, error_message, sync_duration_ms, "
+        "created_at, run_id, kind, started_at, finished_at, rows_read, bytes_read, warnings) "
+        "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            run.config_name, run.status, run.records_processed, run.error_message, run.sync_duration_ms,
+            iso(run.finished_at), run.run_id, run.kind, iso(run.started_at), iso(run.finished_at), run.rows_read,
+            run.bytes_read, json.dumps(run.warnings),
+        ),
+    )  # fmt: skip
+    if run.status == "skipped":
+        return
+    connection.execute("UPDATE tmp_replication_configs SET running = NULL WHERE name = ?", (run.config_name,))
+    if run.status == "success":
+        connection.execute(
+            "UPDATE tmp_replication_configs SET last_success_at = ?1, last_sync_timestamp = ?2, "
+            "consecutive_failures = 0, warnings = ?3, last_sync_value = coalesce(?4, last_sync_value), "
+            "protection = coalesce(?5, protection), row_count = coalesce(?6, row_count) WHERE name = ?7",
+            (
+                run.finished_at, iso(run.finished_at), json.dumps(run.warnings), outcome.floor, outcome.protection,
+                outcome.row_count, run.config_name,
+            ),
+        )  # fmt: skip
+    elif run.status == "error":
+        connection.execute(
+            "UPDATE tmp_replication_configs SET last_error = ?, last_error_at = ?, "
+            "consecutive_failures = consecutive_failures + 1 WHERE name = ?",
+            (run.error_message, run.finished_at, run.config_name),
+        )
+
+
+def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[dict[str, Any]]:
+    """The record of runs, newest first."""
+    where, values = ("WHERE config_name = ?", (name,)) if name is not None else ("", ())
+    sql = f"SELECT {', '.join(LOG_COLUMNS)} FROM tmp_replication_logs {where} ORDER BY id DESC LIMIT ?"
+    found = [dict(zip(LOG_COLUMNS, row, strict=True)) for row in connection.execute(sql, (*values, limit))]
+    for entry in found:
+        entry["warnings"] = json.loads(entry["warnings"])
+    return found
+
+
+def prune(connection: apsw.Connection, names: Iterable[str], *, before: str, keep: int, at_most: int) -> int:
+    """Remove old records, at most so many, so that the transaction stays small; how many were removed."""
+    connection.execute(
+        "DELETE FROM tmp_replication_logs WHERE id IN "
+        "(SELECT id FROM tmp_replication_logs WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+        (before, at_most),
+    )
+    removed = connection.changes()
+    for name in names:
+        if removed >= at_most:
+            break
+        connection.execute(
+            "DELETE FROM tmp_replication_logs WHERE id IN (SELECT id FROM tmp_replication_logs WHERE config_name = ?1 "
+            "AND id < (SELECT id FROM tmp_replication_logs WHERE config_name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2) "
+            "LIMIT ?3)",
+            (name, keep - 1, at_most - removed),
+        )
+        removed += connection.changes()
+    return removed
+
+
+class Store:
+    """The functions above, each in a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def get(self, name: str) -> Stored:
+        return await self.database.read(lambda connection: get(connection, name))
+
+    async def all(self) -> list[Stored]:
+        return await self.database.read(all_of)
+
+    async def position(self, stored: Stored) -> Position | None:
+        return await self.database.read(lambda connection: load_position(connection, stored))
+
+    async def record(self, run: SyncRun, outcome: Outcome = Outcome()) -> None:
+        await self.database.write(lambda connection: record(connection, run, outcome))
+
+    async def logs(self, *, limit: int, name: str | None) -> list[dict[str, Any]]:
+        return await self.database.read(lambda connection: logs(connection, limit=limit, name=name))
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    columns = dict(zip(STATE_COLUMNS, row, strict=False))
+    options, revision, masked, secret = row[len(STATE_COLUMNS) :]
+    replication = Replication(
+        name=columns["name"],
+        source_config=json.loads(secret),
+        source_table=columns["source_table"],
+        target_table=columns["target_table"],
+        sync_interval_minutes=columns["sync_interval_minutes"],
+        tracking_column=columns["tracking_column"],
+        is_active=bool(columns["is_active"]),
+        options=Options(**json.loads(options)),
+    )
+    columns["warnings"] = json.loads(columns["warnings"])
+    columns["running"] = json.loads(columns["running"]) if columns["running"] else None
+    return Stored(
+        id=columns["id"],
+        revision=revision,
+        replication=replication,
+        masked_source_config=json.loads(masked),
+        columns=columns,
+    )
+
+
+def _plain(position: Position) -> dict[str, Any]:
+    plain = asdict(position)
+    for candidate in plain["candidates"]:
+        candidate["alive"]["tokens"] = sorted(candidate["alive"]["tokens"])
+    return plain
+
+
+def _position(plain: dict[str, Any]) -> Position:
+    candidates = tuple(
+        Candidate(**{**each, "alive": Alive(**{**each["alive"], "tokens": frozenset(each["alive"]["tokens"])})})
+        for each in plain["candidates"]
+    )
+    load_key = tuple(plain["load_key"]) if plain["load_key"] is not None else None
+    return Position(**{**plain, "candidates": candidates, "load_key": load_key, "phase": Phase(plain["phase"])})

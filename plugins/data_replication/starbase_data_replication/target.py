@@ -1,0 +1,279 @@
+"""The SQLite side: a replica table made to match its source, rows applied, a shadow swapped in.
+
+Functions of an APSW connection that run on the host's writer thread, inside its transaction. Knows nothing of
+where rows come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import apsw
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Column, Row, TableSchema
+from starbase_host import quote, same_name
+
+# Rows of one INSERT. More of them save calls into SQLite; past some twenty nothing is gained.
+ROWS_PER_STATEMENT = 20
+VARIABLES = apsw.Connection(":memory:").limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
+
+
+class Target:
+    """One replica table, and the statements that write it. Built for one schema, for the length of a run."""
+
+    def __init__(self, name: str, schema: TableSchema, *, shadow_id: int, mark: str | None = None) -> None:
+        self.name = name
+        self.schema = schema
+        self.mark = mark
+        self.shadow = shadow_name(shadow_id)
+        self.table = name
+        self._statements: dict[int, str] = {}
+        _check_names(schema, mark)
+
+    def match(self, connection: apsw.Connection, *, shadow: bool, fresh: bool) -> None:
+        """Make the table that this run writes to exist and fit: the target, or its shadow.
+
+        fresh: begin with an empty shadow. Raises SchemaMismatch with the difference that cannot be mended.
+        """
+        self.table = self.shadow if shadow else self.name
+        if fresh:
+            connection.execute(f"DROP TABLE IF EXISTS {quote(self.shadow)}")
+        found = _columns_of(connection, self.table)
+        if found is None:
+            connection.execute(self._create_sql(self._extra_columns(connection)))
+            return
+        self._check_fit(found)
+        names = {same_name(name) for name in found}
+        for column in self.schema.columns:
+            if same_name(column.name) not in names:
+                connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {_definition(column)}")
+        if self.mark is not None and same_name(self.mark) not in names:
+            connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(self.mark)} TEXT")
+
+    def apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
+        """Insert or update; rows that are the same already are left alone. How many were written."""
+        width = len(self.schema.columns)
+        step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width))
+        whole = len(rows) - len(rows) % step
+        changed = 0
+        try:
+            for at in range(0, whole, step):
+                connection.execute(self._upsert(step), tuple(chain.from_iterable(rows[at : at + step])))
+                changed += connection.changes()
+            if len(rows) > whole:
+                connection.execute(self._upsert(len(rows) - whole), tuple(chain.from_iterable(rows[whole:])))
+                changed += connection.changes()
+        except apsw.ConstraintError as error:
+            raise SchemaMismatch(
+                f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
+            ) from error
+        return changed
+
+    def remove(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]]) -> int:
+        """Remove rows by their keys; how many there were."""
+        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.key)
+        sql = f"DELETE FROM {quote(self.table)} WHERE {where}"
+        changed = 0
+        for key in keys:
+            connection.execute(sql, tuple(key))
+            changed += connection.changes()
+        return changed
+
+    def mark_removed(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]], at: str) -> int:
+        """Write the time into the mark column of rows that have none yet; how many."""
+        assert self.mark is not None
+        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.key)
+        sql = f"UPDATE {quote(self.table)} SET {quote(self.mark)} = ? WHERE {where} AND {quote(self.mark)} IS NULL"
+        changed = 0
+        for key in keys:
+            connection.execute(sql, (at, *key))
+            changed += connection.changes()
+        return changed
+
+    def swap(self, connection: apsw.Connection) -> list[str]:
+        """Put the shadow in the target's place, with the target's indexes and triggers; what no longer fits."""
+        extras = list(
+            connection.execute(
+                "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
+                "AND lower(tbl_name) = lower(?)",
+                (self.name,),
+            )
+        )
+        views = _fitting_views(connection)
+        connection.execute(f"DROP TABLE IF EXISTS {quote(self.name)}")
+        connection.execute(f"ALTER TABLE {quote(self.shadow)} RENAME TO {quote(self.name)}")
+        warnings = []
+        for kind, name, sql in extras:
+            try:
+                connection.execute(sql)
+            except apsw.Error as error:
+                warnings.append(f"the {kind} {name} no longer fits and was left out ({error}): {sql}")
+        still = _fitting_views(connection)
+        warnings += [f"the view {name} no longer fits: {views[name]}" for name in views if name not in still]
+        return warnings
+
+    def _extra_columns(self, connection: apsw.Connection) -> list[str]:
+        """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
+        there = _columns_of(connection, self.name) or {}
+        known = {same_name(column.name) for column in self.schema.columns}
+        known |= {same_name(self.mark)} if self.mark is not None else set()
+        return [
+            f"{quote(name)} {declared}".rstrip()
+            for name, (declared, _) in there.items()
+            if same_name(name) not in known
+        ]
+
+    def _create_sql(self, extra: list[str]) -> str:
+        definitions = [_definition(column) for column in self.schema.columns]
+        key = self.schema.key_columns
+        if len(key) == 1:
+            # INTEGER PRIMARY KEY on its own column makes it SQLite's rowid: one tree, not two.
+            position = self.schema.columns.index(key[0])
+            definitions[position] = f"{_definition(key[0])} NOT NULL PRIMARY KEY"
+        elif key:
+            for column in key:
+                definitions[self.schema.columns.index(column)] += " NOT NULL"
+        if self.mark is not None:
+            extra = [f"{quote(self.mark)} TEXT", *extra]
+        definitions += extra
+        if len(key) > 1:
+            definitions.append(f"PRIMARY KEY ({', '.join(quote(column.name) for column in key)})")
+        return f"CREATE TABLE {quote(self.table)} ({', '.join(definitions)})"
+
+    def _upsert(self, rows: int) -> str:
+        if rows not in self._statements:
+            self._statements[rows] = self._upsert_sql(rows)
+        return self._statements[rows]
+
+    def _upsert_sql(self, rows: int) -> str:
+        columns = [quote(column.name) for column in self.schema.columns]
+        row = f"({', '.join('?' * len(columns))})"
+        sql = f"INSERT INTO {quote(self.table)} AS replica ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
+        if not self.schema.key:
+            return sql
+        key = [quote(name) for name in self.schema.key]
+        rest = [name for name in columns if name not in key]
+        sql += f" ON CONFLICT ({', '.join(key)}) DO "
+        if not rest and self.mark is None:
+            return sql + "NOTHING"
+        assignments = ", ".join(f"{name} = excluded.{name}" for name in rest)
+        different = self._differs_sql(rest)
+        if self.mark is not None:
+            # A row that is read is there again.
+            assignments = ", ".join(filter(None, [assignments, f"{quote(self.mark)} = NULL"]))
+            different += f" OR replica.{quote(self.mark)} IS NOT NULL"
+        return sql + f"UPDATE SET {assignments} WHERE {different}"
+
+    def _differs_sql(self, names: list[str]) -> str:
+        """Whether a row that is there differs. A comparison of rows: a chain of ORs has a depth limit."""
+        if not names:
+            return "0"
+        there = ", ".join(f"replica.{name}" for name in names)
+        here = ", ".join(f"excluded.{name}" for name in names)
+        untyped = [quote(column.name) for column in self.schema.columns if not column.cast.declared]
+        return " OR ".join(
+            [f"({there}) IS NOT ({here})", *(_differs_in_form(name) for name in untyped if name in names)]
+        )
+
+    def _check_fit(self, found: dict[str, tuple[str, int]]) -> None:
+        key = [
+            same_name(name) for name, (_, position) in sorted(found.items(), key=lambda each: each[1][1]) if position
+        ]
+        wanted = [same_name(name) for name in self.schema.key]
+        if key != wanted:
+            raise SchemaMismatch(
+                f"table {self.name} exists with the key ({', '.join(key) or 'none'}), but the source's key is "
+                f"({', '.join(wanted) or 'none'}); drop the table, or choose another targetTable"
+            )
+        for column in self.schema.columns:
+            declared = next(
+                (kind for name, (kind, _) in found.items() if same_name(name) == same_name(column.name)), None
+            )
+            if declared is not None and _affinity(declared) != _affinity(column.cast.declared):
+                raise SchemaMismatch(
+                    f"table {self.name} exists and declares {column.name} as {declared or 'nothing'}, which would "
+                    f"change values; it must be declared {column.cast.declared or 'without a type'}"
+                )
+
+
+def shadow_name(config_id: int) -> str:
+    """The table that a replication loads into beside its target."""
+    return f"tmp_replication_shadow_{config_id}"
+
+
+def _fitting_views(connection: apsw.Connection) -> dict[str, str]:
+    """Views that can be read now, with their SQL."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'").fetchall()
+    views = {str(name): str(sql) for name, sql in rows}
+    for name in list(views):
+        try:
+            connection.execute(f"SELECT 1 FROM {quote(name)} LIMIT 0")
+        except apsw.Error:
+            del views[name]
+    return views
+
+
+def exists(connection: apsw.Connection, name: str) -> bool:
+    """Whether there is a table of that name."""
+    return _columns_of(connection, name) is not None
+
+
+def exists_with_rows(connection: apsw.Connection, name: str) -> bool:
+    """Whether there is a table of that name that holds any row."""
+    if not exists(connection, name):
+        return False
+    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quote(name)})").get)
+
+
+def count_rows(connection: apsw.Connection, name: str) -> int | None:
+    """How many rows a table holds; None when there is no such table."""
+    if not exists(connection, name):
+        return None
+    return int(connection.execute(f"SELECT count(*) FROM {quote(name)}").get)
+
+
+def _differs_in_form(name: str) -> str:
+    """Without affinity 1, 1.0 and the two zeros of floating point compare alike, and are different values."""
+    return (
+        f"typeof(replica.{name}) <> typeof(excluded.{name}) "
+        f"OR (excluded.{name} = 0 AND format('%+g', replica.{name}) <> format('%+g', excluded.{name}))"
+    )
+
+
+def _definition(column: Column) -> str:
+    return f"{quote(column.name)} {column.cast.declared}".rstrip()
+
+
+def _columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, int]] | None:
+    """Of an existing table: column to (declared type, position in the key); None when there is no table."""
+    rows = list(connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?)", (table,)))
+    kind = connection.execute("SELECT type FROM sqlite_schema WHERE lower(name) = lower(?)", (table,)).get
+    if kind is not None and kind != "table":
+        raise SchemaMismatch(f"{table} is a {kind}; choose another targetTable")
+    return {name: (declared, position) for name, declared, position in rows} if rows else None
+
+
+def _affinity(declared: str) -> str:
+    """SQLite's rules, https://www.sqlite.org/datatype3.html section 3.1."""
+    upper = declared.upper()
+    for affinity, marks in (("INTEGER", ("INT",)), ("TEXT", ("CHAR", "CLOB", "TEXT")), ("BLOB", ("BLOB",))):
+        if any(mark in upper for mark in marks):
+            return affinity
+    if not upper:
+        return "BLOB"
+    return "REAL" if any(mark in upper for mark in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+def _check_names(schema: TableSchema, mark: str | None) -> None:
+    seen: dict[str, str] = {}
+    for column in schema.columns:
+        other = seen.setdefault(same_name(column.name), column.name)
+        if other != column.name:
+            raise SchemaMismatch(
+                f"{schema.table} has the columns {other} and {column.name}, which SQLite cannot tell apart"
+            )
+    if mark is not None and same_name(mark) in seen:
+        raise SchemaMismatch(f"deletes.mark: {schema.table} has a column {mark} itself; choose another name")

@@ -1,0 +1,115 @@
+"""Runs every test, the long proofs too, and writes what came of it to docs/prove.md.
+
+A test adds to the page with pytest's `record_property`: "server" the version of a server it ran on, "seeds"
+the seeds it tried. The page is written for a failed run as well; only an interrupted one leaves it alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "prove.md"
+SLOWEST = 15
+INTERRUPTED = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    seconds: float
+    outcome: str
+    properties: list[tuple[str, str]]
+
+
+def read_cases(report: Path) -> list[Case]:
+    if not report.exists():
+        return []
+    cases = []
+    for element in ElementTree.parse(report).iter("testcase"):
+        outcome = "passed"
+        for kind in ("failure", "error", "skipped"):
+            if element.find(kind) is not None:
+                outcome = kind
+                break
+        properties = [(p.get("name", ""), p.get("value", "")) for p in element.iter("property")]
+        name = f"{element.get('classname', '').removeprefix('tests.')}.{element.get('name')}"
+        cases.append(Case(name, float(element.get("time", 0)), outcome, properties))
+    return cases
+
+
+def page(cases: list[Case], status: int, started: datetime, seed: int) -> str:
+    count = {kind: sum(case.outcome == kind for case in cases) for kind in ("passed", "skipped")}
+    broken = [case for case in cases if case.outcome in ("failure", "error")]
+    verdict = "passed" if status == 0 else f"**FAILED** (pytest ended with status {status})"
+    minutes, seconds = divmod(round((datetime.now(UTC) - started).total_seconds()), 60)
+    servers = sorted({value for case in cases for name, value in case.properties if name == "server"})
+    facts = [
+        ("result", verdict),
+        ("tests", f"{count['passed']} passed, {len(broken)} failed, {count['skipped']} skipped"),
+        ("started", f"{started:%Y-%m-%d %H:%M} UTC, ran {minutes} min {seconds} s"),
+        ("source", commit()),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("processors", str(os.cpu_count())),
+        ("servers", "; ".join(servers) or "none answered"),
+        ("Hypothesis seed", str(seed)),
+    ]
+    text = ["# The long proofs: the last run", "", "Written by `make prove`.", ""]
+    text += table(("", ""), facts)
+    if broken:
+        text += ["", "## Failed", "", *(f"- `{case.name}`" for case in broken)]
+    seeds = [(f"`{case.name}`", value) for case in cases for name, value in case.properties if name == "seeds"]
+    if seeds:
+        text += ["", "## Seeds", "", *table(("test", "seeds"), seeds)]
+    slowest = sorted(cases, key=lambda case: -case.seconds)[:SLOWEST]
+    rows = [(f"`{case.name}`", f"{case.seconds:.1f}") for case in slowest]
+    text += ["", "## Slowest", "", *table(("test", "seconds"), rows)]
+    return "\n".join(text) + "\n"
+
+
+def table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> list[str]:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ("---", "---"), *rows)]
+    return [f"| {left} | {right} |" for left, right in cells]
+
+
+def commit() -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    revision = git("rev-parse", "--short", "HEAD") or "no commit"
+    changed = git("status", "--porcelain", "--", ".", ":(exclude)docs/prove.md")
+    return f"{revision}, with changes that are not committed" if changed else revision
+
+
+def main() -> int:
+    seed = random.SystemRandom().randrange(2**32)
+    started = datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory, "report.xml")
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup"]
+        command += ["-m", "prove or not prove", f"--junitxml={report}", f"--hypothesis-seed={seed}"]
+        try:
+            status = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, check=False).returncode
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        if status == INTERRUPTED:
+            return status
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page(read_cases(report), status, started, seed), encoding="utf-8")
+    sys.stdout.write(f"the result is in {PAGE.relative_to(ROOT)}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

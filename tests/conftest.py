@@ -1,0 +1,75 @@
+"""The fixtures that give a test a server or a database. Servers start when the first test asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from starbase_data_replication.demo.process import ServerError
+from tests.servers import (
+    Server,
+    SocketPostgres,
+    TestDatabase,
+    fresh_database,
+    mariadb_server,
+    postgres_server,
+)
+
+
+def _running(server: Server) -> Iterator[Server]:
+    failure = ""
+    try:
+        try:
+            server.start()
+        except ServerError as error:
+            failure = str(error)
+        if failure:
+            pytest.fail(failure, pytrace=False)
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session", name="postgres_server")
+def _postgres_server() -> Iterator[Server]:
+    """The distribution's PostgreSQL, over TCP with a password."""
+    yield from _running(postgres_server())
+
+
+@pytest.fixture(scope="session", name="mariadb_server")
+def _mariadb_server() -> Iterator[Server]:
+    """MariaDB, over TCP with a password."""
+    yield from _running(mariadb_server())
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres() -> Iterator[SocketPostgres]:
+    """The PostgreSQL of the demo, on its socket."""
+    yield from cast("Iterator[SocketPostgres]", _running(SocketPostgres()))
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Server) -> Iterator[TestDatabase]:
+    with fresh_database("postgresql", postgres_server) as database:
+        yield database
+
+
+@pytest.fixture
+def mariadb_database(mariadb_server: Server) -> Iterator[TestDatabase]:
+    with fresh_database("mysql", mariadb_server) as database:
+        yield database
+
+
+@pytest.fixture
+def embedded_database(embedded_postgres: SocketPostgres) -> Iterator[TestDatabase]:
+    with fresh_database("postgresql", embedded_postgres) as database:
+        yield database
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def source_database(request: pytest.FixtureRequest) -> TestDatabase:
+    """A database of each kind in turn: the test runs once on either."""
+    name = {"postgresql": "postgres_database", "mariadb": "mariadb_database"}[request.param]
+    return cast(TestDatabase, request.getfixturevalue(name))

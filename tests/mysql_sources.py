@@ -1,0 +1,89 @@
+"""What the tests of the MySQL room share: a source on a test's database, waiting for things, work in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from starbase_data_replication.model import Batch, Row, TableName, TableSchema
+from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.sources.mysql import settings
+from starbase_data_replication.sources.mysql.source import MysqlSource
+from tests.servers import TestDatabase
+from tests.sessions import Session
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 20.0
+
+
+@contextlib.asynccontextmanager
+async def opened(database: TestDatabase, *, max_connections: int = 4, **changed: Any) -> AsyncIterator[MysqlSource]:
+    arguments = settings.pool_arguments(settings.read({**database.source_config, **changed}))
+    source = MysqlSource(arguments, max_connections=max_connections)
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+def with_source(
+    database: TestDatabase, work: Callable[[MysqlSource], Coroutine[Any, Any, T]], **changed: Any
+) -> T:
+    """Run a coroutine with a source of its own, on a loop of its own."""
+
+    async def main() -> T:
+        async with opened(database, **changed) as source:
+            return await work(source)
+
+    return asyncio.run(main())
+
+
+def table_name(database: TestDatabase, name: str) -> TableName:
+    return TableName(schema=database.name, name=name)
+
+
+async def described(source: MysqlSource, database: TestDatabase, table: str, tracking: str = "id") -> TableSchema:
+    return await source.describe(table_name(database, table), tracking)
+
+
+async def batches_of(source: MysqlSource, plan: ReadPlan) -> list[Batch]:
+    async with source.read(plan) as batches:
+        return [batch async for batch in batches]
+
+
+async def rows_of(source: MysqlSource, plan: ReadPlan) -> list[Row]:
+    return [row for batch in await batches_of(source, plan) for row in batch.rows]
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not await holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def in_background(session: Session, sql: str) -> Iterator[Future[None]]:
+    """Run a statement in a thread; at the end of the context it must have ended, or end by itself."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor.submit(session.execute, sql)
+
+
+def running(database: TestDatabase, text: str) -> bool:
+    """Whether some session runs a statement with this text in it."""
+    found = database.fetch(
+        "SELECT 1 FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND COALESCE(info, '') LIKE %s",
+        f"%{text}%",
+    )
+    return bool(found)

@@ -1,0 +1,59 @@
+"""A host inside the test's own process, whose plugins are objects of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import types
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from starbase_host import Clock
+from starbase_host.app import Core, create_app
+from starbase_host.config import HostConfig, PluginConfig
+from tests.hosts import ADMIN, CLIENT
+
+
+class InProcess:
+    """A host that runs, and a client of it."""
+
+    def __init__(self, core: Core, client: httpx.AsyncClient) -> None:
+        self.core = core
+        self._client = client
+
+    async def request(self, method: str, path: str, body: Any = None, *, token: str | None = ADMIN) -> httpx.Response:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        return await self._client.request(method, path, json=body, headers=headers)
+
+    async def query(self, sql: str, *, token: str = ADMIN) -> httpx.Response:
+        return await self.request("POST", "/query/raw", {"sql": sql}, token=token)
+
+
+def config_of(directory: Path, plugins: Mapping[str, object], **settings: Any) -> HostConfig:
+    """A configuration that enables these objects as plugins, in this order."""
+    found = []
+    for name, instance in plugins.items():
+        module = types.ModuleType(f"plugin_of_a_test_{uuid.uuid4().hex}")
+        module.__dict__["plugin"] = lambda options, instance=instance: instance
+        sys.modules[module.__name__] = module
+        found.append(PluginConfig(name=name, module=module.__name__))
+    return HostConfig(
+        database=directory / "starbase.db", admin_token=ADMIN, client_token=CLIENT, plugins=tuple(found), **settings
+    )
+
+
+@contextlib.asynccontextmanager
+async def host_with(
+    directory: Path, plugins: Mapping[str, object], *, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[InProcess]:
+    """A host with these plugins inside this context."""
+    app = create_app(config_of(directory, plugins, **settings), clock=clock)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client,
+    ):
+        yield InProcess(app.state.core, client)

@@ -1,0 +1,354 @@
+"""The servers that the tests replicate from: found or installed, started, emptied and ended.
+
+Each is private to the process that starts it, listens on loopback or a socket only, and differs from what a
+careless client expects: passwords with odd characters, and time zones and date styles that are not UTC and
+ISO. `python -m tests.servers` installs what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pymysql
+import pymysql.constants.CR
+import pytest
+
+from starbase_data_replication.demo.embedded import EmbeddedPostgres, PostgresServer
+from starbase_data_replication.demo.process import PrivateServer, ServerError
+from tests.sessions import MySQLSession, PostgresSession, Session
+
+ROOT = Path(__file__).parent.parent
+
+T = TypeVar("T")
+
+
+class Server(Protocol):
+    """What a test may know of a server, whoever runs it."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class SocketPostgres(EmbeddedPostgres):
+    """The embedded server, addressed as the others are."""
+
+    password = ""
+
+    @property
+    def host(self) -> str:
+        return self.socket_dir
+
+
+class DistroPostgres(PostgresServer):
+    """The distribution's PostgreSQL: trust on its socket, SCRAM on 127.0.0.1, no TLS."""
+
+    host = "127.0.0.1"
+    password = "Pg-test s3cret/@:%"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_port()
+
+    def install(self) -> Path:
+        return provided(_postgres, "postgresql")
+
+    def initdb_options(self) -> Sequence[str]:
+        secret = self.directory / "password"
+        secret.write_text(self.password)
+        if self.account is not None:
+            os.chown(secret, self.account.pw_uid, self.account.pw_gid)
+        return ("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={secret}")
+
+    def settings(self) -> Mapping[str, str]:
+        return {
+            **super().settings(),
+            "listen_addresses": self.host,
+            "max_prepared_transactions": "20",
+            "max_connections": "200",
+            "timezone": "Asia/Kolkata",
+            "datestyle": "German, DMY",
+        }
+
+
+class ThrowawayMariaDB(PrivateServer):
+    """The distribution's MariaDB, with one user who may do everything."""
+
+    host = "127.0.0.1"
+    user = "starbase"
+    password = "My-test s3cret/@:%?#"
+    database = "mysql"
+    stop_signals = ((signal.SIGTERM, 20), (signal.SIGKILL, 10))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_port()
+        self.daemon = Path()
+
+    def prepare(self) -> None:
+        self.daemon, installer = provided(_mariadb, "mariadb")
+        account = "root" if self.account is None else self.account.pw_name
+        self.run(
+            installer,
+            "--no-defaults",
+            f"--datadir={self.directory / 'data'}",
+            "--skip-test-db",
+            "--skip-name-resolve",
+            "--auth-root-authentication-method=socket",
+            f"--auth-root-socket-user={account}",
+        )
+        # The server takes each line for a statement.
+        (self.directory / "init.sql").write_text(
+            f"CREATE OR REPLACE USER '{self.user}'@'%' IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL PRIVILEGES ON *.* TO '{self.user}'@'%' WITH GRANT OPTION;\n"
+        )
+        if self.account is not None:
+            os.chown(self.directory / "init.sql", self.account.pw_uid, self.account.pw_gid)
+
+    def command(self) -> Sequence[str | Path]:
+        return [
+            self.daemon,
+            "--no-defaults",
+            f"--datadir={self.directory / 'data'}",
+            f"--tmpdir={self.directory}",
+            f"--socket={self.directory / 'socket'}",
+            f"--pid-file={self.directory / 'pid'}",
+            f"--init-file={self.directory / 'init.sql'}",
+            f"--bind-address={self.host}",
+            f"--port={self.port}",
+            "--skip-name-resolve",
+            "--default-time-zone=+05:30",
+            "--character-set-server=utf8mb4",
+            "--collation-server=utf8mb4_general_ci",
+            "--max-connections=200",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-log-file-size=32M",
+            "--innodb-doublewrite=0",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-fast-shutdown=2",
+            "--key-buffer-size=1M",
+            "--aria-pagecache-buffer-size=8M",
+        ]
+
+    def is_ready(self, pid: int) -> bool:
+        try:
+            with open_session("mysql", self, self.database):
+                return True
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != pymysql.constants.CR.CR_CONN_HOST_ERROR:
+                raise
+            return False
+
+
+class ExternalServer:
+    """A server that TEST_POSTGRES_URL or TEST_MYSQL_URL names: used as it is, never started nor stopped."""
+
+    pid = None
+
+    def __init__(self, variable: str, default_port: int) -> None:
+        url = urlsplit(os.environ[variable])
+        self.variable = variable
+        self.host = parse_qs(url.query).get("host", [url.hostname or "127.0.0.1"])[0]
+        self.port = url.port or default_port
+        self.user = unquote(url.username or "")
+        self.password = unquote(url.password or "")
+        self.database = unquote(url.path.lstrip("/"))
+
+    def start(self) -> None:
+        """It runs already."""
+
+    def stop(self) -> None:
+        pytest.fail(f"this test has to stop its server: unset {self.variable} to run it", pytrace=False)
+
+    def close(self) -> None:
+        """It is not ours."""
+
+
+def postgres_server() -> Server:
+    return ExternalServer("TEST_POSTGRES_URL", 5432) if os.environ.get("TEST_POSTGRES_URL") else DistroPostgres()
+
+
+def mariadb_server() -> Server:
+    return ExternalServer("TEST_MYSQL_URL", 3306) if os.environ.get("TEST_MYSQL_URL") else ThrowawayMariaDB()
+
+
+Dialect = Literal["postgresql", "mysql"]
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A fresh database of one test. `source_config` is what the HTTP API takes as sourceConfig."""
+
+    __test__: ClassVar[bool] = False
+
+    dialect: Dialect
+    server: Server
+    source_config: dict[str, Any]
+    _sessions: list[Session] = field(default_factory=list, repr=False)
+
+    @property
+    def name(self) -> str:
+        return str(self.source_config["database"])
+
+    def connect(self) -> Session:
+        """A connection that lasts until it or the test ends: to hold a transaction open."""
+        session = open_session(self.dialect, self.server, self.name)
+        self._sessions.append(session)
+        return session
+
+    def execute(self, sql: str, *args: Any) -> None:
+        """Run statements on a connection of their own; placeholders are the driver's ($1 or %s)."""
+        with open_session(self.dialect, self.server, self.name) as session:
+            session.execute(sql, *args)
+
+    def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        with open_session(self.dialect, self.server, self.name) as session:
+            return session.fetch(sql, *args)
+
+
+def open_session(dialect: Dialect, server: Server, database: str) -> Session:
+    connect = PostgresSession if dialect == "postgresql" else MySQLSession
+    return connect(server.host, server.port, server.user, server.password, database)
+
+
+@contextlib.contextmanager
+def fresh_database(dialect: Dialect, server: Server) -> Iterator[TestDatabase]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with open_session(dialect, server, server.database) as session:
+        session.execute(f"CREATE DATABASE {name}")
+    config = {
+        "dialect": dialect,
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+        "database": name,
+    }
+    database = TestDatabase(dialect, server, config)
+    try:
+        yield database
+    finally:
+        # A test may have left the server stopped.
+        server.start()
+        for session in database._sessions:
+            session.close()
+        _drop(database)
+
+
+def _drop(database: TestDatabase) -> None:
+    if database.dialect == "postgresql":
+        with database.connect() as session:
+            # FORCE ends sessions, but not the transactions that are prepared in the database.
+            for (gid,) in session.fetch("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+                session.execute(f"ROLLBACK PREPARED '{gid}'")
+        with open_session("postgresql", database.server, database.server.database) as session:
+            session.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
+        return
+    with open_session("mysql", database.server, database.server.database) as session:
+        if isinstance(database.server, PrivateServer):
+            for row in session.fetch("XA RECOVER FORMAT='SQL'"):
+                session.execute(f"XA ROLLBACK {row[3]}")
+        for (thread,) in session.fetch("SELECT id FROM information_schema.processlist WHERE db = %s", database.name):
+            with contextlib.suppress(pymysql.err.OperationalError):
+                session.execute(f"KILL {thread}")
+        session.execute("SET lock_wait_timeout = 30")
+        session.execute(f"DROP DATABASE {database.name}")
+
+
+def free_port() -> int:
+    """A free port, below those the system hands out: no client gets it while its server is stopped."""
+    while True:
+        port = random.SystemRandom().randrange(15000, 30000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _postgres() -> Path | None:
+    installed = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    versions = {float(path.parts[-3]): path for path in installed if path.parts[-3].replace(".", "").isdigit()}
+    if versions:
+        return versions[max(versions)].parent
+    found = shutil.which("postgres")
+    binaries = Path(found).resolve().parent if found else Path()
+    return binaries if (binaries / "initdb").exists() and found else None
+
+
+def _mariadb() -> tuple[Path, Path] | None:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/libexec:/usr/bin"
+    daemon = shutil.which("mariadbd", path=path) or shutil.which("mysqld", path=path)
+    installer = shutil.which("mariadb-install-db", path=path) or shutil.which("mysql_install_db", path=path)
+    return (Path(daemon), Path(installer)) if daemon and installer else None
+
+
+def provided(find: Callable[[], T | None], what: str) -> T:
+    """Find a server's programs; install them when they are missing, once however many processes ask."""
+    found = find()
+    if found is not None:
+        return found
+    with _one_at_a_time():
+        found = find()
+        if found is None:
+            setup = subprocess.run(
+                [ROOT / "scripts" / "setup", what], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            found = find()
+            if found is None:
+                raise ServerError(setup.stderr.strip() or f"{what} is installed, but not where it is looked for")
+    return found
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    path = Path(tempfile.gettempdir(), f"starbase-tests-{os.geteuid()}.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    for variable, find, what in (
+        ("TEST_POSTGRES_URL", _postgres, "postgresql"),
+        ("TEST_MYSQL_URL", _mariadb, "mariadb"),
+    ):
+        if not os.environ.get(variable):
+            try:
+                provided(find, what)
+            except ServerError as error:
+                print(error, file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""SIGKILL at each named point of a run; after a restart and one more sync, the replica equals the source.
+
+The points are put into the host from outside, by a plugin that wraps the step and ends the process there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.hosts import CONFIG, HostProcess, until
+from tests.servers import TestDatabase
+
+# Each wraps one step; `reached` ends the process at the nth time, and only in its first life.
+CRASHER = """
+import functools, os, pathlib, signal
+from starbase_data_replication import runner, store, sync, target
+
+def plugin(options):
+    reached = Reached(options["nth"])
+    POINTS[options["point"]](reached)
+    return object()
+
+class Reached:
+    def __init__(self, nth):
+        self.left = nth
+        self.marker = pathlib.Path(__file__).with_name("crashed")
+    def __call__(self):
+        self.left -= 1
+        if self.left == 0 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def before(owner, name, reached):
+    step = getattr(owner, name)
+    @functools.wraps(step)
+    def wrapped(*args, **kwargs):
+        reached()
+        return step(*args, **kwargs)
+    setattr(owner, name, wrapped)
+
+def after(owner, name, reached):
+    step = getattr(owner, name)
+    @functools.wraps(step)
+    def wrapped(*args, **kwargs):
+        answer = step(*args, **kwargs)
+        reached()
+        return answer
+    setattr(owner, name, wrapped)
+
+def after_commit(reached):
+    step = sync.Sync._write
+    async def wrapped(*args, **kwargs):
+        answer = await step(*args, **kwargs)
+        reached()
+        return answer
+    sync.Sync._write = wrapped
+
+POINTS = {
+    "before the batch commits": lambda reached: after(target.Target, "apply", reached),
+    "after the position is set": lambda reached: after(store, "save_position", reached),
+    "after the batch commits": after_commit,
+    "before the run is recorded": lambda reached: before(store, "record", reached),
+    "between runs": lambda reached: before(store, "begin_run", reached),
+    "during a swap": lambda reached: after(target.Target, "swap", reached),
+    "before a swap": lambda reached: before(target.Target, "swap", reached),
+}
+"""
+
+CASES = [
+    ("before the batch commits", 1),
+    ("before the batch commits", 3),
+    ("after the position is set", 1),
+    ("after the position is set", 4),
+    ("after the batch commits", 2),
+    ("before the run is recorded", 1),
+    ("before the run is recorded", 2),
+    ("between runs", 2),
+    ("before a swap", 1),
+    ("during a swap", 1),
+]
+
+CREATE = {
+    "postgresql": "CREATE TABLE t (id int PRIMARY KEY, name text, at timestamptz DEFAULT now());"
+    "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, 5000) n",
+    "mysql": "CREATE TABLE t (id int PRIMARY KEY, name varchar(50), at timestamp(6) NOT NULL DEFAULT now(6))",
+}
+
+
+@pytest.mark.parametrize(("point", "nth"), CASES)
+def test_killed_at(source_database: TestDatabase, tmp_path: Path, point: str, nth: int) -> None:
+    source_database.execute(CREATE[source_database.dialect])
+    if source_database.dialect == "mysql":
+        source_database.execute(
+            "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_5000"
+        )
+    (tmp_path / "crasher.py").write_text(CRASHER)
+    options = f'\n[plugins.crasher]\nmodule = "crasher"\npoint = "{point}"\nnth = {nth}\n'
+    host = HostProcess(tmp_path, CONFIG + options)
+    try:
+        host.start()
+        run_until_it_dies(host, source_database)
+        assert (tmp_path / "crashed").exists(), "the point was never reached"
+        host.kill()
+        host.start()
+        host.sync("t")
+        wanted = [list(row) for row in source_database.fetch("SELECT id, name FROM t ORDER BY id")]
+        assert host.query("SELECT id, name FROM t ORDER BY id") == wanted
+        leftovers = "SELECT name FROM sqlite_schema WHERE name LIKE 'tmp_replication_shadow%'"
+        assert host.query(leftovers) == []
+    finally:
+        host.stop()
+
+
+def run_until_it_dies(host: HostProcess, database: TestDatabase) -> None:
+    """A first load, changes, an incremental sync, a reset: somewhere on the way the host is killed."""
+    changes = iter(range(1, 100))
+
+    def steps() -> Any:
+        body = {"sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
+        host.configure(name="t", isActive=False, trackingColumn="at", lookbackSeconds=0, **body)
+        for path in ("sync", "sync", "sync", "reset", "sync"):
+            number = next(changes)
+            database.execute(f"INSERT INTO t (id, name) VALUES ({-number}, 'new {number}')")
+            host.result("POST", f"/data-replication/{path}/t")
+
+    with contextlib.suppress(httpx.TransportError):
+        steps()
+    assert host._process is not None
+    until(lambda: host._process is not None and host._process.poll() is not None, what="the host's end")

@@ -1,0 +1,298 @@
+"""The pages held to the code: keys, defaults and bounds; examples that are accepted; routes and links that exist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starbase_data_replication import config
+from starbase_data_replication.fields import FIELDS, Field
+from starbase_data_replication.plugin import OPTIONS
+from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.sources.mysql import settings as mysql
+from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.postgresql import settings as postgresql
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_host.config import HOST_KEYS, HostConfig
+from starbase_host.config import parse as parse_toml
+from tests.hosts import CONFIG, running
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/*.md"), *ROOT.glob("examples/*/*.md")]
+)
+DIALECTS: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
+PACKAGES = {
+    "starbase_host": ROOT / "host",
+    "starbase_data_replication": ROOT / "plugins" / "data_replication",
+}
+
+Table = dict[str, dict[str, str]]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def tables(page: Path) -> dict[str, Table]:
+    """Heading to its table: the name in the first cell, to the row's other cells by their column's name."""
+    found: dict[str, Table] = {}
+    heading, columns = "", [""]
+    for line in page.read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.strip("# ").replace("`", "")
+        elif line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if heading not in found:
+                found[heading], columns = {}, cells
+            elif not cells[0].startswith("---"):
+                found[heading][cells[0].strip("`")] = dict(zip(columns, cells, strict=True))
+    return found
+
+
+CONFIGURATION = tables(ROOT / "docs" / "configuration.md")
+
+
+def bounds(low: float | None, high: float | None, unit: str = "") -> str:
+    return "" if low is None or high is None else f"{low:.10g} to {high:.10g}{unit}"
+
+
+def written(value: Any) -> str:
+    """A default as the page writes it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def test_every_key_of_the_host_is_documented() -> None:
+    table = CONFIGURATION["[host]"]
+    assert set(table) == set(HOST_KEYS)
+    for key, (_, low, high) in HOST_KEYS.items():
+        default = getattr(HostConfig, key)
+        expected = "none" if default is None else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+        assert (table[key]["Default"], table[key]["Bounds"]) == (expected, bounds(low, high)), key
+
+
+def test_every_option_of_the_plugin_is_documented() -> None:
+    table = CONFIGURATION["[plugins.data_replication]"]
+    assert set(table) == set(OPTIONS)
+    for key, (_, default, low, high) in OPTIONS.items():
+        assert (table[key]["Default"], table[key]["Bounds"]) == (f"`{default:g}`", bounds(low, high)), key
+
+
+# Fields that are taken already, and documented when what they ask for is done. Take each out then.
+NOT_YET = {"mode", "nullTracking", "deletes", "deletesIntervalMinutes", "deletesMaxShare", "verifyIntervalMinutes"}
+DOCUMENTED = [field for field in FIELDS if field.json not in NOT_YET]
+TYPES = {"choice": "string", "deletes": "string or object"}
+
+
+@pytest.mark.parametrize("field", DOCUMENTED, ids=lambda field: field.json)
+def test_every_field_of_configure_is_documented(field: Field) -> None:
+    row = CONFIGURATION["A replication"][field.json]
+    unit = " characters" if field.kind == "string" else ""
+    assert row["Type"] == TYPES.get(field.kind, field.kind)
+    assert row["Default"] == ("required" if field.required else f"`{written(field.default)}`")
+    assert row["Bounds"] == bounds(field.low, field.high, unit)
+    assert row["Meaning"].startswith(field.doc)
+    assert row["Example"]
+
+
+def test_no_field_is_documented_that_does_not_exist() -> None:
+    assert set(CONFIGURATION["A replication"]) == {field.json for field in DOCUMENTED}
+
+
+POSTGRESQL_DEFAULTS = {
+    "port": postgresql.DEFAULT_PORT,
+    **{one.name: one.default for one in fields(postgresql.PostgresqlSettings)},
+    "defaultSchema": postgresql.DEFAULT_SCHEMA,
+}
+MYSQL_DEFAULTS = {
+    **{one.name: one.default for one in fields(mysql.MysqlSettings)},
+    "port": mysql.DEFAULT_PORT,
+    "sslMode": mysql.MysqlSettings.ssl_mode,
+}
+
+
+@pytest.mark.parametrize(
+    ("heading", "names", "defaults"),
+    [
+        ("sourceConfig: postgresql", {*postgresql.KEYS, "connectionString"}, POSTGRESQL_DEFAULTS),
+        ("postgresql: connection string", set(postgresql.PARAMETERS), POSTGRESQL_DEFAULTS),
+        ("sourceConfig: mysql", {*mysql.KEYS, "connectionString"}, MYSQL_DEFAULTS),
+        ("mysql: connection string", set(mysql.PARAMETERS), MYSQL_DEFAULTS),
+    ],
+)
+def test_every_key_and_parameter_of_a_dialect_is_documented(
+    heading: str, names: set[str], defaults: dict[str, Any]
+) -> None:
+    table = CONFIGURATION[heading]
+    # Other spellings of a parameter stand in the meaning of the first.
+    said = set(table) | {word for row in table.values() for word in re.findall("`([^`]+)`", row["Meaning"])}
+    assert set(table) <= names <= said
+    for name, row in table.items():
+        if row["Default"].startswith("`"):
+            assert row["Default"] == f"`{defaults[name]}`", name
+        elif row["Default"] == "" and "As the key" not in row["Meaning"]:
+            pytest.fail(f"{name} has neither a default nor a key that it stands for")
+
+
+@pytest.mark.parametrize(
+    ("heading", "key", "choices"),
+    [
+        ("sourceConfig: postgresql", "sslmode", postgresql.SSL_MODES),
+        ("postgresql: connection string", "target_session_attrs", postgresql.SESSION_ATTRIBUTES),
+        ("sourceConfig: mysql", "sslMode", mysql.SSL_MODES),
+    ],
+)
+def test_every_choice_is_documented(heading: str, key: str, choices: tuple[str, ...]) -> None:
+    for choice in choices:
+        assert f"`{choice}`" in CONFIGURATION[heading][key]["Meaning"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("heading", "key", "url"),
+    [
+        ("sourceConfig: {}", "port", "{}://u:p@h:{{}}/d"),
+        ("{}: connection string", "connect_timeout", "{}://u:p@h/d?connect_timeout={{}}"),
+    ],
+)
+def test_the_bounds_of_a_dialect_are_the_documented_ones(dialect: str, heading: str, key: str, url: str) -> None:
+    low, high = map(int, CONFIGURATION[heading.format(dialect)][key]["Bounds"].split(" to "))
+    for value, accepted in ((low - 1, False), (low, True), (high, True), (high + 1, False)):
+        settings = {"dialect": dialect, "connectionString": url.format(dialect).format(value)}
+        assert (not DIALECTS[dialect].check(settings, "t")) == accepted, value
+
+
+def bodies() -> Iterator[tuple[Path, Any]]:
+    """Every JSON text of the pages, those in curl commands too."""
+    for page in PAGES:
+        for block in blocks(page, "json"):
+            yield page, json.loads(block)
+        for _, _, body in curls(page):
+            if body is not None:
+                yield page, json.loads(body)
+
+
+def curls(page: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Method, path and body of every curl command of a page; its address begins with $URL."""
+    for block in blocks(page, "sh"):
+        if "curl" not in block:
+            continue
+        words = shlex.split(block, comments=True)
+        starts = [index for index, word in enumerate(words) if word == "curl"]
+        for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+            options = words[start:end]
+            body = options[options.index("-d") + 1] if "-d" in options else None
+            method = options[options.index("-X") + 1] if "-X" in options else "GET" if body is None else "POST"
+            yield from ((method, word.removeprefix("$URL"), body) for word in options if word.startswith("$URL/"))
+
+
+def test_every_json_text_parses_and_every_configuration_is_accepted() -> None:
+    configured = 0
+    for page, body in bodies():
+        if isinstance(body, dict) and "sourceConfig" in body:
+            config.parse(body, existing=None, dialects=DIALECTS, targets={})
+            configured += 1
+        elif isinstance(body, dict) and "dialect" in body:
+            assert DIALECTS[body["dialect"]].check(body, "t") == {}, page
+            configured += 1
+    assert configured >= 10
+
+
+def test_every_toml_text_is_accepted() -> None:
+    class Everything(dict[str, str]):
+        """An environment in which every variable is set, to its own name."""
+
+        def __contains__(self, name: object) -> bool:
+            return True
+
+        def __missing__(self, name: str) -> str:
+            return name
+
+    for page in PAGES:
+        for block in blocks(page, "toml"):
+            parse_toml(tomllib.loads(block), path=page, environ=Everything())
+
+
+def test_every_python_text_compiles() -> None:
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            compile(block, page.name, "exec")
+
+
+def test_every_curl_of_the_readme_reaches_a_route_and_its_plugin_starts(tmp_path: Path) -> None:
+    (plugin,) = blocks(README, "python")
+    (tmp_path / "notify.py").write_text(plugin)
+    commands = list(curls(README))
+    with running(tmp_path, CONFIG + '\n[plugins.notify]\nmodule = "notify"\n') as host:
+        for method, path, _ in commands:
+            # Without a token every route but one refuses; what is no route is not found even so.
+            assert host.request(method, path, token=None).status_code == (200 if path == "/health" else 401), path
+        assert [each["failed"] for each in host.result("GET", "/plugins")] == [None, None]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_resolves(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_upwards_in_the_architecture(package: str) -> None:
+    """docs/architecture.md lists the modules; each may import only from the lines above its own."""
+    (block,) = blocks(ROOT / "docs" / "architecture.md", f"imports {package}")
+    line_of = {name: number for number, line in enumerate(block.splitlines()) for name in line.split()}
+    top = PACKAGES[package] / package
+    modules = {".".join(path.relative_to(top).with_suffix("").parts): path for path in top.rglob("*.py")}
+    modules = {name: path for name, path in modules.items() if not name.endswith("__init__")}
+    assert set(line_of) == set(modules)
+    for name, path in modules.items():
+        for imported in imports(ast.parse(path.read_text()), package):
+            if imported in line_of:
+                assert line_of[imported] < line_of[name], f"{name} imports {imported}"
+
+
+def imports(node: ast.AST, package: str) -> Iterator[str]:
+    """The modules of the package that a module imports, leaving out what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.ImportFrom) and f"{child.module}.".startswith(f"{package}."):
+            module = str(child.module).removeprefix(package).removeprefix(".")
+            yield module
+            yield from (f"{module}.{alias.name}".removeprefix(".") for alias in child.names)
+        yield from imports(child, package)
+
+
+def test_nothing_is_left_undone() -> None:
+    words = re.compile(rb"\b(%s)\b" % b"|".join((b"TO" + b"DO", b"FIX" + b"ME")))
+    caches = {"__pycache__", "build", "dist", "data"}
+    for path in ROOT.rglob("*"):
+        parts = path.relative_to(ROOT).parts
+        hidden = any(part in caches or (part.startswith(".") and part != ".ci") for part in parts)
+        if not hidden and path.is_file():
+            assert words.search(path.read_bytes()) is None, path

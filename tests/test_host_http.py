@@ -1,0 +1,211 @@
+"""The host over HTTP: who may call what, the one envelope, bodies, CORS, the lock, the token it makes."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running
+
+ROUTES = [
+    ("POST", "/query", "client"),
+    ("POST", "/query/raw", "client"),
+    ("GET", "/health", None),
+    ("GET", "/status", "admin"),
+    ("GET", "/plugins", "admin"),
+    ("POST", "/data-replication/configure", "admin"),
+    ("DELETE", "/data-replication/configure/x", "admin"),
+    ("POST", "/data-replication/start/x", "admin"),
+    ("POST", "/data-replication/stop/x", "admin"),
+    ("POST", "/data-replication/sync/x", "admin"),
+    ("POST", "/data-replication/reset/x", "admin"),
+    ("GET", "/data-replication/status", "admin"),
+    ("GET", "/data-replication/logs", "admin"),
+]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    with running(tmp_path_factory.mktemp("host")) as host:
+        yield host
+
+
+@pytest.mark.parametrize(("method", "path", "role"), ROUTES)
+@pytest.mark.parametrize("token", [None, "wrong", CLIENT, ADMIN, CLIENT + "x", "\xe9"])
+def test_every_route_for_every_caller(
+    host: HostProcess, method: str, path: str, role: str | None, token: str | None
+) -> None:
+    if token == "\xe9":
+        headers: dict[str, str | bytes] = {"authorization": b"Bearer \xe9\xff"}
+        assert host._client is not None
+        response = host._client.request(method, path, headers=headers, content=b"{}")  # type: ignore[arg-type]
+    else:
+        response = host.request(method, path, {} if method == "POST" else None, token=token)
+    known = {ADMIN: "admin", CLIENT: "client"}.get(token or "")
+    if role is not None and known is None:
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+    elif role == "admin" and known == "client":
+        assert response.status_code == 403
+    else:
+        assert response.status_code in (200, 400, 404)
+    body = response.json()
+    assert set(body) in ({"result"}, {"error"})
+    assert response.headers["access-control-allow-origin"] == "*"
+
+
+def test_the_table_above_has_every_route(host: HostProcess) -> None:
+    told = {
+        (method, route["path"].replace("{name}", "x"))
+        for plugin in host.result("GET", "/plugins")
+        for route in plugin["routes"]
+        for method in route["methods"]
+    }
+    assert told <= {(method, path) for method, path, _ in ROUTES}
+
+
+def test_preflight_needs_no_token(host: HostProcess) -> None:
+    response = host.request("OPTIONS", "/data-replication/status", token=None)
+    assert response.status_code == 204
+    assert response.content == b""
+    assert "authorization" in response.headers["access-control-allow-headers"].lower()
+    assert "DELETE" in response.headers["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/query", 405), ("DELETE", "/health", 405), ("GET", "/data-replication/x", 404)],
+)
+def test_unknown_routes_and_wrong_methods(host: HostProcess, method: str, path: str, status: int) -> None:
+    response = host.request(method, path)
+    assert response.status_code == status
+    assert set(response.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[1", b"nonsense", b'{"sql": NaN}', b"\xff\xfe", b"[" * 100_000, b'{"sql": "SELECT 1", "sql2": 1}',
+        b"[]", b"1", b'"x"', b"null", b'{"sql": 1}', b'{"sql": ""}', b'{"transaction": []}', b'{"transaction": [1]}',
+        b'{"sql": "SELECT 1", "params": 3}', b'{"sql": "SELECT 1", "params": [1]}', b'{"sql": "SELECT ?"}',
+        b'{"sql": "SELECT ?", "params": [' + b"9" * 10_000 + b"]}", b'{"transaction": [{}], "sql": "SELECT 1"}',
+    ],
+)  # fmt: skip
+def test_a_body_that_is_wrong_is_a_400(host: HostProcess, body: bytes) -> None:
+    response = host.request("POST", "/query", body)
+    assert response.status_code == 400, response.text
+    assert isinstance(response.json()["error"], str)
+
+
+def test_a_body_that_is_too_large_is_a_413(host: HostProcess) -> None:
+    assert host.request("POST", "/query", b" " * (4 * 1024 * 1024 + 1)).status_code == 413
+
+
+def test_query_answers_objects_and_raw_answers_rows(host: HostProcess) -> None:
+    sql = "SELECT 1 AS a, 2 AS a, :x AS b"
+    assert host.result("POST", "/query", {"sql": sql, "params": {"x": "é"}}) == [{"a": 2, "b": "é"}]
+    raw = host.result("POST", "/query/raw", {"sql": sql, "params": {"x": None}})
+    assert raw["columns"] == ["a", "a", "b"]
+    assert raw["rows"] == [[1, 2, None]]
+    assert set(raw["meta"]) == {"rows_read", "rows_written"}
+
+
+def test_a_transaction_is_atomic(host: HostProcess) -> None:
+    host.result("POST", "/query", {"sql": "CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, n INTEGER)"})
+    good = [{"sql": "INSERT INTO account (n) VALUES (?)", "params": [1]}, {"sql": "SELECT count(*) AS n FROM account"}]
+    assert host.result("POST", "/query", {"transaction": good}) == [[], [{"n": 1}]]
+    bad = [{"sql": "DELETE FROM account"}, {"sql": "SELECT nonsense"}]
+    assert host.request("POST", "/query", {"transaction": bad}).status_code == 400
+    assert host.query("SELECT count(*) FROM account") == [[1]]
+
+
+def test_health_and_status_tell_no_secret(host: HostProcess) -> None:
+    assert host.request("GET", "/health", token=None).json() == {"result": {"status": "ready"}}
+    status = host.request("GET", "/status").text
+    assert ADMIN not in status
+    assert CLIENT not in status
+
+
+def test_a_second_host_is_kept_off_the_database(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        second = host.command("serve")
+        assert second.returncode == 4
+        assert second.stderr.count("\n") == 1
+        assert str(host.pid) in second.stderr
+        assert host.request("GET", "/health", token=None).status_code == 200
+    # The lock of a host that was killed does not outlive it.
+    again = HostProcess(tmp_path).start()
+    again.kill()
+    again.start()
+    assert again.stop() == 0
+
+
+def test_without_an_admin_token_the_host_makes_one(tmp_path: Path) -> None:
+    config = CONFIG.replace(f'admin_token = "{ADMIN}"\n', "")
+    with running(tmp_path, config) as host:
+        file = tmp_path / "data" / "starbase.db.admin-token"
+        token = file.read_text().strip()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert len(token) >= 32
+        assert str(file) in (tmp_path / "host.out").read_text()
+        assert token not in host.log + (tmp_path / "host.out").read_text()
+        assert host.request("GET", "/status", token=token).status_code == 200
+        host.stop()
+        host.start()
+        assert file.read_text().strip() == token
+
+
+WRONG_CONFIGS = {
+    "no table": ("host = 1", "host: must be a table"),
+    "not toml": ("[host", "is not TOML"),
+    "unknown key": ("[host]\nbindd = 'x'", "host.bindd: unknown key; did you mean bind?"),
+    "unknown table": ("[hosts]", "hosts: unknown key; did you mean host?"),
+    "bad bind": ("[host]\nbind = 'x'", "host.bind: must be ADDRESS:PORT"),
+    "bad type": ("[host]\nmax_query_rows = true", "host.max_query_rows: must be int"),
+    "out of bounds": ("[host]\nmax_query_rows = 0", "host.max_query_rows: must lie between"),
+    "unset variable": ("[host]\nadmin_token = '${SURELY_NOT_SET}'", "SURELY_NOT_SET is not set"),
+    "same tokens": ("[host]\nadmin_token = 'a'\nclient_token = 'a'", "host.client_token: is the same"),
+    "missing plugin": ("[plugins.nothing]", "plugins.nothing: no such plugin is installed"),
+    "unknown option": ("[plugins.data_replication]\nmax_concurrent_sync = 1", "did you mean max_concurrent_syncs?"),
+    "wrong option": ("[plugins.data_replication]\nmax_concurrent_syncs = 0", "must be a whole number from 1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CONFIGS)
+def test_a_wrong_configuration_is_one_line(tmp_path: Path, case: str) -> None:
+    text, expected = WRONG_CONFIGS[case]
+    (tmp_path / "plugin.toml").write_text(text)
+    run = subprocess.run(
+        [sys.executable, "-m", "starbase_host.cli", "serve"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith("starbase: plugin.toml")
+    assert expected in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_the_standard_sqlite_module_is_refused_on_the_hosts_file(tmp_path: Path) -> None:
+    """Two copies of SQLite in one process drop each other's locks; another file is nobody's business."""
+    program = """
+import importlib, pathlib, sys
+from starbase_host.database import Database
+database = Database(pathlib.Path("one.db"))
+database.open()
+other = importlib.import_module("sqlite3")
+other.connect("two.db").close()
+for name in ("one.db", "./one.db", "file:one.db?mode=ro"):
+    try:
+        other.connect(name, uri=name.startswith("file:")).close()
+    except RuntimeError as error:
+        assert "host.database" in str(error)
+    else:
+        sys.exit(f"{name} was opened")
+database.close()
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

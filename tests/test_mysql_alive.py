@@ -1,0 +1,289 @@
+"""Who is alive on a MySQL or MariaDB server, and which value may therefore become the floor."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from starbase_data_replication.model import Alive, Candidate, Options
+from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.sources.mysql import alive
+from starbase_data_replication.sources.mysql.alive import Look, Transaction
+from starbase_data_replication.sources.mysql.source import MysqlSource
+from tests.mysql_sources import described, eventually, in_background, opened, rows_of, running, wait_until, with_source
+from tests.servers import TestDatabase, ThrowawayMariaDB
+
+ITEMS = (
+    "CREATE TABLE items (id bigint AUTO_INCREMENT PRIMARY KEY, at datetime(6), INDEX (at)) ENGINE=InnoDB;"
+    "INSERT INTO items (at) VALUES (now(6) - INTERVAL 1 HOUR)"
+)
+
+
+@pytest.fixture
+def items(mariadb_database: TestDatabase) -> TestDatabase:
+    mariadb_database.execute(ITEMS)
+    return mariadb_database
+
+
+async def noted(source: MysqlSource, database: TestDatabase, table: str = "items") -> Candidate:
+    candidate = await source.note(await described(source, database, table), Options(), noted_at=1000.0)
+    assert candidate is not None
+    return candidate
+
+
+async def now(source: MysqlSource, earlier: Alive) -> Alive:
+    (later,) = await source.still_alive([earlier])
+    return later
+
+
+def note(database: TestDatabase) -> Alive:
+    return with_source(database, lambda source: noted(source, database)).alive
+
+
+def follow(database: TestDatabase, earlier: Alive) -> Alive:
+    return with_source(database, lambda source: now(source, earlier))
+
+
+def test_nobody_is_alive_on_an_idle_server(items: TestDatabase) -> None:
+    idle = items.connect()
+    idle.execute("BEGIN")
+    found = note(items)
+    assert (found.known, found.ended, found.reason) == (True, True, "innodb_trx and processlist")
+
+
+def test_an_open_transaction_is_alive_until_it_ends_and_no_later_one_is(items: TestDatabase) -> None:
+    writer = items.connect()
+    for end in ("COMMIT", "ROLLBACK"):
+        writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+        earlier = note(items)
+        assert len(earlier.tokens) == 1
+        assert follow(items, earlier) == earlier
+        writer.execute(f"{end}; BEGIN; INSERT INTO items (at) VALUES (now(6))")
+        assert follow(items, earlier).ended
+        writer.execute("COMMIT")
+
+
+def test_a_transaction_that_has_only_read_so_far_is_alive_and_stays_the_same_when_it_writes(
+    items: TestDatabase,
+) -> None:
+    writer = items.connect()
+    writer.execute("BEGIN; SELECT * FROM items")
+    earlier = note(items)
+    assert len(earlier.tokens) == 1
+    writer.execute("INSERT INTO items (at) VALUES (now(6))")
+    later = follow(items, earlier)
+    assert len(later.tokens) == 1
+    assert later.tokens != earlier.tokens
+    writer.execute("COMMIT")
+    assert follow(items, later).ended
+    assert follow(items, earlier).ended
+
+
+def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> None:
+    reader = items.connect()
+    reader.execute("START TRANSACTION READ ONLY; SELECT * FROM items")
+
+    async def while_reading(source: MysqlSource) -> Alive:
+        schema = await described(source, items, "items")
+        async with opened(items) as other, other.read(ReadPlan(schema=schema)):
+            return (await noted(source, items)).alive
+
+    assert with_source(items, while_reading).ended
+
+
+def test_a_statement_that_waits_for_a_table_is_alive_until_its_transaction_ends(items: TestDatabase) -> None:
+    holder, writer = items.connect(), items.connect()
+    holder.execute("CREATE TABLE locked (id int PRIMARY KEY); LOCK TABLES locked WRITE")
+    writer.execute("BEGIN")
+    with in_background(writer, "INSERT INTO locked SELECT 1 /* waits */"):
+        wait_until(lambda: running(items, "waits"))
+        earlier = note(items)
+        assert {token[:2] for token in earlier.tokens} == {"s:"}
+        assert follow(items, earlier) == earlier
+        holder.execute("UNLOCK TABLES")
+    # The statement has ended, but not its transaction.
+    moved = follow(items, earlier)
+    assert {token[:2] for token in moved.tokens} == {"t:"}
+    writer.execute("COMMIT; BEGIN; INSERT INTO locked VALUES (2)")
+    assert follow(items, moved).ended
+
+
+def test_a_statement_that_computes_before_it_writes_is_alive(items: TestDatabase) -> None:
+    writer = items.connect()
+    with in_background(writer, "INSERT INTO items (at) SELECT now(6) FROM (SELECT sleep(1)) AS slow") as ended:
+        wait_until(lambda: running(items, "slow"))
+        earlier = note(items)
+        assert not ended.done()
+        assert {token[:2] for token in earlier.tokens} == {"s:"}
+    assert follow(items, earlier).ended
+
+
+def test_a_prepared_transaction_is_alive_also_when_its_session_has_gone(items: TestDatabase) -> None:
+    writer = items.connect()
+    writer.execute("XA BEGIN 'one'; INSERT INTO items (at) VALUES (now(6))")
+    earlier = note(items)
+    writer.execute("XA END 'one'; XA PREPARE 'one'")
+    assert not follow(items, earlier).ended
+    writer.close()
+    detached = follow_until(items, earlier, lambda found: {token[:2] for token in found.tokens} == {"x:"})
+    assert follow(items, detached) == detached
+    items.execute("XA COMMIT 'one'")
+    assert follow(items, detached).ended
+    assert follow(items, earlier).ended
+
+
+def follow_until(database: TestDatabase, earlier: Alive, holds: Callable[[Alive], bool]) -> Alive:
+    async def work(source: MysqlSource) -> Alive:
+        found: list[Alive] = []
+
+        async def ask() -> bool:
+            found.append(await now(source, earlier))
+            return holds(found[-1])
+
+        await eventually(ask)
+        return found[-1]
+
+    return with_source(database, work)
+
+
+def test_after_a_restart_only_what_was_prepared_is_alive(items: TestDatabase) -> None:
+    if not isinstance(items.server, ThrowawayMariaDB):
+        pytest.fail("this test has to restart its server: unset TEST_MYSQL_URL to run it", pytrace=False)
+    preparing, writer = items.connect(), items.connect()
+    writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+    preparing.execute("XA BEGIN 'two'; INSERT INTO items (at) VALUES (now(6))")
+    earlier = note(items)
+    assert len(earlier.tokens) == 2
+    preparing.execute("XA END 'two'; XA PREPARE 'two'")
+    items.server.stop()
+    items.server.start()
+    later = follow_until(items, earlier, lambda found: len(found.tokens) == 1)
+    assert {token[:2] for token in later.tokens} == {"x:"}
+    items.execute("XA ROLLBACK 'two'")
+    assert follow(items, later).ended
+
+
+def test_without_process_nobody_knows_and_the_reason_says_what_to_grant(items: TestDatabase) -> None:
+    user = f"reader_{items.name}"
+    items.execute(f"CREATE USER {user} IDENTIFIED BY 'secret'; GRANT SELECT ON {items.name}.* TO {user}")
+    writer = items.connect()
+    writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+    try:
+        poor = {"user": user, "password": "secret"}
+        found = with_source(items, lambda source: noted(source, items), **poor)
+        assert (found.alive.known, found.alive.tokens) == (False, frozenset())
+        assert "GRANT PROCESS" in found.alive.reason
+        assert not with_source(items, lambda source: now(source, note(items)), **poor).known
+        # Without being told, the lookback is the longer one.
+        assert found.lookback_value is None
+    finally:
+        items.execute(f"DROP USER {user}")
+
+
+def test_many_ask_at_once_and_each_sees_the_server_as_it_is(items: TestDatabase) -> None:
+    writer = items.connect()
+
+    async def work(source: MysqlSource) -> list[bool]:
+        async def one(number: int) -> bool:
+            await asyncio.sleep(number * 0.01)
+            return (await noted(source, items)).alive.ended
+
+        before = await asyncio.gather(*(one(number) for number in range(4)))
+        writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+        after = await asyncio.gather(*(one(number) for number in range(4)))
+        writer.execute("COMMIT")
+        last = await asyncio.gather(*(one(number) for number in range(4)))
+        return [*before, *after, *last]
+
+    assert with_source(items, work) == [True] * 4 + [False] * 4 + [True] * 4
+
+
+def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends_nobody(
+    items: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alive, "TRIES", 2)
+    monkeypatch.setattr(alive, "PAUSE_SECONDS", 0.0)
+    watcher, writer = items.connect(), items.connect()
+    writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+    earlier = note(items)
+
+    async def work(source: MysqlSource) -> tuple[Alive, Alive]:
+        stop = False
+
+        def watch() -> None:
+            deadline = time.monotonic() + 30
+            while not stop and time.monotonic() < deadline:
+                watcher.fetch("SELECT trx_id FROM information_schema.innodb_trx")
+
+        watching = asyncio.get_running_loop().run_in_executor(None, watch)
+        try:
+            writer.execute("COMMIT")
+            candidate = await noted(source, items)
+            return candidate.alive, await now(source, earlier)
+        finally:
+            stop = True
+            await watching
+
+    unknown, kept = with_source(items, work)
+    assert (unknown.known, "fresh" in unknown.reason) == (False, True)
+    assert kept == earlier
+    assert follow(items, earlier).ended
+
+
+def test_what_was_committed_before_the_snapshot_opens_is_read(items: TestDatabase) -> None:
+    """The point of it all: once nobody of the noted is alive, a new snapshot holds all that they wrote."""
+    writer = items.connect()
+
+    async def work(source: MysqlSource) -> list[int]:
+        schema = await described(source, items, "items")
+        loop = asyncio.get_running_loop()
+        counts = []
+        for _ in range(20):
+            writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+            earlier = (await noted(source, items)).alive
+            committing = loop.run_in_executor(None, writer.execute, "COMMIT")
+            while not earlier.ended:
+                earlier = await now(source, earlier)
+            counts.append(len(await rows_of(source, ReadPlan(schema=schema))))
+            await committing
+        return counts
+
+    assert with_source(items, work) == list(range(2, 22))
+
+
+WRITER = Transaction("7", "", "2024-01-01 00:00:00")
+SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRITER,))
+
+
+@pytest.mark.parametrize(
+    ("later", "tokens"),
+    [
+        (SEEN, {"t:7::2024-01-01 00:00:00", "s:8:@100"}),
+        (Look(server="a", started="1", statements={"8": "@101"}), {"s:8:@100"}),
+        (Look(server="a", started="1", statements={"8": "@102"}), set()),
+        (Look(server="a", started="1", transactions=(WRITER._replace(id="5"),)), {"t:7:5:2024-01-01 00:00:00"}),
+        (Look(server="a", started="1", transactions=(WRITER._replace(started="later"),)), set()),
+        (Look(server="a", started="1", transactions=(WRITER._replace(thread="8"),)), {"t:8::2024-01-01 00:00:00"}),
+        (Look(server="a", started="1", without_session=frozenset({"x:9"})), {"x:9"}),
+        (Look(server="a", started="2", statements={"8": "@100"}, transactions=(WRITER,)), set()),
+        (Look(unknown="stale", passing=True), {"t:7::2024-01-01 00:00:00", "s:8:@100"}),
+    ],
+)
+def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
+    found = alive.still_alive(SEEN.alive, later)
+    assert (found.known, found.tokens) == (True, tokens)
+
+
+def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
+    earlier = Look(server="a", started="1", transactions=(WRITER._replace(id="5"),))
+    for later in ("6", ""):
+        look = Look(server="a", started="1", transactions=(WRITER._replace(id=later),))
+        assert alive.still_alive(earlier.alive, look).ended
+
+
+def test_another_server_knows_nothing_of_those_who_were_noted() -> None:
+    found = alive.still_alive(SEEN.alive, Look(server="b", started="1"))
+    assert (found.known, found.reason) == (False, alive.OTHER_SERVER)

@@ -1,0 +1,121 @@
+"""Equality after everything: concurrent writers, syncs in a tight loop, the host killed, connections cut.
+
+And the same workload with the algorithm broken on purpose, which shows that the test can fail.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import CONFIG, HostProcess
+from tests.servers import TestDatabase
+from tests.workload import Workload
+
+# Plugins that break the algorithm, each in one way.
+SABOTAGE = {
+    "the naive rule": """
+from dataclasses import replace
+from starbase_data_replication import position
+# The highest value seen becomes the floor at once, whoever is still writing.
+position.rise = lambda p, closed, options, now: (
+    replace(p, floor=p.candidates[-1].value, candidates=()) if p.candidates else p)
+position.closed = lambda p: p.candidates
+position.worth_waiting = lambda p: False
+""",
+    "the floor lifted before the read": """
+from dataclasses import replace
+from starbase_data_replication import position
+add, closed = position.add, position.closed
+# A value that has become closed since the last sync is taken for the floor of this read already.
+def early(p, candidate, options):
+    done = closed(p)
+    if done:
+        p = replace(p, floor=done[-1].value, candidates=p.candidates[p.candidates.index(done[-1]) + 1:])
+    return add(p, candidate, options)
+answered = position.answered
+def lift(p, alive):
+    p = answered(p, alive)
+    done = closed(p)
+    return replace(p, floor=done[-1].value) if done else p
+position.add, position.answered = early, lift
+position.worth_waiting = lambda p: False
+""",
+}
+
+
+def prepare(database: TestDatabase, directory: Path, *, seed: int, tracking: str, sabotage: str | None = None) -> Any:
+    config = CONFIG
+    if sabotage is not None:
+        (directory / "sabotage.py").write_text(SABOTAGE[sabotage] + "\ndef plugin(options):\n    return object()\n")
+        config += '\n[plugins.sabotage]\nmodule = "sabotage"\n'
+    workload = Workload(database, seed=seed, inserts_only=tracking == "id")
+    workload.create_table()
+    host = HostProcess(directory, config)
+    return workload, host
+
+
+def configure(host: HostProcess, database: TestDatabase, tracking: str, **more: Any) -> None:
+    host.configure(
+        name="items", sourceConfig=database.source_config, sourceTable="items", targetTable="items",
+        trackingColumn=tracking, isActive=False, **more,
+    )  # fmt: skip
+
+
+def differences(host: HostProcess, workload: Workload) -> tuple[int, int, int]:
+    """Rows missing from the replica, stale in it, and too many in it."""
+    wanted = {row[0]: row for row in workload.rows()}
+    found = {row[0]: row for row in host.query("SELECT id, writer, note FROM items ORDER BY id")}
+    stale = sum(1 for key in wanted.keys() & found.keys() if wanted[key] != found[key])
+    return len(wanted.keys() - found.keys()), stale, len(found.keys() - wanted.keys())
+
+
+def sync_until(host: HostProcess, seconds: float) -> int:
+    """Sync in a tight loop; how many succeeded."""
+    deadline = time.monotonic() + seconds
+    done = 0
+    while time.monotonic() < deadline:
+        done += host.request("POST", "/data-replication/sync/items").is_success
+    return done
+
+
+@pytest.mark.parametrize("tracking", ["id", "updated_at"])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.prove) for n in range(2, 9))])
+def test_no_row_is_lost(
+    source_database: TestDatabase, tmp_path: Path, tracking: str, seed: int, record_property: Any
+) -> None:
+    """Without lookback: transactions alone protect, so that nothing hides what they would lose."""
+    record_property("seeds", f"no row lost: {source_database.dialect} {tracking} {seed}")
+    workload, host = prepare(source_database, tmp_path, seed=seed, tracking=tracking)
+    choose = random.Random(seed)
+    with host:
+        configure(host, source_database, tracking, lookbackSeconds=0, closeWaitSeconds=choose.choice((0, 0.1, 2)))
+        with workload.running():
+            for _ in range(4):
+                sync_until(host, choose.uniform(1.0, 2.5))
+                host.request("POST", "/data-replication/sync/items", wait="false")
+                time.sleep(choose.uniform(0, 0.05))
+                host.kill()
+                host.start()
+            syncs = sync_until(host, 3)
+        assert syncs > 3
+        assert workload.commits > 50
+        assert host.sync("items")["status"] == "success"
+        assert differences(host, workload) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGE)
+def test_the_test_can_fail(source_database: TestDatabase, tmp_path: Path, sabotage: str) -> None:
+    """The same writers, and an algorithm with one step wrong: rows are lost."""
+    workload, host = prepare(source_database, tmp_path, seed=1, tracking="updated_at", sabotage=sabotage)
+    with host:
+        configure(host, source_database, "updated_at", lookbackSeconds=0, closeWaitSeconds=0, settleSeconds=0)
+        with workload.running():
+            sync_until(host, 8)
+        host.sync("items")
+        missing, stale, _ = differences(host, workload)
+        assert missing + stale > 0

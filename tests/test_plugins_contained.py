@@ -1,0 +1,367 @@
+"""A plugin that raises, hangs or answers nonsense harms nobody else; but a query that it guards is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starbase_data_replication import hookspecs as replication_hooks
+from starbase_host import Alarm, Database, Host, hookimpl, hookspec, hookspecs
+from starbase_host.alarms import AlarmService
+from starbase_host.clock import Clock
+from tests import evil_plugin
+from tests.evil_plugin import evil
+from tests.hosts import CONFIG, HostProcess, running, until
+from tests.plugin_hosts import host_with
+from tests.servers import TestDatabase
+
+QUERY_HOOKS = ("before_query", "after_query")
+OTHER_HOOKS = [
+    *(name for name in hookspecs.names() if name not in QUERY_HOOKS),
+    *(name for name, item in vars(replication_hooks).items() if hasattr(item, "starbase_spec")),
+]
+MODES = [
+    "raise plain", "raise coroutine", "exit plain", "exit coroutine", "interrupt plain", "cancel plain",
+    "cancel coroutine", "stop plain", "hang plain", "hang coroutine", "nonsense plain", "nonsense coroutine",
+]  # fmt: skip
+
+# Another plugin, which does what it should, and writes down that it could.
+WITNESS = """
+import contextlib, pathlib
+from starbase_host import Route, hookimpl
+
+def plugin(options):
+    return Witness()
+
+class Witness:
+    def note(self, what):
+        with open(pathlib.Path(__file__).with_name("seen"), "a") as file:
+            file.write(what + "\\n")
+
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def plugin_lifespan(self, host):
+        self.host = host
+        await host.alarms.set("tick", host.clock.now())
+        yield
+        self.note("left")
+
+    @hookimpl
+    def register_routes(self, host):
+        async def hello(request):
+            return "hello"
+        return [Route("/witness", hello, role=None)]
+
+    @hookimpl
+    async def on_alarm(self, alarm):
+        self.note("alarm")
+        await self.host.alarms.set("tick", self.host.clock.now() + 0.1)
+
+    @hookimpl(optionalhook=True)
+    def replication_event(self, event):
+        self.note(f"event {event.status}")
+
+    @hookimpl
+    def before_query(self, query):
+        self.note("query")
+"""
+
+
+def set_alarm(path: Path, plugin: str) -> None:
+    """An alarm that is long overdue, in the database of a host that does not run."""
+
+    async def main() -> None:
+        database = Database(path)
+        database.open()
+        try:
+            await database.migrate("host", "starbase_host.sql")
+
+            async def deliver(alarm: Alarm) -> None: ...
+
+            await AlarmService(database, Clock(), deliver).set(plugin, "overdue", 1.0)
+        finally:
+            await asyncio.to_thread(database.close)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_harms_nobody_else(mode: str, embedded_database: TestDatabase, tmp_path: Path) -> None:
+    """One such plugin for each hook, beside two that work, on a real replication."""
+    shutil.copy(evil_plugin.__file__, tmp_path)
+    (tmp_path / "witness.py").write_text(WITNESS)
+    config = CONFIG.replace("[host]\n", "[host]\nhook_timeout_seconds = 0.7\n")
+    for hook in OTHER_HOOKS:
+        config += f'\n[plugins.evil_{hook}]\nmodule = "evil_plugin"\nhook = "{hook}"\nmode = "{mode}"\n'
+    config += '\n[plugins.witness]\nmodule = "witness"\n'
+    set_alarm(tmp_path / "data" / "starbase.db", "evil_on_alarm")
+    called, seen = tmp_path / "called", tmp_path / "seen"
+    embedded_database.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")
+    embedded_database.execute("INSERT INTO orders VALUES (1, 'one'), (2, 'two')")
+
+    with running(tmp_path, config) as host:
+        assert host.result("GET", "/health") == {"status": "ready"}
+        assert host.result("GET", "/witness") == "hello"
+        host.configure(
+            name="orders", sourceConfig=embedded_database.source_config, sourceTable="orders", targetTable="orders",
+            syncIntervalMinutes=0.01,
+        )  # fmt: skip
+        until(lambda: "event success" in seen.read_text(), what="the first sync, and its event")
+        embedded_database.execute("INSERT INTO orders VALUES (3, 'three')")
+        until(lambda: len(host.query("SELECT * FROM orders")) == 3, what="the schedule's next sync")
+        # Two ticks more, after everything else has had its chance to harm.
+        ticks = seen.read_text().count("alarm")
+        until(lambda: seen.read_text().count("alarm") >= ticks + 2, what="the alarms of another plugin")
+
+        listed = host.command("replication", "list")
+        assert listed.returncode == 0
+        assert "orders" in listed.stdout
+        assert "Traceback" not in listed.stderr
+
+        until(lambda: set(called.read_text().split()) == set(OTHER_HOOKS), what="a call of each hook")
+        failed = {plugin["name"]: plugin["failed"] for plugin in host.result("GET", "/plugins")}
+        assert failed.pop("data_replication") is None
+        assert failed.pop("witness") is None
+        for hook in ("register_routes", "plugin_lifespan", "register_hookspecs"):
+            assert failed[f"evil_{hook}"].startswith(f"{hook}: ")
+        assert host.stop(seconds=10) == 0
+    assert seen.read_text().split("\n")[-2] == "left"
+    for name, hook in (("evil_register_routes", "register_routes"), ("evil_plugin_lifespan", "plugin_lifespan")):
+        assert f"plugin {name}: {hook}: " in host.log
+
+
+@pytest.mark.parametrize("mode", [*MODES, "stubborn coroutine"])
+@pytest.mark.parametrize("hook", QUERY_HOOKS)
+def test_a_query_hook_fails_closed(hook: str, mode: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        called = []
+        plugins = {"evil": evil(hook, mode, lambda: called.append(hook), released)}
+        async with host_with(tmp_path, plugins, hook_timeout_seconds=0.2) as host:
+            response = await host.query("CREATE TABLE t (x)")
+            assert response.status_code == 500
+            assert response.json()["error"].startswith(f"plugin evil: {hook} ")
+            assert called == [hook]
+            made = await host.core.database.read(
+                lambda c: c.execute("SELECT count(*) FROM sqlite_schema WHERE name = 't'").get
+            )
+            assert made == (hook == "after_query")
+            assert (await host.request("GET", "/health", token=None)).status_code == 200
+        released.set()
+
+    released = threading.Event()
+    try:
+        asyncio.run(main())
+    finally:
+        released.set()
+
+
+def test_more_calls_than_a_worker_may_queue(tmp_path: Path) -> None:
+    """A plugin that hangs refuses at once when its queue is full, and its other hooks go on."""
+
+    async def main() -> None:
+        plugins = {"evil": evil("before_query", "hang plain", lambda: None, released)}
+        async with host_with(tmp_path, plugins, hook_timeout_seconds=0.5) as host:
+            answers = await asyncio.gather(*(host.query("SELECT 1") for _ in range(150)))
+            assert {answer.status_code for answer in answers} == {500}
+            assert (await host.request("GET", "/health", token=None)).status_code == 200
+            released.set()
+
+            async def works_again() -> bool:
+                return "TimeoutError" not in (await host.query("SELECT 1")).json()["error"]
+
+            deadline = time.monotonic() + 10
+            while not await works_again():
+                assert time.monotonic() < deadline
+
+    released = threading.Event()
+    try:
+        asyncio.run(main())
+    finally:
+        released.set()
+
+
+# --- Lifespans. -------------------------------------------------------------------------------------------------------
+
+
+class Living:
+    """A lifespan that misbehaves when it is entered or left."""
+
+    def __init__(self, enter: str, leave: str, released: threading.Event) -> None:
+        self.enter = enter
+        self.leave = leave
+        self.released = released
+
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def plugin_lifespan(self) -> AsyncIterator[None]:
+        await self.do(self.enter)
+        yield
+        await self.do(self.leave)
+
+    async def do(self, what: str) -> None:
+        if what:
+            await evil("x", f"{what} coroutine", lambda: None, self.released).implementation()
+
+
+class Good:
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def plugin_lifespan(self) -> AsyncIterator[None]:
+        self.steps.append("entered")
+        yield
+        self.steps.append("left")
+
+
+@pytest.mark.parametrize("deed", ["raise", "exit", "cancel", "hang", "stubborn"])
+@pytest.mark.parametrize("end", ["enter", "leave"])
+def test_a_lifespan_that_misbehaves(
+    deed: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("starbase_host.plugins.LEAVE_TIMEOUT_SECONDS", 0.5)
+    before, after = Good(), Good()
+    released = threading.Event()
+
+    async def main() -> None:
+        bad = Living(deed if end == "enter" else "", deed if end == "leave" else "", released)
+        worse = Living("", "hang", released)
+        plugins = {"before": before, "bad": bad, "worse": worse, "after": after}
+        async with host_with(tmp_path, plugins, hook_timeout_seconds=0.1) as host:
+            assert before.steps == after.steps == ["entered"]
+            found = {plugin.name: plugin.failed for plugin in host.core.plugins.loaded}
+            assert (found["bad"] is None) == (end == "leave")
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
+        released.set()
+
+    try:
+        asyncio.run(main())
+    finally:
+        released.set()
+    assert before.steps == after.steps == ["entered", "left"]
+    assert "plugin bad: plugin_lifespan: " in caplog.text
+    assert "plugin worse: plugin_lifespan: TimeoutError: was not left in time" in caplog.text
+
+
+# --- Hooks of plugins, and what plugins leave behind. -----------------------------------------------------------------
+
+
+class Asking:
+    """Offers a hook and calls it in its own lifespan, where a subscriber's hang would eat its time."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+
+    @hookimpl
+    def register_hookspecs(self) -> type:
+        return AskingHooks
+
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def plugin_lifespan(self, host: Host) -> AsyncIterator[None]:
+        self.answers = await host.call("how_are_you")
+        yield
+
+
+class AskingHooks:
+    @hookspec
+    def how_are_you(self) -> str:
+        """Say how you are."""
+        raise NotImplementedError
+
+
+class Well:
+    @hookimpl(optionalhook=True)
+    def how_are_you(self) -> str:
+        return "well"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_subscribers_of_a_plugins_hook(mode: str, tmp_path: Path) -> None:
+    asking = Asking()
+    released = threading.Event()
+
+    async def main() -> None:
+        plugins = {"asking": asking, "evil": evil("how_are_you", mode, lambda: None, released), "well": Well()}
+        async with host_with(tmp_path, plugins, hook_timeout_seconds=0.3) as host:
+            assert host.core.plugins.get("asking").failed is None
+        released.set()
+
+    try:
+        asyncio.run(main())
+    finally:
+        released.set()
+    nonsense = [("evil", 42)] if "nonsense" in mode else []
+    assert asking.answers == [*nonsense, ("well", "well")]
+
+
+LEAVING = """
+import asyncio, contextlib, pathlib, threading, time
+from starbase_host import hookimpl
+
+def plugin(options):
+    return Leaving(options["what"])
+
+async def stubborn():
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+class Leaving:
+    def __init__(self, what):
+        self.what = what
+
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def plugin_lifespan(self, host):
+        pathlib.Path(__file__).with_name("entering").touch()
+        if self.what == "start":
+            await asyncio.sleep(3600)
+        if self.what == "task":
+            self.task = asyncio.create_task(stubborn())
+        if self.what == "thread":
+            threading.Thread(target=time.sleep, args=(3600,)).start()
+        if self.what == "executor":
+            self.task = asyncio.create_task(asyncio.to_thread(time.sleep, 3600))
+        yield
+"""
+
+
+def leaving(directory: Path, what: str) -> HostProcess:
+    (directory / "leaving.py").write_text(LEAVING)
+    return HostProcess(directory, CONFIG + f'\n[plugins.leaving]\nmodule = "leaving"\nwhat = "{what}"\n')
+
+
+@pytest.mark.parametrize("what", ["task", "thread", "executor"])
+def test_what_a_plugin_leaves_behind_does_not_keep_the_host(what: str, tmp_path: Path) -> None:
+    with leaving(tmp_path, what) as host:
+        assert host.result("GET", "/health") == {"status": "ready"}
+        assert host.stop(seconds=8) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_plugin_holds_up_the_start(number: int, tmp_path: Path) -> None:
+    host = leaving(tmp_path, "start")
+    with subprocess.Popen(
+        [sys.executable, "-m", "starbase_host.cli", "serve", "--config", str(host.config_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        try:
+            until((tmp_path / "entering").exists, what="the start")
+            process.send_signal(number)
+            assert process.wait(8) == 0
+        finally:
+            process.kill()

@@ -1,0 +1,197 @@
+"""Rebuilding a replica beside itself: full mode, reset, another source. Readers never see it empty or half."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import HostProcess, running, until
+from tests.servers import TestDatabase
+
+BIG = {
+    "postgresql": "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, 30000) n",
+    "mysql": "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_30000",
+}
+CREATE = {
+    "postgresql": "CREATE TABLE t (id int PRIMARY KEY, name text, at timestamptz)",
+    "mysql": "CREATE TABLE t (id int PRIMARY KEY, name varchar(50), at timestamp(6) NULL)",
+}
+
+
+def configure(host: HostProcess, database: TestDatabase, **more: Any) -> None:
+    body = {"name": "t", "sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
+    host.configure(**{**body, "isActive": False, "trackingColumn": "at", **more})
+
+
+def table(database: TestDatabase) -> None:
+    database.execute(CREATE[database.dialect])
+    database.execute(BIG[database.dialect])
+
+
+@pytest.mark.parametrize("way", ["full", "reset"])
+def test_readers_see_the_old_or_the_new(source_database: TestDatabase, tmp_path: Path, way: str) -> None:
+    table(source_database)
+    with running(tmp_path) as host:
+        configure(host, source_database, mode="full" if way == "full" else "incremental")
+        host.sync("t")
+        source_database.execute("DELETE FROM t WHERE id > 20000")
+        source_database.execute("UPDATE t SET name = 'x'")
+        seen: set[tuple[int, int]] = set()
+        stop = threading.Event()
+
+        def look() -> None:
+            while not stop.is_set():
+                seen.add(tuple(host.query("SELECT count(*), count(DISTINCT name) FROM t")[0]))  # type: ignore[arg-type]
+
+        reader = threading.Thread(target=look)
+        reader.start()
+        try:
+            if way == "full":
+                host.sync("t")
+            else:
+                run = host.result("POST", "/data-replication/reset/t")["run"]
+                assert run["kind"] == "reset"
+            until(lambda: (20000, 1) in seen, what="the new rows")
+        finally:
+            stop.set()
+            reader.join()
+        assert seen <= {(30000, 30000), (20000, 1)}
+        assert host.query("SELECT name FROM sqlite_schema WHERE name LIKE 'tmp_replication_shadow%'") == []
+
+
+def test_indexes_triggers_and_views_survive(source_database: TestDatabase, tmp_path: Path) -> None:
+    table(source_database)
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        for sql in (
+            "CREATE INDEX by_name ON t (name)",
+            "CREATE TABLE touched (n INTEGER)",
+            "CREATE TRIGGER touch AFTER INSERT ON t BEGIN INSERT INTO touched VALUES (1); END",
+            "CREATE VIEW names AS SELECT upper(name) AS name FROM t",
+            "CREATE UNIQUE INDEX one_name ON t (name)",
+        ):
+            host.result("POST", "/query", {"sql": sql})
+        source_database.execute("UPDATE t SET name = 'twice' WHERE id <= 2")
+        run = host.result("POST", "/data-replication/reset/t")["run"]
+        there = {row[0] for row in host.query("SELECT name FROM sqlite_schema")}
+        assert {"by_name", "touch", "names"} <= there
+        assert host.query("SELECT count(*) FROM names") == [[30000]]
+        # What no longer fits is named with its SQL, and does not stand in the way.
+        assert "one_name" not in there
+        assert any("CREATE UNIQUE INDEX one_name" in warning for warning in run["warnings"])
+
+
+def test_another_source_leaves_no_old_row(source_database: TestDatabase, tmp_path: Path) -> None:
+    table(source_database)
+    source_database.execute(CREATE[source_database.dialect].replace("TABLE t ", "TABLE other "))
+    source_database.execute("INSERT INTO other (id, name) VALUES (1, 'other')")
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        configure(host, source_database, sourceTable="other")
+        host.sync("t")
+        assert host.query("SELECT id, name FROM t") == [[1, "other"]]
+
+
+def test_a_table_without_a_key_is_loaded_whole(source_database: TestDatabase, tmp_path: Path) -> None:
+    source_database.execute("CREATE TABLE t (id int, name varchar(10))")
+    source_database.execute("INSERT INTO t VALUES (1, 'a'), (1, 'a'), (NULL, 'b')")
+    with running(tmp_path) as host:
+        configure(host, source_database, trackingColumn="id")
+        assert host.sync("t")["records_processed"] == 3
+        source_database.execute("DELETE FROM t WHERE name = 'b'")
+        host.sync("t")
+        assert host.query("SELECT id, name FROM t") == [[1, "a"], [1, "a"]]
+        assert any("no primary key" in warning for warning in host.status("t")["warnings"])
+
+
+def test_a_target_that_somebody_dropped_is_loaded_again(source_database: TestDatabase, tmp_path: Path) -> None:
+    table(source_database)
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        host.result("POST", "/query", {"sql": "DROP TABLE t"})
+        host.sync("t")
+        assert host.query("SELECT count(*) FROM t") == [[30000]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("CREATE TABLE t (id INTEGER, name TEXT, at TEXT)", "the key (none)"),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, name NUMERIC, at TEXT)", "declares name as NUMERIC"),
+        ("CREATE VIEW t AS SELECT 1 AS id", "is a view"),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT CHECK (name = ''), at TEXT)", "refuses a row"),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at TEXT, more TEXT NOT NULL)", "refuses a row"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_refused(
+    source_database: TestDatabase, tmp_path: Path, sql: str, reason: str
+) -> None:
+    table(source_database)
+    with running(tmp_path) as host:
+        host.result("POST", "/query", {"sql": sql})
+        configure(host, source_database)
+        response = host.request("POST", "/data-replication/sync/t")
+        assert response.status_code == 502
+        assert reason in response.json()["error"]
+
+
+def test_a_target_that_fits_is_used(source_database: TestDatabase, tmp_path: Path) -> None:
+    table(source_database)
+    with running(tmp_path) as host:
+        host.result("POST", "/query", {"sql": "CREATE TABLE t (at TEXT, id INTEGER PRIMARY KEY, name TEXT, mine TEXT)"})
+        configure(host, source_database)
+        host.sync("t")
+        assert host.query("SELECT count(*), count(at), count(mine) FROM t") == [[30000, 30000, 0]]
+
+
+@pytest.mark.parametrize("policy", ["read", "ignore", "error"])
+def test_rows_without_a_tracking_value(source_database: TestDatabase, tmp_path: Path, policy: str) -> None:
+    source_database.execute(CREATE[source_database.dialect])
+    source_database.execute("INSERT INTO t VALUES (1, 'a', NULL)")
+    with running(tmp_path) as host:
+        configure(host, source_database, nullTracking=policy)
+        if policy == "error":
+            response = host.request("POST", "/data-replication/sync/t")
+            assert response.status_code == 502
+            assert "nullTracking" in response.json()["error"]
+            return
+        host.sync("t")
+        source_database.execute("INSERT INTO t VALUES (2, 'b', NULL)")
+        source_database.execute("UPDATE t SET name = 'changed' WHERE id = 1")
+        run = host.sync("t")
+        rows = host.query("SELECT id, name FROM t ORDER BY id")
+        assert rows == ([[1, "changed"], [2, "b"]] if policy == "read" else [])
+        assert any("2 rows have no at" in warning for warning in run["warnings"]) is (policy == "ignore")
+
+
+def test_too_many_rows_without_a_tracking_value(source_database: TestDatabase, tmp_path: Path) -> None:
+    table(source_database)
+    source_database.execute("UPDATE t SET at = NULL WHERE id <= 10001")
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        response = host.request("POST", "/data-replication/sync/t")
+        assert response.status_code == 502
+        assert "nullTracking" in response.json()["error"]
+
+
+def test_rows_that_the_source_marks_as_deleted_leave(source_database: TestDatabase, tmp_path: Path) -> None:
+    source_database.execute(CREATE[source_database.dialect].replace("name", "gone varchar(9), name"))
+    past = {"postgresql": "now() - interval '1 day'", "mysql": "now(6) - interval 1 day"}[source_database.dialect]
+    now = {"postgresql": "now()", "mysql": "now(6)"}[source_database.dialect]
+    source_database.execute(
+        f"INSERT INTO t (id, gone, at) VALUES (1, NULL, {past}), (2, NULL, {past}), (3, 'x', {past})"
+    )
+    with running(tmp_path) as host:
+        configure(host, source_database, deletes={"sourceColumn": "gone"})
+        host.sync("t")
+        assert host.query("SELECT id FROM t ORDER BY id") == [[1], [2]]
+        source_database.execute(f"UPDATE t SET gone = 'x', at = {now} WHERE id = 2")
+        assert host.sync("t")["records_processed"] == 1
+        assert host.query("SELECT id FROM t") == [[1]]

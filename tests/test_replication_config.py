@@ -1,0 +1,258 @@
+"""The body of `configure` for a new replication: what it becomes, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starbase_data_replication.config import parse, to_json
+from starbase_data_replication.fields import FIELDS
+from starbase_data_replication.model import Options, Replication, TableName
+from starbase_data_replication.sources.base import Dialect, Source
+from starbase_data_replication.sources.mysql import settings as mysql
+from starbase_data_replication.sources.postgresql import settings as postgresql
+from starbase_host import Conflict, InvalidRequest, StarbaseError, same_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """A dialect that only reads settings."""
+
+    settings: Any
+
+    def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+        return cast("dict[str, str]", self.settings.check(settings, source_table))
+
+    def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+        return cast("tuple[str, ...]", self.settings.identity(settings, source_table))
+
+    def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return cast("Mapping[str, Any]", self.settings.masked(settings))
+
+    def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
+        return cast("TableName", self.settings.table_name(settings, source_table))
+
+    def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
+        raise NotImplementedError
+
+
+class Vault:
+    """A third party's dialect: it hides a nested token in its own way."""
+
+    @staticmethod
+    def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+        return {} if "auth" in settings else {"sourceConfig.auth": "is required"}
+
+    @staticmethod
+    def masked(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**settings, "auth": {**settings["auth"], "token": "<hidden>"}}
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "postgresql": Room(postgresql),
+    "mysql": Room(mysql),
+    "vault": Room(Vault),
+}
+SOURCE = {"dialect": "postgresql", "host": "db", "user": "app", "password": "s3cret"}
+BODY = {"name": "orders", "sourceConfig": SOURCE, "sourceTable": "orders", "targetTable": "orders"}
+
+
+def configure(
+    body: object, existing: Replication | None = None, *, targets: Mapping[str, str] | None = None
+) -> Replication:
+    return parse(body, existing=existing, dialects=DIALECTS, targets=targets or {})
+
+
+def problems(body: object, existing: Replication | None = None) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        configure(body, existing)
+    assert "s3cret" not in str(caught.value)
+    return caught.value.fields
+
+
+def test_the_least_that_is_needed_and_the_defaults() -> None:
+    assert configure(BODY) == Replication(
+        name="orders", source_config=SOURCE, source_table="orders", target_table="orders"
+    )
+
+
+def test_the_table_of_fields_agrees_with_the_values() -> None:
+    replication = configure(BODY)
+    for field in FIELDS:
+        owner = replication.options if hasattr(replication.options, field.attribute) else replication
+        assert field.required or getattr(owner, field.attribute) == field.default
+        assert field.doc.endswith(".")
+    attributes = {field.attribute for field in FIELDS}
+    names = {one.name for one in (*dataclasses.fields(Replication), *dataclasses.fields(Options))}
+    assert attributes == names - {"options"}
+
+
+def test_every_field() -> None:
+    replication = configure(
+        {
+            **BODY,
+            "syncIntervalMinutes": 30,
+            "trackingColumn": "updated_at",
+            "isActive": False,
+            "closeWaitSeconds": 0,
+            "lookbackSeconds": 90.5,
+            "settleSeconds": 3600,
+            "trackingTimeZone": "Europe/Berlin",
+        }
+    )
+    assert (replication.sync_interval_minutes, replication.interval_seconds) == (30.0, 1800.0)
+    assert (replication.tracking_column, replication.is_active) == ("updated_at", False)
+    assert replication.options == Options(
+        close_wait_seconds=0.0,
+        lookback_seconds=90.5,
+        settle_seconds=3600.0,
+        tracking_time_zone="Europe/Berlin",
+    )
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 5, [BODY]])
+def test_a_body_that_is_no_object(body: object) -> None:
+    with pytest.raises(InvalidRequest, match="must be a JSON object"):
+        configure(body)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    found = problems({"name": "-", "sourceConfig": {"dialect": "mysql"}, "targetTable": "", "trackingcolumn": "x"})
+    assert set(found) == {
+        "name",
+        "sourceTable",
+        "targetTable",
+        "trackingcolumn",
+        "sourceConfig.host",
+        "sourceConfig.user",
+        "sourceConfig.database",
+    }
+    assert "did you mean trackingColumn?" in found["trackingcolumn"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "mend"),
+    [
+        ("name", "", "must not be empty"),
+        ("name", "-a", "a letter or digit first"),
+        ("name", "a" * 64, "not be longer than 63"),
+        ("name", "a/b", "1 to 63"),
+        ("name", "ä", "1 to 63"),
+        ("name", "a\n", "control characters"),
+        ("name", 5, "must be a string"),
+        ("name", None, "must be a string, not null"),
+        ("sourceConfig", "postgresql://h", "must be an object"),
+        ("sourceConfig", None, "must be an object"),
+        ("sourceConfig", {**SOURCE, "x": float("nan")}, "NaN"),
+        ("sourceConfig", {**SOURCE, "password": "\ud800"}, "not valid Unicode"),
+        ("sourceConfig", {**SOURCE, "\ud800": 1}, "not valid Unicode"),
+        ("sourceTable", "a.b.c", "more than two names"),
+        ("sourceTable", "", "must not be empty"),
+        ("sourceTable", 5, "must be a string"),
+        ("sourceTable", "a\0", "NUL"),
+        ("targetTable", " ", "must not be empty"),
+        ("targetTable", "a\0", "NUL"),
+        ("targetTable", "a\nb", "control characters"),
+        ("targetTable", "\udfff", "not valid Unicode"),
+        ("targetTable", "x" * 256, "not be longer than 255"),
+        ("targetTable", "TMP_x", "reserved"),
+        ("targetTable", "Sqlite_x", "reserved"),
+        ("syncIntervalMinutes", 0, "from 0.01 to 525600"),
+        ("syncIntervalMinutes", 525_600.1, "from 0.01 to 525600"),
+        ("syncIntervalMinutes", 10**400, "from 0.01 to 525600"),
+        ("syncIntervalMinutes", float("nan"), "from 0.01 to 525600"),
+        ("syncIntervalMinutes", float("inf"), "from 0.01 to 525600"),
+        ("syncIntervalMinutes", True, "must be a number"),
+        ("syncIntervalMinutes", "60", "must be a number"),
+        ("syncIntervalMinutes", None, "must be a number, not null"),
+        ("trackingColumn", "", "must not be empty"),
+        ("trackingColumn", 1, "must be a string"),
+        ("isActive", 1, "must be a boolean"),
+        ("isActive", "true", "must be a boolean"),
+        ("closeWaitSeconds", -1, "from 0 to 300"),
+        ("closeWaitSeconds", 301, "from 0 to 300"),
+        ("lookbackSeconds", 86_401, "from 0 to 86400 or null"),
+        ("settleSeconds", 3601, "from 0 to 3600"),
+        ("trackingTimeZone", "", "must not be empty"),
+        ("trackingTimeZone", "Mars/Base", "write an IANA name"),
+        ("trackingTimeZone", "America", "write an IANA name"),
+        ("trackingTimeZone", "../../etc/passwd", "write an IANA name"),
+        ("trackingTimeZone", "+2:00", "write an IANA name"),
+        ("trackingTimeZone", "+14:30", "write an IANA name"),
+        ("trackingTimeZone", 2, "must be a string"),
+    ],
+)
+def test_a_wrong_value_names_its_field_and_the_mend(field: str, value: Any, mend: str) -> None:
+    found = problems({**BODY, field: value})
+    assert list(found) == [field]
+    assert mend in found[field]
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "mend"),
+    [
+        ({}, "sourceConfig.dialect", "must be one of mysql, postgresql, vault"),
+        ({"dialect": 1}, "sourceConfig.dialect", "must be one of"),
+        ({"dialect": "postgres"}, "sourceConfig.dialect", "did you mean postgresql?"),
+        ({"dialect": "oracle"}, "sourceConfig.dialect", "known are mysql, postgresql, vault"),
+        ({**SOURCE, "port": 70_000}, "sourceConfig.port", "from 1 to 65535"),
+        ({**SOURCE, "password": "***"}, "sourceConfig.password", "write the password itself"),
+        ({"dialect": "postgresql", "a": [[[[[[[[[[[]]]]]]]]]]]}, "sourceConfig", "is nested more than"),
+    ],
+)
+def test_a_wrong_source(settings: dict[str, Any], field: str, mend: str) -> None:
+    assert mend in problems({**BODY, "sourceConfig": settings})[field]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+02:00", "-09:30", "+14:00", None])
+def test_time_zones(zone: str | None) -> None:
+    assert configure({**BODY, "trackingTimeZone": zone}).options.tracking_time_zone == zone
+
+
+def test_unknown_fields_are_shown_so_that_any_answer_can_hold_them() -> None:
+    found = problems({**BODY, "\ud800": 1, "x" * 999: 1, **{f"unknown{number}": 1 for number in range(99)}})
+    assert len(found) == 20
+    assert all(len(name) <= 70 for name in found)
+    json.dumps(found, ensure_ascii=False).encode()
+
+
+def test_a_target_of_another_replication_is_a_conflict_as_sqlite_compares() -> None:
+    with pytest.raises(Conflict, match="already the target of other"):
+        configure({**BODY, "targetTable": "Orders"}, targets={"orders": "other"})
+    assert configure({**BODY, "targetTable": "ORDERS"}, targets={"orders": "orders"}).target_table == "ORDERS"
+    # SQLite folds ASCII only: these two are different tables.
+    assert configure({**BODY, "targetTable": "Ä"}, targets={same_name("ä"): "other"}).target_table == "Ä"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    changes=st.dictionaries(st.sampled_from([field.json for field in FIELDS]) | st.text(), JSON, max_size=4),
+    source=st.dictionaries(st.sampled_from([*SOURCE, "connectionString", "port"]), JSON, max_size=3),
+    new=st.booleans(),
+)
+def test_any_json_is_a_replication_or_an_error_of_ours(
+    changes: dict[str, Any], source: dict[str, Any], new: bool
+) -> None:
+    body = {**BODY, "sourceConfig": {**SOURCE, **source}, **changes}
+    outcome: Replication | StarbaseError
+    try:
+        outcome = configure(body, None if new else configure(BODY))
+    except StarbaseError as error:
+        outcome = error
+    if isinstance(outcome, StarbaseError):
+        assert outcome.status in (400, 409)
+        str(outcome).encode()
+    else:
+        json.dumps(to_json(outcome, DIALECTS[outcome.dialect]), allow_nan=False).encode()
