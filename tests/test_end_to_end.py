@@ -54,7 +54,15 @@ def source_rows(database: TestDatabase) -> list[list[Any]]:
 
 
 def replica_rows(host: HostProcess) -> list[list[Any]]:
-    return host.query("SELECT id, status, amount, note, updated_at FROM orders ORDER BY id")
+    rows: list[list[Any]] = []
+    while True:
+        # In pieces: an answer has a limit of rows.
+        last = rows[-1][0] if rows else 0
+        sql = "SELECT id, status, amount, note, updated_at FROM orders WHERE id > ? ORDER BY id LIMIT 50000"
+        more = host.query(sql, last)
+        if not more:
+            return rows
+        rows += more
 
 
 def insert(database: TestDatabase, first: int, last: int, when: str = NOW) -> None:  # type: ignore[assignment]

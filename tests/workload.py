@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import aiomysql
 import asyncpg
+import pymysql
+from pymysql.constants import ER
 
 from tests.servers import TestDatabase
 
@@ -29,9 +31,14 @@ CREATE = {
     """,
     "mysql": """
         CREATE TABLE items (id bigint AUTO_INCREMENT PRIMARY KEY, writer int NOT NULL, note varchar(100),
-                            updated_at timestamp(6) NOT NULL DEFAULT now(6) ON UPDATE now(6), KEY (updated_at))
+                            updated_at timestamp(6) NOT NULL DEFAULT now(6) ON UPDATE now(6),
+                            KEY (updated_at), KEY (writer, id))
     """,
 }
+
+
+class RolledBack(Exception):
+    """The server has ended the transaction, to break a deadlock."""
 
 
 class Writer(Protocol):
@@ -55,8 +62,13 @@ class MysqlWriter:
         self._connection = connection
 
     async def execute(self, sql: str) -> None:
-        async with self._connection.cursor() as cursor:
-            await cursor.execute(sql)
+        try:
+            async with self._connection.cursor() as cursor:
+                await cursor.execute(sql)
+        except pymysql.err.OperationalError as error:
+            if error.args[0] == ER.LOCK_DEADLOCK:
+                raise RolledBack from error
+            raise
 
     async def close(self) -> None:
         self._connection.close()
@@ -119,7 +131,8 @@ class Workload:
             count = 0
             while not self._stop.is_set():
                 count += 1
-                await self._transaction(writer, number, f"{number}-{count}", choose)
+                with contextlib.suppress(RolledBack):
+                    await self._transaction(writer, number, f"{number}-{count}", choose)
         finally:
             await writer.close()
 
