@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import apsw
+
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import settings
@@ -30,9 +32,7 @@ async def opened(database: TestDatabase, *, max_connections: int = 4, **changed:
         await source.close()
 
 
-def with_source(
-    database: TestDatabase, work: Callable[[MysqlSource], Coroutine[Any, Any, T]], **changed: Any
-) -> T:
+def with_source(database: TestDatabase, work: Callable[[MysqlSource], Coroutine[Any, Any, T]], **changed: Any) -> T:
     """Run a coroutine with a source of its own, on a loop of its own."""
 
     async def main() -> T:
@@ -87,3 +87,12 @@ def running(database: TestDatabase, text: str) -> bool:
         f"%{text}%",
     )
     return bool(found)
+
+
+def in_sqlite(schema: TableSchema, row: Any) -> tuple[Any, ...]:
+    """What SQLite holds once the row is in a table declared by its casts."""
+    connection = apsw.Connection(":memory:")
+    connection.execute(f"CREATE TABLE t ({', '.join(f'c{n} {c.cast.declared}' for n, c in enumerate(schema.columns))})")
+    connection.execute(f"INSERT INTO t VALUES ({', '.join('?' * len(row))})", tuple(row))
+    (stored,) = connection.execute("SELECT * FROM t")
+    return tuple(stored)

@@ -176,7 +176,9 @@ def test_without_process_nobody_knows_and_the_reason_says_what_to_grant(items: T
         found = with_source(items, lambda source: noted(source, items), **poor)
         assert (found.alive.known, found.alive.tokens) == (False, frozenset())
         assert "GRANT PROCESS" in found.alive.reason
-        assert not with_source(items, lambda source: now(source, note(items)), **poor).known
+        told = note(items)
+        assert told.known
+        assert not with_source(items, lambda source: now(source, told), **poor).known
         # Without being told, the lookback is the longer one.
         assert found.lookback_value is None
     finally:
@@ -230,6 +232,7 @@ def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends
     unknown, kept = with_source(items, work)
     assert (unknown.known, "fresh" in unknown.reason) == (False, True)
     assert kept == earlier
+    monkeypatch.undo()
     assert follow(items, earlier).ended
 
 
@@ -241,7 +244,7 @@ def test_what_was_committed_before_the_snapshot_opens_is_read(items: TestDatabas
         schema = await described(source, items, "items")
         loop = asyncio.get_running_loop()
         counts = []
-        for _ in range(20):
+        for _ in range(8):
             writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
             earlier = (await noted(source, items)).alive
             committing = loop.run_in_executor(None, writer.execute, "COMMIT")
@@ -251,7 +254,7 @@ def test_what_was_committed_before_the_snapshot_opens_is_read(items: TestDatabas
             await committing
         return counts
 
-    assert with_source(items, work) == list(range(2, 22))
+    assert with_source(items, work) == list(range(2, 10))
 
 
 WRITER = Transaction("7", "", "2024-01-01 00:00:00")
@@ -274,7 +277,8 @@ SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRI
 )
 def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
     found = alive.still_alive(SEEN.alive, later)
-    assert (found.known, found.tokens) == (True, tokens)
+    assert found.known
+    assert set(found.tokens) == tokens
 
 
 def test_a_transaction_keeps_the_id_that_it_was_given() -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from starbase_data_replication import hookspecs as replication_hooks
-from starbase_host import Alarm, Database, Host, hookimpl, hookspec, hookspecs
+from starbase_host import Alarm, Database, Host, Query, Result, hookimpl, hookspec, hookspecs
 from starbase_host.alarms import AlarmService
 from starbase_host.clock import Clock
 from tests import evil_plugin
@@ -76,6 +77,18 @@ class Witness:
     def before_query(self, query):
         self.note("query")
 """
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]], released: threading.Event) -> None:
+    """Run `main`, and let go of what hangs before the loop ends, which would wait for it."""
+
+    async def then_release() -> None:
+        try:
+            await main()
+        finally:
+            released.set()
+
+    asyncio.run(then_release())
 
 
 def set_alarm(path: Path, plugin: str) -> None:
@@ -157,13 +170,47 @@ def test_a_query_hook_fails_closed(hook: str, mode: str, tmp_path: Path) -> None
             )
             assert made == (hook == "after_query")
             assert (await host.request("GET", "/health", token=None)).status_code == 200
-        released.set()
 
     released = threading.Event()
-    try:
-        asyncio.run(main())
-    finally:
-        released.set()
+    run(main, released)
+
+
+class Answering:
+    """Answers what is right in form, and holds nonsense."""
+
+    def __init__(self, hook: str, change: dict[str, Any]) -> None:
+        self.hook = hook
+        self.change = change
+
+    @hookimpl
+    def before_query(self, query: Query) -> Query | None:
+        return dataclasses.replace(query, **self.change) if self.hook == "before_query" else None
+
+    @hookimpl
+    def after_query(self, result: Result) -> Result | None:
+        return dataclasses.replace(result, **self.change) if self.hook == "after_query" else None
+
+
+@pytest.mark.parametrize(
+    ("hook", "change"),
+    [
+        ("before_query", {"sql": 42}),
+        ("before_query", {"role": "Client"}),
+        ("before_query", {"params": "text"}),
+        ("after_query", {"columns": None}),
+        ("after_query", {"rows": 42}),
+        ("after_query", {"rows": [42]}),
+        ("after_query", {"rows": [(1, 2)]}),
+        ("after_query", {"rows": [(object(),)]}),
+    ],
+)
+def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with host_with(tmp_path, {"evil": Answering(hook, change)}) as host:
+            response = await host.query("SELECT 1")
+            assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} answered nonsense"})
+
+    asyncio.run(main())
 
 
 def test_more_calls_than_a_worker_may_queue(tmp_path: Path) -> None:
@@ -185,10 +232,7 @@ def test_more_calls_than_a_worker_may_queue(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
 
     released = threading.Event()
-    try:
-        asyncio.run(main())
-    finally:
-        released.set()
+    run(main, released)
 
 
 # --- Lifespans. -------------------------------------------------------------------------------------------------------
@@ -245,12 +289,8 @@ def test_a_lifespan_that_misbehaves(
             assert (found["bad"] is None) == (end == "leave")
             started = time.monotonic()
         assert time.monotonic() - started < 5
-        released.set()
 
-    try:
-        asyncio.run(main())
-    finally:
-        released.set()
+    run(main, released)
     assert before.steps == after.steps == ["entered", "left"]
     assert "plugin bad: plugin_lifespan: " in caplog.text
     assert "plugin worse: plugin_lifespan: TimeoutError: was not left in time" in caplog.text
@@ -298,12 +338,8 @@ def test_subscribers_of_a_plugins_hook(mode: str, tmp_path: Path) -> None:
         plugins = {"asking": asking, "evil": evil("how_are_you", mode, lambda: None, released), "well": Well()}
         async with host_with(tmp_path, plugins, hook_timeout_seconds=0.3) as host:
             assert host.core.plugins.get("asking").failed is None
-        released.set()
 
-    try:
-        asyncio.run(main())
-    finally:
-        released.set()
+    run(main, released)
     nonsense = [("evil", 42)] if "nonsense" in mode else []
     assert asking.answers == [*nonsense, ("well", "well")]
 

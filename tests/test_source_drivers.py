@@ -24,7 +24,7 @@ from tests.test_source_settings import MYSQL, POSTGRESQL, url
 def test_postgresql_pool_arguments() -> None:
     arguments = postgresql.pool_arguments(postgresql.read({**POSTGRESQL, "port": 6000}))
     assert (arguments["host"], arguments["port"], arguments["ssl"]) == ("db.example.com", 6000, "prefer")
-    assert arguments["server_settings"] == {"application_name": "starbase-host"}
+    assert arguments["server_settings"] == {"application_name": "starbase-host (reads only)"}
     assert (arguments["timeout"], arguments["statement_cache_size"]) == (10, 0)
     several = postgresql.pool_arguments(postgresql.read(url("postgresql://u@h1,h2:1/d?sslmode=disable")))
     assert (several["host"], several["port"]) == (["h1", "h2"], [5432, 1])

@@ -172,7 +172,7 @@ def admin_token(config: HostConfig) -> str:
     if config.admin_token is not None:
         return config.admin_token
     path = config.token_file
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     token = secrets.token_urlsafe(32)
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,7 +1,7 @@
 """The `starbase` command: serve, plugins, and whatever commands plugins contribute.
 
 Exit status: 0 done; 1 the operation failed; 2 wrong usage or configuration; 3 no such name; 4 in conflict with
-something that runs; 5 the token was refused; 6 the host or the source cannot be reached.
+something that runs; 5 the token was refused; 6 the source failed, or the host cannot be reached.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HELP = """A host for plugins, with its own SQLite database.
 defaults and every installed plugin.
 
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no such name, 4 conflict, 5 token refused,
-6 unreachable.
+6 the source failed or the host cannot be reached.
 """
 
 
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         status = 130
     except click.ClickException as error:
-        error.show()
+        if json_output:
+            _fail(error.format_message(), error.exit_code, json_output=True)
+        else:
+            error.show()
         status = error.exit_code
     except StarbaseError as error:
         status = _fail(str(error), EXIT_CODES.get(error.status, 1), json_output=json_output)

@@ -102,8 +102,13 @@ class Lifespan:
             return False
         self._task = asyncio.create_task(self._run(), name="lifespan")
         waiter = asyncio.create_task(self._entered.wait())
-        await asyncio.wait({self._task, waiter}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
+        try:
+            await asyncio.wait({self._task, waiter}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        finally:
+            waiter.cancel()
         if self._entered.is_set():
             return True
         self._give_up(f"was not entered within {timeout_seconds:g} s")
@@ -122,6 +127,8 @@ class Lifespan:
 
     def _give_up(self, why: str) -> None:
         if self._task is not None and not self._task.done():
+            # One that does not heed its cancellation, and is entered after all, is left at once.
+            self._leave.set()
             self._task.cancel()
             self._failed(TimeoutError(why))
 

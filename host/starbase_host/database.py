@@ -116,7 +116,12 @@ class Database:
 
     def open(self) -> None:
         """Open the file (made if missing) and start the writer. Raises DatabaseError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            # It may hold secrets. SQLite gives the files beside it the mode of the database.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise DatabaseError(f"{self.path}: cannot be opened: {error.strerror}") from error
         connection = connect(self.path, readonly=False)
         try:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()

@@ -13,7 +13,7 @@ import importlib
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -183,16 +183,16 @@ class Plugins:
     async def lifespans(self, hosts: dict[str, Host]) -> AsyncIterator[None]:
         """Keep every `plugin_lifespan` entered inside this context; left in reverse order."""
         entered: list[Lifespan] = []
-        for plugin, function, names in self._implementations("plugin_lifespan"):
-            answer = await self._call_logged(
-                plugin, function, "plugin_lifespan", _chosen(names, {"host": hosts[plugin.name]})
-            )
-            if answer is None:
-                continue
-            lifespan = Lifespan(answer[1], partial(self._fail, plugin, "plugin_lifespan"))
-            if await lifespan.enter(ENTER_TIMES * self._config.hook_timeout_seconds):
-                entered.append(lifespan)
         try:
+            for plugin, function, names in self._implementations("plugin_lifespan"):
+                answer = await self._call_logged(
+                    plugin, function, "plugin_lifespan", _chosen(names, {"host": hosts[plugin.name]})
+                )
+                if answer is None:
+                    continue
+                lifespan = Lifespan(answer[1], partial(self._fail, plugin, "plugin_lifespan"))
+                if await lifespan.enter(ENTER_TIMES * self._config.hook_timeout_seconds):
+                    entered.append(lifespan)
             yield
         finally:
             await leave(entered[::-1], LEAVE_TIMEOUT_SECONDS)
@@ -351,7 +351,7 @@ class Plugins:
             raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({type(error).__name__})") from error
         if answer is None:
             return current
-        if not isinstance(answer, type(current)):
+        if not isinstance(answer, type(current)) or not _SENSIBLE[hook](answer):
             log.error("plugin %s: %s answered a %s; the query is refused", plugin.name, hook, type(answer).__name__)
             raise PluginFailed(f"plugin {plugin.name}: {hook} answered nonsense")
         return answer
@@ -380,6 +380,29 @@ def _chosen(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _is_sensible_query(query: Any) -> bool:
+    return (
+        isinstance(query.sql, str)
+        and query.role in get_args(Role)
+        and isinstance(query.params, list | tuple | Mapping | None)
+    )
+
+
+def _is_sensible_result(result: Any) -> bool:
+    columns, rows = result.columns, result.rows
+    return (
+        isinstance(columns, list | tuple)
+        and all(isinstance(name, str) for name in columns)
+        and isinstance(rows, list | tuple)
+        and all(isinstance(row, list | tuple) and len(row) == len(columns) for row in rows)
+        and all(isinstance(value, int | float | str | bytes | None) for row in rows for value in row)
+    )
+
+
+# Right in form, an answer may still hold what no query runs with, or what cannot be sent.
+_SENSIBLE = {"before_query": _is_sensible_query, "after_query": _is_sensible_result}
 
 
 def _is_hookspecs(specs: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,10 +140,9 @@ class QueryRunner:
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_jobs())
         try:
-            try:
+            with contextlib.suppress(NotReadOnly):
                 return await self._pools[role].run(lambda reader: self._read(reader, job, queries, work))
-            except NotReadOnly:
-                return await self._database.write(lambda writer: self._write(writer, job, queries, work))
+            return await self._database.write(lambda writer: self._write(writer, job, queries, work))
         except apsw.Error as error:
             # What is left here is the host's own BEGIN and COMMIT.
             raise explain(error, None) from error
@@ -202,9 +202,9 @@ class QueryRunner:
                 guard.trusted("ROLLBACK")
 
     async def _watch_jobs(self) -> None:
-        """Interrupts what is over its time. Again and again: an interrupt between two steps has no effect.
+        """Interrupt what is over its time; again and again, since an interrupt just before a step is lost.
 
-        A progress handler would do as well, but each of its calls waits for Python's lock while others run.
+        A progress handler would wait for Python's lock at each of its calls while others run.
         """
         while self._jobs:
             await self._clock.sleep(min(0.25, max(0.005, self._max_seconds / 20)))

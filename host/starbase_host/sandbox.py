@@ -10,40 +10,14 @@ Knows one connection and one role. Must not know threads, time, plugins or HTTP.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import apsw
 
+from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
-from starbase_host.sandbox_rules import (
-    ADMIN_FUNCTIONS,
-    ALWAYS_PRIVATE,
-    CLIENT_FUNCTIONS,
-    CLIENT_PROGRAM_STEPS,
-    CLIENT_REFUSAL,
-    CLIENT_SQL_CHARACTERS,
-    COLUMN_ACTIONS,
-    CREATABLE_MODULES,
-    CREATES,
-    HARMLESS,
-    HIDDEN_PREFIXES,
-    KIB,
-    LIMITS,
-    OTHER_MODULES,
-    PRAGMAS,
-    PRAGMAS_OF_A_TABLE,
-    REFUSED,
-    ROW_BYTES,
-    SAFE_MODULES,
-    SAMPLES,
-    TRIM_CHARACTERS,
-    TRIM_SET_CHARACTERS,
-    VALUE_BYTES,
-    WRITES,
-    Role,
-)
 
 
 class NotReadOnly(Exception):
@@ -66,21 +40,21 @@ class Guard:
     read-only, what it is called with and how wide its rows are.
     """
 
-    def __init__(self, connection: apsw.Connection, role: Role, *, writer: bool = False) -> None:
+    def __init__(self, connection: apsw.Connection, role: rules.Role, *, writer: bool = False) -> None:
         self.connection = connection
-        self.role: Role = role
+        self.role: rules.Role = role
         self.denied: str | None = None
         self.text: str | None = None
-        self.columns: tuple[str, ...] = ()
+        self._description: Sequence[Sequence[Any]] = ()
         self.writer = writer
         self._trusted = False
         self._private_tables: Set[str] = frozenset()
-        self._private: frozenset[bytes] = ALWAYS_PRIVATE
+        self._private: frozenset[bytes] = rules.ALWAYS_PRIVATE
         self._known: frozenset[bytes] = frozenset()
         self._schema_version: Any = None
         self._lengths: dict[str, int] = {}
-        self.longest = VALUE_BYTES
-        self._length = VALUE_BYTES
+        self.longest = rules.VALUE_BYTES
+        self._length = rules.VALUE_BYTES
         self._sql = ""
         self._only_prepare = False
         self._creates = False
@@ -88,7 +62,7 @@ class Guard:
 
     def install(self) -> None:
         """Make a reader's connection fit for users, once and for good."""
-        for limit, value in LIMITS.items():
+        for limit, value in rules.LIMITS.items():
             self.connection.limit(limit, value)
         self.connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         self.connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0)
@@ -96,7 +70,8 @@ class Guard:
         self.connection.exec_trace = self._trace
         self.connection.authorizer = self._authorize
         if self.role == "client":
-            self.connection.limit(apsw.SQLITE_LIMIT_VDBE_OP, CLIENT_PROGRAM_STEPS)
+            self.connection.limit(apsw.SQLITE_LIMIT_VDBE_OP, rules.CLIENT_PROGRAM_STEPS)
+            self.connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, rules.CLIENT_PATTERN_BYTES)
             _replace_trim(self.connection)
             self.refresh()
 
@@ -104,7 +79,7 @@ class Guard:
     def borrowed(self) -> Iterator[None]:
         """Stand on the writer's connection, which is the host's, and leave it as it was."""
         connection = self.connection
-        limits = {limit: connection.limit(limit, value) for limit, value in LIMITS.items()}
+        limits = {limit: connection.limit(limit, value) for limit, value in rules.LIMITS.items()}
         defensive = connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1)
         try:
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -122,7 +97,7 @@ class Guard:
         """Keep these tables from every role. Cheap when they are the same as before."""
         if private_tables != self._private_tables:
             self._private_tables = frozenset(private_tables)
-            self._private = ALWAYS_PRIVATE | {fold(name) for name in private_tables}
+            self._private = rules.ALWAYS_PRIVATE | {fold(name) for name in private_tables}
             if not self.writer:
                 # Setting the authorizer makes SQLite ask it again about every statement in the cache.
                 self.connection.authorizer = self._authorize
@@ -134,16 +109,16 @@ class Guard:
         host's own writes have cached is never a user's.
         """
         self.denied = self.text = None
-        self.columns = ()
+        self._description = ()
         self._sql, self._only_prepare = sql, only_prepare
         self._creates = self._analyzes = False
-        self._set_length(VALUE_BYTES)
+        self._set_length(rules.VALUE_BYTES)
         if self.role == "admin":
-            self.longest = VALUE_BYTES
+            self.longest = rules.VALUE_BYTES
             return not self.writer
-        if len(sql) > CLIENT_SQL_CHARACTERS:
-            raise TooLarge(f"sql is longer than {CLIENT_SQL_CHARACTERS:,} characters, the limit of the client role")
-        self.longest = self._lengths.get(sql, VALUE_BYTES)
+        if len(sql) > rules.CLIENT_SQL_CHARACTERS:
+            raise TooLarge(f"sql is longer than {rules.CLIENT_SQL_CHARACTERS:,} characters, the limit of the client role")
+        self.longest = self._lengths.get(sql, rules.VALUE_BYTES)
         return sql in self._lengths
 
     def trusted(self, sql: str) -> list[tuple[Any, ...]]:
@@ -155,24 +130,33 @@ class Guard:
             self._trusted = False
 
     def outdated(self) -> bool:
-        """Whether a client's tables have changed since they were last looked at."""
-        return self.role == "client" and self.trusted("PRAGMA schema_version") != self._schema_version
+        """Whether a reader's schema has changed since it was last looked at; a refusal may rest on the old one."""
+        return not self.writer and self.trusted("PRAGMA schema_version") != self._schema_version
 
     def refresh(self) -> None:
-        """Learn which tables there are, so that a virtual table that nobody created is not taken for one."""
+        """Learn the schema, and for a client its tables: what is not among them may be a built-in virtual table."""
         self._schema_version = self.trusted("PRAGMA schema_version")
-        found = self.trusted("SELECT name, type, rootpage FROM sqlite_schema WHERE type IN ('table', 'view')")
-        self._known = frozenset(fold(name) for name, _, _ in found) - OTHER_MODULES
-        for name, kind, rootpage in found:
-            if kind == "table" and not rootpage:
-                # Some modules prepare their writes when they connect, which a client could not.
-                with contextlib.suppress(apsw.Error):
-                    self.trusted(f"SELECT 1 FROM {quote(name)} LIMIT 0")
+        found = self.trusted("SELECT name, rootpage = 0 AND type = 'table', sql FROM sqlite_schema")
+        known = {fold(name) for name, _, _ in found} - rules.OTHER_MODULES
+        for name, virtual, sql in found:
+            if not virtual:
+                continue
+            if self.mentions_hidden(sql):
+                known -= {fold(name), *(fold(f"{name}_") + suffix for suffix in rules.SHADOWS)}
+            # Some modules prepare their writes when they connect, which a client could not.
+            with contextlib.suppress(apsw.Error):
+                self.trusted(f"SELECT 1 FROM {quote(name)} LIMIT 0")
+        self._known = frozenset(known)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the answer's columns as they were prepared; a schema that changed since may rename them."""
+        return tuple(column[0] for column in self._description)
 
     def mentions_hidden(self, text: str) -> bool:
         """Whether the text could speak of a table that the role never sees."""
         folded = fold(text)
-        return self.role == "client" and any(name in folded for name in (*HIDDEN_PREFIXES, *self._private))
+        return self.role == "client" and any(name in folded for name in (*rules.HIDDEN_PREFIXES, *self._private))
 
     def _set_length(self, value: int) -> None:
         if value != self._length:
@@ -190,28 +174,38 @@ class Guard:
                 fields={f"params.{name}": "sql has no parameter of this name" for name in sorted(unknown)}
             )
         if not cursor.is_readonly and not self.writer:
-            raise Forbidden(CLIENT_REFUSAL) if self.role == "client" else NotReadOnly
+            raise Forbidden(rules.CLIENT_REFUSAL) if self.role == "client" else NotReadOnly
         if self._creates:
             self._check_text()
-        self.columns = tuple(column[0] for column in cursor.description)
-        if self.role == "client" and len(self._sql) <= 16 * KIB:
+        self._description = cursor.description
+        if self.role == "client":
+            self._measure(bindings)
+        if self._only_prepare:
+            raise Prepared
+        self._set_length(min(self.longest, rules.ROW_BYTES // max(1, len(self._description))))
+        return True
+
+    def _measure(self, bindings: Any) -> None:
+        """Remember how long a value may be in this text, and hold its parameters to that: SQLite would not."""
+        if len(self._sql) <= 16 * rules.KIB:
             if len(self._lengths) >= 256:
                 self._lengths.clear()
             self._lengths[self._sql] = self.longest
-        if self._only_prepare:
-            raise Prepared
-        self._set_length(min(self.longest, ROW_BYTES // max(1, len(self.columns))))
-        return True
+        self.longest = self.longest * rules.CLIENT_SHORT_SQL // max(rules.CLIENT_SHORT_SQL, len(self._sql))
+        if bindings and self.longest < rules.VALUE_BYTES:
+            for value in bindings.values() if isinstance(bindings, dict) else bindings:
+                if isinstance(value, (str, bytes)) and len(value) > self.longest:
+                    raise TooLarge(rules.TOO_LONG.format(self.longest))
 
     def _check_text(self) -> None:
         """Keep private names out of what the host's own writes would later run, with nobody to ask: triggers, views."""
         folded = fold(self._sql)
-        for name in self._private | SAMPLES:
+        for name in self._private | rules.SAMPLES:
             if name in folded:
                 raise Forbidden(f"a definition may not mention {name.decode()}")
 
     def _authorize(self, action: int, one: str | None, two: str | None, database: str | None, inner: str | None) -> int:
-        if self._trusted or action in HARMLESS:
+        if self._trusted or action in rules.HARMLESS:
             return apsw.SQLITE_OK
         if self.role == "client":
             refusal = self._refuse_client(action, one, two, database)
@@ -227,43 +221,43 @@ class Guard:
 
     def _refuse_client(self, action: int, one: str | None, two: str | None, database: str | None) -> str | None:
         if action == apsw.SQLITE_FUNCTION and two is not None:
-            if two not in CLIENT_FUNCTIONS:
+            if two not in rules.CLIENT_FUNCTIONS:
                 return f"the client role may not call {two}()"
-            self.longest = min(self.longest, CLIENT_FUNCTIONS[two])
+            self.longest = min(self.longest, rules.CLIENT_FUNCTIONS[two])
             return None
         if action == apsw.SQLITE_READ and one is not None and self._client_reads(fold(one), two, database):
             return None
         # fts5 asks this of itself.
         if action == apsw.SQLITE_PRAGMA and one == "data_version" and two is None:
             return None
-        return CLIENT_REFUSAL
+        return rules.CLIENT_REFUSAL
 
     def _client_reads(self, name: bytes, column: str | None, database: str | None) -> bool:
-        if name.startswith(HIDDEN_PREFIXES) or name in self._private:
+        if name.startswith(rules.HIDDEN_PREFIXES) or name in self._private:
             return False
-        if name in self._known or name in SAFE_MODULES:
+        if name in self._known or name in rules.SAFE_MODULES:
             return True
         # A common table expression that is only counted; SQLite gives no database for it, and no column.
-        return column == "" and database is None and name not in OTHER_MODULES and not name.startswith(b"pragma_")
+        return column == "" and database is None and name not in rules.OTHER_MODULES and not name.startswith(b"pragma_")
 
     def _refuse_admin(self, action: int, one: str | None, two: str | None) -> str | None:
         if action == apsw.SQLITE_FUNCTION:
-            return None if two in ADMIN_FUNCTIONS else f"{two}() may not be called"
+            return None if two in rules.ADMIN_FUNCTIONS else f"{two}() may not be called"
         name = fold(one or "")
         if action == apsw.SQLITE_PRAGMA:
-            allowed = PRAGMAS if two is None else PRAGMAS_OF_A_TABLE
+            allowed = rules.PRAGMAS if two is None else rules.PRAGMAS_OF_A_TABLE
             return None if name in allowed else f"PRAGMA {one} may not be {'read' if two is None else 'set'} here"
-        if name in self._private or (action not in COLUMN_ACTIONS and fold(two or "") in self._private):
+        if name in self._private or (action not in rules.COLUMN_ACTIONS and fold(two or "") in self._private):
             return "this table is private to the host or to a plugin"
         if action == apsw.SQLITE_READ:
-            sampled = name in SAMPLES and two == "sample" and not self._analyzes
+            sampled = name in rules.SAMPLES and two == "sample" and not self._analyzes
             return "the samples of ANALYZE hold values of private tables" if sampled else None
-        if action == apsw.SQLITE_CREATE_VTABLE and fold(two or "") not in CREATABLE_MODULES:
+        if action == apsw.SQLITE_CREATE_VTABLE and fold(two or "") not in rules.CREATABLE_MODULES:
             return f"no table may be made with the module {two}"
-        if action in WRITES:
-            self._creates = self._creates or action in CREATES
+        if action in rules.WRITES:
+            self._creates = self._creates or action in rules.CREATES
             return None
-        return REFUSED.get(action, "this statement is not allowed")
+        return rules.REFUSED.get(action, "this statement is not allowed")
 
 
 def _replace_trim(connection: apsw.Connection) -> None:
@@ -275,8 +269,8 @@ def _replace_trim(connection: apsw.Connection) -> None:
                 return None
             if not isinstance(value, str) or not isinstance(characters, str):
                 raise InvalidRequest("trim(X, Y) takes text; write CAST(X AS TEXT)")
-            if len(value) > TRIM_CHARACTERS or len(characters) > TRIM_SET_CHARACTERS:
-                raise TooLarge(f"trim(X, Y) takes {TRIM_CHARACTERS:,} and {TRIM_SET_CHARACTERS} characters at most")
+            if len(value) > rules.TRIM_CHARACTERS or len(characters) > rules.TRIM_SET_CHARACTERS:
+                raise TooLarge(f"trim(X, Y) takes {rules.TRIM_CHARACTERS:,} and {rules.TRIM_SET_CHARACTERS} characters at most")
             return strip(value, characters)
 
         return trim

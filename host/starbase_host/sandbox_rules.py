@@ -21,8 +21,11 @@ MIB = 1024 * KIB
 VALUE_BYTES = 64 * MIB
 # One row, before its size can be counted, is at most this: a statement of many columns gets shorter values.
 ROW_BYTES = 256 * MIB
+# The longer a client's text is, the more calls it can hold: beyond this its values get shorter in proportion.
+CLIENT_SHORT_SQL = 1000
 CLIENT_SQL_CHARACTERS = 100_000
-CLIENT_PROGRAM_STEPS = 100_000
+CLIENT_PROGRAM_STEPS = 50_000
+CLIENT_PATTERN_BYTES = 100
 TRIM_CHARACTERS, TRIM_SET_CHARACTERS = 64 * KIB, 100
 
 # The readers' limits must never be below the writer's: a view that one could make would keep the others from
@@ -32,7 +35,7 @@ LIMITS = {
     apsw.SQLITE_LIMIT_EXPR_DEPTH: 500,
     apsw.SQLITE_LIMIT_COMPOUND_SELECT: 250,
     apsw.SQLITE_LIMIT_FUNCTION_ARG: 100,
-    apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 256,
+    apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 50,
     apsw.SQLITE_LIMIT_ATTACHED: 0,
     apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
@@ -45,6 +48,8 @@ SAMPLES = frozenset((b"sqlite_stat3", b"sqlite_stat4"))
 # Virtual tables that are there without being created. A client may use the first two.
 SAFE_MODULES = frozenset((b"json_each", b"json_tree"))
 OTHER_MODULES = frozenset(b"dbstat carray fts3tokenize bytecode tables_used generate_series completion fsdir".split())
+# The tables in which a full-text index keeps what it has read, of a hidden table too.
+SHADOWS = frozenset(b"config content data docsize idx segdir segments stat".split())
 CREATABLE_MODULES = frozenset(b"fts5 fts4 fts3 rtree rtree_i32 geopoly".split())
 
 _QUICK = """
@@ -55,13 +60,15 @@ _QUICK = """
     substring sum tan tanh time timediff total trunc typeof unicode unixepoch unlikely
 """
 _TEXT = """
-    -> ->> bm25 char concat concat_ws format glob group_concat hex highlight json json_array json_array_insert
+    -> ->> bm25 char concat concat_ws format group_concat hex highlight json json_array json_array_insert
     json_array_length json_error_position json_extract json_group_array json_group_object json_insert json_object
     json_pretty json_quote json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert
     jsonb_extract jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_remove jsonb_replace jsonb_set
-    like lower ltrim match printf quote randomblob rtrim snippet string_agg trim unhex unistr unistr_quote upper
+    lower ltrim match printf quote randomblob rtrim snippet string_agg trim unhex unistr unistr_quote upper
     zeroblob
 """
+# Their work is their text times their pattern.
+_PATTERN = "glob like"
 # Their work grows with the square of their text.
 _SEARCH = "instr replace"
 # Without bound in memory (median), quadratic and more (json_patch), or of use only to who can write.
@@ -81,6 +88,7 @@ _ALTER = """
 CLIENT_FUNCTIONS: Mapping[str, int] = {
     **dict.fromkeys(_QUICK.split(), VALUE_BYTES),
     **dict.fromkeys(_TEXT.split(), 4 * MIB),
+    **dict.fromkeys(_PATTERN.split(), MIB),
     **dict.fromkeys(_SEARCH.split(), 64 * KIB),
 }
 ADMIN_FUNCTIONS = frozenset((*CLIENT_FUNCTIONS, *_ADMIN.split(), *_ALTER.split()))
@@ -121,6 +129,7 @@ WRITES = CREATES | frozenset(
 )
 HARMLESS = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
 
+TOO_LONG = "a value is longer than {:,} bytes, the limit for what this statement does"
 CLIENT_REFUSAL = "the client role may only read, and nothing whose name begins with tmp_ or sqlite_"
 COLUMN_ACTIONS = frozenset((apsw.SQLITE_READ, apsw.SQLITE_UPDATE))
 REFUSED = {

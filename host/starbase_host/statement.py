@@ -16,7 +16,7 @@ import apsw
 
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
 from starbase_host.sandbox import Guard, Prepared
-from starbase_host.sandbox_rules import CLIENT_REFUSAL, VALUE_BYTES
+from starbase_host.sandbox_rules import CLIENT_REFUSAL, TOO_LONG, VALUE_BYTES
 
 T = TypeVar("T")
 Values = list[Any] | dict[str, Any] | None
@@ -112,14 +112,14 @@ def execute(guard: Guard, sql: str, values: Values, budget: Budget) -> Answer:
 
 
 def _explained(guard: Guard, sql: str, values: Values, work: Callable[[], T]) -> T:
-    """Do the work; once more when it was denied under a schema that is no longer; then word its error."""
+    """Do the work; once more when it was refused under a schema that is no longer; then word its error."""
     if "\x00" in sql:
         raise InvalidRequest(fields={"sql": "holds NUL"})
     try:
         try:
             return work()
-        except apsw.Error:
-            if guard.denied is None or not guard.outdated():
+        except (apsw.SQLError, apsw.AuthError):
+            if not guard.outdated():
                 raise
             guard.refresh()
             return work()
@@ -219,25 +219,24 @@ def explain(error: Exception, guard: Guard | None, sql: str = "", values: Values
     if isinstance(error, apsw.InterruptError):
         return error
     if isinstance(error, apsw.TooBigError):
-        longest = guard.longest if guard is not None else VALUE_BYTES
-        return TooLarge(f"a value is longer than {longest:,} bytes, the limit for what this statement does")
+        return TooLarge(TOO_LONG.format(guard.longest if guard is not None else VALUE_BYTES))
     if isinstance(error, (apsw.NoMemError, MemoryError)):
         return TooLarge("the statement is too large or takes too much memory")
     if isinstance(error, _UNAVAILABLE):
         return Unavailable(f"the database cannot be used now: {error}")
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidRequest(fields={"sql": "holds half of a surrogate pair"})
     hidden = guard is not None and (guard.mentions_hidden(sql) or guard.mentions_hidden(str(error)))
     if hidden:
         return Forbidden(CLIENT_REFUSAL)
     if guard is not None and guard.denied is not None:
         return Forbidden(guard.denied)
-    if isinstance(error, (apsw.AuthError, apsw.ReadOnlyError)):
+    if isinstance(error, (apsw.AuthError, apsw.ReadOnlyError)) or "may not be" in str(error):
         return Forbidden(str(error))
     return _invalid(error, values)
 
 
 def _invalid(error: Exception, values: Values) -> InvalidRequest:
-    if isinstance(error, UnicodeEncodeError):
-        return InvalidRequest(fields={"sql": "holds half of a surrogate pair"})
     if isinstance(error, KeyError):
         return InvalidRequest(fields={f"params.{error.args[0]}": "is missing"})
     if isinstance(error, apsw.BindingsError):

@@ -89,7 +89,12 @@ class Api:
         text = request.query_params.get("limit", "50")
         if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_LOGS):
             raise InvalidRequest(fields={"limit": f"must be a whole number from 1 to {MAX_LOGS}"})
-        return {"logs": await self._service.store.logs(limit=int(text), name=request.query_params.get("name"))}
+        name = request.query_params.get("name")
+        logs = await self._service.store.logs(limit=int(text), name=name)
+        if name is not None and not logs:
+            # A name that was never there is a mistake; one that has not run yet is not.
+            await self._service.store.get(name)
+        return {"logs": logs}
 
     async def _ended(self, run: Running) -> SyncRun:
         """Wait for the run's end, or for the host's: then the run is interrupted and resumes later."""

@@ -20,7 +20,8 @@ class Connections:
     def __init__(self, dialects: Mapping[str, Dialect], *, max_connections: int) -> None:
         self._dialects = dialects
         self._max_connections = max_connections
-        self._open: dict[str, Source] = {}
+        # By the settings as written: the settings as resolved, and the source opened with them.
+        self._open: dict[str, tuple[str, Source]] = {}
 
     def dialect(self, name: str) -> Dialect:
         """Raises ConfigError when no plugin offers it any more."""
@@ -28,24 +29,30 @@ class Connections:
             raise ConfigError("sourceConfig.dialect", f"{name} is not offered by any plugin now")
         return self._dialects[name]
 
-    def source(self, settings: Mapping[str, Any]) -> Source:
+    async def source(self, settings: Mapping[str, Any]) -> Source:
         """The source of these settings, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
-        key = _key(settings)
-        if key not in self._open:
+        written, resolved = _key(settings), resolve(settings)
+        if written in self._open and self._open[written][0] != _key(resolved):
+            # A password in the environment was rotated.
+            await self._close(written)
+        if written not in self._open:
             dialect = self.dialect(settings["dialect"])
-            self._open[key] = dialect.open(resolve(settings), max_connections=self._max_connections)
-        return self._open[key]
+            self._open[written] = _key(resolved), dialect.open(resolved, max_connections=self._max_connections)
+        return self._open[written][1]
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
         """Close what none of these settings needs."""
         wanted = {_key(settings) for settings in used}
-        for key in [key for key in self._open if key not in wanted]:
-            await self._open.pop(key).close()
+        for written in self._open.keys() - wanted:
+            await self._close(written)
 
     async def close(self) -> None:
         await self.keep_only(())
 
+    async def _close(self, written: str) -> None:
+        _, source = self._open.pop(written)
+        await source.close()
+
 
 def _key(settings: Mapping[str, Any]) -> str:
-    # Resolved, so that a rotated password in the environment opens a new pool.
-    return json.dumps({k: v for k, v in resolve(settings).items() if k not in TABLE_KEYS}, sort_keys=True)
+    return json.dumps({name: value for name, value in settings.items() if name not in TABLE_KEYS}, sort_keys=True)

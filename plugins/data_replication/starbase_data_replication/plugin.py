@@ -58,7 +58,8 @@ class DataReplication:
 
     def on_event(self, callback: Callback, types: Collection[str] = ("sync",)) -> Any:
         """Call `callback(event)` after each run, plain function or coroutine; answers what ends it."""
-        assert self._events is not None, "the host has not started yet"
+        if self._events is None:
+            raise Unavailable("the host has not started yet; subscribe in plugin_lifespan")
         return self._events.subscribe(callback, types)
 
     @hookimpl

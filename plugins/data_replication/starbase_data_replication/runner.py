@@ -168,7 +168,7 @@ class Runner:
         identity = [*dialect.identity(replication.source_config, replication.source_table)]
         return await Sync(
             stored=stored,
-            source=self.connections.source(replication.source_config),
+            source=await self.connections.source(replication.source_config),
             table=dialect.table_name(replication.source_config, replication.source_table),
             identity=json.dumps([*identity, replication.target_table, replication.tracking_column]),
             database=self.store.database,

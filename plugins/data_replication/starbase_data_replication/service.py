@@ -134,7 +134,7 @@ class Service:
         """Remove records that are past their retention, in small transactions; then set the next alarm."""
         now = self._host.clock.now()
         before = iso(now - self._retention.days * 86_400) or ""
-        names = [stored.name for stored in await self.store.all()]
+        names = await self._host.database.read(store.logged_names)
 
         def remove(connection: apsw.Connection) -> int:
             return store.prune(connection, names, before=before, keep=self._retention.runs, at_most=PRUNE_AT_MOST)

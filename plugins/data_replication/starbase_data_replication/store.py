@@ -212,6 +212,16 @@ def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[d
     return found
 
 
+def logged_names(connection: apsw.Connection) -> list[str]:
+    """Every name that has a record, one step into the index for each: a log may be long."""
+    sql = (
+        "WITH RECURSIVE names (name) AS (SELECT min(config_name) FROM tmp_replication_logs UNION ALL "
+        "SELECT (SELECT min(config_name) FROM tmp_replication_logs WHERE config_name > name) FROM names "
+        "WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL"
+    )
+    return [str(name) for (name,) in connection.execute(sql)]
+
+
 def prune(connection: apsw.Connection, names: Iterable[str], *, before: str, keep: int, at_most: int) -> int:
     """Remove old records, at most so many, so that the transaction stays small; how many were removed."""
     connection.execute(

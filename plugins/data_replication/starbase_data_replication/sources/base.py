@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
 
-
 # The values of the key's columns, as the replica stores them.
 Key = tuple[Any, ...]
 

@@ -47,8 +47,14 @@ class Pool:
         Contexts of one task that lie inside each other share a connection; `databases` keeps one for each task.
         """
         database = await self._open()
-        async with database.connection() as connection:
+        connection = database.connection()
+        await connection.__aenter__()
+        try:
             yield connection.raw_connection
+        finally:
+            # A pool that was closed meanwhile has no place any more to give a connection back to.
+            if database.is_connected:
+                await connection.__aexit__()
 
     async def close(self) -> None:
         if self._database is not None:

@@ -111,6 +111,12 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             self._writer.transport.abort()
         super().close()
 
+    async def _read_bytes(self, count: int) -> bytes:
+        if self._reader is None:
+            raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed here")
+        data: bytes = await super()._read_bytes(count)
+        return data
+
     async def _request_authentication(self) -> None:
         # Called when the server has said what it can, and nothing has been sent.
         if self._tls_required and not self.server_capabilities & CLIENT.SSL:

@@ -29,4 +29,10 @@ class MysqlDialect:
         # The driver is imported when the first source is opened: a host without one starts without it.
         from starbase_data_replication.sources.mysql.source import MysqlSource
 
-        return MysqlSource(reading.pool_arguments(reading.read(settings)), max_connections=max_connections)
+        read = reading.read(settings)
+        return MysqlSource(
+            reading.pool_arguments(read),
+            max_connections=max_connections,
+            tls_required=read.tls_required,
+            ssl_fallback=read.ssl_fallback,
+        )

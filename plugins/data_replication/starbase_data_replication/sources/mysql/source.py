@@ -25,13 +25,9 @@ from starbase_data_replication.sources.mysql.connection import (
 from starbase_data_replication.sources.mysql.describe import describe
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.rows import RowStream
-from starbase_data_replication.sources.mysql.types import BYTES_MARK, CLOCKS, ORDERS, Order
+from starbase_data_replication.sources.mysql.sql import column_sql, highest, key_text, select, table_sql
+from starbase_data_replication.sources.mysql.types import CLOCKS
 from starbase_data_replication.sources.pool import Pool
-
-
-def quoted(name: str) -> str:
-    """An identifier as MySQL's SQL."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 class MysqlSource:
@@ -68,8 +64,7 @@ class MysqlSource:
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
-        tracking = _column_sql("{}", schema.tracking)
-        rows = f"SELECT 1 FROM {_table_sql(schema.table)} AS t WHERE {tracking} IS NULL{limit}"
+        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {column_sql(schema.tracking)} IS NULL{limit}"
         with door(f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
                 ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
@@ -77,16 +72,15 @@ class MysqlSource:
 
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
         column = schema.tracking
-        order = _order(schema)
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 cap = await _cap(connection, column, options)
-                found = await connection.fetch(_highest(schema, order, cap))
+                found = await connection.fetch(highest(schema, cap))
                 if not found:
                     return None
                 now = (await alive.look(connection, self._server)).alive
-        value = _as_text(found[0][0])
+        value = key_text(found[0][0])
         lookback = options.lookback(known=now.known)
         return Candidate(
             value=value,
@@ -108,7 +102,7 @@ class MysqlSource:
             # The door stands in front of the source only: what fails in the caller's hands is not the source's.
             with door(doing):
                 connection = await stack.enter_async_context(self._transaction())
-                stream = await RowStream.open(connection, _select(plan))
+                stream = await RowStream.open(connection, select(plan))
             yield _batches(stream, plan, doing)
 
     @contextlib.asynccontextmanager
@@ -129,7 +123,7 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
     while not stream.ended:
         with door(doing):
             rows, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        last_key = tuple(_as_text(rows[-1][each]) for each in positions) if rows and resumable else None
+        last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
         yield Batch(rows=convert(rows, columns), bytes=size, last_key=last_key, last=stream.ended)
 
 
@@ -147,71 +141,3 @@ async def _cap(connection: Connection, column: Column, options: Options) -> str 
     else:
         now = clock.clock_of(utc, local, later)
     return clock.cap(now, column.tracking_kind, column.time_digits, options.settle_seconds)
-
-
-def _order(schema: TableSchema) -> Order:
-    column = schema.tracking
-    if column.tracking_kind not in ORDERS:
-        raise SourceRejected(
-            f"{schema.table}.{column.name} is of type {column.source_type}, which has no order; "
-            "choose another trackingColumn"
-        )
-    return ORDERS[column.tracking_kind]
-
-
-def _table_sql(table: TableName) -> str:
-    return f"{quoted(table.schema)}.{quoted(table.name)}" if table.schema else quoted(table.name)
-
-
-def _column_sql(template: str, column: Column) -> str:
-    return template.replace("{}", f"t.{quoted(column.name)}")
-
-
-def _highest(schema: TableSchema, order: Order, cap: str | None) -> str:
-    """The statement that answers the highest tracking value below the cap."""
-    column = schema.tracking
-    compared = _column_sql(order.column, column)
-    below = "" if cap is None else f" AND {compared} < {order.literal(cap, column.compare_type)}"
-    return (
-        f"SELECT {_column_sql(order.value, column)} FROM {_table_sql(schema.table)} AS t "
-        f"WHERE {_column_sql('{}', column)} IS NOT NULL{below} ORDER BY {compared} DESC LIMIT 1"
-    )
-
-
-def _select(plan: ReadPlan) -> str:
-    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
-    schema = plan.schema
-    expressions = ", ".join(_column_sql(column.cast.select, column) for column in schema.columns)
-    sql = f"SELECT {expressions} FROM {_table_sql(schema.table)} AS t"
-    conditions: list[str] = []
-    tracking = _column_sql("{}", schema.tracking)
-    if plan.floor is not None:
-        above = _compared(schema.tracking, ">", plan.floor)
-        conditions.append(f"({above} OR {tracking} IS NULL)" if plan.nulls and schema.tracking.nullable else above)
-    elif not plan.nulls and schema.tracking.nullable:
-        conditions.append(f"{tracking} IS NOT NULL")
-    if plan.after_key is not None:
-        conditions.append(_after(schema.key_columns, plan.after_key))
-    if conditions:
-        sql += " WHERE " + " AND ".join(conditions)
-    if plan.in_key_order:
-        sql += " ORDER BY " + ", ".join(_column_sql("{}", column) for column in schema.key_columns)
-    return sql
-
-
-def _compared(column: Column, operator: str, text: str) -> str:
-    order = ORDERS[column.tracking_kind]
-    return f"{_column_sql(order.column, column)} {operator} {order.literal(text, column.compare_type)}"
-
-
-def _after(columns: Sequence[Column], key: Sequence[str]) -> str:
-    """Rows after a key. Written out: MySQL compares (a, b) > (x, y) without an index."""
-    column, text = columns[0], key[0]
-    above = _compared(column, ">", text)
-    if len(columns) == 1:
-        return above
-    return f"({above} OR ({_compared(column, '=', text)} AND {_after(columns[1:], key[1:])}))"
-
-
-def _as_text(value: Any) -> str:
-    return BYTES_MARK + value.hex() if isinstance(value, bytes) else str(value)

@@ -185,3 +185,6 @@ ORDERS: dict[str, Order] = {
     **dict.fromkeys(("enum", "set"), LABELS),
     **dict.fromkeys(("uuid", "inet4", "inet6"), PLAIN),
 }
+
+# Whether two labels are the same is told by their text, and the index serves as well.
+EQUALITIES: dict[str, Order] = {**ORDERS, **dict.fromkeys(("enum", "set"), TEXTS)}

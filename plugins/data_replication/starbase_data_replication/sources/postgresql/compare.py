@@ -22,6 +22,8 @@ BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encodin
 # A pass over all keys of a table that has no order in common with the replica takes as long as reading it.
 TIMEOUT_SECONDS = 3600.0
 FETCHED_ROWS = 1000
+# A function takes a hundred arguments, and a column is up to three.
+COLUMNS_OF_ONE_CALL = 30
 
 # Types that the replica orders as PostgreSQL does, whatever the collation; text depends on it.
 ORDERED = frozenset({"int2", "int4", "int8", "oid", "bool", "uuid", "bytea"})
@@ -98,8 +100,8 @@ class PostgresqlComparing:
         OFFSET 0 keeps the planner from taking the inner SELECT apart.
         """
         used = {column.name: column for column in (*self._key, *self._columns)}.values()
-        expressions = ", ".join(f"{selected(column)} AS {self._name(column)}" for column in used)
-        sql = f"SELECT {expressions or 'NULL'} FROM {table_sql(self._schema.table)} AS t{self._where(part, values)}"
+        expressions = ", ".join(f"{selected(column)} AS c{self._number(column)}" for column in used)
+        sql = f"SELECT {expressions} FROM {table_sql(self._schema.table)} AS t{self._where(part, values)}"
         sql = f"FROM ({sql} OFFSET 0) AS s"
         if part.chosen is None:
             return sql
@@ -124,11 +126,13 @@ class PostgresqlComparing:
         return f"{self._hash(self._key or self._columns)} % {part.buckets}"
 
     def _hash(self, columns: Sequence[Column]) -> str:
-        text = f"concat({', '.join(self._canonical(column) for column in columns)})"
+        pieces = [self._canonical(column) for column in columns]
+        groups = [", ".join(pieces[at : at + COLUMNS_OF_ONE_CALL]) for at in range(0, len(pieces), COLUMNS_OF_ONE_CALL)]
+        text = f"concat({', '.join(f'concat({group})' for group in groups)})" if groups[1:] else f"concat({groups[0]})"
         return f"('x' || left(md5({self._encoded.format(text)}), 15))::bit(60)::int8"
 
     def _canonical(self, column: Column) -> str:
-        """Two arguments of concat, which leaves out what is NULL."""
+        """Two or three arguments of concat, which leaves out what is NULL."""
         name = self._name(column)
         match column.cast.declared:
             case "INTEGER":
@@ -140,4 +144,7 @@ class PostgresqlComparing:
         return f"octet_length({self._encoded.format(name)}), ':', {name}"
 
     def _name(self, column: Column) -> str:
-        return f"s.c{self._schema.columns.index(column)}"
+        return f"s.c{self._number(column)}"
+
+    def _number(self, column: Column) -> int:
+        return self._schema.columns.index(column)

@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 DIALECT = "postgresql"
+# The application name of our sessions, by which they do not count as alive. No writer bears it by chance.
+READER_NAME = "starbase-host (reads only)"
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_PORT = 5432
 DEFAULT_SCHEMA = "public"
@@ -75,7 +77,7 @@ class PostgresqlSettings:
     sslrootcert: str | None = None
     sslcert: str | None = None
     sslkey: str | None = None
-    application_name: str = "starbase-host"
+    application_name: str = READER_NAME
     connect_timeout: int = 10
     target_session_attrs: str = "any"
 

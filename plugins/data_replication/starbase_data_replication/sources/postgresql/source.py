@@ -16,10 +16,13 @@ import asyncpg
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.sources.base import Comparing, ReadPlan
 from starbase_data_replication.sources.batches import BatchSizer, convert
 from starbase_data_replication.sources.pool import Pool
+from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.settings import READER_NAME
+from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql
 from starbase_data_replication.sources.postgresql.types import CLOCKS, cast_for, clock_unit
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -34,17 +37,6 @@ SETTINGS = (
     "SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL statement_timeout = 0; "
     "SET LOCAL idle_in_transaction_session_timeout = 0"
 )
-
-READER_NAME = "starbase-host"
-
-
-def quoted(name: str) -> str:
-    """An identifier as PostgreSQL's SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def table_sql(table: TableName) -> str:
-    return f"{quoted(table.schema or 'public')}.{quoted(table.name)}"
 
 
 class PostgresqlSource:
@@ -118,6 +110,14 @@ class PostgresqlSource:
             # Outside the door: what the caller raises in here is not the source's fault.
             yield self._batches(cursor, plan, doing)
 
+    @contextlib.asynccontextmanager
+    async def comparing(self, schema: TableSchema, columns: Sequence[Column]) -> AsyncIterator[Comparing]:
+        async with contextlib.AsyncExitStack() as stack:
+            with door(f"comparing {schema.table}"):
+                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
+                comparing = await PostgresqlComparing.open(connection, schema, columns)
+            yield comparing
+
     async def _batches(self, cursor: Any, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
         columns = plan.schema.columns
         positions = [next(i for i, c in enumerate(columns) if c.name == name) for name in plan.schema.key]
@@ -130,7 +130,7 @@ class PostgresqlSource:
                 records = await cursor.fetch(wanted, timeout=STATEMENT_TIMEOUT_SECONDS)
             rows = convert(records, columns)
             last = len(rows) < wanted
-            last_key = tuple(_key_text(rows[-1][each]) for each in positions) if rows and resumable else None
+            last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
             yield Batch(rows=rows, bytes=sizer.measure(rows), last_key=last_key, last=last)
 
     @contextlib.asynccontextmanager
@@ -220,12 +220,12 @@ def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> 
     return sql, values
 
 
-def _select(plan: ReadPlan) -> tuple[str, list[str]]:
+def _select(plan: ReadPlan) -> tuple[str, list[Any]]:
     """The SELECT of a plan, and what to bind. Columns are qualified and unaliased: ORDER BY must mean the column."""
     schema = plan.schema
-    expressions = ", ".join(column.cast.select.replace("{}", f"t.{quoted(column.name)}") for column in schema.columns)
+    expressions = ", ".join(selected(column) for column in schema.columns)
     sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
-    values: list[str] = []
+    values: list[Any] = []
     conditions: list[str] = []
     tracking = f"t.{quoted(schema.tracking_column)}"
     if plan.floor is not None:
@@ -240,12 +240,10 @@ def _select(plan: ReadPlan) -> tuple[str, list[str]]:
         left = ", ".join(f"t.{quoted(column.name)}" for _, column in columns)
         right = ", ".join(f"${number}::text::{column.compare_type}" for number, column in columns)
         conditions.append(f"({left}) > ({right})")
+    if plan.keys is not None:
+        conditions.append(among(schema, plan.keys, values))
     if conditions:
         sql += " WHERE " + " AND ".join(conditions)
     if plan.in_key_order:
         sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
     return sql, values
-
-
-def _key_text(value: Any) -> str:
-    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,238 @@
+"""The replica's side of a comparison: the same parts, sums and hashes as `Comparing` has, from SQLite.
+
+Owns the canonical text of a row as SQLite's SQL. Every function that runs on a connection takes a bounded number
+of rows, so that no reader is held for long. Must not know what is compared with, nor change anything.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import md5
+from typing import Any
+
+import apsw
+
+from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.sources.base import Key, Part, Summary
+from starbase_host import Database, quote, same_name
+
+# Rows of a part at first, and of one whose rows are compared one by one.
+PART_ROWS = 8192
+LEAF_ROWS = 256
+# SQLite's functions take 127 arguments at least, and a column is up to three.
+COLUMNS_OF_ONE_CALL = 30
+
+Visit = Callable[[Key, int, int], None]
+
+
+def hash_of(text: bytes) -> int:
+    """The first 60 bits of the MD5."""
+    return int.from_bytes(md5(text, usedforsecurity=False).digest()[:8], "big") >> 4
+
+
+def eight_bytes(value: float) -> str:
+    """A floating number's form where a dialect has no other."""
+    return struct.pack(">d", value).hex()
+
+
+class Replica:
+    """One replica table, compared in these columns. order, forms: those of the source's `Comparing`."""
+
+    def __init__(
+        self,
+        database: Database,
+        table: str,
+        schema: TableSchema,
+        columns: Sequence[Column],
+        *,
+        order: Sequence[str],
+        forms: Mapping[str, Callable[[float], str]],
+    ) -> None:
+        self._database = database
+        self._table = quote(table)
+        self._forms = {f"replica_form_{schema.columns.index(schema.column(name))}": forms[name] for name in forms}
+        self._form_of = dict(zip(forms, self._forms, strict=True))
+        self._untyped = {column.name for column in schema.columns if column.cast.declared == NO_AFFINITY}
+        self._order = [_compared(schema.column(name)) for name in order]
+        self._mixed = bool(order) and order[0] in self._untyped
+        self._key_length = len(schema.key)
+        # A table without a key is walked along SQLite's own, and a row is known by all that it holds.
+        self._walked = [_compared(column) for column in schema.key_columns] or [_rowid(schema)]
+        self._key_text = self._text(schema.key_columns or columns)
+        self._row_text = self._text(columns)
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """The whole table in parts. The first has no lower bound and the last no upper one: the source has more."""
+        part = await self._database.read(partial(self._next_part, after=None))
+        yield part
+        while part.through is not None:
+            part = await self._database.read(partial(self._next_part, after=part.through))
+            yield part
+
+    async def split(self, part: Part) -> list[Part]:
+        """The same rows in smaller parts; in one, where the key cannot take them apart."""
+        return await self._database.read(partial(self._split, part=part))
+
+    async def summarise(self, part: Part) -> dict[int, Summary]:
+        if part.buckets == 1:
+            return {0: await self._database.read(partial(self._sum, part=part))}
+        rows, sums = [0] * part.buckets, [0] * part.buckets
+
+        def add(key: Key, bucket: int, hashed: int) -> None:
+            rows[bucket] += 1
+            sums[bucket] += hashed
+
+        await self.walk(part, add)
+        return {bucket: Summary(rows[bucket], sums[bucket]) for bucket in range(part.buckets) if rows[bucket]}
+
+    async def walk(self, part: Part, visit: Visit) -> None:
+        """Call `visit(key, bucket, hash)` for each row of a part, in a reader's thread."""
+        if part.keys is not None:
+            await self._database.read(partial(self._look_up, keys=part.keys, visit=visit))
+            return
+        reached = await self._database.read(partial(self._step, part=part, after=None, visit=visit))
+        while reached is not None:
+            reached = await self._database.read(partial(self._step, part=part, after=reached, visit=visit))
+
+    def _next_part(self, connection: apsw.Connection, *, after: Key | None) -> Part:
+        part = Part(after=after)
+        part = replace(part, through=self._boundary(connection, part, PART_ROWS))
+        where, values = self._where(part)
+        found: int = connection.execute(f"SELECT count(*) FROM {self._table}{where}", values).get
+        # Rows whose place in the order is the same cannot be taken apart by it, but by their keys' hashes.
+        buckets = 1 << (found // PART_ROWS).bit_length() if found > 4 * PART_ROWS else 1
+        return replace(part, buckets=buckets)
+
+    def _split(self, connection: apsw.Connection, *, part: Part) -> list[Part]:
+        parts = []
+        while (through := self._boundary(connection, part, LEAF_ROWS)) not in (None, part.through):
+            parts.append(replace(part, through=through))
+            part = replace(part, after=through)
+        return [*parts, part]
+
+    def _boundary(self, connection: apsw.Connection, part: Part, rows: int) -> Key | None:
+        """Where the order has come after so many rows of a part; None when that is past the last of them.
+
+        The rows that it steps over are bounded, and it steps over each of them once: no walk by OFFSET.
+        """
+        if not self._order:
+            return None
+        names = ", ".join(self._order)
+        where, values = self._where(part)
+        sql = f"SELECT {names} FROM {self._table}{where} ORDER BY {names} LIMIT 1 OFFSET {rows - 1}"
+        found: Key | None = connection.execute(sql, values).fetchone()
+        if found is not None and self._mixed and isinstance(found[0], str):
+            # An integer above 2^63: the source does not order it as text, so nothing may end in between.
+            return None
+        return found
+
+    def _sum(self, connection: apsw.Connection, *, part: Part) -> Summary:
+        self._register(connection)
+        where, values = self._where(part)
+        sql = f"SELECT count(*), replica_sum({self._row_text}) FROM {self._table}{where}"
+        answer: Any = connection.execute(sql, values).fetchone()
+        return Summary(answer[0], int(answer[1]))
+
+    def _step(self, connection: apsw.Connection, *, part: Part, after: Key | None, visit: Visit) -> Key | None:
+        """Visit the next rows of a walk. Where it has come; None at its end."""
+        self._register(connection)
+        names = ", ".join(self._walked)
+        where, values = self._where(part)
+        if after is not None:
+            where += f" {'AND' if where else 'WHERE'} ({names}) > ({_marks(after)})"
+            values += after
+        key_text = self._key_text if part.buckets > 1 else "x''"
+        sql = (
+            f"SELECT {names}, {key_text}, {self._row_text} FROM {self._table}{where} ORDER BY {names} LIMIT {PART_ROWS}"
+        )
+        chosen = None if part.chosen is None else frozenset(part.chosen)
+        rows, length, bucket = 0, self._key_length, 0
+        row: tuple[Any, ...] = ()
+        for row in connection.execute(sql, values):
+            rows += 1
+            if part.buckets > 1:
+                bucket = hash_of(row[-2]) % part.buckets
+            if chosen is None or bucket in chosen:
+                visit(row[:length], bucket, hash_of(row[-1]))
+        return row[:-2] if rows == PART_ROWS else None
+
+    def _look_up(self, connection: apsw.Connection, *, keys: Sequence[Key], visit: Visit) -> None:
+        self._register(connection)
+        names = ", ".join(self._walked)
+        sql = f"SELECT {self._row_text} FROM {self._table} WHERE ({names}) = ({_marks(self._walked)})"
+        for key in keys:
+            for (text,) in connection.execute(sql, key):
+                visit(key, 0, hash_of(text))
+
+    def _where(self, part: Part) -> tuple[str, Key]:
+        conditions: list[str] = []
+        values: Key = ()
+        for operator, key in ((">", part.after), ("<=", part.through)):
+            if key is not None:
+                conditions.append(f"({', '.join(self._order)}) {operator} ({_marks(key)})")
+                values += key
+        return f" WHERE {' AND '.join(conditions)}" if conditions else "", values
+
+    def _text(self, columns: Sequence[Column]) -> str:
+        pieces = [self._canonical(column) for column in columns]
+        groups = [", ".join(pieces[at : at + COLUMNS_OF_ONE_CALL]) for at in range(0, len(pieces), COLUMNS_OF_ONE_CALL)]
+        return f"CAST(concat({', '.join(f'concat({group})' for group in groups)}) AS BLOB)"
+
+    def _canonical(self, column: Column) -> str:
+        """Two or three arguments of concat, which leaves out what is NULL.
+
+        What is stored may be of another type than the cast makes: it gets a mark that no source's text has.
+        """
+        name = quote(column.name)
+        case, other = f"CASE typeof({name}) WHEN 'null' THEN NULL", f"ELSE '!' || hex({name}) END, ','"
+        match column.cast.declared:
+            case "INTEGER":
+                return f"{case} WHEN 'integer' THEN {name} {other}"
+            case "BLOB":
+                return f"{case} WHEN 'blob' THEN hex({name}) {other}"
+            case declared if declared == NO_AFFINITY:
+                form = self._form_of.get(column.name, "replica_form")
+                text = f"octet_length({name}) || ':' || {name}"
+                return (
+                    f"{case} WHEN 'integer' THEN {name} WHEN 'real' THEN {form}({name}) WHEN 'text' THEN {text} {other}"
+                )
+        return f"{case} WHEN 'text' THEN octet_length({name}) ELSE '!' END, ':', {name}"
+
+    def _register(self, connection: apsw.Connection) -> None:
+        aggregate: Any = _Sum
+        connection.create_aggregate_function("replica_sum", aggregate, 1)
+        forms: Mapping[str, Any] = {"replica_form": eight_bytes, **self._forms}
+        for name, form in forms.items():
+            connection.create_scalar_function(name, form, 1, deterministic=True)
+
+
+class _Sum:
+    """The aggregate: as text, because the sum does not fit into SQLite's integers."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def step(self, text: bytes) -> None:
+        self._sum += int.from_bytes(md5(text, usedforsecurity=False).digest()[:8], "big") >> 4
+
+    def final(self) -> str:
+        return str(self._sum)
+
+
+def _compared(column: Column) -> str:
+    """A key's column in a comparison: by its bytes, whatever collation somebody gave the table."""
+    name = quote(column.name)
+    return f"{name} COLLATE BINARY" if column.cast.declared == "TEXT" else name
+
+
+def _rowid(schema: TableSchema) -> str:
+    taken = {same_name(column.name) for column in schema.columns}
+    return next(name for name in ("rowid", "oid", "_rowid_") if name not in taken)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,112 @@
+"""Names, keys and positions as MySQL's SQL: what every statement of this room is made of. Knows no connection.
+
+Values are written into the statement, in forms that hold nothing to escape: see types.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.sources.base import Key, ReadPlan
+from starbase_data_replication.sources.mysql.types import BYTES_MARK, EQUALITIES, ORDERS, Order
+
+
+def quoted(name: str) -> str:
+    """An identifier as MySQL's SQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def table_sql(table: TableName) -> str:
+    return f"{quoted(table.schema)}.{quoted(table.name)}" if table.schema else quoted(table.name)
+
+
+def column_sql(column: Column, template: str = "{}") -> str:
+    """A template's expression over the column."""
+    return template.replace("{}", f"t.{quoted(column.name)}")
+
+
+def selected(column: Column) -> str:
+    """The expression that answers what the replica stores."""
+    return column_sql(column, column.cast.select)
+
+
+def key_text(value: Any) -> str:
+    """A key's value, as the replica stores it, as text."""
+    return BYTES_MARK + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def order_of(table: TableName, column: Column) -> Order:
+    """Raises SourceRejected for a tracking column whose values have no order."""
+    if column.tracking_kind not in ORDERS:
+        raise SourceRejected(
+            f"{table}.{column.name} is of type {column.source_type}, which has no order; choose another trackingColumn"
+        )
+    return ORDERS[column.tracking_kind]
+
+
+def compared(column: Column, operator: str, text: str) -> str:
+    """The condition that a column's value is above (or below, or at) another, of which this is the text."""
+    order = ORDERS[column.tracking_kind]
+    return f"{column_sql(column, order.column)} {operator} {order.literal(text, column.compare_type)}"
+
+
+def after(columns: Sequence[Column], key: Sequence[str]) -> str:
+    """The condition that a row's key is above this one. Written out: MySQL finds (a, b) > (x, y) by no index."""
+    column, text = columns[0], key[0]
+    above = compared(column, ">", text)
+    if len(columns) == 1:
+        return above
+    return f"({above} OR ({compared(column, '=', text)} AND {after(columns[1:], key[1:])}))"
+
+
+def among(schema: TableSchema, keys: Sequence[Key]) -> str:
+    """The condition that a row's key is one of these."""
+    columns = schema.key_columns
+    written = [[_same(column, value) for column, value in zip(columns, key, strict=True)] for key in keys]
+    if len(columns) == 1:
+        return f"{column_sql(columns[0])} IN ({', '.join(value for (value,) in written)})"
+    rows = (
+        " AND ".join(f"{column_sql(column)} = {value}" for column, value in zip(columns, row, strict=True))
+        for row in written
+    )
+    return f"({' OR '.join(f'({row})' for row in rows)})"
+
+
+def highest(schema: TableSchema, cap: str | None) -> str:
+    """The statement that answers the highest tracking value below the cap, as text."""
+    column = schema.tracking
+    order = order_of(schema.table, column)
+    below = "" if cap is None else f" AND {compared(column, '<', cap)}"
+    return (
+        f"SELECT {column_sql(column, order.value)} FROM {table_sql(schema.table)} AS t "
+        f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
+    )
+
+
+def select(plan: ReadPlan) -> str:
+    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
+    schema = plan.schema
+    conditions: list[str] = []
+    tracking = column_sql(schema.tracking)
+    if plan.floor is not None:
+        above = compared(schema.tracking, ">", plan.floor)
+        conditions.append(f"({above} OR {tracking} IS NULL)" if plan.nulls and schema.tracking.nullable else above)
+    elif not plan.nulls and schema.tracking.nullable:
+        conditions.append(f"{tracking} IS NOT NULL")
+    if plan.after_key is not None:
+        conditions.append(after(schema.key_columns, plan.after_key))
+    if plan.keys is not None:
+        conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
+    sql = f"SELECT {', '.join(map(selected, schema.columns))} FROM {table_sql(schema.table)} AS t"
+    if conditions:
+        sql += f" WHERE {' AND '.join(conditions)}"
+    if plan.in_key_order:
+        sql += f" ORDER BY {', '.join(map(column_sql, schema.key_columns))}"
+    return sql
+
+
+def _same(column: Column, value: Any) -> str:
+    return EQUALITIES[column.tracking_kind].literal(key_text(value), column.compare_type)
