@@ -125,6 +125,8 @@ EXPLAIN SELECT * FROM tmp_notes
 EXPLAIN SELECT hushed FROM over_notes
 EXPLAIN QUERY PLAN SELECT * FROM tmp_notes
 EXPLAIN QUERY PLAN SELECT * FROM over_notes
+EXPLAIN SELECT * FROM orders
+EXPLAIN SELECT 1
 EXPLAIN DELETE FROM orders
 EXPLAIN INSERT INTO tmp_notes VALUES (1, 2)
 ATTACH 'other.db' AS other
@@ -250,7 +252,6 @@ WITH c AS (SELECT 1) SELECT count(*) FROM c
 SELECT sqlite_version()
 SELECT 1 WHERE 0 AND (SELECT count(*) FROM tmp_notes)
 SELECT 1 WHERE 0 AND (SELECT count(*) FROM tmp_does_not_exist)
-EXPLAIN SELECT * FROM orders
 EXPLAIN QUERY PLAN SELECT * FROM orders
 """
 

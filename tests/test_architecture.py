@@ -94,12 +94,15 @@ def within(room: str, *places: str) -> bool:
     return any(room == place or room.startswith(place + ".") for place in places)
 
 
-@pytest.mark.parametrize("path", python_files(HOST, PLUGIN, EXAMPLES, ROOT / "tests", ROOT / "benchmarks"), ids=str)
+@pytest.mark.parametrize(
+    "path",
+    python_files(HOST, PLUGIN, EXAMPLES, ROOT / "tests", ROOT / "benchmarks"),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_every_module(path: Path) -> None:
     """Says what it is, and imports in a way that can be searched for; one SQLite library serves all."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring, f"{path} has no docstring"
-    assert not docstring[0].islower(), f"{path}: a docstring begins with a capital letter"
     for each in imports_of(path):
         assert each.level == 0, f"{path}: import {each.name} by its whole name"
         assert each.name != "*", f"{path}: name what is imported from {each.module}"

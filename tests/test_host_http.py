@@ -24,6 +24,8 @@ ROUTES = [
     ("POST", "/data-replication/stop/x", "admin"),
     ("POST", "/data-replication/sync/x", "admin"),
     ("POST", "/data-replication/reset/x", "admin"),
+    ("POST", "/data-replication/verify/x", "admin"),
+    ("POST", "/data-replication/reconcile/x", "admin"),
     ("GET", "/data-replication/status", "admin"),
     ("GET", "/data-replication/logs", "admin"),
 ]

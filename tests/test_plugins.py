@@ -250,7 +250,7 @@ class Chained:
     @hookimpl
     async def after_query(self, query: Query, result: Result) -> Result:
         self.seen.append(f"after {self.name}")
-        return dataclasses.replace(result, rows=[[f"{row[0]}{self.name.upper()}"] for row in result.rows])
+        return dataclasses.replace(result, rows=[(f"{row[0]}{self.name.upper()}",) for row in result.rows])
 
 
 @pytest.mark.parametrize("order", ["abc", "cab"])
@@ -331,7 +331,6 @@ class Routed:
             Route("/desk/client", self.role, ("GET", "POST"), role="client"),
             Route("/desk/admin", self.role),
             Route("/desk/things/{name}", self.thing, role=None),
-            Route("/desk/threads", self.thread, role=None),
         ]
 
     async def role(self, request: Any) -> Any:
@@ -342,25 +341,22 @@ class Routed:
             "conflict": lambda: Conflict("it is taken"),
             "fields": lambda: InvalidRequest(fields={"name": "must be longer"}),
             "bug": lambda: KeyError("a secret"),
-            "exit": lambda: ConfigError("x", "y"),
         }
         name = request.path_params["name"]
         if name in failures:
             raise failures[name]()
         return Answer({"name": name}, status=201)
 
-    def thread(self, request: Any) -> Any:
-        return threading.current_thread() is threading.main_thread()
-
 
 def test_routes_and_roles(tmp_path: Path) -> None:
     async def main() -> None:
         async with host_with(tmp_path, {"anything": Routed()}) as host:
-            for path, allowed in {
+            may: dict[str, dict[str | None, str | None]] = {
                 "/desk": {None: None, "wrong": None, CLIENT: None, ADMIN: None},
                 "/desk/client": {CLIENT: "client", ADMIN: "admin"},
                 "/desk/admin": {ADMIN: "admin"},
-            }.items():
+            }
+            for path, allowed in may.items():
                 for token in (None, "wrong", CLIENT, ADMIN):
                     response = await host.request("GET", path, token=token)
                     if token in allowed:
@@ -614,6 +610,30 @@ def test_on_event_and_its_end(tmp_path: Path) -> None:
         "2": ["coroutine", "hook", "others"],
         "3": ["hook", "others"],
     }
+
+
+class Dialects:
+    """Offers a dialect whose name is taken, and a new one; whether they are any good is not asked at start."""
+
+    @hookimpl(optionalhook=True)
+    async def replication_dialects(self) -> dict[str, object]:
+        return {"postgresql": self, "mine": self}
+
+
+def test_dialects_of_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dialects, replication = Dialects(), data_replication({})
+
+    async def main() -> None:
+        async with host_with(tmp_path, {"dialects": dialects, "data_replication": replication}) as host:
+            body = {"name": "x", "sourceConfig": {"dialect": "other"}, "sourceTable": "x", "targetTable": "x"}
+            response = await host.request("POST", "/data-replication/configure", body)
+            assert response.status_code == 400
+            assert "sourceConfig.dialect: is not a dialect; known: mine, mysql, postgresql" in response.json()["error"]
+
+    asyncio.run(main())
+    assert replication._dialects["mine"] is dialects  # type: ignore[comparison-overlap]
+    assert replication._dialects["postgresql"] is not dialects  # type: ignore[comparison-overlap]
+    assert "plugin dialects offers the dialect postgresql, which exists already; it is left out" in caplog.text
 
 
 # --- Commands. --------------------------------------------------------------------------------------------------------

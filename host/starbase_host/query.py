@@ -72,7 +72,7 @@ class QueryHooks(Protocol):
 
 
 class QueryRunner:
-    """Runs queries from construction to `close`; one for a host.
+    """Runs queries until `close`.
 
     max_rows, max_bytes: of an answer; the bytes of a transaction's answers are counted together.
     max_seconds: a statement or transaction may run, not counting the time it waits for a thread.
@@ -162,7 +162,12 @@ class QueryRunner:
     def _read(self, reader: apsw.Connection, job: _Job, queries: list[Query], work: _Work) -> list[Result]:
         guard = self._guards[reader]
         guard.protect(self._database.private_tables)
-        return self._timed(job, guard, queries, work)
+        try:
+            return self._timed(job, guard, queries, work)
+        finally:
+            # Only now, when nobody interrupts any more.
+            if reader.in_transaction:
+                guard.trusted("ROLLBACK")
 
     def _write(self, writer: apsw.Connection, job: _Job, queries: list[Query], work: _Work) -> list[Result]:
         guard = Guard(writer, "admin", writer=True)
@@ -174,12 +179,10 @@ class QueryRunner:
         job.begin(guard.connection, self._clock.monotonic() + self._max_seconds)
         try:
             return work(guard, queries)
-        except (StarbaseError, apsw.Error) as error:
-            if job.error is not None:
-                raise job.error from error
-            if isinstance(error, apsw.InterruptError):
-                raise Unavailable(STOPPING) from error
-            raise
+        except (StarbaseError, apsw.InterruptError) as error:
+            if isinstance(error, StarbaseError) and job.error is None:
+                raise
+            raise (job.error or Unavailable(STOPPING)) from error
         finally:
             job.end()
 
@@ -188,18 +191,13 @@ class QueryRunner:
         return [_result(guard, query, budget) for query in queries]
 
     def _several(self, guard: Guard, queries: list[Query]) -> list[Result]:
-        """On a reader in a snapshot, when all only read; the writer's transaction is already open."""
+        """On a reader in one snapshot, when all only read. On the writer, whose transaction is already open."""
         budget = Budget(rows=self._max_rows, bytes=self._max_bytes)
-        if guard.writer:
-            return _each(queries, lambda query: _result(guard, query, budget))
-        guard.trusted("BEGIN")
-        try:
+        if not guard.writer:
+            guard.trusted("BEGIN")
             if guard.role == "admin":
                 _each(queries, lambda query: prepare(guard, query.sql, bind(query.params)))
-            return _each(queries, lambda query: _result(guard, query, budget))
-        finally:
-            if guard.connection.in_transaction:
-                guard.trusted("ROLLBACK")
+        return _each(queries, lambda query: _result(guard, query, budget))
 
     async def _watch_jobs(self) -> None:
         """Interrupt what is over its time; again and again, since an interrupt just before a step is lost.
@@ -288,11 +286,8 @@ def to_raw(result: Result) -> dict[str, Any]:
     }
 
 
-_NOT_JSON = frozenset((float, bytes))
-
-
 def _wire(row: Sequence[Any]) -> Sequence[Any]:
-    return row if _NOT_JSON.isdisjoint(map(type, row)) else [_wire_value(value) for value in row]
+    return row if {float, bytes}.isdisjoint(map(type, row)) else [_wire_value(value) for value in row]
 
 
 def _wire_value(value: Any) -> Any:

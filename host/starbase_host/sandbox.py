@@ -1,8 +1,8 @@
 """The guard that stands on a connection while a user's SQL runs there, and puts the role's rules to SQLite.
 
 SQLite's own authorizer decides, never a parser: it is asked about every table, column, function and pragma that a
-statement really touches, also inside views, triggers and virtual tables. Text is looked at in two places only, and
-only to refuse more: a name that a statement uses must stand in its text, so a text without it cannot mean it.
+statement really touches, also inside views, triggers and virtual tables. Text is looked at only to refuse more, or to
+say less: a name that a statement uses must stand in its text, so a text without it cannot mean it.
 
 Knows one connection and one role. Must not know threads, time, plugins or HTTP.
 """
@@ -117,7 +117,7 @@ class Guard:
             self.longest = rules.VALUE_BYTES
             return not self.writer
         if len(sql) > rules.CLIENT_SQL_CHARACTERS:
-            raise TooLarge(f"sql is longer than {rules.CLIENT_SQL_CHARACTERS:,} characters, the limit of the client role")
+            raise TooLarge(f"sql is longer than {rules.CLIENT_SQL_CHARACTERS:,} characters, a client's limit")
         self.longest = self._lengths.get(sql, rules.VALUE_BYTES)
         return sql in self._lengths
 
@@ -179,6 +179,9 @@ class Guard:
             self._check_text()
         self._description = cursor.description
         if self.role == "client":
+            # A program shows addresses in memory; a plan does not.
+            if cursor.is_explain == 1:
+                raise Forbidden("the client role may ask for EXPLAIN QUERY PLAN only")
             self._measure(bindings)
         if self._only_prepare:
             raise Prepared
@@ -270,7 +273,9 @@ def _replace_trim(connection: apsw.Connection) -> None:
             if not isinstance(value, str) or not isinstance(characters, str):
                 raise InvalidRequest("trim(X, Y) takes text; write CAST(X AS TEXT)")
             if len(value) > rules.TRIM_CHARACTERS or len(characters) > rules.TRIM_SET_CHARACTERS:
-                raise TooLarge(f"trim(X, Y) takes {rules.TRIM_CHARACTERS:,} and {rules.TRIM_SET_CHARACTERS} characters at most")
+                raise TooLarge(
+                    f"trim(X, Y) takes at most {rules.TRIM_CHARACTERS:,} and {rules.TRIM_SET_CHARACTERS} characters"
+                )
             return strip(value, characters)
 
         return trim

@@ -41,6 +41,8 @@ class Api:
             Route(f"{PREFIX}/stop/{{name}}", self.stop, ("POST",)),
             Route(f"{PREFIX}/sync/{{name}}", self.sync, ("POST",)),
             Route(f"{PREFIX}/reset/{{name}}", self.reset, ("POST",)),
+            Route(f"{PREFIX}/verify/{{name}}", self.verify, ("POST",)),
+            Route(f"{PREFIX}/reconcile/{{name}}", self.reconcile, ("POST",)),
             Route(f"{PREFIX}/status", self.status, ("GET",)),
             Route(f"{PREFIX}/logs", self.logs, ("GET",)),
         ]
@@ -72,15 +74,30 @@ class Api:
         wait = _flag(request, "wait", default=True)
         return await self._answer(await self._service.reset(request.path_params["name"]), wait)
 
+    async def verify(self, request: Request) -> Any:
+        return await self._check(request, RunKind.VERIFY, "repair")
+
+    async def reconcile(self, request: Request) -> Any:
+        return await self._check(request, RunKind.RECONCILE, "force")
+
+    async def _check(self, request: Request, kind: RunKind, option: str) -> Any:
+        wait = _flag(request, "wait", default=True)
+        thorough = await _option(request, option)
+        run = await self._service.runner.start(request.path_params["name"], kind, thorough=thorough)
+        answer = await self._answer(run, wait)
+        if run.checked is None or isinstance(answer, Answer):
+            return answer
+        return {**answer, **run.checked.as_dict(), "duration_ms": answer["run"]["sync_duration_ms"]}
+
     async def _answer(self, run: Running, wait: bool) -> Any:
         if not wait:
-            return Answer({**_success(f"Sync of {run.name} begun"), "run_id": run.run_id}, status=202)
+            return Answer({**_success(f"{_noun(run)} of {run.name} begun"), "run_id": run.run_id}, status=202)
         record = await self._ended(run)
         if record.status == "success":
-            return {**_success(f"Sync of {run.name} done"), "run": run_as_dict(record)}
+            return {**_success(f"{_noun(run)} of {run.name} done"), "run": run_as_dict(record)}
         if record.status == "error":
-            raise RunFailed(f"sync of {run.name} failed: {record.error_message}", run.failure_status)
-        raise Unavailable(f"sync of {run.name} was interrupted: {record.error_message}; it resumes later")
+            raise RunFailed(f"{_noun(run)} of {run.name} failed: {record.error_message}", run.failure_status)
+        raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {record.error_message}; it resumes later")
 
     async def status(self, request: Request) -> Any:
         return {"configs": await self._service.status()}
@@ -107,6 +124,25 @@ class Api:
         if run.result.done():
             return run.result.result()
         raise Unavailable(f"the host is stopping; sync of {run.name} resumes when it is back")
+
+
+async def _option(request: Request, name: str) -> bool:
+    """One flag of an optional body: `{"repair": true}`."""
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return False
+    body = await read_json(request)
+    if not isinstance(body, dict):
+        raise InvalidRequest(f'the body must be an object, such as {{"{name}": true}}, or be left out')
+    fields = {key: f"is not a field; known: {name}" for key in body if key != name}
+    if not isinstance(body.get(name, False), bool):
+        fields[name] = "must be true or false"
+    if fields:
+        raise InvalidRequest(fields=fields)
+    return bool(body.get(name, False))
+
+
+def _noun(run: Running) -> str:
+    return {RunKind.VERIFY: "Verification", RunKind.RECONCILE: "Reconciliation"}.get(run.kind, "Sync")
 
 
 def run_as_dict(run: SyncRun) -> dict[str, Any]:

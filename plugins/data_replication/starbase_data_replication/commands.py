@@ -21,7 +21,7 @@ POLL_SECONDS = 0.2
 def commands(host: CommandHost) -> list[click.Command]:
     """The commands that the plugin adds to `starbase`."""
     group = click.Group("replication", help="Configure, run and watch replications.")
-    for command in (_configure(host), _list(host), _sync(host), _logs(host)):
+    for command in (_configure(host), _list(host), _sync(host), _logs(host), _verify(host), _reconcile(host)):
         group.add_command(command)
     for verb, method, path, text in (
         ("start", "POST", "start", "Put a replication on its schedule; it is due at once."),
@@ -101,6 +101,31 @@ def _sync(host: CommandHost) -> click.Command:
         host.emit(result, f"{name}: {run['records_processed']} rows in {run['sync_duration_ms']} ms")
 
     return sync
+
+
+def _verify(host: CommandHost) -> click.Command:
+    @click.command("verify", help="Compare the replica with its source, row by row.")
+    @click.argument("name")
+    @click.option("--repair", is_flag=True, help="Mend what differs.")
+    def verify(name: str, repair: bool) -> None:
+        with host.client() as client:
+            found = client.request("POST", f"{PATH}/verify/{_encoded(name)}", body={"repair": repair})
+        counts = ", ".join(f"{found[kind]} {kind}" for kind in ("missing", "extra", "different"))
+        host.emit(found, f"{name}: {found['rows_compared']} rows compared, {counts}; {found['changed']} repaired")
+
+    return verify
+
+
+def _reconcile(host: CommandHost) -> click.Command:
+    @click.command("reconcile", help="Remove, or mark, what is gone from the source.")
+    @click.argument("name")
+    @click.option("--force", is_flag=True, help="However large the share of the rows is.")
+    def reconcile(name: str, force: bool) -> None:
+        with host.client() as client:
+            found = client.request("POST", f"{PATH}/reconcile/{_encoded(name)}", body={"force": force})
+        host.emit(found, f"{name}: {found['rows_compared']} keys compared, {found['changed']} rows gone")
+
+    return reconcile
 
 
 def _watched(client: Any, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.replica import LEAF_ROWS, Replica
 from starbase_data_replication.sources.base import MAX_KEYS, Comparing, Key, Part, Source, Summary
 from starbase_host import Database
@@ -88,6 +88,7 @@ async def compare(
     database: Database,
     table_name: str,
     *,
+    options: Options,
     what: What,
     progress: Tell | None = None,
     found: Found | None = None,
@@ -98,8 +99,8 @@ async def compare(
         snapshot open, so it must not use the source: one task has one connection.
     """
     columns = _columns(schema, what)
-    async with source.comparing(schema, columns) as remote:
-        replica = Replica(database, table_name, schema, columns, order=remote.order, forms=remote.forms)
+    async with source.comparing(schema, columns, options) as remote:
+        replica = Replica(database, table_name, schema, columns, remote, mark=options.mark_column)
         return await _Pass(remote=remote, replica=replica, keyed=bool(schema.key), tell=progress, found=found).run()
 
 
@@ -110,12 +111,13 @@ async def recheck(
     table_name: str,
     keys: Sequence[Key],
     *,
+    options: Options,
     what: What,
 ) -> Differences:
     """Compare just these keys again, from a new snapshot: what still differs."""
     columns = _columns(schema, what)
-    async with source.comparing(schema, columns) as remote:
-        replica = Replica(database, table_name, schema, columns, order=remote.order, forms=remote.forms)
+    async with source.comparing(schema, columns, options) as remote:
+        replica = Replica(database, table_name, schema, columns, remote, mark=options.mark_column)
         again = _Pass(remote=remote, replica=replica, keyed=True, kept=len(keys))
         for at in range(0, len(keys), MAX_KEYS):
             await again.compare_rows(Part(keys=tuple(keys[at : at + MAX_KEYS])))
@@ -151,7 +153,8 @@ class _Pass:
             if len(parts) == PARTS_AT_ONCE:
                 await self._compare(parts, whole=True)
                 parts = []
-        await self._compare(parts, whole=True)
+        if parts:
+            await self._compare(parts, whole=True)
         return self.result
 
     async def _compare(self, parts: Sequence[Part], *, whole: bool = False) -> None:

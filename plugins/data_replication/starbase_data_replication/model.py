@@ -232,6 +232,13 @@ class RunKind(StrEnum):
     SCHEDULED = "scheduled"
     MANUAL = "manual"
     RESET = "reset"
+    VERIFY = "verify"
+    RECONCILE = "reconcile"
+
+    @property
+    def syncs(self) -> bool:
+        """Whether such a run is a sync, rather than a look at what is there."""
+        return self not in (RunKind.VERIFY, RunKind.RECONCILE)
 
 
 RunStatus = Literal["success", "error", "interrupted", "skipped"]
@@ -279,7 +286,9 @@ class Progress:
 class ReplicationEvent:
     """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
 
-    type is `sync`; later versions add others. status is `success` or `error`.
+    type is `sync`, `verify` or `reset`; later versions add others. status is `success` or `error`; a
+    verification that finds a difference which it does not repair is an `error`.
+    details: of a `verify`, what it found; else None.
     occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
     """
 
@@ -291,6 +300,7 @@ class ReplicationEvent:
     records_processed: int
     sync_duration_ms: int
     error_message: str | None
+    details: Mapping[str, Any] | None = None
     version: int = 1
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 

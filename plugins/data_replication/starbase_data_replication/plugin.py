@@ -15,7 +15,7 @@ from starbase_data_replication.api import Api
 from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Callback, Events
-from starbase_data_replication.runner import ALARM, Runner
+from starbase_data_replication.runner import Runner
 from starbase_data_replication.service import PRUNE_ALARM, Retention, Service
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
@@ -113,8 +113,11 @@ class DataReplication:
         service = self._running()
         if alarm.name == PRUNE_ALARM:
             await service.prune()
-        elif alarm.name.startswith(ALARM):
-            await service.runner.on_due(alarm.name.removeprefix(ALARM), alarm.at)
+        elif alarm.name.startswith("sync:"):
+            await service.runner.on_due(alarm.name.removeprefix("sync:"), alarm.at)
+        else:
+            prefix, colon, name = alarm.name.partition(":")
+            await service.runner.on_check_due(prefix + colon, name)
 
     def _running(self) -> Service:
         if self._service is None:

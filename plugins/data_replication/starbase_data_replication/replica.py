@@ -7,7 +7,7 @@ of rows, so that no reader is held for long. Must not know what is compared with
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import md5
@@ -17,7 +17,7 @@ import apsw
 
 from starbase_data_replication.casts import NO_AFFINITY
 from starbase_data_replication.model import Column, TableSchema
-from starbase_data_replication.sources.base import Key, Part, Summary
+from starbase_data_replication.sources.base import Comparing, Key, Part, Summary
 from starbase_host import Database, quote, same_name
 
 # Rows of a part at first, and of one whose rows are compared one by one.
@@ -39,8 +39,16 @@ def eight_bytes(value: float) -> str:
     return struct.pack(">d", value).hex()
 
 
+def digest(value: bytes) -> str:
+    """The MD5 of a long value, which stands for it."""
+    return md5(value, usedforsecurity=False).hexdigest()
+
+
 class Replica:
-    """One replica table, compared in these columns. order, forms: those of the source's `Comparing`."""
+    """One replica table, compared in these columns, as the source's `Comparing` has it.
+
+    mark: the column that is set in rows that are gone from the source: they are not seen.
+    """
 
     def __init__(
         self,
@@ -48,17 +56,20 @@ class Replica:
         table: str,
         schema: TableSchema,
         columns: Sequence[Column],
+        source: Comparing,
         *,
-        order: Sequence[str],
-        forms: Mapping[str, Callable[[float], str]],
+        mark: str | None = None,
     ) -> None:
         self._database = database
         self._table = quote(table)
-        self._forms = {f"replica_form_{schema.columns.index(schema.column(name))}": forms[name] for name in forms}
-        self._form_of = dict(zip(forms, self._forms, strict=True))
-        self._untyped = {column.name for column in schema.columns if column.cast.declared == NO_AFFINITY}
-        self._order = [_compared(schema.column(name)) for name in order]
-        self._mixed = bool(order) and order[0] in self._untyped
+        self._seen = [] if mark is None else [f"{quote(mark)} IS NULL"]
+        self._digests = source.digests
+        self._forms = {name: f"replica_form_{number}" for number, name in enumerate(source.forms)}
+        self._functions: dict[str, Any] = {"replica_form": eight_bytes, "replica_digest": digest}
+        self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
+        order = [schema.column(name) for name in source.order]
+        self._order = [_compared(column) for column in order]
+        self._mixed = bool(order) and order[0].cast.declared == NO_AFFINITY
         self._key_length = len(schema.key)
         # A table without a key is walked along SQLite's own, and a row is known by all that it holds.
         self._walked = [_compared(column) for column in schema.key_columns] or [_rowid(schema)]
@@ -163,13 +174,14 @@ class Replica:
     def _look_up(self, connection: apsw.Connection, *, keys: Sequence[Key], visit: Visit) -> None:
         self._register(connection)
         names = ", ".join(self._walked)
-        sql = f"SELECT {self._row_text} FROM {self._table} WHERE ({names}) = ({_marks(self._walked)})"
+        same = " AND ".join([*self._seen, f"({names}) = ({_marks(self._walked)})"])
+        sql = f"SELECT {self._row_text} FROM {self._table} WHERE {same}"
         for key in keys:
             for (text,) in connection.execute(sql, key):
                 visit(key, 0, hash_of(text))
 
     def _where(self, part: Part) -> tuple[str, Key]:
-        conditions: list[str] = []
+        conditions = list(self._seen)
         values: Key = ()
         for operator, key in ((">", part.after), ("<=", part.through)):
             if key is not None:
@@ -190,12 +202,14 @@ class Replica:
         name = quote(column.name)
         case, other = f"CASE typeof({name}) WHEN 'null' THEN NULL", f"ELSE '!' || hex({name}) END, ','"
         match column.cast.declared:
+            case "TEXT" | "BLOB" as declared if column.name in self._digests:
+                return f"{case} WHEN '{declared.lower()}' THEN replica_digest(CAST({name} AS BLOB)) {other}"
             case "INTEGER":
                 return f"{case} WHEN 'integer' THEN {name} {other}"
             case "BLOB":
                 return f"{case} WHEN 'blob' THEN hex({name}) {other}"
             case declared if declared == NO_AFFINITY:
-                form = self._form_of.get(column.name, "replica_form")
+                form = self._forms.get(column.name, "replica_form")
                 text = f"octet_length({name}) || ':' || {name}"
                 return (
                     f"{case} WHEN 'integer' THEN {name} WHEN 'real' THEN {form}({name}) WHEN 'text' THEN {text} {other}"
@@ -205,9 +219,8 @@ class Replica:
     def _register(self, connection: apsw.Connection) -> None:
         aggregate: Any = _Sum
         connection.create_aggregate_function("replica_sum", aggregate, 1)
-        forms: Mapping[str, Any] = {"replica_form": eight_bytes, **self._forms}
-        for name, form in forms.items():
-            connection.create_scalar_function(name, form, 1, deterministic=True)
+        for name, function in self._functions.items():
+            connection.create_scalar_function(name, function, 1, deterministic=True)
 
 
 class _Sum:

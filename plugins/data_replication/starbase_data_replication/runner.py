@@ -15,24 +15,32 @@ from functools import partial
 import apsw
 
 from starbase_data_replication import schedule, store, target
+from starbase_data_replication.check import Check, Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Events
 from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.sources.settings import resolve, scrub, secrets
-from starbase_data_replication.store import Outcome, Store, Stored
+from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Sync, Synced
 from starbase_host import Conflict, Host, StarbaseError, iso
 
 log = logging.getLogger("starbase.data_replication")
 
-ALARM = "sync:"
+# An alarm's name is one of these and the replication's name.
+ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": RunKind.VERIFY}
+# A check that finds its replication busy is tried again after this long, or after its interval if that is shorter.
+BUSY_SECONDS = 30.0
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
 
 
 @dataclass(kw_only=True)
 class Running:
-    """A run that has not ended. `result` resolves to its record, and never raises."""
+    """A run that has not ended. `result` resolves to its record, and never raises.
+
+    thorough: a verification repairs what it finds, a reconciliation removes however much it is. checked: what
+    such a run has found, once it has.
+    """
 
     run_id: str
     name: str
@@ -43,6 +51,8 @@ class Running:
     task: asyncio.Task[None] | None = None
     interrupt_reason: str = "interrupted"
     failure_status: int = 502
+    thorough: bool = False
+    checked: Checked | None = None
 
 
 @dataclass(kw_only=True)
@@ -68,7 +78,7 @@ class Runner:
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.max_concurrent_syncs)
 
-    async def start(self, name: str, kind: RunKind) -> Running:
+    async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
         """Begin a run. Raises NotFound, or Conflict when one of that name has not ended."""
         if name in self.running:
             raise Conflict(f"{name} is syncing already (run {self.running[name].run_id})")
@@ -77,6 +87,7 @@ class Runner:
             run_id=uuid.uuid4().hex,
             name=name,
             kind=kind,
+            thorough=thorough,
             progress=Progress(started_at=now),
             result=asyncio.get_running_loop().create_future(),
         )
@@ -90,6 +101,20 @@ class Runner:
         run.task = asyncio.create_task(self._run(run, stored), name=f"sync-{name}")
         return run
 
+    async def on_check_due(self, prefix: str, name: str) -> None:
+        """A verification or a reconciliation is due: begin it, or try again soon; the next alarm is set either way."""
+        stored = await self.store.database.read(lambda connection: store.find(connection, name))
+        if stored is None or not stored.replication.is_active:
+            return
+        seconds = check_interval_seconds(prefix, stored)
+        if seconds is None:
+            return
+        try:
+            await self.start(name, ALARMS[prefix])
+        except Conflict:
+            seconds = min(seconds, BUSY_SECONDS)
+        await self.host.alarms.set(prefix + name, self.host.clock.now() + seconds)
+
     async def on_due(self, name: str, due_at: float) -> None:
         """A tick: begin a scheduled run, or note that it was skipped; the next alarm is set either way."""
         stored = await self.store.database.read(lambda connection: store.find(connection, name))
@@ -102,7 +127,7 @@ class Runner:
             await self._skip(name)
         now = self.host.clock.now()
         at = schedule.next_due(name, stored.replication.interval_seconds, now=now, last_due=due_at)
-        await self.host.alarms.set(ALARM + name, at, {"name": name})
+        await self.host.alarms.set("sync:" + name, at)
 
     async def interrupt(self, name: str, reason: str) -> None:
         """End a run, if there is one, and wait until it is recorded."""
@@ -122,8 +147,9 @@ class Runner:
         if runs:
             await asyncio.wait({run.result for run in runs}, timeout=2.0)
 
-    async def recover(self) -> None:
-        """Record the runs that a host that was killed left behind."""
+    async def recover(self) -> set[str]:
+        """Record the runs that a host that was killed, or stopped, left behind; whose they were."""
+        names = set()
         for stored in await self.store.all():
             left = stored.columns["running"]
             if left is not None:
@@ -137,6 +163,8 @@ class Runner:
                     error_message="the host ended during the run; it goes on from what was committed",
                 )
                 await self.store.record(run)
+                names.add(stored.name)
+        return names
 
     async def _run(self, run: Running, stored: Stored) -> None:
         status: RunStatus = "success"
@@ -145,9 +173,17 @@ class Runner:
         try:
             async with self._slots:
                 run.has_slot = True
-                synced = await self._sync(run, stored)
+                sync = await self._make_sync(run, stored)
+                if run.kind.syncs:
+                    synced = await sync.run()
+                elif run.kind is RunKind.VERIFY:
+                    run.checked = await Check(sync=sync).verify(repair=run.thorough)
+                else:
+                    run.checked = await Check(sync=sync).reconcile(force=run.thorough)
         except asyncio.CancelledError:
             status, error = "interrupted", run.interrupt_reason
+        except Superseded as failure:
+            status, error = "interrupted", str(failure)
         except StarbaseError as failure:
             status, error = "error", str(failure)
             run.failure_status = failure.status
@@ -162,11 +198,11 @@ class Runner:
             if not run.result.done():
                 run.result.set_result(self._record(run, "error", f"could not be recorded: {failure}", synced))
 
-    async def _sync(self, run: Running, stored: Stored) -> Synced:
+    async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
         dialect = self.connections.dialect(replication.dialect)
         identity = [*dialect.identity(replication.source_config, replication.source_table)]
-        return await Sync(
+        return Sync(
             stored=stored,
             source=await self.connections.source(replication.source_config),
             table=dialect.table_name(replication.source_config, replication.source_table),
@@ -174,7 +210,7 @@ class Runner:
             database=self.store.database,
             clock=self.host.clock,
             progress=run.progress,
-        ).run()
+        )
 
     async def _finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
@@ -188,6 +224,8 @@ class Runner:
                 protection=synced.protection,
                 row_count=await self._count(stored, synced),
             )
+        if run.checked is not None and run.kind is RunKind.VERIFY:
+            outcome = Outcome(verified=self._verified(run, record))
         await self.store.record(record, outcome)
         self.running.pop(run.name, None)
         run.result.set_result(record)
@@ -198,7 +236,7 @@ class Runner:
             f": {record.error_message}" if record.error_message else "",
         )  # fmt: skip
         if status in ("success", "error"):
-            self.events.send(_event(record))
+            self.events.send(_event(record, run.checked))
 
     def _record(self, run: Running, status: RunStatus, error: str | None, synced: Synced | None) -> SyncRun:
         return SyncRun(
@@ -208,12 +246,21 @@ class Runner:
             status=status,
             started_at=run.progress.started_at,
             finished_at=self.host.clock.now(),
-            records_processed=synced.changed if synced is not None else run.progress.changed,
+            records_processed=run.checked.changed if run.checked is not None else run.progress.changed,
             rows_read=run.progress.rows,
             bytes_read=run.progress.bytes,
             error_message=error,
             warnings=synced.warnings if synced is not None else (),
         )
+
+    def _verified(self, run: Running, record: SyncRun) -> dict[str, object]:
+        assert run.checked is not None
+        return {
+            **run.checked.as_dict(),
+            "at": iso(record.finished_at),
+            "duration_ms": record.sync_duration_ms,
+            "repaired": run.thorough,
+        }
 
     async def _count(self, stored: Stored, synced: Synced) -> int | None:
         """How many rows the replica holds, where counting is cheap next to how often it is done."""
@@ -258,9 +305,19 @@ def _secrets(stored: Stored) -> tuple[str, ...]:
         return secrets(settings)
 
 
-def _event(run: SyncRun) -> ReplicationEvent:
+def check_interval_seconds(prefix: str, stored: Stored) -> float | None:
+    """How often a replication is verified or reconciled by itself; None is never."""
+    options = stored.replication.options
+    if prefix == "deletes:":
+        return options.deletes_interval_minutes * 60 if options.reconciles else None
+    return options.verify_interval_minutes * 60 if options.verify_interval_minutes is not None else None
+
+
+def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:
+    types = {RunKind.VERIFY: "verify", RunKind.RESET: "reset"}
     return ReplicationEvent(
-        type="sync",
+        type=types.get(run.kind, "sync"),
+        details=checked.as_dict() if checked is not None and run.kind is RunKind.VERIFY else None,
         run_id=run.run_id,
         occurred_at=iso(run.finished_at) or "",
         config_name=run.config_name,

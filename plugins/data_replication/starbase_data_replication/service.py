@@ -10,7 +10,7 @@ import apsw
 from starbase_data_replication import config, schedule, store, target
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.model import Options, RunKind
-from starbase_data_replication.runner import ALARM, Runner, Running
+from starbase_data_replication.runner import ALARMS, Runner, Running, check_interval_seconds
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.store import Store, Stored
 from starbase_host import Host, iso, quote, same_name
@@ -69,21 +69,20 @@ class Service:
         stored = await self._host.database.write(save)
         await self.runner.interrupt(stored.name, "the configuration changed")
         await self._close_unused()
+        await self._forget_alarms(stored.name)
         if stored.replication.is_active:
-            await self._due_at(stored.name, now)
-        else:
-            await self._host.alarms.delete(ALARM + stored.name)
+            await self._schedule(stored, now)
         return stored
 
     async def start(self, name: str) -> None:
         """Let it run on its schedule, and make it due at once. Raises NotFound."""
         await self._host.database.write(lambda connection: store.set_active(connection, name, True))
-        await self._due_at(name, self._host.clock.now())
+        await self._schedule(await self.store.get(name), self._host.clock.now())
 
     async def stop(self, name: str) -> None:
         """Take it off its schedule, and end a run that is under way. Raises NotFound."""
         await self._host.database.write(lambda connection: store.set_active(connection, name, False))
-        await self._host.alarms.delete(ALARM + name)
+        await self._forget_alarms(name)
         await self.runner.interrupt(name, "the replication was stopped")
 
     async def reset(self, name: str) -> Running:
@@ -96,11 +95,12 @@ class Service:
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""
         await self.store.get(name)
-        await self._host.alarms.delete(ALARM + name)
+        await self._forget_alarms(name)
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
-            connection.execute(f"DROP TABLE IF EXISTS {quote(target.shadow_name(stored.id))}")
+            for table in (target.shadow_name(stored.id), target.differences_name(stored.id)):
+                connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
         # First the row, then the run: one that began in between finds that it may not write any more.
         await self._host.database.write(remove)
@@ -110,23 +110,22 @@ class Service:
     async def status(self) -> list[dict[str, Any]]:
         """Every replication with its state, by name."""
         due = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
-        return [self._status(each, due.get(ALARM + each.name)) for each in await self.store.all()]
+        return [self._status(each, due.get("sync:" + each.name)) for each in await self.store.all()]
 
     async def wake(self) -> None:
         """At start: give every active replication its alarm, and see to the log."""
-        await self.runner.recover()
+        left_behind = await self.runner.recover()
         now = self._host.clock.now()
         alarms = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
         for stored in await self.store.all():
             if not stored.replication.is_active:
                 continue
             name, interval = stored.name, stored.replication.interval_seconds
-            at = alarms.get(ALARM + name)
+            at = alarms.get("sync:" + name)
             # One whose run was interrupted goes on at once, and so does one whose alarm a crash has swallowed.
-            interrupted = stored.columns["running"] is not None
-            due = now if at is None or interrupted else schedule.still_due(name, interval, now=now, due=at)
+            due = now if at is None or name in left_behind else schedule.still_due(name, interval, now=now, due=at)
             if due != at:
-                await self._due_at(name, due)
+                await self._host.alarms.set("sync:" + name, due)
         if PRUNE_ALARM not in alarms:
             await self._host.alarms.set(PRUNE_ALARM, now + PRUNE_INTERVAL_SECONDS)
 
@@ -143,8 +142,17 @@ class Service:
             pass
         await self._host.alarms.set(PRUNE_ALARM, self._host.clock.now() + PRUNE_INTERVAL_SECONDS)
 
-    async def _due_at(self, name: str, at: float) -> None:
-        await self._host.alarms.set(ALARM + name, at, {"name": name})
+    async def _schedule(self, stored: Stored, now: float) -> None:
+        """A sync is due at once; the checks after their intervals."""
+        await self._host.alarms.set("sync:" + stored.name, now)
+        for prefix in ("deletes:", "verify:"):
+            seconds = check_interval_seconds(prefix, stored)
+            if seconds is not None:
+                await self._host.alarms.set(prefix + stored.name, now + seconds)
+
+    async def _forget_alarms(self, name: str) -> None:
+        for prefix in ALARMS:
+            await self._host.alarms.delete(prefix + name)
 
     async def _close_unused(self) -> None:
         used = []

@@ -41,6 +41,12 @@ class Stored:
         return self.replication.name
 
 
+class Superseded(Conflict):
+    """A run found that the configuration it began with is no longer the current one."""
+
+    code = "superseded"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run leaves behind beside its own record. None keeps what is stored."""
@@ -48,13 +54,15 @@ class Outcome:
     floor: str | None = None
     protection: str | None = None
     row_count: int | None = None
+    verified: Mapping[str, Any] | None = None
 
 
 # The columns of the row that status shows as they are; source_config and options are taken apart.
 STATE_COLUMNS = (
     "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
     "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
-    "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "running",
+    "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
+    "running",
 )  # fmt: skip
 
 LOG_COLUMNS = (
@@ -160,7 +168,7 @@ def check_revision(connection: apsw.Connection, stored: Stored) -> None:
     """A run may write only as long as the configuration that it began with is the current one."""
     revision = connection.execute("SELECT revision FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
     if revision != stored.revision:
-        raise Conflict(f"the configuration of {stored.name} changed during the run")
+        raise Superseded(f"the configuration of {stored.name} changed during the run")
 
 
 def begin_run(connection: apsw.Connection, name: str, run_id: str, kind: RunKind, *, now: float) -> None:
@@ -184,7 +192,14 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
     if run.status == "skipped":
         return
     connection.execute("UPDATE tmp_replication_configs SET running = NULL WHERE name = ?", (run.config_name,))
-    if run.status == "success":
+    if not run.kind.syncs:
+        verified = json.dumps(dict(outcome.verified)) if outcome.verified is not None else None
+        connection.execute(
+            "UPDATE tmp_replication_configs SET last_verify = coalesce(?1, last_verify), "
+            "last_error = coalesce(?2, last_error), last_error_at = iif(?2 IS NULL, last_error_at, ?3) WHERE name = ?4",
+            (verified, run.error_message if run.status == "error" else None, run.finished_at, run.config_name),
+        )
+    elif run.status == "success":
         connection.execute(
             "UPDATE tmp_replication_configs SET last_success_at = ?1, last_sync_timestamp = ?2, "
             "consecutive_failures = 0, warnings = ?3, last_sync_value = coalesce(?4, last_sync_value), "
@@ -279,7 +294,8 @@ def _stored(row: tuple[Any, ...]) -> Stored:
         options=Options(**json.loads(options)),
     )
     columns["warnings"] = json.loads(columns["warnings"])
-    columns["running"] = json.loads(columns["running"]) if columns["running"] else None
+    for name in ("running", "last_verify"):
+        columns[name] = json.loads(columns[name]) if columns[name] else None
     return Stored(
         id=columns["id"],
         revision=revision,

@@ -216,6 +216,11 @@ def _fitting_views(connection: apsw.Connection) -> dict[str, str]:
     return views
 
 
+def differences_name(config_id: int) -> str:
+    """The table that holds the differences that a verification or a reconciliation has found."""
+    return f"tmp_replication_differences_{config_id}"
+
+
 def exists(connection: apsw.Connection, name: str) -> bool:
     """Whether there is a table of that name."""
     return _columns_of(connection, name) is not None

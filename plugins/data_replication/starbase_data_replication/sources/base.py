@@ -83,10 +83,13 @@ class Comparing(Protocol):
     order: the columns at the head of the key by which source and replica order alike; empty when there is none.
         A bigint unsigned may only stand first: above 2^63 the replica orders it as text.
     forms: by column, how a floating number is written, where it is not its eight bytes in hex.
+    digests: columns of TEXT or BLOB that are written as the MD5 of their bytes, in lower case, and a comma:
+        values so long that the source might not build the text of a row.
     """
 
     order: tuple[str, ...]
     forms: Mapping[str, Callable[[float], str]]
+    digests: frozenset[str]
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
         """Of each part: bucket to summary. Buckets without rows may be missing. Reads along the key's index."""
@@ -134,8 +137,14 @@ class Source(Protocol):
         """
         ...
 
-    def comparing(self, schema: TableSchema, columns: Sequence[Column]) -> AbstractAsyncContextManager[Comparing]:
-        """Open one snapshot of the table, on entering, to compare these of its columns."""
+    def comparing(
+        self, schema: TableSchema, columns: Sequence[Column], options: Options
+    ) -> AbstractAsyncContextManager[Comparing]:
+        """Open one snapshot of the table, on entering, to compare these of its columns.
+
+        Of the rows that the options keep out of the replica (deleted by their own column, ignored for want of a
+        tracking value), nothing is seen.
+        """
         ...
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ CREATE TABLE tmp_replication_configs (
     row_count             INTEGER,
     protection            TEXT,
     warnings              TEXT NOT NULL DEFAULT '[]',  -- JSON, of the last run
+    last_verify           TEXT,                        -- JSON, what the last verification found
     running               TEXT                         -- JSON {run_id, kind, started_at} of a run not yet recorded
 );
 
@@ -47,7 +48,7 @@ CREATE TABLE tmp_replication_logs (
     sync_duration_ms  INTEGER NOT NULL DEFAULT 0,
     created_at        TEXT NOT NULL,
     run_id            TEXT NOT NULL,
-    kind              TEXT NOT NULL,                   -- scheduled, manual, reset
+    kind              TEXT NOT NULL,                   -- scheduled, manual, reset, verify, reconcile
     started_at        TEXT NOT NULL,
     finished_at       TEXT NOT NULL,
     rows_read         INTEGER NOT NULL DEFAULT 0,

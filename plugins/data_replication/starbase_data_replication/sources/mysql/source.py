@@ -13,9 +13,10 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.sources.base import Comparing, ReadPlan
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.mysql import alive, clock
+from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.mysql.connection import (
     BEGIN,
     STATEMENT_TIMEOUT_SECONDS,
@@ -104,6 +105,15 @@ class MysqlSource:
                 connection = await stack.enter_async_context(self._transaction())
                 stream = await RowStream.open(connection, select(plan))
             yield _batches(stream, plan, doing)
+
+    @contextlib.asynccontextmanager
+    async def comparing(
+        self, schema: TableSchema, columns: Sequence[Column], options: Options
+    ) -> AsyncIterator[Comparing]:
+        async with contextlib.AsyncExitStack() as stack:
+            with door(f"comparing {schema.table}"):
+                connection = await stack.enter_async_context(self._transaction())
+            yield MysqlComparing(connection, schema, columns, options)
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:

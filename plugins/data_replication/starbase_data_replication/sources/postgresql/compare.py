@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Any, Self
 
 from starbase_data_replication.casts import NO_AFFINITY
-from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.postgresql.door import door
@@ -33,24 +33,34 @@ ORDERED_BY_BYTES = frozenset({"text", "varchar"})
 class PostgresqlComparing:
     """A snapshot of one table, open for comparing. Made by `open`, on a connection inside its transaction."""
 
+    order: tuple[str, ...]
     forms: Mapping[str, Callable[[float], str]]
+    digests: frozenset[str]
 
     def __init__(
-        self, connection: Any, schema: TableSchema, columns: Sequence[Column], *, order: tuple[str, ...]
+        self,
+        connection: Any,
+        schema: TableSchema,
+        columns: Sequence[Column],
+        options: Options,
+        *,
+        order: tuple[str, ...],
     ) -> None:
         self.order = order
         self.forms = {}
+        self.digests = frozenset()
         self._connection = connection
         self._schema = schema
         # Without a key, a row is known by all that it holds.
         self._key = schema.key_columns
         self._columns = columns
+        self._options = options
         self._doing = f"comparing {schema.table}"
         utf8 = connection.get_settings().server_encoding == "UTF8"
         self._encoded = "{}" if utf8 else "convert_to({}, 'UTF8')"
 
     @classmethod
-    async def open(cls, connection: Any, schema: TableSchema, columns: Sequence[Column]) -> Self:
+    async def open(cls, connection: Any, schema: TableSchema, columns: Sequence[Column], options: Options) -> Self:
         rows = await connection.fetch(
             BYTE_ORDERED, schema.table.schema, schema.table.name, [column.name for column in schema.key_columns]
         )
@@ -62,7 +72,7 @@ class PostgresqlComparing:
             return kind in ORDERED or (kind in ORDERED_BY_BYTES and column.name in byte_ordered)
 
         order = tuple(column.name for column in takewhile(alike, schema.key_columns))
-        return cls(connection, schema, columns, order=order)
+        return cls(connection, schema, columns, options, order=order)
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
         values: list[Any] = []
@@ -109,9 +119,11 @@ class PostgresqlComparing:
         return f"{sql} WHERE {self._bucket(part)} = ANY (${len(values)}::int8[])"
 
     def _where(self, part: Part, values: list[Any]) -> str:
-        if part.keys is not None:
-            return f" WHERE {among(self._schema, part.keys, values)}"
-        conditions = []
+        conditions = [among(self._schema, part.keys, values)] if part.keys is not None else []
+        if self._options.deleted_column is not None:
+            conditions.append(f"t.{quoted(self._options.deleted_column)} IS NULL")
+        if self._options.null_tracking == "ignore":
+            conditions.append(f"t.{quoted(self._schema.tracking_column)} IS NOT NULL")
         columns = [self._schema.column(name) for name in self.order]
         for operator, key in ((">", part.after), ("<=", part.through)):
             if key is not None:

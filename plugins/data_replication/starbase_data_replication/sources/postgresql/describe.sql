@@ -43,7 +43,8 @@ SELECT r.relkind::text AS relkind,
        t.typtype::text AS base_kind,
        t.typcategory::text AS base_category,
        tn.nspname::text AS base_schema,
-       pg_catalog.format_type(t.oid, NULL) AS base_type,
+       -- With -1 as its modifier, a type's name does not mean a length of one, as plain "character" and "bit" do.
+       pg_catalog.format_type(t.oid, -1) AS base_type,
        CASE WHEN t.typname IN ('timestamp', 'timestamptz', 'time', 'timetz') AND a.atttypmod >= 0
             THEN a.atttypmod ELSE NULL END AS time_digits,
        k.position::int4 AS key_position

@@ -111,11 +111,13 @@ class PostgresqlSource:
             yield self._batches(cursor, plan, doing)
 
     @contextlib.asynccontextmanager
-    async def comparing(self, schema: TableSchema, columns: Sequence[Column]) -> AsyncIterator[Comparing]:
+    async def comparing(
+        self, schema: TableSchema, columns: Sequence[Column], options: Options
+    ) -> AsyncIterator[Comparing]:
         async with contextlib.AsyncExitStack() as stack:
             with door(f"comparing {schema.table}"):
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
-                comparing = await PostgresqlComparing.open(connection, schema, columns)
+                comparing = await PostgresqlComparing.open(connection, schema, columns, options)
             yield comparing
 
     async def _batches(self, cursor: Any, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:

@@ -1,0 +1,246 @@
+"""Verify and reconcile: a replica compared with its source, and what is done about the differences.
+
+Owns which differences count, the second look at what may have changed meanwhile, the limit on removals, and the
+table that holds the differences of a pass, so that memory does not grow with them. `compare` finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import apsw
+
+from starbase_data_replication import store, target
+from starbase_data_replication.compare import Compared, Comparison, Differences, compare, recheck
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Row, TableSchema
+from starbase_data_replication.sources.base import MAX_KEYS, Key, ReadPlan
+from starbase_data_replication.sync import Sync
+from starbase_data_replication.target import Target
+from starbase_host import iso, quote
+
+REPORTED_KEYS = 100
+KINDS: tuple[Literal["missing", "extra", "different"], ...] = ("missing", "extra", "different")
+
+
+class TooManyRemovals(SchemaMismatch):
+    """Reconciling would remove a larger share of the replica than `deletesMaxShare`."""
+
+    code = "too_many_removals"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a verification or a reconciliation has found and done.
+
+    missing, extra, different: how many rows differ still after the second look, before any repair; keys: at most
+    REPORTED_KEYS of each. changed: rows written, marked or removed.
+    """
+
+    rows_compared: int
+    ranges: int
+    missing: int
+    extra: int
+    different: int
+    keys: dict[str, list[list[Any]]]
+    changed: int
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class Check:
+    """One pass over one replication, within the run of `sync`."""
+
+    sync: Sync
+
+    async def verify(self, *, repair: bool) -> Checked:
+        """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
+        async with self._pass("rows") as (schema, comparison, replica, found):
+            if comparison.differences and schema.key:
+                # What changed since the last sync is no difference: bring the replica up to date, and look again.
+                await self.sync.run()
+            counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
+            keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
+            changed = 0
+            async for differences in self._again(schema, found, "rows"):
+                for kind in KINDS:
+                    counts[kind] += len(getattr(differences, kind))
+                    room = REPORTED_KEYS - len(keys[kind])
+                    keys[kind] += [[_shown(value) for value in key] for key in getattr(differences, kind)[:room]]
+                if repair:
+                    changed += await self._repair(schema, replica, differences)
+            if repair and not schema.key and comparison.differences:
+                # Without a key there is no row to name: the next load is the repair.
+                await self.sync.run()
+                changed = self.sync.progress.changed
+            return Checked(
+                rows_compared=comparison.rows_compared, ranges=comparison.ranges, keys=keys, changed=changed,
+                missing=counts["missing"], extra=counts["extra"], different=counts["different"],
+            )  # fmt: skip
+
+    async def reconcile(self, *, force: bool) -> Checked:
+        """Remove, or mark, the rows of the replica whose keys are gone from the source."""
+        async with self._pass("keys") as (schema, comparison, replica, found):
+            if not schema.key:
+                raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
+            gone, share = comparison.extra, self._options.deletes_max_share
+            if not force and gone > share * comparison.replica_rows:
+                raise TooManyRemovals(
+                    f"deletes: {gone} of {comparison.replica_rows} rows are gone from {schema.table}, more than "
+                    f"deletesMaxShare ({share:g}) allows; look at the source, then reconcile with force"
+                )
+            changed = 0
+            async for differences in self._again(schema, found, "keys"):
+                changed += await self._remove(replica, differences.extra)
+            return Checked(
+                rows_compared=comparison.rows_compared, ranges=comparison.ranges, missing=comparison.missing,
+                extra=gone, different=0, keys={}, changed=changed,
+            )  # fmt: skip
+
+    def _pass(self, what: Literal["keys", "rows"]) -> _Pass:
+        return _Pass(self.sync, what)
+
+    @property
+    def _options(self) -> Any:
+        return self.sync.stored.replication.options
+
+    async def _again(
+        self, schema: TableSchema, found: Found, what: Literal["keys", "rows"]
+    ) -> AsyncIterator[Differences]:
+        """What was found, compared once more, in pieces."""
+        name = self.sync.stored.replication.target_table
+        async for keys in found.pieces():
+            yield await recheck(
+                self.sync.source, schema, self.sync.database, name, keys, options=self._options, what=what
+            )
+
+    async def _repair(self, schema: TableSchema, replica: Target, differences: Differences) -> int:
+        rows = await self._read(schema, [*differences.missing, *differences.different])
+
+        def write(connection: apsw.Connection) -> int:
+            store.check_revision(connection, self.sync.stored)
+            return replica.apply(connection, rows)
+
+        return await self.sync.database.write(write) + await self._remove(replica, differences.extra)
+
+    async def _remove(self, replica: Target, keys: Sequence[Key]) -> int:
+        at = iso(self.sync.clock.now()) or ""
+
+        def write(connection: apsw.Connection) -> int:
+            store.check_revision(connection, self.sync.stored)
+            if replica.mark is not None:
+                return replica.mark_removed(connection, keys, at)
+            return replica.remove(connection, keys)
+
+        return await self.sync.database.write(write) if keys else 0
+
+    async def _read(self, schema: TableSchema, keys: Sequence[Key]) -> list[Row]:
+        rows: list[Row] = []
+        for at in range(0, len(keys), MAX_KEYS):
+            plan = ReadPlan(schema=schema, keys=tuple(keys[at : at + MAX_KEYS]))
+            async with self.sync.source.read(plan) as batches:
+                rows += [row async for batch in batches for row in batch.rows]
+        return rows
+
+
+class Found:
+    """The keys of one pass's differences, in a table of their own."""
+
+    def __init__(self, sync: Sync, schema: TableSchema) -> None:
+        self._database = sync.database
+        self.table = target.differences_name(sync.stored.id)
+        self._width = len(schema.key)
+        self._columns = ", ".join(f"k{number}" for number in range(self._width))
+
+    async def begin(self) -> None:
+        columns = self._columns or "none"
+        await self._execute(f"DROP TABLE IF EXISTS {quote(self.table)}")
+        await self._execute(f"CREATE TABLE {quote(self.table)} ({columns})")
+
+    async def end(self) -> None:
+        await self._execute(f"DROP TABLE IF EXISTS {quote(self.table)}")
+
+    async def add(self, differences: Differences) -> None:
+        rows = [*differences.missing, *differences.extra, *differences.different]
+        marks = ", ".join("?" * self._width)
+
+        def write(connection: apsw.Connection) -> None:
+            connection.executemany(f"INSERT INTO {quote(self.table)} VALUES ({marks})", rows)
+
+        if self._width:
+            await self._database.write(write)
+
+    async def pieces(self, kind: str | None = None) -> AsyncIterator[list[Key]]:
+        """The keys, at most MAX_KEYS at once."""
+        after = 0
+        where = "" if kind is None else " AND kind = ?"
+        values = () if kind is None else (kind,)
+        while self._width:
+            sql = (
+                f"SELECT rowid, {self._columns} FROM {quote(self.table)} WHERE rowid > ?{where} ORDER BY rowid LIMIT ?"
+            )
+
+            def read(connection: apsw.Connection, sql: str = sql, after: int = after) -> list[tuple[Any, ...]]:
+                return connection.execute(sql, (after, *values, MAX_KEYS)).fetchall()
+
+            rows = await self._database.read(read)
+            if not rows:
+                return
+            after = rows[-1][0]
+            yield [tuple(row[1:]) for row in rows]
+
+    async def _execute(self, sql: str) -> None:
+        def write(connection: apsw.Connection) -> None:
+            connection.execute(sql)
+
+        await self._database.write(write)
+
+
+class _Pass:
+    """One comparison, with the table of its differences around it."""
+
+    def __init__(self, sync: Sync, what: Literal["keys", "rows"]) -> None:
+        self._sync = sync
+        self._what: Literal["keys", "rows"] = what
+        self._found: Found | None = None
+
+    async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, Found]:
+        sync = self._sync
+        replication = sync.stored.replication
+        schema = await sync.source.describe(sync.table, replication.tracking_column)
+        replica = Target(
+            replication.target_table, schema, shadow_id=sync.stored.id, mark=replication.options.mark_column
+        )
+        if not await sync.database.read(lambda connection: target.exists(connection, replica.name)):
+            raise SchemaMismatch(f"there is no table {replica.name} yet; sync first")
+        self._found = found = Found(sync, schema)
+        await found.begin()
+
+        def tell(compared: Compared) -> None:
+            sync.progress.rows = compared.rows
+
+        sync.progress.estimated_rows = schema.estimated_rows
+        comparison = await compare(
+            sync.source,
+            schema,
+            sync.database,
+            replica.name,
+            options=replication.options,
+            what=self._what,
+            progress=tell,
+            found=found.add,
+        )
+        return schema, comparison, replica, found
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._found is not None:
+            await self._found.end()
+
+
+def _shown(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value

@@ -1,0 +1,187 @@
+"""Comparing a MySQL or MariaDB table: counts, checksums and hashes of rows, from one snapshot, as `Comparing` has it.
+
+Owns the canonical text of a row as MySQL's SQL, and what MySQL makes of a floating number. Must not know what the
+results are compared with.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from decimal import Decimal
+from itertools import takewhile
+
+from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.model import Column, Options, TableSchema
+from starbase_data_replication.sources.base import Key, Part, Summary
+from starbase_data_replication.sources.batches import convert
+from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.door import door
+from starbase_data_replication.sources.mysql.rows import RowStream
+from starbase_data_replication.sources.mysql.sql import (
+    after,
+    among,
+    column_sql,
+    compared,
+    key_text,
+    selected,
+    table_sql,
+)
+from starbase_data_replication.sources.mysql.types import shortest_float
+
+FETCHED_ROWS = 1000
+FETCHED_BYTES = 1024 * 1024
+
+# Types that the replica orders as MySQL does; a bigint unsigned only where it stands first.
+ORDERED = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year", "binary", "varbinary"})
+# Collations that compare the bytes of UTF-8, and do not fill up with blanks.
+ORDERED_COLLATIONS = ("utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb3_nopad_bin", "utf8_nopad_bin")
+
+# Several of these in a row may come to more than max_allowed_packet, and a text that does is NULL.
+LONG = frozenset({"mediumtext", "longtext", "json", "mediumblob", "longblob"})
+
+# The server writes a number without an exponent while the point is at most so far to the right or the left.
+RIGHTMOST_POINT = 15
+LEFTMOST_POINT = -14
+
+
+def double_text(value: float) -> str:
+    """A double as the server writes it: the same digits as Python's, which are the fewest that tell it apart."""
+    if not math.isfinite(value):
+        return f"!{value}"
+    sign, all_digits, exponent = Decimal(repr(value)).as_tuple()
+    assert isinstance(exponent, int)
+    digits = "".join(map(str, all_digits)).lstrip("0").rstrip("0") or "0"
+    minus = "-" if sign else ""
+    if digits == "0":
+        return f"{minus}0"
+    point = len("".join(map(str, all_digits)).lstrip("0")) + exponent
+    if not LEFTMOST_POINT <= point <= RIGHTMOST_POINT:
+        return f"{minus}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1}"
+    if point <= 0:
+        return f"{minus}0.{'0' * -point}{digits}"
+    whole, fraction = digits[:point].ljust(point, "0"), digits[point:]
+    return f"{minus}{whole}{'.' if fraction else ''}{fraction}"
+
+
+def float_text(value: float) -> str:
+    """The text of the four-byte float that the replica keeps as this double; a mark, when there is none."""
+    try:
+        exact: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return f"!{value}"
+    text = double_text(exact)
+    return text if math.isfinite(exact) and shortest_float(text) == value else f"!{value}"
+
+
+class MysqlComparing:
+    """A snapshot of one table, open for comparing, on a connection inside its transaction."""
+
+    order: tuple[str, ...]
+    forms: Mapping[str, Callable[[float], str]]
+    digests: frozenset[str]
+
+    def __init__(
+        self, connection: Connection, schema: TableSchema, columns: Sequence[Column], options: Options
+    ) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._key = schema.key_columns
+        self._columns = columns
+        self._options = options
+        self._doing = f"comparing {schema.table}"
+        first = self._key[:1]
+        ordered = takewhile(lambda column: _orders_alike(column, first=column in first), self._key)
+        self.order = tuple(column.name for column in ordered)
+        forms = {"double": double_text, "float": float_text}
+        self.forms = {each.name: forms[each.tracking_kind] for each in schema.columns if each.tracking_kind in forms}
+        self.digests = frozenset(each.name for each in schema.columns if each.tracking_kind in LONG)
+
+    async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
+        sql = " UNION ALL ".join(self._summary(number, part) for number, part in enumerate(parts))
+        with door(self._doing):
+            rows = await self._connection.fetch(sql)
+        found: list[dict[int, Summary]] = [{} for _ in parts]
+        for number, bucket, count, checksum in rows:
+            found[int(number)][int(bucket)] = Summary(int(count), int(checksum))
+        return found
+
+    async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
+        names = "".join(f"{selected(column)}, " for column in self._key)
+        with door(self._doing):
+            stream = await RowStream.open(
+                self._connection, f"SELECT {names}{self._hash(self._columns)} {self._from(part)}"
+            )
+        while not stream.ended:
+            with door(self._doing):
+                rows, _ = await stream.take(FETCHED_ROWS, FETCHED_BYTES)
+            if any(row[-1] is None for row in rows):
+                raise SourceRejected(f"{self._doing}: a row is larger than max_allowed_packet, so it has no hash")
+            keys = convert([row[:-1] for row in rows], self._key)
+            yield [(self._stored(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
+
+    def _stored(self, key: Sequence[object]) -> Key:
+        """Integers come as text, of which SQLite makes numbers by itself."""
+        return tuple(
+            int(str(value)) if column.cast.declared == "INTEGER" else value
+            for column, value in zip(self._key, key, strict=True)
+        )
+
+    def _summary(self, number: int, part: Part) -> str:
+        bucket, group = "0", ""
+        if part.buckets > 1:
+            bucket, group = self._bucket(part), " GROUP BY bucket"
+        checksum = f"COALESCE(SUM({self._hash(self._columns)}), 0)"
+        return f"(SELECT {number}, {bucket} AS bucket, COUNT(*), {checksum} {self._from(part)}{group})"
+
+    def _from(self, part: Part) -> str:
+        sql = f"FROM {table_sql(self._schema.table)} AS t"
+        conditions: list[str] = []
+        if self._options.deleted_column is not None:
+            conditions.append(f"{column_sql(self._schema.column(self._options.deleted_column))} IS NULL")
+        if self._options.null_tracking == "ignore":
+            conditions.append(f"{column_sql(self._schema.tracking)} IS NOT NULL")
+        columns = [self._schema.column(name) for name in self.order]
+        if part.keys is not None:
+            conditions.append(among(self._schema, part.keys) if part.keys else "FALSE")
+        if part.after is not None:
+            conditions.append(after(columns, [key_text(value) for value in part.after]))
+        if part.through is not None:
+            through = [key_text(value) for value in part.through]
+            single = len(columns) == 1
+            conditions.append(compared(columns[0], "<=", through[0]) if single else f"NOT {after(columns, through)}")
+        if part.chosen is not None:
+            conditions.append(f"{self._bucket(part)} IN ({', '.join(map(str, part.chosen))})")
+        return f"{sql} WHERE {' AND '.join(conditions)}" if conditions else sql
+
+    def _bucket(self, part: Part) -> str:
+        return f"MOD({self._hash(self._key or self._columns)}, {part.buckets})"
+
+    def _hash(self, columns: Sequence[Column]) -> str:
+        # CONCAT_WS leaves out what is NULL.
+        text = f"CONCAT_WS('', {', '.join(self._canonical(column) for column in columns)})"
+        return f"CAST(CONV(LEFT(MD5({text}), 15), 16, 10) AS UNSIGNED)"
+
+    def _canonical(self, column: Column) -> str:
+        value = selected(column)
+        text = f"CONVERT({value} USING utf8mb4)"
+        match column.cast.declared:
+            case "INTEGER":
+                # A column that is declared ZEROFILL is written with zeros before its digits.
+                return f"{value} + 0, ','"
+            case "BLOB":
+                return f"MD5({value}), ','" if column.name in self.digests else f"HEX({value}), ','"
+            case declared if declared == NO_AFFINITY:
+                if column.name in self.forms:
+                    return f"{value}, ','"
+                number = f"({value} + 0)"
+                return f"IF({number} < 9223372036854775808, {number}, CONCAT(LENGTH({number}), ':', {number})), ','"
+        return f"MD5({text}), ','" if column.name in self.digests else f"LENGTH({text}), ':', {text}"
+
+
+def _orders_alike(column: Column, *, first: bool) -> bool:
+    if column.tracking_kind == "varchar":
+        return column.compare_type.endswith(ORDERED_COLLATIONS)
+    return column.tracking_kind in ORDERED and (first or column.cast.declared != NO_AFFINITY)
