@@ -401,7 +401,8 @@ def test_a_database_that_fails_for_a_while(timers: Timers, monkeypatch: pytest.M
 
     async def main() -> None:
         async with timers.running():
-            write, broken = timers.database.write, []
+            write = timers.database.write
+            broken: list[bool] = []
 
             async def failing(*arguments: Any, **more: Any) -> Any:
                 if broken:

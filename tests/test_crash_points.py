@@ -67,6 +67,7 @@ POINTS = {
     "before the run is recorded": lambda reached: before(store, "record", reached),
     "between runs": lambda reached: before(store, "begin_run", reached),
     "during a swap": lambda reached: after(target.Target, "swap", reached),
+    "during a reconciliation": lambda reached: after(target.Target, "remove", reached),
     "before a swap": lambda reached: before(target.Target, "swap", reached),
 }
 """
@@ -82,6 +83,7 @@ CASES = [
     ("between runs", 2),
     ("before a swap", 1),
     ("during a swap", 1),
+    ("during a reconciliation", 1),
 ]
 
 CREATE = {
@@ -108,9 +110,12 @@ def test_killed_at(source_database: TestDatabase, tmp_path: Path, point: str, nt
         host.kill()
         host.start()
         host.sync("t")
+        host.result("POST", "/data-replication/reconcile/t")
         wanted = [list(row) for row in source_database.fetch("SELECT id, name FROM t ORDER BY id")]
         assert host.query("SELECT id, name FROM t ORDER BY id") == wanted
-        leftovers = "SELECT name FROM sqlite_schema WHERE name LIKE 'tmp_replication_shadow%'"
+        leftovers = (
+            "SELECT name FROM sqlite_schema WHERE name LIKE 'tmp_replication_shadow%' OR name LIKE '%differences%'"
+        )
         assert host.query(leftovers) == []
     finally:
         host.stop()
@@ -122,10 +127,11 @@ def run_until_it_dies(host: HostProcess, database: TestDatabase) -> None:
 
     def steps() -> Any:
         body = {"sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
-        host.configure(name="t", isActive=False, trackingColumn="at", lookbackSeconds=0, **body)
-        for path in ("sync", "sync", "sync", "reset", "sync"):
+        host.configure(name="t", isActive=False, trackingColumn="at", lookbackSeconds=0, deletes="reconcile", **body)
+        for path in ("sync", "sync", "sync", "reconcile", "reset", "sync"):
             number = next(changes)
             database.execute(f"INSERT INTO t (id, name) VALUES ({-number}, 'new {number}')")
+            database.execute(f"DELETE FROM t WHERE id = {number}")
             host.result("POST", f"/data-replication/{path}/t")
 
     with contextlib.suppress(httpx.TransportError):

@@ -164,8 +164,8 @@ def _the_guestbook(host: HostProcess) -> None:
     assert answer.text in TEXT
     answer = host.request("POST", "/guestbook/entries", {"name": "Ada"}, token=None)
     assert answer.json() == {"result": {"greeting": "Welcome Ada, what a fine day!"}}
-    for body in ({}, [], {"name": ""}):
-        assert host.request("POST", "/guestbook/entries", body, token=None).status_code == 400
+    for wrong in ({}, [], {"name": ""}):
+        assert host.request("POST", "/guestbook/entries", wrong, token=None).status_code == 400
     assert host.request("GET", "/guestbook/entries", token=None).status_code == 401
     assert _signed(host) == ["Bea", "Ada"]
     listed = host.command("guestbook")

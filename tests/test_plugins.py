@@ -628,7 +628,7 @@ def test_dialects_of_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
             body = {"name": "x", "sourceConfig": {"dialect": "other"}, "sourceTable": "x", "targetTable": "x"}
             response = await host.request("POST", "/data-replication/configure", body)
             assert response.status_code == 400
-            assert "sourceConfig.dialect: is not a dialect; known: mine, mysql, postgresql" in response.json()["error"]
+            assert "mine, mysql, postgresql" in response.json()["error"]
 
     asyncio.run(main())
     assert replication._dialects["mine"] is dialects  # type: ignore[comparison-overlap]

@@ -42,7 +42,8 @@ ORDERED_COLLATIONS = ("utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb3_nopad_bi
 # Several of these in a row may come to more than max_allowed_packet, and a text that does is NULL.
 LONG = frozenset({"mediumtext", "longtext", "json", "mediumblob", "longblob"})
 
-# The server writes a number without an exponent while the point is at most so far to the right or the left.
+# The server writes a number without an exponent while the point is at most so far to the right or the left of its
+# first digit; also one further to the right, where digits follow it (my_gcvt in strings/dtoa).
 RIGHTMOST_POINT = 15
 LEFTMOST_POINT = -14
 
@@ -51,14 +52,13 @@ def double_text(value: float) -> str:
     """A double as the server writes it: the same digits as Python's, which are the fewest that tell it apart."""
     if not math.isfinite(value):
         return f"!{value}"
-    sign, all_digits, exponent = Decimal(repr(value)).as_tuple()
-    assert isinstance(exponent, int)
-    digits = "".join(map(str, all_digits)).lstrip("0").rstrip("0") or "0"
+    sign, parts, exponent = Decimal(repr(value)).normalize().as_tuple()
+    digits = "".join(map(str, parts))
+    point = len(digits) + int(exponent)
     minus = "-" if sign else ""
-    if digits == "0":
+    if value == 0:
         return f"{minus}0"
-    point = len("".join(map(str, all_digits)).lstrip("0")) + exponent
-    if not LEFTMOST_POINT <= point <= RIGHTMOST_POINT:
+    if point < LEFTMOST_POINT or point > max(RIGHTMOST_POINT, len(digits) - 1):
         return f"{minus}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1}"
     if point <= 0:
         return f"{minus}0.{'0' * -point}{digits}"
