@@ -223,7 +223,9 @@ def test_every_toml_text_is_accepted() -> None:
 
     for page in PAGES:
         for block in blocks(page, "toml"):
-            parse_toml(tomllib.loads(block), path=page, environ=Everything())
+            document = tomllib.loads(block)
+            if "project" not in document:
+                parse_toml(document, path=page, environ=Everything())
 
 
 def test_every_python_text_compiles() -> None:

@@ -97,7 +97,8 @@ def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> No
 def test_a_statement_that_waits_for_a_table_is_alive_until_its_transaction_ends(items: TestDatabase) -> None:
     holder, writer = items.connect(), items.connect()
     holder.execute("CREATE TABLE locked (id int PRIMARY KEY); LOCK TABLES locked WRITE")
-    writer.execute("BEGIN")
+    # Should the test fail, the statement ends all the same.
+    writer.execute("SET lock_wait_timeout = 20; BEGIN")
     with in_background(writer, "INSERT INTO locked SELECT 1 /* waits */"):
         wait_until(lambda: running(items, "waits"))
         earlier = note(items)

@@ -164,7 +164,8 @@ def _the_guestbook(host: HostProcess) -> None:
     assert answer.text in TEXT
     answer = host.request("POST", "/guestbook/entries", {"name": "Ada"}, token=None)
     assert answer.json() == {"result": {"greeting": "Welcome Ada, what a fine day!"}}
-    for wrong in ({}, [], {"name": ""}):
+    bodies: list[Any] = [{}, [], {"name": ""}]
+    for wrong in bodies:
         assert host.request("POST", "/guestbook/entries", wrong, token=None).status_code == 400
     assert host.request("GET", "/guestbook/entries", token=None).status_code == 401
     assert _signed(host) == ["Bea", "Ada"]

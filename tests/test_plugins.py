@@ -16,6 +16,7 @@ import pytest
 
 from starbase_data_replication import ReplicationEvent
 from starbase_data_replication.plugin import plugin as data_replication
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_host import (
     Answer,
     CommandHost,
@@ -37,8 +38,6 @@ from tests.plugin_hosts import config_of, host_with
 
 HEAD = f'[host]\nbind = "127.0.0.1:0"\nadmin_token = "{ADMIN}"\n\n'
 
-
-# --- A start that stops: one line that names the file, the key and the mend. ------------------------------------------
 
 ROUTED = """
 from starbase_host import Route, hookimpl
@@ -232,9 +231,6 @@ def test_two_offers_of_one_hook(tmp_path: Path) -> None:
         Plugins(config_of(tmp_path, {"a": Offers(), "b": Offers()})).load()
 
 
-# --- Query hooks. -----------------------------------------------------------------------------------------------------
-
-
 class Chained:
     """Notes its turn, and leaves its mark on query and result."""
 
@@ -317,9 +313,6 @@ def test_a_rejected_statement_undoes_its_transaction(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-# --- Routes. ----------------------------------------------------------------------------------------------------------
-
-
 class Routed:
     path_prefix = "/desk"
 
@@ -389,9 +382,6 @@ def test_what_an_endpoint_answers_and_raises(name: str, status: int, body: dict[
             assert (response.status_code, response.json()) == (status, body)
 
     asyncio.run(main())
-
-
-# --- Plain functions, coroutine functions, and what only looks like one. ----------------------------------------------
 
 
 class Threads:
@@ -464,9 +454,6 @@ def test_lifespans_are_entered_in_order_and_left_in_reverse(tmp_path: Path) -> N
 
     asyncio.run(main())
     assert seen == ["enter b", "enter c", "enter a", "run", "leave a", "leave c", "leave b"]
-
-
-# --- Plugins for plugins. ---------------------------------------------------------------------------------------------
 
 
 class Offering:
@@ -612,7 +599,7 @@ def test_on_event_and_its_end(tmp_path: Path) -> None:
     }
 
 
-class Dialects:
+class Dialects(PostgresqlDialect):
     """Offers a dialect whose name is taken, and a new one; whether they are any good is not asked at start."""
 
     @hookimpl(optionalhook=True)
@@ -631,12 +618,9 @@ def test_dialects_of_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
             assert "mine, mysql, postgresql" in response.json()["error"]
 
     asyncio.run(main())
-    assert replication._dialects["mine"] is dialects  # type: ignore[comparison-overlap]
-    assert replication._dialects["postgresql"] is not dialects  # type: ignore[comparison-overlap]
-    assert "plugin dialects offers the dialect postgresql, which exists already; it is left out" in caplog.text
-
-
-# --- Commands. --------------------------------------------------------------------------------------------------------
+    assert replication._dialects["mine"] is dialects
+    assert replication._dialects["postgresql"] is not dialects
+    assert "plugin dialects: the dialect postgresql exists already; it is left out" in caplog.text
 
 
 class Commanding:

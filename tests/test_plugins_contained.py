@@ -165,6 +165,7 @@ def test_a_query_hook_fails_closed(hook: str, mode: str, tmp_path: Path) -> None
             assert response.status_code == 500
             assert response.json()["error"].startswith(f"plugin evil: {hook} ")
             assert called == [hook]
+            assert ("TimeoutError" in response.json()["error"]) == mode.startswith(("hang", "stubborn"))
             made = await host.core.database.read(
                 lambda c: c.execute("SELECT count(*) FROM sqlite_schema WHERE name = 't'").get
             )

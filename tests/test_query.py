@@ -43,9 +43,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
-# --- parameters and statements
-
-
 @pytest.mark.parametrize(
     ("sql", "params", "row"),
     [
@@ -140,9 +137,6 @@ def test_columns_are_those_of_the_schema_now(bench: Bench) -> None:
     assert bench.run("SELECT * FROM orders WHERE id = 0").columns == ("id", "name", "total", "more")
 
 
-# --- the wire
-
-
 def test_the_forms_on_the_wire(shared: Bench) -> None:
     result = shared.run("SELECT 9e999 AS a, -9e999 AS b, x'00ff' AS c, 9223372036854775807 AS d, 1.0 AS a, NULL AS e")
     assert to_json_rows(result) == [
@@ -169,9 +163,6 @@ def test_text_that_is_not_utf8_comes_as_bytes(bench: Bench, tail: str) -> None:
         assert result.rows == [(2, b"A\xff", b"A"), (1, "one", b"A")]
     assert to_json_rows(bench.run("SELECT CAST(x'ff' AS TEXT) AS a")) == [{"a": {"$base64": "/w=="}}]
     assert "CAST(column AS BLOB)" in str(bench.refusal("SELECT CAST(x'ff' AS TEXT) /* open"))
-
-
-# --- limits
 
 
 def test_rows_and_bytes(bench: Bench) -> None:
@@ -251,9 +242,6 @@ def test_time_is_the_clocks(tmp_path: Path) -> None:
         assert time.monotonic() - started < 5
 
 
-# --- transactions
-
-
 def test_a_transaction_is_atomic_and_names_the_statement(bench: Bench) -> None:
     results = bench.transaction(
         ["SELECT count(*) FROM orders", ("INSERT INTO orders VALUES (?, 'x', 1)", [4]), "SELECT count(*) FROM orders"]
@@ -297,9 +285,6 @@ def test_a_clients_transaction_only_reads_and_in_one_snapshot(tmp_path: Path) ->
         before, _, after = bench.wait(race())
         assert before.rows == after.rows == [(3,)]
         assert bench.rows(count) == [(4,)]
-
-
-# --- concurrency
 
 
 def test_long_reads_block_neither_a_write_nor_other_reads(tmp_path: Path) -> None:
@@ -383,9 +368,6 @@ def test_a_locked_database_is_unavailable(bench: Bench) -> None:
     finally:
         other.execute("ROLLBACK")
         other.close()
-
-
-# --- hooks
 
 
 def test_hooks_see_and_replace_queries_and_results(tmp_path: Path) -> None:

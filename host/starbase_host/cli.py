@@ -126,7 +126,9 @@ class _Commands(click.Group):
                 continue
             for command in commands:
                 if command.name in self.commands:
-                    raise ConfigError(f"plugins.{name}", f"its command {command.name} exists already; rename it")
+                    raise ConfigError(
+                        plugins.key(f"plugins.{name}"), f"its command {command.name} exists already; rename it"
+                    )
                 self.add_command(command)
 
 

@@ -112,6 +112,8 @@ class Database:
         self.private_tables: set[str] = set()
         self._jobs: queue.SimpleQueue[Callable[[apsw.Connection], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._gate = threading.Lock()
+        self._open = False
         self._readers = ReaderPool(path, INTERNAL_READERS, "reader")
 
     def open(self) -> None:
@@ -131,9 +133,13 @@ class Database:
         guard(self.path)
         self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="writer", daemon=True)
         self._writer.start()
+        self._open = True
 
     def close(self) -> None:
         """Finish what is queued, then close. Blocks: call it from a thread, or when the loop has nothing left."""
+        with self._gate:
+            # A job behind the last one would never be done, and its caller would wait for ever.
+            self._open = False
         if self._writer is not None:
             self._jobs.put(None)
             self._writer.join()
@@ -146,8 +152,6 @@ class Database:
         When this returns, it is committed; when it raises, nothing is. A caller that is cancelled does not
         stop the function. With transaction=False the function manages its own.
         """
-        if self._writer is None:
-            raise Unavailable("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -159,7 +163,10 @@ class Database:
             else:
                 _deliver(loop, future, result=result)
 
-        self._jobs.put(job)
+        with self._gate:
+            if not self._open:
+                raise Unavailable("the database is closed")
+            self._jobs.put(job)
         return await future
 
     async def read(self, function: Callable[[apsw.Connection], T]) -> T:
@@ -226,10 +233,10 @@ class ReaderPool:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = connect(self._path, readonly=True)
+            self._connections.append(connection)
             if self._prepare is not None:
                 self._prepare(connection)
             self._local.connection = connection
-            self._connections.append(connection)
         return connection
 
 

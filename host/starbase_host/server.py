@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
 
 import uvicorn
 
@@ -16,7 +19,11 @@ from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError
 
+log = logging.getLogger("starbase")
+
 GRACE_SECONDS = 2
+# From the signal to the end of the process, at the latest.
+LAST_SECONDS = 4.5
 
 
 class Server(uvicorn.Server):
@@ -27,6 +34,7 @@ class Server(uvicorn.Server):
         self._core = core
         self._listener = listener
         self.ready: Callable[[], None] = lambda: None
+        self.ending: Callable[[], None] = lambda: None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await super().serve(sockets or [self._listener])
@@ -37,6 +45,7 @@ class Server(uvicorn.Server):
             self.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.ending()
         self._core.stop()
         await super().shutdown(sockets)
 
@@ -60,25 +69,61 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
 
 def serve(config: HostConfig, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C. `ready` hears the address once requests are answered."""
+    ending = Ending()
 
     async def run() -> None:
+        ending.main = asyncio.current_task()
         async with serving(config) as (server, url):
             server.ready = lambda: ready(url)
+            server.ending = ending.hurry
+            ending.server = server
             await server.serve()
 
-    run_until_signal(run())
-
-
-def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
-    """Run `main`, which serves a `Server`. The signals that uvicorn catches and raises again end quietly here."""
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ending.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with asyncio.Runner() as runner:
-            # The runner puts its own handler on SIGINT only where Python's default one stands.
-            runner.run(main)
+        # The runner puts its own handler on SIGINT only where Python's default one stands.
+        with asyncio.Runner() as runner, contextlib.suppress(asyncio.CancelledError):
+            runner.run(run())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    ending.leave()
+
+
+class Ending:
+    """What a signal does: end the start, or the server; and end the process when that takes too long."""
+
+    def __init__(self) -> None:
+        self.main: asyncio.Task[None] | None = None
+        self.server: Server | None = None
+        self._signalled = False
+
+    def on_signal(self, *_: object) -> None:
+        """Called while the host starts, and once more when uvicorn, which has caught it, is done."""
+        self.hurry()
+        if self.server is not None:
+            self.server.should_exit = True
+        elif self.main is not None:
+            self.main.get_loop().call_soon_threadsafe(self.main.cancel)
+
+    def hurry(self) -> None:
+        """Whatever a plugin or a statement does that cannot be interrupted, the process ends. Once is enough."""
+        if not self._signalled:
+            self._signalled = True
+            timer = threading.Timer(LAST_SECONDS, self.leave)
+            timer.daemon = True
+            timer.start()
+
+    def leave(self) -> None:
+        """End now where threads that do not end would keep the interpreter. What is committed is safe."""
+        left = [
+            thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
+        ]
+        if left or threading.current_thread() is not threading.main_thread():
+            log.warning("the host ends although some of its threads do not: %s", [thread.name for thread in left])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def bind(config: HostConfig) -> socket.socket:

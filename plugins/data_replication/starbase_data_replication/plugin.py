@@ -96,9 +96,7 @@ class DataReplication:
         service = self._running()
         await host.database.migrate("data_replication", "starbase_data_replication.sql")
         for name, dialects in await host.call("replication_dialects"):
-            for key in dialects.keys() & self._dialects.keys():
-                host.log.error("plugin %s offers the dialect %s, which exists already; it is left out", name, key)
-            self._dialects.update({key: dialects[key] for key in dialects.keys() - self._dialects.keys()})
+            self._add_dialects(host, name, dialects)
         await service.wake()
         try:
             yield
@@ -107,6 +105,18 @@ class DataReplication:
             assert self._events is not None
             await self._events.drain(DRAIN_SECONDS)
             await self._connections.close()
+
+    def _add_dialects(self, host: Host, plugin: str, dialects: object) -> None:
+        if not isinstance(dialects, Mapping):
+            host.log.error("plugin %s: replication_dialects did not answer a mapping of names to dialects", plugin)
+            return
+        for name, dialect in dialects.items():
+            if not isinstance(name, str) or not isinstance(dialect, Dialect):
+                host.log.error("plugin %s: what it offers as the dialect %r is none; it is left out", plugin, name)
+            elif name in self._dialects:
+                host.log.error("plugin %s: the dialect %s exists already; it is left out", plugin, name)
+            else:
+                self._dialects[name] = dialect
 
     @hookimpl
     async def on_alarm(self, alarm: Alarm) -> None:

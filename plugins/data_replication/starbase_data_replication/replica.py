@@ -6,7 +6,6 @@ of rows, so that no reader is held for long. Must not know what is compared with
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,11 +31,6 @@ Visit = Callable[[Key, int, int], None]
 def hash_of(text: bytes) -> int:
     """The first 60 bits of the MD5."""
     return int.from_bytes(md5(text, usedforsecurity=False).digest()[:8], "big") >> 4
-
-
-def eight_bytes(value: float) -> str:
-    """A floating number's form where a dialect has no other."""
-    return struct.pack(">d", value).hex()
 
 
 def digest(value: bytes) -> str:
@@ -65,7 +59,7 @@ class Replica:
         self._seen = [] if mark is None else [f"{quote(mark)} IS NULL"]
         self._digests = source.digests
         self._forms = {name: f"replica_form_{number}" for number, name in enumerate(source.forms)}
-        self._functions: dict[str, Any] = {"replica_form": eight_bytes, "replica_digest": digest}
+        self._functions: dict[str, Any] = {"replica_digest": digest}
         self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
         order = [schema.column(name) for name in source.order]
         self._order = [_compared(column) for column in order]
@@ -209,11 +203,10 @@ class Replica:
             case "BLOB":
                 return f"{case} WHEN 'blob' THEN hex({name}) {other}"
             case declared if declared == NO_AFFINITY:
-                form = self._forms.get(column.name, "replica_form")
                 text = f"octet_length({name}) || ':' || {name}"
-                return (
-                    f"{case} WHEN 'integer' THEN {name} WHEN 'real' THEN {form}({name}) WHEN 'text' THEN {text} {other}"
-                )
+                form = self._forms.get(column.name)
+                number = f"'integer' THEN {name}" if form is None else f"'real' THEN {form}({name})"
+                return f"{case} WHEN {number} WHEN 'text' THEN {text} {other}"
         return f"{case} WHEN 'text' THEN octet_length({name}) ELSE '!' END, ':', {name}"
 
     def _register(self, connection: apsw.Connection) -> None:

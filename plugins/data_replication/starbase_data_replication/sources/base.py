@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
 
@@ -75,14 +75,14 @@ class Comparing(Protocol):
         declared INTEGER        the digits and a comma
         declared TEXT           the length in bytes of UTF-8, a colon, the text
         declared BLOB           the digits in hex, upper case, and a comma
-        declared as nothing     by the value: an integer's digits; a text's length, a colon, the text; a floating
-                                number's form; and a comma
+        declared as nothing     a number's digits, or what `forms` makes of it; of a text (NaN, and integers that
+                                SQLite has no room for) the length, a colon, the text; and a comma
 
     NULL is the comma, or the colon, alone. A key's hash is the same of the key's columns, in the key's order.
 
     order: the columns at the head of the key by which source and replica order alike; empty when there is none.
         A bigint unsigned may only stand first: above 2^63 the replica orders it as text.
-    forms: by column, how a floating number is written, where it is not its eight bytes in hex.
+    forms: by column, how a floating number is written: no two of them alike.
     digests: columns of TEXT or BLOB that are written as the MD5 of their bytes, in lower case, and a comma:
         values so long that the source might not build the text of a row.
     """
@@ -152,6 +152,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Dialect(Protocol):
     """A kind of source. Registered by name in `replication_dialects`."""
 

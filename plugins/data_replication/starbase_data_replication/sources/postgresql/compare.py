@@ -5,6 +5,7 @@ Owns the canonical text of a row as PostgreSQL's SQL. Must not know what the res
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.resources import files
 from itertools import takewhile
@@ -30,6 +31,11 @@ ORDERED = frozenset({"int2", "int4", "int8", "oid", "bool", "uuid", "bytea"})
 ORDERED_BY_BYTES = frozenset({"text", "varchar"})
 
 
+def eight_bytes(value: float) -> str:
+    """A floating number as float8send has it, in hex."""
+    return struct.pack(">d", value).hex()
+
+
 class PostgresqlComparing:
     """A snapshot of one table, open for comparing. Made by `open`, on a connection inside its transaction."""
 
@@ -47,7 +53,7 @@ class PostgresqlComparing:
         order: tuple[str, ...],
     ) -> None:
         self.order = order
-        self.forms = {}
+        self.forms = {column.name: eight_bytes for column in schema.columns if column.cast.declared == NO_AFFINITY}
         self.digests = frozenset()
         self._connection = connection
         self._schema = schema
