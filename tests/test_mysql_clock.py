@@ -128,6 +128,7 @@ def test_a_time_that_is_still_current_is_not_noted_in_whichever_zone(mariadb_dat
     zoneless, absolute = (note(mariadb_database, name, late) for name in ("d6", "t3"))
     assert zoneless is not None
     assert absolute is not None
+    assert settled is not None
     assert (zoneless.value[:4], absolute.value) == ("2001", settled.value)
 
 

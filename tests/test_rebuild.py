@@ -44,7 +44,7 @@ def test_readers_see_the_old_or_the_new(source_database: TestDatabase, tmp_path:
 
         def look() -> None:
             while not stop.is_set():
-                seen.add(tuple(host.query("SELECT count(*), count(DISTINCT name) FROM t")[0]))  # type: ignore[arg-type]
+                seen.add(tuple(host.query("SELECT count(*), count(DISTINCT name) FROM t")[0]))
 
         reader = threading.Thread(target=look)
         reader.start()
