@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from starbase_data_replication import compare as comparing
 from starbase_data_replication import replica, store
 from starbase_data_replication.compare import Compared, Comparison, Differences, What
-from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.errors import SchemaMismatch, SourceRejected
 from starbase_data_replication.model import Options, Progress, Replication, TableSchema
 from starbase_data_replication.sources.base import Key, Part, ReadPlan, Source
 from starbase_data_replication.sources.mysql.compare import double_text, float_text
@@ -556,6 +556,17 @@ def test_a_table_with_many_columns(source_database: TestDatabase, tmp_path: Path
         assert (await mirror.compare()).equal
         await mirror.replica("UPDATE t SET c198 = ''")
         assert (await mirror.compare()).different == 1
+
+    mirrored(source_database, tmp_path, work)
+
+
+def test_without_a_replica_there_is_nothing_to_compare(source_database: TestDatabase, tmp_path: Path) -> None:
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+
+    async def work(mirror: Mirror) -> None:
+        await mirror.replica("DROP TABLE t")
+        with pytest.raises(SchemaMismatch, match="sync first"):
+            await mirror.compare()
 
     mirrored(source_database, tmp_path, work)
 

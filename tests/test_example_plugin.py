@@ -15,6 +15,9 @@ from tests import hosts
 from tests.hosts import CLIENT, CONFIG, HostProcess, running, until
 from tests.servers import ROOT, TestDatabase
 
+# One environment serves them all, so they run in one process.
+pytestmark = pytest.mark.xdist_group("example_plugin")
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -85,10 +85,12 @@ def test_a_transaction_that_has_only_read_so_far_is_alive_and_stays_the_same_whe
 def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> None:
     reader = items.connect()
     reader.execute("START TRANSACTION READ ONLY; SELECT * FROM items")
+    # Long enough that the other source's statement still runs.
+    items.execute("CREATE VIEW many AS SELECT a.seq AS id FROM seq_1_to_100000 a, seq_1_to_100000 b")
 
     async def while_reading(source: MysqlSource) -> Alive:
-        schema = await described(source, items, "items")
-        async with opened(items) as other, other.read(ReadPlan(schema=schema)):
+        async with opened(items) as other, other.read(ReadPlan(schema=await described(other, items, "many"))):
+            assert running(items, "`many`")
             return (await noted(source, items)).alive
 
     assert with_source(items, while_reading).ended

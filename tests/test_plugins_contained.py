@@ -37,6 +37,11 @@ MODES = [
     "cancel coroutine", "stop plain", "hang plain", "hang coroutine", "nonsense plain", "nonsense coroutine",
 ]  # fmt: skip
 
+# On a real host, those that leave the hook in different ways.
+ON_A_REAL_HOST = [
+    "raise plain", "exit plain", "exit coroutine", "cancel coroutine", "hang plain", "hang coroutine", "nonsense plain",
+]  # fmt: skip
+
 # Another plugin, which does what it should, and writes down that it could.
 WITNESS = """
 import contextlib, pathlib
@@ -109,12 +114,12 @@ def set_alarm(path: Path, plugin: str) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ON_A_REAL_HOST)
 def test_it_harms_nobody_else(mode: str, embedded_database: TestDatabase, tmp_path: Path) -> None:
     """One such plugin for each hook, beside two that work, on a real replication."""
     shutil.copy(evil_plugin.__file__, tmp_path)
     (tmp_path / "witness.py").write_text(WITNESS)
-    config = CONFIG.replace("[host]\n", "[host]\nhook_timeout_seconds = 0.7\n")
+    config = CONFIG.replace("[host]\n", "[host]\nhook_timeout_seconds = 1.0\n")
     for hook in OTHER_HOOKS:
         config += f'\n[plugins.evil_{hook}]\nmodule = "evil_plugin"\nhook = "{hook}"\nmode = "{mode}"\n'
     config += '\n[plugins.witness]\nmodule = "witness"\n'

@@ -127,7 +127,8 @@ class TableSchema:
 
     key holds the names of the primary key's columns, or of a unique index without NULLs; empty when
     there is neither, and then every sync reloads the table whole.
-    estimated_rows is the source's own guess, or None.
+    estimated_rows is the source's own guess, or None. unprotected says why the source's transactions do not
+    protect the tracking column (values that are assigned ahead of them), or is None.
     """
 
     table: TableName
@@ -135,6 +136,7 @@ class TableSchema:
     key: tuple[str, ...]
     tracking_column: str
     estimated_rows: int | None = None
+    unprotected: str | None = None
     warnings: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column:

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 
 from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.sources.base import Comparing, Key, Part, Summary
 from starbase_host import Database, quote, same_name
@@ -55,6 +56,7 @@ class Replica:
         mark: str | None = None,
     ) -> None:
         self._database = database
+        self._name = table
         self._table = quote(table)
         self._seen = [] if mark is None else [f"{quote(mark)} IS NULL"]
         self._digests = source.digests
@@ -62,16 +64,17 @@ class Replica:
         self._functions: dict[str, Any] = {"replica_digest": digest}
         self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
         order = [schema.column(name) for name in source.order]
-        self._order = [_compared(column) for column in order]
+        self._order = [quote(column.name) for column in order]
         self._mixed = bool(order) and order[0].cast.declared == NO_AFFINITY
-        self._key_length = len(schema.key)
+        self._key = schema.key
         # A table without a key is walked along SQLite's own, and a row is known by all that it holds.
-        self._walked = [_compared(column) for column in schema.key_columns] or [_rowid(schema)]
+        self._walked = [quote(name) for name in schema.key] or [_rowid(schema)]
         self._key_text = self._text(schema.key_columns or columns)
         self._row_text = self._text(columns)
 
     async def parts(self) -> AsyncIterator[Part]:
         """The whole table in parts. The first has no lower bound and the last no upper one: the source has more."""
+        await self._database.read(self._check)
         part = await self._database.read(partial(self._next_part, after=None))
         yield part
         while part.through is not None:
@@ -102,6 +105,17 @@ class Replica:
         reached = await self._database.read(partial(self._step, part=part, after=None, visit=visit))
         while reached is not None:
             reached = await self._database.read(partial(self._step, part=part, after=reached, visit=visit))
+
+    def _check(self, connection: apsw.Connection) -> None:
+        """A table that a user has made may order its key in another way than by its bytes, so not as the source."""
+        try:
+            # Looking a column up does not notice that the schema has changed; a statement does.
+            connection.execute(f"SELECT {', '.join(self._walked)} FROM {self._table} LIMIT 0")
+            collations = {connection.column_metadata(None, self._name, name)[1] for name in self._key}
+        except apsw.SQLError as error:
+            raise SchemaMismatch(f"there is no replica {self._name} with the source's key: sync first") from error
+        if collations - {"BINARY"}:
+            self._order = []
 
     def _next_part(self, connection: apsw.Connection, *, after: Key | None) -> Part:
         part = Part(after=after)
@@ -155,7 +169,7 @@ class Replica:
             f"SELECT {names}, {key_text}, {self._row_text} FROM {self._table}{where} ORDER BY {names} LIMIT {PART_ROWS}"
         )
         chosen = None if part.chosen is None else frozenset(part.chosen)
-        rows, length, bucket = 0, self._key_length, 0
+        rows, length, bucket = 0, len(self._key), 0
         row: tuple[Any, ...] = ()
         for row in connection.execute(sql, values):
             rows += 1
@@ -169,10 +183,12 @@ class Replica:
         self._register(connection)
         names = ", ".join(self._walked)
         same = " AND ".join([*self._seen, f"({names}) = ({_marks(self._walked)})"])
-        sql = f"SELECT {self._row_text} FROM {self._table} WHERE {same}"
+        sql = f"SELECT {names}, {self._row_text} FROM {self._table} WHERE {same}"
         for key in keys:
-            for (text,) in connection.execute(sql, key):
-                visit(key, 0, hash_of(text))
+            for *found, text in connection.execute(sql, key):
+                # Another row may be the same to the table, if a user has given it a collation.
+                if tuple(found) == key:
+                    visit(key, 0, hash_of(text))
 
     def _where(self, part: Part) -> tuple[str, Key]:
         conditions = list(self._seen)
@@ -227,12 +243,6 @@ class _Sum:
 
     def final(self) -> str:
         return str(self._sum)
-
-
-def _compared(column: Column) -> str:
-    """A key's column in a comparison: by its bytes, whatever collation somebody gave the table."""
-    name = quote(column.name)
-    return f"{name} COLLATE BINARY" if column.cast.declared == "TEXT" else name
 
 
 def _rowid(schema: TableSchema) -> str:

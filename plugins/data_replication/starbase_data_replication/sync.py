@@ -14,7 +14,17 @@ import apsw
 from starbase_data_replication import position as floor
 from starbase_data_replication import store, target
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Batch, Options, Phase, Position, Progress, Row, TableName, TableSchema
+from starbase_data_replication.model import (
+    Alive,
+    Batch,
+    Options,
+    Phase,
+    Position,
+    Progress,
+    Row,
+    TableName,
+    TableSchema,
+)
 from starbase_data_replication.sources.base import ReadPlan, Source
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
@@ -28,11 +38,11 @@ MAX_NULL_ROWS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Synced:
-    """What a sync did: rows written, where the position stands, who protects it, what to tell the user."""
+    """What a sync did: rows written, where the position stands, what protects it, what to tell the user."""
 
     changed: int
     position: Position
-    protection: str
+    protection: str | None
     warnings: tuple[str, ...]
 
 
@@ -47,6 +57,7 @@ class Sync:
     database: Database
     clock: Clock
     progress: Progress
+    _noted: Alive | None = None
 
     async def run(self) -> Synced:
         """Bring the replica up to date. Raises SyncError; what was committed until then stays and counts."""
@@ -57,7 +68,7 @@ class Sync:
             self.stored.replication.target_table, schema, shadow_id=self.stored.id, mark=self._options.mark_column
         )
         position = await self.database.write(lambda connection: self._prepare(connection, replica))
-        nulls = await self._null_rows(schema, position)
+        notices = [*await self._null_rows(schema, position), *await self._rows_ahead(schema)]
         if position.load_key is None:
             position = await self._note(schema, position)
             position = await self._wait(position)
@@ -73,8 +84,8 @@ class Sync:
         return Synced(
             changed=self.progress.changed,
             position=after,
-            protection=_protection(position, schema),
-            warnings=(*schema.warnings, *_warnings(schema), *nulls, *warnings),
+            protection=self._protection(schema),
+            warnings=(*schema.warnings, *_warnings(schema), *notices, *warnings),
         )
 
     def _prepare(self, connection: apsw.Connection, replica: Target) -> Position:
@@ -100,6 +111,7 @@ class Sync:
             # Nothing follows a load of a table without a key but the next load.
             return position
         candidate = await self.source.note(schema, self._options, noted_at=self.clock.now())
+        self._noted = candidate.alive if candidate is not None else None
         return floor.add(position, candidate, self._options)
 
     async def _wait(self, position: Position) -> Position:
@@ -181,6 +193,24 @@ class Sync:
             )
         return []
 
+    async def _rows_ahead(self, schema: TableSchema) -> list[str]:
+        if not schema.key or self._options.mode == "full":
+            return []
+        found = await self.source.count_ahead(schema, self._options, at_most=MAX_NULL_ROWS)
+        if not found:
+            return []
+        rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_NULL_ROWS else f"at least {found} rows"
+        return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
+
+    def _protection(self, schema: TableSchema) -> str | None:
+        """What protects against late commits, and why; None where this sync has learnt nothing of it."""
+        if not schema.key or self._options.mode == "full":
+            return "full: the table is loaded whole at each sync"
+        if self._noted is None:
+            return None
+        kind = "transactions" if self._noted.known else "lookback"
+        return f"{kind}: {self._noted.reason}" if self._noted.reason else kind
+
     async def _stored_position(self) -> Position | None:
         return await self.database.read(lambda connection: store.load_position(connection, self.stored))
 
@@ -205,15 +235,6 @@ def _check_deleted_column(schema: TableSchema, options: Options) -> None:
     column = options.deleted_column
     if column is not None and column not in [each.name for each in schema.columns]:
         raise SchemaMismatch(f"deletes.sourceColumn: {schema.table} has no column {column}")
-
-
-def _protection(position: Position, schema: TableSchema) -> str:
-    if not schema.key:
-        return "full: the table has no key and is loaded whole at each sync"
-    alive = position.candidates[-1].alive if position.candidates else None
-    if alive is None or alive.known:
-        return f"transactions{f' ({alive.reason})' if alive is not None and alive.reason else ''}"
-    return f"lookback: {alive.reason}"
 
 
 def _warnings(schema: TableSchema) -> list[str]:

@@ -18,6 +18,9 @@ Key = tuple[Any, ...]
 # So many keys are asked for at once. Each is a part of the statement: servers bound its length and depth.
 MAX_KEYS = 500
 
+# How far ahead of the source's clock a tracking time is taken for a mistake, or for a plan.
+AHEAD_SECONDS = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPlan:
@@ -112,6 +115,13 @@ class Source(Protocol):
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         """How many rows have no tracking value; stops counting at `at_most`."""
+        ...
+
+    async def count_ahead(self, schema: TableSchema, options: Options, *, at_most: int) -> int:
+        """How many rows have a tracking time more than AHEAD_SECONDS in the future of the source's clock.
+
+        Stops counting at `at_most`. 0 for a column that holds no time.
+        """
         ...
 
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:

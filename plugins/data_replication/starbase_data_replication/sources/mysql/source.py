@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.base import Comparing, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, ReadPlan
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.mysql import alive, clock
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -26,7 +27,7 @@ from starbase_data_replication.sources.mysql.connection import (
 from starbase_data_replication.sources.mysql.describe import describe
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.rows import RowStream
-from starbase_data_replication.sources.mysql.sql import column_sql, highest, key_text, select, table_sql
+from starbase_data_replication.sources.mysql.sql import column_sql, compared, highest, key_text, select, table_sql
 from starbase_data_replication.sources.mysql.types import CLOCKS
 from starbase_data_replication.sources.pool import Pool
 
@@ -69,6 +70,17 @@ class MysqlSource:
         with door(f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
                 ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
+                return int(count)
+
+    async def count_ahead(self, schema: TableSchema, options: Options, *, at_most: int) -> int:
+        column = schema.tracking
+        with door(f"counting the rows of {schema.table} that lie in the future"):
+            async with self._transaction() as connection:
+                ahead = await _cap(connection, column, replace(options, settle_seconds=-AHEAD_SECONDS))
+                if ahead is None:
+                    return 0
+                rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {compared(column, '>', ahead)}"
+                ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows} LIMIT {at_most:d}) AS n")
                 return int(count)
 
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:

@@ -1,7 +1,8 @@
 -- One row for each column of a table, in its order. $1 is the schema, $2 the table.
 -- base_* follow a domain down to the type that it stands on. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
--- on plain columns and without NULLs.
+-- on plain columns and without NULLs. sequence_cache is how many values a session takes from the column's sequence
+-- at once.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples
     FROM pg_catalog.pg_class c
@@ -47,11 +48,26 @@ SELECT r.relkind::text AS relkind,
        pg_catalog.format_type(t.oid, -1) AS base_type,
        CASE WHEN t.typname IN ('timestamp', 'timestamptz', 'time', 'timetz') AND a.atttypmod >= 0
             THEN a.atttypmod ELSE NULL END AS time_digits,
-       k.position::int4 AS key_position
+       k.position::int4 AS key_position,
+       sequence.cache AS sequence_cache
 FROM relation r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'
 JOIN pg_catalog.pg_type t ON t.oid = b.oid
 JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
 LEFT JOIN key_column k ON k.attnum = a.attnum
+LEFT JOIN LATERAL (
+    -- The sequence of an identity or serial column, and one that a default calls without owning it.
+    SELECT max(s.seqcache) AS cache
+    FROM pg_catalog.pg_sequence s
+    WHERE s.seqrelid IN (
+        SELECT d.objid FROM pg_catalog.pg_depend d
+        WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid AND d.refobjsubid = a.attnum
+          AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+        UNION
+        SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
+          AND d.refclassid = 'pg_catalog.pg_class'::regclass
+        WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum)
+) sequence ON true
 ORDER BY a.attnum

@@ -16,14 +16,14 @@ import asyncpg
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.base import Comparing, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, ReadPlan
 from starbase_data_replication.sources.batches import BatchSizer, convert
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
 from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql
-from starbase_data_replication.sources.postgresql.types import CLOCKS, cast_for, clock_unit
+from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, cast_for, clock_unit
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
@@ -68,6 +68,7 @@ class PostgresqlSource:
             key=tuple(name for _, name in key),
             tracking_column=tracking_column,
             estimated_rows=int(estimate) if estimate >= 0 else None,
+            unprotected=_unprotected(next(row for row in rows if row["name"] == tracking_column)),
         )
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
@@ -78,16 +79,29 @@ class PostgresqlSource:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
                 return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
+    async def count_ahead(self, schema: TableSchema, options: Options, *, at_most: int) -> int:
+        if schema.tracking.tracking_kind not in CLOCKS:
+            return 0
+        clock, values = _clock(schema.tracking, options, settle_seconds=-AHEAD_SECONDS)
+        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE t.{quoted(schema.tracking_column)} > {clock}"
+        with door(f"counting the rows of {schema.table} that lie in the future"):
+            async with self._transaction("READ COMMITTED") as connection:
+                sql = f"SELECT count(*) FROM ({rows} LIMIT {at_most:d}) AS ahead"
+                return int(await connection.fetchval(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS))
+
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
-                standby = await connection.fetchval("SELECT pg_is_in_recovery()")
+                told = schema.unprotected is None and not await connection.fetchval("SELECT pg_is_in_recovery()")
                 # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = _highest(schema, options, options.lookback(known=not standby))
+                sql, values = _highest(schema, options, options.lookback(known=told))
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
                 if row is None:
                     return None
-                alive = await self._alive_now(connection)
+                if schema.unprotected is not None:
+                    alive = Alive(known=False, reason=schema.unprotected)
+                else:
+                    alive = await self._alive_now(connection)
         return Candidate(value=row[0], lookback_value=row[1], noted_at=noted_at, alive=alive)
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
@@ -184,6 +198,16 @@ def _still_alive(noted: Alive, now: Alive) -> Alive:
     return replace(noted, tokens=frozenset(still), epoch=now.epoch)
 
 
+def _unprotected(row: Mapping[str, Any]) -> str | None:
+    cache = row["sequence_cache"]
+    if cache is None or cache <= 1:
+        return None
+    return (
+        f"the sequence of {row['name']} has CACHE {cache}: a session takes values ahead of its transactions; "
+        "ALTER SEQUENCE … CACHE 1, or track a time"
+    )
+
+
 def _column(row: Mapping[str, Any]) -> Column:
     return Column(
         name=row["name"],
@@ -207,12 +231,7 @@ def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> 
     cap, lookback = "", "NULL::text"
     values: list[str] = []
     if column.tracking_kind in CLOCKS:
-        zone = f"({_SERVER_ZONE})"
-        if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
-            zone, values = "$1::text", [options.tracking_time_zone]
-        # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
-        now = f"(statement_timestamp() - make_interval(secs => {options.settle_seconds:.6f}))"
-        clock = CLOCKS[column.tracking_kind].format(now=now, zone=zone, unit=clock_unit(column.time_digits))
+        clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
         cap = f" AND {name} < {clock}"
         lookback = f"({name} - make_interval(secs => {lookback_seconds:.6f}))::{column.compare_type}::text"
     sql = (
@@ -220,6 +239,17 @@ def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> 
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
     )
     return sql, values
+
+
+def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:
+    """The source's clock, so many seconds ago, as a tracking column shows it; and what to bind."""
+    zone, values = f"({_SERVER_ZONE})", list[str]()
+    if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
+        zone, values = "$1::text", [options.tracking_time_zone]
+    # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
+    now = f"(statement_timestamp() - make_interval(secs => {settle_seconds:.6f}))"
+    local = LOCAL_CLOCK.format(now=now, zone=zone)
+    return CLOCKS[column.tracking_kind].format(now=now, local=local, unit=clock_unit(column.time_digits)), values
 
 
 def _select(plan: ReadPlan) -> tuple[str, list[Any]]:

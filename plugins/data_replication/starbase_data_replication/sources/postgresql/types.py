@@ -79,12 +79,15 @@ ARRAY = Cast(select="array_to_json({})::text", resumable=False)
 UNKNOWN = Cast(select="{}::text", known=False, resumable=False)
 
 # Tracking columns of these types hold a time: the SQL for "the source's clock, as this type, cut down to the
-# column's precision". {now} is the clock, {zone} the time zone of zoneless columns, {digits} the precision.
+# column's precision". {now} is the clock, {local} the lowest time that the zone of zoneless columns will show from
+# now on, {unit} the precision.
 CLOCKS: dict[str, str] = {
     "timestamptz": "date_trunc('{unit}', {now})",
-    "timestamp": "date_trunc('{unit}', {now} AT TIME ZONE {zone})",
-    "date": "({now} AT TIME ZONE {zone})::date",
+    "timestamp": "date_trunc('{unit}', {local})",
+    "date": "({local})::date",
 }
+# A zone's clock is put back once a year: then rows come in whose times were there an hour ago already.
+LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 
 
 def cast_for(*, name: str, kind: str, category: str) -> Cast:
