@@ -89,7 +89,11 @@ class HostProcess:
                 return str(json.loads(out.read_text())["url"])
             return ""
 
-        self.url = until(ready, seconds=START_SECONDS, what="the host's start")
+        try:
+            self.url = until(ready, seconds=START_SECONDS, what="the host's start")
+        except BaseException:
+            self.kill()
+            raise
         self._client = httpx.Client(base_url=self.url, timeout=120)
         return self
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import inspect
 import queue
 import threading
@@ -28,7 +29,9 @@ class Worker:
 
     def __init__(self, plugin: str) -> None:
         self._plugin = plugin
-        self._jobs: queue.Queue[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = queue.Queue(QUEUE_LIMIT)
+        self._jobs: queue.Queue[tuple[concurrent.futures.Future[Any], Callable[[], Any]] | None] = queue.Queue(
+            QUEUE_LIMIT
+        )
         self._thread: threading.Thread | None = None
 
     async def call(
@@ -69,9 +72,19 @@ class Worker:
             raise PluginFailed(f"plugin {self._plugin}: {QUEUE_LIMIT} calls are waiting already") from None
         return future
 
+    def close(self) -> None:
+        """Let the thread end after what is queued. Without it, it waits for ever."""
+        if self._thread is not None:
+            self._thread = None
+            with contextlib.suppress(queue.Full):
+                self._jobs.put_nowait(None)
+
     def _loop(self) -> None:
         while True:
-            future, function = self._jobs.get()
+            job = self._jobs.get()
+            if job is None:
+                return
+            future, function = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:

@@ -6,6 +6,7 @@ that none can forget the token or leak a traceback.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import inspect
@@ -130,7 +131,10 @@ def endpoint(
             return json_response({"result": result})
         except StarbaseError as error:
             return error_response(error)
-        except Exception:
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            # SystemExit too: what a plugin's route raises must not end the host.
             log.exception("%s %s failed", request.method, request.url.path)
             return error_response(StarbaseError("internal error; the host's log has the details"))
 

@@ -36,7 +36,9 @@ class Events:
         self._subscribers[number] = (callback, frozenset(types), Worker(f"on_event-{number}"))
 
         def unsubscribe() -> None:
-            self._subscribers.pop(number, None)
+            ended = self._subscribers.pop(number, None)
+            if ended is not None:
+                ended[2].close()
 
         return unsubscribe
 
