@@ -32,6 +32,22 @@ client_token = "{CLIENT}"
 """
 
 
+# A plugin that writes each event it hears to a file: how a test sees events from outside.
+LISTENER = """
+import json, pathlib
+from starbase_host import hookimpl
+
+def plugin(options):
+    return Listener()
+
+class Listener:
+    @hookimpl(optionalhook=True)
+    def replication_event(self, event):
+        with open(pathlib.Path(__file__).with_name("events.jsonl"), "a") as file:
+            file.write(json.dumps(event.as_dict()) + "\\n")
+"""
+
+
 def until(condition: Callable[[], T], *, seconds: float = 30.0, what: str = "the condition") -> T:
     """Ask again and again until the answer is true, and answer that; fail when the time is over."""
     deadline = time.monotonic() + seconds

@@ -8,27 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import ADMIN, CONFIG, HostProcess, running, until
+from tests.hosts import ADMIN, CONFIG, LISTENER, HostProcess, running, until
 from tests.servers import TestDatabase
 
 AUDIT = """
 [plugins.listener]
 module = "listener"
-"""
-
-# A plugin that writes each event it hears to a file: how a test sees events from outside.
-LISTENER = """
-import json, pathlib
-from starbase_host import hookimpl
-
-def plugin(options):
-    return Listener()
-
-class Listener:
-    @hookimpl(optionalhook=True)
-    def replication_event(self, event):
-        with open(pathlib.Path(__file__).with_name("events.jsonl"), "a") as file:
-            file.write(json.dumps(event.as_dict()) + "\\n")
 """
 
 CREATE = {

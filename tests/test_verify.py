@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import CONFIG, HostProcess, running, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, running, until
 from tests.servers import TestDatabase
 
 CREATE = {
@@ -19,19 +19,6 @@ FILL = {
     "postgresql": "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, {n}) n",
     "mysql": "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_{n}",
 }
-LISTENER = """
-import json, pathlib
-from starbase_host import hookimpl
-
-def plugin(options):
-    return Listener()
-
-class Listener:
-    @hookimpl(optionalhook=True)
-    def replication_event(self, event):
-        with open(pathlib.Path(__file__).with_name("events.jsonl"), "a") as file:
-            file.write(json.dumps(event.as_dict()) + "\\n")
-"""
 
 
 def prepare(host: HostProcess, database: TestDatabase, rows: int, **more: Any) -> None:

@@ -30,6 +30,7 @@ log = logging.getLogger("starbase.data_replication")
 ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": RunKind.VERIFY}
 # A check that finds its replication busy is tried again after this long, or after its interval if that is shorter.
 BUSY_SECONDS = 30.0
+INTERRUPT_SECONDS = 10.0
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
 
@@ -130,12 +131,12 @@ class Runner:
         await self.host.alarms.set("sync:" + name, at)
 
     async def interrupt(self, name: str, reason: str) -> None:
-        """End a run, if there is one, and wait until it is recorded."""
+        """End a run, if there is one, and wait until it is recorded; not for ever, where a source does not let go."""
         run = self.running.get(name)
         if run is not None and run.task is not None:
             run.interrupt_reason = reason
             run.task.cancel()
-            await asyncio.wait({run.result})
+            await asyncio.wait({run.result}, timeout=INTERRUPT_SECONDS)
 
     async def close(self) -> None:
         """End every run; each is recorded as interrupted."""
