@@ -211,3 +211,27 @@ database.close()
 """
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_a_link_does_not_lead_past_the_lock(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        link = tmp_path / "data" / "link.db"
+        link.symlink_to(host.database)
+        other = tmp_path / "other.toml"
+        other.write_text(CONFIG.replace("data/starbase.db", "data/link.db"))
+        second = host.command("serve", "--config", str(other))
+        assert second.returncode == 4, second.stderr
+        host.stop()
+        link.unlink()
+        link.hardlink_to(host.database)
+        third = host.command("serve", "--config", str(other))
+        assert third.returncode == 1
+        assert "hard link" in third.stderr
+        link.unlink()
+        host.start()
+
+
+def test_a_path_with_a_slash_too_many_is_no_redirect(host: HostProcess) -> None:
+    response = host.request("GET", "/data-replication/status/")
+    assert response.status_code == 404
+    assert set(response.json()) == {"error"}

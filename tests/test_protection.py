@@ -51,6 +51,7 @@ def test_a_transaction_that_has_written_nothing_yet(postgres_database: TestDatab
     postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz DEFAULT now())")
     with running(tmp_path) as host:
         configure(host, postgres_database, trackingColumn="at", settleSeconds=0)
+        host.sync("t")
         late = postgres_database.connect()
         late.execute("BEGIN")
         late.execute("SELECT now()")
@@ -70,6 +71,7 @@ def test_a_prepared_transaction(source_database: TestDatabase, tmp_path: Path) -
     xa = source_database.dialect == "mysql"
     with running(tmp_path) as host:
         configure(host, source_database, trackingColumn="at", settleSeconds=0)
+        host.sync("t")
         late = source_database.connect()
         late.execute("XA START 'late'" if xa else "BEGIN")
         late.execute("INSERT INTO t (id) VALUES (100)")
@@ -183,3 +185,17 @@ def test_a_tracking_column_of_any_ordered_type(
             assert run["records_processed"] == 1
         assert host.sync("t")["rows_read"] <= 1
         assert ids(host) == list(range(1, 8))
+
+
+def test_a_number_beyond_all_numbers_is_no_floor(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """NaN stands above every number: as a floor it would hide all rows to come."""
+    for kind in ("numeric", "float8"):
+        postgres_database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, v {kind} NOT NULL)")
+        postgres_database.execute("INSERT INTO t VALUES (1, 1), (2, 'NaN'), (3, 'Infinity')")
+        with running(tmp_path) as host:
+            configure(host, postgres_database, trackingColumn="v")
+            host.result("POST", "/data-replication/reset/t")
+            for number in (4, 5):
+                postgres_database.execute(f"INSERT INTO t VALUES ({number}, {number})")
+                host.sync("t")
+            assert ids(host) == [1, 2, 3, 4, 5]

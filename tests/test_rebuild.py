@@ -195,3 +195,51 @@ def test_rows_that_the_source_marks_as_deleted_leave(source_database: TestDataba
         source_database.execute(f"UPDATE t SET gone = 'x', at = {now} WHERE id = 2")
         assert host.sync("t")["records_processed"] == 1
         assert host.query("SELECT id FROM t") == [[1]]
+
+
+def test_a_table_of_somebody_elses_is_not_replaced(source_database: TestDatabase, tmp_path: Path) -> None:
+    """With rows in it, a table that no replication has made is never touched, even where it would fit."""
+    table(source_database)
+    with running(tmp_path) as host:
+        host.result("POST", "/query", {"sql": "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at TEXT)"})
+        host.result("POST", "/query", {"sql": "INSERT INTO t VALUES (-1, 'precious', NULL)"})
+        configure(host, source_database)
+        response = host.request("POST", "/data-replication/sync/t")
+        assert response.status_code == 502
+        assert "holds rows that are no replica's" in response.json()["error"]
+        assert host.query("SELECT name FROM t") == [["precious"]]
+        # A replica that was left behind by a deleted replication is ours to replace.
+        host.result("POST", "/query", {"sql": "DELETE FROM t"})
+        host.sync("t")
+        host.result("DELETE", "/data-replication/configure/t")
+        configure(host, source_database)
+        host.sync("t")
+        assert host.query("SELECT count(*) FROM t") == [[30000]]
+
+
+def test_a_parent_by_inheritance_has_no_key(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """Its key is not unique over its children's rows, which are read with its own."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE c () INHERITS (t)")
+    postgres_database.execute("INSERT INTO t VALUES (1, 'parent'); INSERT INTO c VALUES (1, 'child')")
+    with running(tmp_path) as host:
+        configure(host, postgres_database, trackingColumn="id")
+        host.sync("t")
+        assert host.query("SELECT id, v FROM t ORDER BY v") == [[1, "child"], [1, "parent"]]
+
+
+@pytest.mark.parametrize("count", [700])
+def test_a_wide_table_of_floats(source_database: TestDatabase, tmp_path: Path, count: int) -> None:
+    kind = "float8" if source_database.dialect == "postgresql" else "double"
+    columns = ", ".join(f"c{number} {kind}" for number in range(count))
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
+    source_database.execute("INSERT INTO t (id, c0, c1) VALUES (1, 0.0, 1.5)")
+    with running(tmp_path) as host:
+        configure(host, source_database, trackingColumn="id", lookbackSeconds=3600)
+        assert host.sync("t")["records_processed"] == 1
+        assert host.sync("t")["records_processed"] == 0
+        zero = "'-0.0'::float8" if source_database.dialect == "postgresql" else "-0e0"
+        source_database.execute(f"UPDATE t SET c0 = {zero}")
+        if source_database.dialect == "postgresql":
+            # MariaDB's literal has no negative zero.
+            assert host.sync("t")["records_processed"] == 1
+            assert host.query("SELECT atan2(c0, -1) < 0 FROM t") == [[1]]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from tests.hosts import CONFIG, HostProcess, running, until
-from tests.servers import TestDatabase
+from tests.servers import DistroPostgres, TestDatabase, fresh_database
 
 ODD_NAMES = [
     "Mixed Case", "select", 'with "double" quotes', "with `back` ticks", "it's", "snow ☃ 雪 😀", "per%cent",
@@ -247,3 +249,68 @@ def test_changed_while_it_syncs(source_database: TestDatabase, tmp_path: Path, a
         blocker.close()
         if action != "delete":
             assert host.sync("t")["status"] == "success"
+
+
+def test_stopped_at_every_moment_of_a_run(source_database: TestDatabase, tmp_path: Path) -> None:
+    """However early or late a stop strikes, the run is recorded once and its name is free again."""
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    source_database.execute("INSERT INTO t VALUES (1)")
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        for round in range(40):
+            before = len(host.logs("t"))
+            host.request("POST", "/data-replication/sync/t", wait="false")
+            stops = [threading.Thread(target=host.request, args=("POST", "/data-replication/stop/t")) for _ in range(2)]
+            time.sleep(round * 0.002)
+            for stop in stops:
+                stop.start()
+            for stop in stops:
+                stop.join(20)
+                assert not stop.is_alive(), "a stop hangs"
+            until(lambda: not host.status("t")["is_running"], what="the end of the run")
+            assert len(host.logs("t")) == before + 1
+        assert host.sync("t")["status"] == "success"
+
+
+def test_a_server_that_freezes_in_a_read_does_not_hold_a_stop(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """SIGSTOP: its connections stay open and nothing answers. What a user asks for is done all the same."""
+    with DistroPostgres() as server, fresh_database("postgresql", server) as database:
+        database.execute("CREATE TABLE t (id int PRIMARY KEY, wide text)")
+        database.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 100000) n")
+        with running(tmp_path) as host:
+            configure(host, database)
+            host.request("POST", "/data-replication/sync/t", wait="false")
+            until(lambda: (host.status("t")["progress"] or {}).get("rows", 0) > 0, what="the read")
+            assert server.pid is not None
+            processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+            for process in processes:
+                process.suspend()
+            try:
+                began = time.monotonic()
+                host.result("POST", "/data-replication/stop/t")
+                assert time.monotonic() - began < 15
+                assert not host.status("t")["is_running"]
+                assert host.logs("t")[0]["status"] == "interrupted"
+            finally:
+                for process in processes:
+                    process.resume()
+            assert host.sync("t")["status"] == "success"
+            assert host.query("SELECT count(*) FROM t") == [[100000]]
+
+
+def test_what_the_environment_holds_is_not_told(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """A driver quotes the user's name that a server refuses; where it came from a variable, that is named instead."""
+    config = {**postgres_database.source_config, "user": "${SOME_VARIABLE}"}
+    with running(tmp_path, environ={"SOME_VARIABLE": "a-value-of-the-environment"}) as host:
+        configure(host, postgres_database, sourceConfig=config)
+        response = host.request("POST", "/data-replication/sync/t")
+        assert response.status_code == 502
+        everything = response.text + str(host.logs()) + str(host.status("t")) + host.log
+        assert "a-value-of-the-environment" not in everything
+        assert "${SOME_VARIABLE}" in response.text
+
+
+def test_a_name_that_is_no_text_is_a_400(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        assert host.request("POST", "/data-replication/configure", {"name": "\ud800"}).status_code == 400

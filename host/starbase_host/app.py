@@ -43,6 +43,8 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
         middleware=[Middleware(Cors)],
         exception_handlers={HTTPException: on_http_exception},
     )
+    # A redirect would be an answer outside the envelope.
+    app.router.redirect_slashes = False
     app.state.core = core
     app.state.max_body_bytes = config.max_body_bytes
     return app

@@ -68,7 +68,9 @@ class HostConfig:
 
     @property
     def lock_file(self) -> Path:
-        return self.database.with_name(self.database.name + ".lock")
+        # Of the file itself, so that a symbolic link does not lead a second host past it.
+        real = self.database.resolve()
+        return real.with_name(real.name + ".lock")
 
 
 # key: (types, lower bound, upper bound). None where the type says it all.

@@ -29,7 +29,7 @@ from starbase_host.errors import StarbaseError, Unavailable
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS = 10_000
+BUSY_TIMEOUT_MS = 5_000
 INTERNAL_READERS = 2
 MIGRATION_FILE = re.compile(r"(\d{3})_[a-z0-9_]+\.sql\Z")
 
@@ -121,14 +121,18 @@ class Database:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             # It may hold secrets. SQLite gives the files beside it the mode of the database.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            links = os.fstat(descriptor).st_nlink
+            os.close(descriptor)
         except OSError as error:
             raise DatabaseError(f"{self.path}: cannot be opened: {error.strerror}") from error
-        connection = connect(self.path, readonly=False)
+        if links > 1:
+            # Under its other name another host would find no lock, and SQLite another journal.
+            raise DatabaseError(f"{self.path}: the file has another name too (a hard link); remove that, or copy it")
         try:
+            connection = connect(self.path, readonly=False)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         except apsw.Error as error:
-            connection.close()
             raise DatabaseError(f"{self.path}: is not a usable SQLite database: {error}") from error
         guard(self.path)
         self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="writer", daemon=True)
@@ -158,6 +162,10 @@ class Database:
         def job(connection: apsw.Connection) -> None:
             try:
                 result = _in_transaction(connection, function) if transaction else function(connection)
+            except apsw.BusyError as error:
+                busy = Unavailable("the database is locked by another process")
+                busy.__cause__ = error
+                _deliver(loop, future, error=busy)
             except BaseException as error:
                 _deliver(loop, future, error=error)
             else:

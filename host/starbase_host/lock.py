@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from starbase_host.errors import Conflict
+from starbase_host.errors import ConfigError, Conflict
 
 
 class Lock:
@@ -24,8 +24,11 @@ class Lock:
 
     def acquire(self) -> None:
         """Take it, or raise Conflict naming the holder."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError("host.database", f"{self.path.parent} cannot hold it: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

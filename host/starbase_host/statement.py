@@ -233,6 +233,8 @@ def explain(error: Exception, guard: Guard | None, sql: str = "", values: Values
         return Forbidden(guard.denied)
     if isinstance(error, (apsw.AuthError, apsw.ReadOnlyError)) or "may not be" in str(error):
         return Forbidden(str(error))
+    if "VACUUM" in str(error):
+        return Forbidden("VACUUM is not allowed: the host keeps the database to itself")
     return _invalid(error, values)
 
 

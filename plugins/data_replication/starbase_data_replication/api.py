@@ -97,7 +97,7 @@ class Api:
             return {**_success(f"{_noun(run)} of {run.name} done"), "run": run_as_dict(record)}
         if record.status == "error":
             raise RunFailed(f"{_noun(run)} of {run.name} failed: {record.error_message}", run.failure_status)
-        raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {record.error_message}; it resumes later")
+        raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {record.error_message}; it goes on later")
 
     async def status(self, request: Request) -> Any:
         return {"configs": await self._service.status()}
@@ -123,7 +123,7 @@ class Api:
             stopping.cancel()
         if run.result.done():
             return run.result.result()
-        raise Unavailable(f"the host is stopping; sync of {run.name} resumes when it is back")
+        raise Unavailable(f"the host is stopping; {_noun(run).lower()} of {run.name} goes on when it is back")
 
 
 async def _option(request: Request, name: str) -> bool:

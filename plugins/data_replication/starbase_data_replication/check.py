@@ -15,11 +15,11 @@ import apsw
 from starbase_data_replication import store, target
 from starbase_data_replication.compare import Compared, Comparison, Differences, compare, recheck
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Row, TableSchema
+from starbase_data_replication.model import Position, Row, TableSchema
 from starbase_data_replication.sources.base import MAX_KEYS, Key, ReadPlan
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.target import Target
-from starbase_host import iso, quote
+from starbase_host import InvalidRequest, iso, quote
 
 REPORTED_KEYS = 100
 KINDS: tuple[Literal["missing", "extra", "different"], ...] = ("missing", "extra", "different")
@@ -61,13 +61,15 @@ class Check:
     async def verify(self, *, repair: bool) -> Checked:
         """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
         async with self._pass("rows") as (schema, comparison, replica, found):
+            above: Position | None = None
             if comparison.differences and schema.key:
                 # What changed since the last sync is no difference: bring the replica up to date, and look again.
-                await self.sync.run()
+                above = (await self.sync.run()).position
             counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
             keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
             changed = 0
-            async for differences in self._again(schema, found, "rows"):
+            async for again in self._again(schema, found, "rows"):
+                differences = await self._unexplained(schema, again, above)
                 for kind in KINDS:
                     counts[kind] += len(getattr(differences, kind))
                     room = REPORTED_KEYS - len(keys[kind])
@@ -85,6 +87,10 @@ class Check:
 
     async def reconcile(self, *, force: bool) -> Checked:
         """Remove, or mark, the rows of the replica whose keys are gone from the source."""
+        if not self._options.reconciles:
+            raise InvalidRequest(
+                fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
+            )
         async with self._pass("keys") as (schema, comparison, replica, found):
             if not schema.key:
                 raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
@@ -119,6 +125,19 @@ class Check:
                 self.sync.source, schema, self.sync.database, name, keys, options=self._options, what=what
             )
 
+    async def _unexplained(self, schema: TableSchema, found: Differences, position: Position | None) -> Differences:
+        """Without the rows that lie above the floor: those every sync reads, so that a difference in one that has
+        just been synced is a change that is younger than the sync."""
+        if position is None or self._options.mode == "full":
+            return found
+        keys = [*found.missing, *found.different]
+        young = {_key(schema, row) for row in await self._read(schema, keys, floor=position.floor)}
+        return Differences(
+            missing=tuple(key for key in found.missing if key not in young),
+            extra=found.extra,
+            different=tuple(key for key in found.different if key not in young),
+        )
+
     async def _repair(self, schema: TableSchema, replica: Target, differences: Differences) -> int:
         rows = await self._read(schema, [*differences.missing, *differences.different])
 
@@ -139,10 +158,10 @@ class Check:
 
         return await self.sync.database.write(write) if keys else 0
 
-    async def _read(self, schema: TableSchema, keys: Sequence[Key]) -> list[Row]:
+    async def _read(self, schema: TableSchema, keys: Sequence[Key], *, floor: str | None = None) -> list[Row]:
         rows: list[Row] = []
         for at in range(0, len(keys), MAX_KEYS):
-            plan = ReadPlan(schema=schema, keys=tuple(keys[at : at + MAX_KEYS]))
+            plan = ReadPlan(schema=schema, floor=floor, keys=tuple(keys[at : at + MAX_KEYS]))
             async with self.sync.source.read(plan) as batches:
                 rows += [row async for batch in batches for row in batch.rows]
         return rows
@@ -216,8 +235,8 @@ class _Pass:
         replica = Target(
             replication.target_table, schema, shadow_id=sync.stored.id, mark=replication.options.mark_column
         )
-        if not await sync.database.read(lambda connection: target.exists(connection, replica.name)):
-            raise SchemaMismatch(f"there is no table {replica.name} yet; sync first")
+        if not await sync.database.read(lambda c: target.exists(c, replica.name) and replica.has_mark(c)):
+            raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         self._found = found = Found(sync, schema)
         await found.begin()
 
@@ -240,6 +259,15 @@ class _Pass:
     async def __aexit__(self, *_: object) -> None:
         if self._found is not None:
             await self._found.end()
+
+
+def _key(schema: TableSchema, row: Row) -> Key:
+    """The key of a row that was read, as the replica stores it: SQLite makes integers of their digits."""
+    values = dict(zip((column.name for column in schema.columns), row, strict=True))
+    return tuple(
+        int(values[column.name]) if column.cast.declared == "INTEGER" else values[column.name]
+        for column in schema.key_columns
+    )
 
 
 def _shown(value: Any) -> Any:

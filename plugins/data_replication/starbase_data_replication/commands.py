@@ -53,7 +53,7 @@ def _configure(host: CommandHost) -> click.Command:
             body = json.loads(text)
         except OSError as error:
             raise ConfigError(file, f"cannot be read: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(file, f"is not JSON: {error}") from error
         bodies = body if isinstance(body, list) else [body]
         with host.client() as client:
@@ -165,4 +165,4 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
 
 
 def _encoded(name: str) -> str:
-    return quote(name, safe="")
+    return quote(name, safe="", errors="surrogateescape")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def replication_event(event: ReplicationEvent) -> None:
     """A run has ended, and what it reports is committed. Sent at most once; the run record is the truth.
 
-    event.type is "sync" now; later versions add types, so look at it. Skipped and interrupted runs send none.
+    event.type is "sync", "reset" or "verify", and later versions add types: look at it. Skipped and interrupted
+    runs send none.
     """
     raise NotImplementedError
 

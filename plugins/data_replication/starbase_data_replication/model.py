@@ -288,9 +288,8 @@ class Progress:
 class ReplicationEvent:
     """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
 
-    type is `sync`, `verify` or `reset`; later versions add others. status is `success` or `error`; a
-    verification that finds a difference which it does not repair is an `error`.
-    details: of a `verify`, what it found; else None.
+    type is `sync`, `verify` or `reset`; later versions add others. status is `success` or `error`:
+    whether the run could be done. details: of a `verify`, what it found; else None.
     occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
     """
 

@@ -19,7 +19,7 @@ from starbase_data_replication.check import Check, Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Events
 from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
-from starbase_data_replication.sources.settings import resolve, scrub, secrets
+from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Sync, Synced
 from starbase_host import Conflict, Host, StarbaseError, iso
@@ -30,7 +30,10 @@ log = logging.getLogger("starbase.data_replication")
 ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": RunKind.VERIFY}
 # A check that finds its replication busy is tried again after this long, or after its interval if that is shorter.
 BUSY_SECONDS = 30.0
-INTERRUPT_SECONDS = 10.0
+# How long an interrupted run may take to let go of its source.
+LET_GO_SECONDS = 3.0
+# A value of fewer characters would be found in half of all messages.
+SHORTEST_SCRUBBED = 3
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
 
@@ -49,8 +52,9 @@ class Running:
     progress: Progress
     result: asyncio.Future[SyncRun]
     has_slot: bool = False
-    task: asyncio.Task[None] | None = None
-    interrupt_reason: str = "interrupted"
+    work: asyncio.Task[Synced | None] | None = None
+    interrupt_reason: str | None = None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     failure_status: int = 502
     thorough: bool = False
     checked: Checked | None = None
@@ -75,6 +79,7 @@ class Runner:
     max_concurrent_syncs: int
     running: dict[str, Running] = field(default_factory=dict)
     _counted: dict[str, Counted] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.max_concurrent_syncs)
@@ -99,7 +104,9 @@ class Runner:
         except BaseException:
             del self.running[name]
             raise
-        run.task = asyncio.create_task(self._run(run, stored), name=f"sync-{name}")
+        task = asyncio.create_task(self._run(run, stored), name=f"run-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return run
 
     async def on_check_due(self, prefix: str, name: str) -> None:
@@ -131,20 +138,17 @@ class Runner:
         await self.host.alarms.set("sync:" + name, at)
 
     async def interrupt(self, name: str, reason: str) -> None:
-        """End a run, if there is one, and wait until it is recorded; not for ever, where a source does not let go."""
+        """End a run, if there is one, and wait until it is recorded."""
         run = self.running.get(name)
-        if run is not None and run.task is not None:
-            run.interrupt_reason = reason
-            run.task.cancel()
-            await asyncio.wait({run.result}, timeout=INTERRUPT_SECONDS)
+        if run is not None:
+            _stop(run, reason)
+            await asyncio.wait({run.result}, timeout=2 * LET_GO_SECONDS)
 
     async def close(self) -> None:
         """End every run; each is recorded as interrupted."""
         runs = list(self.running.values())
         for run in runs:
-            if run.task is not None:
-                run.interrupt_reason = "the host stopped"
-                run.task.cancel()
+            _stop(run, "the host stopped")
         if runs:
             await asyncio.wait({run.result for run in runs}, timeout=2.0)
 
@@ -168,36 +172,36 @@ class Runner:
         return names
 
     async def _run(self, run: Running, stored: Stored) -> None:
-        status: RunStatus = "success"
-        error: str | None = None
-        synced: Synced | None = None
-        try:
-            async with self._slots:
-                run.has_slot = True
-                sync = await self._make_sync(run, stored)
-                if run.kind.syncs:
-                    synced = await sync.run()
-                elif run.kind is RunKind.VERIFY:
-                    run.checked = await Check(sync=sync).verify(repair=run.thorough)
-                else:
-                    run.checked = await Check(sync=sync).reconcile(force=run.thorough)
-        except asyncio.CancelledError:
-            status, error = "interrupted", run.interrupt_reason
-        except Superseded as failure:
-            status, error = "interrupted", str(failure)
-        except StarbaseError as failure:
-            status, error = "error", str(failure)
-            run.failure_status = failure.status
-        except Exception as failure:
-            log.exception("sync of %s failed unexpectedly", run.name)
-            status, error = "error", f"unexpected {type(failure).__name__}; the host's log has the details"
+        """See a run through to its record. Never cancelled itself: an interruption ends the work, not the record."""
+        run.work = work = asyncio.create_task(self._work(run, stored), name=f"work-{run.name}")
+        if run.interrupt_reason is not None:
+            work.cancel()
+        stopping = asyncio.create_task(run.stopping.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not work.done():
+            # A source that has stopped answering may hold the work for longer than anybody should wait.
+            await asyncio.wait({work}, timeout=LET_GO_SECONDS)
+        status, error, synced = _outcome(run, work)
         try:
             await self._finish(run, stored, status, error, synced)
         except Exception as failure:
             log.exception("run %s of %s could not be recorded", run.run_id, run.name)
+            run.result.set_result(self._record(run, "error", f"could not be recorded: {failure}", synced))
+        finally:
             self.running.pop(run.name, None)
-            if not run.result.done():
-                run.result.set_result(self._record(run, "error", f"could not be recorded: {failure}", synced))
+
+    async def _work(self, run: Running, stored: Stored) -> Synced | None:
+        async with self._slots:
+            run.has_slot = True
+            sync = await self._make_sync(run, stored)
+            if run.kind.syncs:
+                return await sync.run()
+            if run.kind is RunKind.VERIFY:
+                run.checked = await Check(sync=sync).verify(repair=run.thorough)
+            else:
+                run.checked = await Check(sync=sync).reconcile(force=run.thorough)
+            return None
 
     async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
@@ -216,8 +220,7 @@ class Runner:
     async def _finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
     ) -> None:
-        hidden = _secrets(stored)
-        record = self._record(run, status, scrub(error, hidden) if error is not None else None, synced)
+        record = self._record(run, status, _scrubbed(error, stored) if error is not None else None, synced)
         outcome = Outcome()
         if synced is not None:
             outcome = Outcome(
@@ -232,8 +235,8 @@ class Runner:
         run.result.set_result(record)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
-            "sync of %s: %s, %d rows in %d ms%s",
-            run.name, status, record.records_processed, record.sync_duration_ms,
+            "%s run of %s: %s, %d rows in %d ms%s",
+            run.kind.value, run.name, status, record.records_processed, record.sync_duration_ms,
             f": {record.error_message}" if record.error_message else "",
         )  # fmt: skip
         if status in ("success", "error"):
@@ -297,13 +300,47 @@ def _begin(connection: apsw.Connection, *, run: Running, now: float) -> Stored:
     return stored
 
 
-def _secrets(stored: Stored) -> tuple[str, ...]:
-    """What may not stand in a message: the secrets as written, and as the environment gives them."""
+def _stop(run: Running, reason: str) -> None:
+    """Interrupt a run, once: a second cancellation would strike it while it cleans up."""
+    if run.interrupt_reason is None:
+        run.interrupt_reason = reason
+        run.stopping.set()
+        if run.work is not None:
+            run.work.cancel()
+
+
+def _outcome(run: Running, work: asyncio.Task[Synced | None]) -> tuple[RunStatus, str | None, Synced | None]:
+    """How a run has ended: status, what to say, and what it did."""
+    if not work.done():
+        work.add_done_callback(lambda late: late.cancelled() or late.exception())
+        return "interrupted", run.interrupt_reason, None
+    if work.cancelled():
+        return "interrupted", run.interrupt_reason or "cancelled", None
+    failure = work.exception()
+    if failure is None:
+        return "success", None, work.result()
+    if isinstance(failure, Superseded):
+        return "interrupted", str(failure), None
+    if isinstance(failure, StarbaseError):
+        run.failure_status = failure.status
+        return "error", str(failure), None
+    log.error("run of %s failed unexpectedly", run.name, exc_info=failure)
+    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None
+
+
+def _scrubbed(message: str, stored: Stored) -> str:
+    """A message without secrets, and with `${NAME}` where a driver quotes what the environment put there."""
     settings = stored.replication.source_config
+    hidden = secrets(settings)
     try:
-        return (*secrets(settings), *secrets(resolve(settings)))
+        resolved = resolve(settings)
     except StarbaseError:
-        return secrets(settings)
+        return scrub(message, hidden)
+    message = scrub(message, (*hidden, *secrets(resolved)))
+    for name, value in referenced(settings).items():
+        if len(value) >= SHORTEST_SCRUBBED:
+            message = message.replace(value, f"${{{name}}}")
+    return message
 
 
 def check_interval_seconds(prefix: str, stored: Stored) -> float | None:

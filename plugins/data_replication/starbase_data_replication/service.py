@@ -9,6 +9,7 @@ import apsw
 
 from starbase_data_replication import config, schedule, store, target
 from starbase_data_replication.connections import Connections
+from starbase_data_replication.fields import NAME
 from starbase_data_replication.model import Options, RunKind
 from starbase_data_replication.runner import ALARMS, Runner, Running, check_interval_seconds
 from starbase_data_replication.sources.base import Dialect
@@ -54,7 +55,7 @@ class Service:
 
         def save(connection: apsw.Connection) -> Stored:
             name = body.get("name") if isinstance(body, dict) else None
-            existing = store.find(connection, name) if isinstance(name, str) else None
+            existing = store.find(connection, name) if isinstance(name, str) and NAME.match(name) else None
             targets = {same_name(each.replication.target_table): each.name for each in store.all_of(connection)}
             replication = config.parse(
                 body,
@@ -115,11 +116,13 @@ class Service:
     async def wake(self) -> None:
         """At start: give every active replication its alarm, and see to the log."""
         left_behind = await self.runner.recover()
+        left_behind |= await self._host.database.read(store.interrupted_names)
         now = self._host.clock.now()
         alarms = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
         for stored in await self.store.all():
             if not stored.replication.is_active:
                 continue
+            # A run that the host's end has cut short goes on at once.
             name, interval = stored.name, stored.replication.interval_seconds
             at = alarms.get("sync:" + name)
             # One whose run was interrupted goes on at once, and so does one whose alarm a crash has swallowed.

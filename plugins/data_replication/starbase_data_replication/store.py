@@ -164,6 +164,15 @@ def delete_position(connection: apsw.Connection, stored: Stored) -> None:
     connection.execute("DELETE FROM tmp_replication_positions WHERE config_id = ?", (stored.id,))
 
 
+def owns_target(connection: apsw.Connection, name: str) -> bool:
+    """Whether a table of that name is one that this plugin has made or filled."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM tmp_replication_targets WHERE name = ?)", (name,)).get)
+
+
+def own_target(connection: apsw.Connection, name: str) -> None:
+    connection.execute("INSERT INTO tmp_replication_targets VALUES (?) ON CONFLICT DO NOTHING", (name,))
+
+
 def check_revision(connection: apsw.Connection, stored: Stored) -> None:
     """A run may write only as long as the configuration that it began with is the current one."""
     revision = connection.execute("SELECT revision FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
@@ -225,6 +234,15 @@ def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[d
     for entry in found:
         entry["warnings"] = json.loads(entry["warnings"])
     return found
+
+
+def interrupted_names(connection: apsw.Connection) -> set[str]:
+    """Replications whose last run was interrupted."""
+    sql = (
+        "SELECT name FROM tmp_replication_configs c WHERE 'interrupted' = (SELECT status FROM tmp_replication_logs "
+        "WHERE config_name = c.name ORDER BY id DESC LIMIT 1)"
+    )
+    return {str(name) for (name,) in connection.execute(sql)}
 
 
 def logged_names(connection: apsw.Connection) -> list[str]:

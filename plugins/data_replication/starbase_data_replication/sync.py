@@ -69,7 +69,8 @@ class Sync:
         )
         position = await self.database.write(lambda connection: self._prepare(connection, replica))
         notices = [*await self._null_rows(schema, position), *await self._rows_ahead(schema)]
-        if position.load_key is None:
+        follows = bool(schema.key) and self._options.mode != "full"
+        if position.load_key is None and follows:
             position = await self._note(schema, position)
             position = await self._wait(position)
         # Before the snapshot: only what is closed by now may lift the floor after the read.
@@ -99,17 +100,17 @@ class Sync:
             fresh = not target.exists(connection, written)
         if position is None or fresh:
             # Rows that are there already are not ours to trust: load beside them, and swap.
-            beside = target.exists_with_rows(connection, replica.name) or whole
-            position = Position(identity=self.identity, into_shadow=beside)
+            occupied = target.exists_with_rows(connection, replica.name)
+            if not store.owns_target(connection, replica.name):
+                _check_foreign(connection, replica, occupied=occupied)
+            store.own_target(connection, replica.name)
+            position = Position(identity=self.identity, into_shadow=occupied or whole)
         replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None)
         if fresh:
             store.save_position(connection, self.stored, position)
         return position
 
     async def _note(self, schema: TableSchema, position: Position) -> Position:
-        if not schema.key:
-            # Nothing follows a load of a table without a key but the next load.
-            return position
         candidate = await self.source.note(schema, self._options, noted_at=self.clock.now())
         self._noted = candidate.alive if candidate is not None else None
         return floor.add(position, candidate, self._options)
@@ -229,6 +230,15 @@ def _plan(schema: TableSchema, position: Position, options: Options) -> ReadPlan
     if position.phase is Phase.LOAD:
         return ReadPlan(schema=schema, after_key=position.load_key, in_key_order=bool(schema.key), nulls=nulls)
     return ReadPlan(schema=schema, floor=position.floor, nulls=nulls)
+
+
+def _check_foreign(connection: apsw.Connection, replica: Target, *, occupied: bool) -> None:
+    """A table that somebody else has made is used when it is empty and fits; its rows are not ours to replace."""
+    if occupied:
+        raise SchemaMismatch(
+            f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
+        )
+    replica.check_fit(connection)
 
 
 def _check_deleted_column(schema: TableSchema, options: Options) -> None:

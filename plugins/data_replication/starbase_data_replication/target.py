@@ -53,6 +53,17 @@ class Target:
         if self.mark is not None and same_name(self.mark) not in names:
             connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(self.mark)} TEXT")
 
+    def check_fit(self, connection: apsw.Connection) -> None:
+        """Raises SchemaMismatch when the target exists and cannot be the replica as it is."""
+        found = _columns_of(connection, self.name)
+        if found is not None:
+            self._check_fit(found)
+
+    def has_mark(self, connection: apsw.Connection) -> bool:
+        """Whether the target has the mark column, where there is to be one."""
+        found = _columns_of(connection, self.name) or {}
+        return self.mark is None or same_name(self.mark) in {same_name(name) for name in found}
+
     def apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
         """Insert or update; rows that are the same already are left alone. How many were written."""
         width = len(self.schema.columns)
@@ -173,10 +184,17 @@ class Target:
             return "0"
         there = ", ".join(f"replica.{name}" for name in names)
         here = ", ".join(f"excluded.{name}" for name in names)
-        untyped = [quote(column.name) for column in self.schema.columns if not column.cast.declared]
-        return " OR ".join(
-            [f"({there}) IS NOT ({here})", *(_differs_in_form(name) for name in untyped if name in names)]
-        )
+        forms = [
+            name for column in self.schema.columns if not column.cast.declared and (name := quote(column.name)) in names
+        ]
+        if forms:
+            # Without affinity 1, 1.0 and the two zeros of floating point compare alike, and are different values;
+            # of a zero's sign only its angle tells.
+            there += "".join(f", typeof(replica.{n}), iif(replica.{n} = 0, atan2(replica.{n}, -1.0), 0)" for n in forms)
+            here += "".join(
+                f", typeof(excluded.{n}), iif(excluded.{n} = 0, atan2(excluded.{n}, -1.0), 0)" for n in forms
+            )
+        return f"({there}) IS NOT ({here})"
 
     def _check_fit(self, found: dict[str, tuple[str, int]]) -> None:
         key = [
@@ -238,14 +256,6 @@ def count_rows(connection: apsw.Connection, name: str) -> int | None:
     if not exists(connection, name):
         return None
     return int(connection.execute(f"SELECT count(*) FROM {quote(name)}").get)
-
-
-def _differs_in_form(name: str) -> str:
-    """Without affinity 1, 1.0 and the two zeros of floating point compare alike, and are different values."""
-    return (
-        f"typeof(replica.{name}) <> typeof(excluded.{name}) "
-        f"OR (excluded.{name} = 0 AND format('%+g', replica.{name}) <> format('%+g', excluded.{name}))"
-    )
 
 
 def _definition(column: Column) -> str:

@@ -104,10 +104,12 @@ async def _address(host: subprocess.Popen[bytes], directory: Path, stop: asyncio
     for _ in range(int(START_SECONDS / 0.05)):
         log = (directory / "log").read_text(errors="replace")
         for line in log.splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, KeyError):
                 return str(json.loads(line)["url"])
         if host.poll() is not None or stop.is_set():
-            raise ConfigError("demo", f"the host did not start: {(log.splitlines() or ['no reason given'])[-1]}")
+            raise ConfigError(
+                "demo", f"the host did not start: {(log.splitlines() or ['no reason given'])[-1]}; try --port"
+            )
         await asyncio.sleep(0.05)
     raise ConfigError("demo", "the host did not start in time")
 

@@ -55,6 +55,13 @@ def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = Non
     return {key: _fill(key, value, values) for key, value in settings.items()}
 
 
+def referenced(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that the settings name, with their values; those that are not set are left out."""
+    values = os.environ if environ is None else environ
+    names = {name for _, text in _strings("sourceConfig", settings) for name in REFERENCE.findall(text)}
+    return {name: values[name] for name in sorted(names) if name in values}
+
+
 def _strings(field: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield field, value

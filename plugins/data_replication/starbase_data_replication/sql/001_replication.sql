@@ -39,6 +39,12 @@ CREATE TABLE tmp_replication_positions (
     position  TEXT NOT NULL                            -- JSON, see model.Position
 );
 
+-- The replica tables that this plugin has made or filled. A table of that name that is not here is somebody else's:
+-- with rows in it, it is never touched.
+CREATE TABLE tmp_replication_targets (
+    name TEXT PRIMARY KEY COLLATE NOCASE
+) WITHOUT ROWID;
+
 CREATE TABLE tmp_replication_logs (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     config_name       TEXT NOT NULL,

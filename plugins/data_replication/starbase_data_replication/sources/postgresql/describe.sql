@@ -12,7 +12,9 @@ WITH RECURSIVE relation AS (
     SELECT i.indexrelid, i.indkey
     FROM relation r
     JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
-    WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+    -- A key of a parent by inheritance says nothing of its children's rows, which are read with its own.
+    WHERE NOT (r.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = r.oid))
+      AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
       AND NOT EXISTS (
         SELECT 1 FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = r.oid AND NOT a.attnotnull

@@ -6,6 +6,7 @@ that hands connections out by transaction, a session setting would be another cl
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,13 +24,14 @@ from starbase_data_replication.sources.postgresql.compare import PostgresqlCompa
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
 from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql
-from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, cast_for, clock_unit
+from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, UNBOUNDED, cast_for, clock_unit
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
+GOODBYE_SECONDS = 2.0
 
 # What makes `::text` mean the same on every server, and keeps a role's own limits from cutting a long read.
 SETTINGS = (
@@ -158,9 +160,7 @@ class PostgresqlSource:
                 await connection.execute(SETTINGS)
                 yield connection
             finally:
-                # Nothing was written. A connection that broke has nothing to end, and must not hide why it broke.
-                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    await transaction.rollback()
+                await _end(connection, transaction)
 
     async def _alive_now(self, connection: Any) -> Alive:
         server = await connection.fetchrow(
@@ -178,6 +178,15 @@ class PostgresqlSource:
 
 
 _SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
+
+
+async def _end(connection: Any, transaction: Any) -> None:
+    """Roll back: nothing was written. A connection that broke must not hide why, and one that hangs is cut."""
+    try:
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            await transaction.rollback()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.CancelledError):
+        connection.terminate()
 
 
 def _still_alive(noted: Alive, now: Alive) -> Alive:
@@ -234,6 +243,9 @@ def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> 
         clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
         cap = f" AND {name} < {clock}"
         lookback = f"({name} - make_interval(secs => {lookback_seconds:.6f}))::{column.compare_type}::text"
+    elif column.tracking_kind in UNBOUNDED:
+        # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
+        cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
     sql = (
         f"SELECT {name}::text, {lookback} FROM {table_sql(schema.table)} AS t "
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"

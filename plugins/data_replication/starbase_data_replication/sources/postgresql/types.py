@@ -86,6 +86,8 @@ CLOCKS: dict[str, str] = {
     "timestamp": "date_trunc('{unit}', {local})",
     "date": "({local})::date",
 }
+# Types of numbers that have values beyond all numbers.
+UNBOUNDED = ("numeric", "float4", "float8")
 # A zone's clock is put back once a year: then rows come in whose times were there an hour ago already.
 LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 
