@@ -5,11 +5,16 @@ And the same workload with the algorithm broken on purpose, which shows that the
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import random
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from tests.hosts import CONFIG, HostProcess
@@ -83,6 +88,49 @@ def sync_until(host: HostProcess, seconds: float) -> int:
     return done
 
 
+# How the host's connections are told from the writers', to be cut: by their name, or by a user of their own.
+CUT = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'starbase-host%' "
+    "AND datname = current_database()",
+    "mysql": "SELECT id FROM information_schema.processlist WHERE user = '{user}'",
+}
+
+
+def host_user(database: TestDatabase) -> TestDatabase:
+    """The same database as the host sees it: as a user who may read, and see who is alive."""
+    if database.dialect == "postgresql":
+        return database
+    user = f"host_{database.name[-8:]}"
+    database.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'a password'")
+    database.execute(f"GRANT SELECT ON {database.name}.* TO {user}@'%'")
+    database.execute(f"GRANT PROCESS ON *.* TO {user}@'%'")
+    config = {**database.source_config, "user": user, "password": "a password"}
+    return dataclasses.replace(database, source_config=config)
+
+
+@contextlib.contextmanager
+def cutting(database: TestDatabase, user: str, choose: random.Random) -> Iterator[None]:
+    """Cut the host's connections now and then, wherever they are."""
+    stop = threading.Event()
+
+    def cut() -> None:
+        with database.connect() as session:
+            while not stop.wait(choose.uniform(0.1, 0.8)):
+                for (found,) in session.fetch(CUT[database.dialect].format(user=user)):
+                    if database.dialect == "mysql":
+                        # One that has just ended by itself is as good as cut.
+                        with contextlib.suppress(pymysql.err.OperationalError):
+                            session.execute(f"KILL CONNECTION {found}")
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("tracking", ["id", "updated_at"])
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.prove) for n in range(2, 9))])
 def test_no_row_is_lost(
@@ -92,11 +140,13 @@ def test_no_row_is_lost(
     record_property("seeds", f"no row lost: {source_database.dialect} {tracking} {seed}")
     workload, host = prepare(source_database, tmp_path, seed=seed, tracking=tracking)
     choose = random.Random(seed)
+    seen = host_user(source_database)
     with host:
-        configure(host, source_database, tracking, lookbackSeconds=0, closeWaitSeconds=choose.choice((0, 0.1, 2)))
+        configure(host, seen, tracking, lookbackSeconds=0, closeWaitSeconds=choose.choice((0, 0.1, 2)))
         with workload.running():
             for _ in range(4):
-                sync_until(host, choose.uniform(1.0, 2.5))
+                with cutting(source_database, seen.source_config["user"], choose):
+                    sync_until(host, choose.uniform(1.0, 2.5))
                 host.request("POST", "/data-replication/sync/items", wait="false")
                 time.sleep(choose.uniform(0, 0.05))
                 host.kill()
@@ -106,6 +156,8 @@ def test_no_row_is_lost(
         assert workload.commits > 50
         assert host.sync("items")["status"] == "success"
         assert differences(host, workload) == (0, 0, 0)
+    if seen is not source_database:
+        source_database.execute(f"DROP USER {seen.source_config['user']}@'%'")
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGE)
