@@ -199,3 +199,53 @@ def test_a_number_beyond_all_numbers_is_no_floor(postgres_database: TestDatabase
                 postgres_database.execute(f"INSERT INTO t VALUES ({number}, {number})")
                 host.sync("t")
             assert ids(host) == [1, 2, 3, 4, 5]
+
+
+def test_an_ordinary_role_is_enough(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """SELECT on the table and nothing else: the transactions of other roles are seen all the same."""
+    role = f"reader_{postgres_database.name[-8:]}"
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz DEFAULT now())")
+    postgres_database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT SELECT ON t TO {role}")
+    config = {**postgres_database.source_config, "user": role, "password": "a password"}
+    try:
+        with running(tmp_path) as host:
+            configure(host, postgres_database, sourceConfig=config, trackingColumn="at", settleSeconds=0)
+            host.sync("t")
+            late = postgres_database.connect()
+            late.execute("BEGIN")
+            late.execute("INSERT INTO t VALUES (100)")
+            for number in range(1, 4):
+                postgres_database.execute(f"INSERT INTO t VALUES ({number})")
+                host.sync("t")
+            late.execute("COMMIT")
+            host.sync("t")
+            assert ids(host) == [1, 2, 3, 100]
+            assert host.status("t")["protection"].startswith("transactions")
+    finally:
+        postgres_database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_long_transaction_bounds_the_second_reading(source_database: TestDatabase, tmp_path: Path) -> None:
+    """While it is open, a sync reads what has changed since it began, not the table; and waits for it only once."""
+    postgresql = source_database.dialect == "postgresql"
+    column = "timestamptz DEFAULT now()" if postgresql else "timestamp(6) NOT NULL DEFAULT now(6)"
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, at {column})")
+    past = "now() - interval '1 hour'" if postgresql else "now(6) - interval 1 hour"
+    numbers = "generate_series(1, 5000) n" if postgresql else "(SELECT seq AS n FROM seq_1_to_5000) s"
+    source_database.execute(f"INSERT INTO t SELECT n, {past} FROM {numbers}")
+    with running(tmp_path) as host:
+        configure(host, source_database, trackingColumn="at", settleSeconds=0, closeWaitSeconds=2)
+        host.sync("t")
+        host.sync("t")
+        late = source_database.connect()
+        late.execute("BEGIN")
+        late.execute("INSERT INTO t (id) VALUES (100000)")
+        for number in range(1, 9):
+            source_database.execute(f"INSERT INTO t (id) VALUES ({10000 + number})")
+            run = host.sync("t")
+            assert run["records_processed"] == 1
+            assert run["rows_read"] <= number
+            assert number == 1 or run["sync_duration_ms"] < 1500
+        late.execute("COMMIT")
+        host.sync("t")
+        assert host.query("SELECT count(*) FROM t") == [[5009]]
