@@ -97,7 +97,8 @@ def main() -> int:
     started = datetime.now(UTC)
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup"]
+        # More workers than processors: the proofs mostly wait, for writers and for transactions to end.
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "3", "--dist", "loadgroup"]
         command += ["-m", "prove or not prove", f"--junitxml={report}", f"--hypothesis-seed={seed}"]
         try:
             status = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, check=False).returncode

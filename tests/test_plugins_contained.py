@@ -154,7 +154,8 @@ def test_it_harms_nobody_else(mode: str, embedded_database: TestDatabase, tmp_pa
         for hook in ("register_routes", "plugin_lifespan", "register_hookspecs"):
             assert failed[f"evil_{hook}"].startswith(f"{hook}: ")
         assert host.stop(seconds=10) == 0
-    assert seen.read_text().split("\n")[-2] == "left"
+    # An event that was under way may still arrive after it.
+    assert "left" in seen.read_text().split("\n")
     for name, hook in (("evil_register_routes", "register_routes"), ("evil_plugin_lifespan", "plugin_lifespan")):
         assert f"plugin {name}: {hook}: " in host.log
 
