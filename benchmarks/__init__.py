@@ -1,0 +1,1 @@
+"""Measurements, run by hand: what the host costs, and what its source pays."""
