@@ -41,9 +41,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
-# --- client
-
-
 def test_there_are_a_hundred_attacks() -> None:
     assert len(lines(CLIENT_FORBIDDEN)) + len(lines(CLIENT_STOPPED)) >= 200
 
@@ -126,9 +123,6 @@ def test_a_table_that_becomes_private_leaves_the_statement_cache(bench: Bench) -
     for role in roles:
         assert isinstance(bench.refusal("SELECT name FROM orders", role=role), Forbidden)
         assert isinstance(bench.refusal("SELECT id FROM over_orders", role=role), Forbidden)
-
-
-# --- admin
 
 
 @pytest.mark.parametrize("sql", lines(ADMIN_FORBIDDEN))

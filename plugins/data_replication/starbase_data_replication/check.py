@@ -15,7 +15,7 @@ import apsw
 from starbase_data_replication import store, target
 from starbase_data_replication.compare import Compared, Comparison, Differences, compare, recheck
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Position, Row, TableSchema
+from starbase_data_replication.model import Options, Position, Row, TableSchema
 from starbase_data_replication.sources.base import MAX_KEYS, Key, ReadPlan
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.target import Target
@@ -60,7 +60,7 @@ class Check:
 
     async def verify(self, *, repair: bool) -> Checked:
         """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
-        async with self._pass("rows") as (schema, comparison, replica, found):
+        async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
             above: Position | None = None
             if comparison.differences and schema.key:
                 # What changed since the last sync is no difference: bring the replica up to date, and look again.
@@ -91,7 +91,7 @@ class Check:
             raise InvalidRequest(
                 fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
             )
-        async with self._pass("keys") as (schema, comparison, replica, found):
+        async with _Pass(self.sync, "keys") as (schema, comparison, replica, found):
             if not schema.key:
                 raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
             gone, share = comparison.extra, self._options.deletes_max_share
@@ -108,11 +108,8 @@ class Check:
                 extra=gone, different=0, keys={}, changed=changed,
             )  # fmt: skip
 
-    def _pass(self, what: Literal["keys", "rows"]) -> _Pass:
-        return _Pass(self.sync, what)
-
     @property
-    def _options(self) -> Any:
+    def _options(self) -> Options:
         return self.sync.stored.replication.options
 
     async def _again(

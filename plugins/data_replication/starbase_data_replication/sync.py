@@ -69,8 +69,7 @@ class Sync:
         )
         position = await self.database.write(lambda connection: self._prepare(connection, replica))
         notices = [*await self._null_rows(schema, position), *await self._rows_ahead(schema)]
-        follows = bool(schema.key) and self._options.mode != "full"
-        if position.load_key is None and follows:
+        if position.load_key is None and not self._whole(schema):
             position = await self._note(schema, position)
             position = await self._wait(position)
         # Before the snapshot: only what is closed by now may lift the floor after the read.
@@ -92,7 +91,7 @@ class Sync:
     def _prepare(self, connection: apsw.Connection, replica: Target) -> Position:
         """The position to go on from, and a table to write to."""
         position = store.load_position(connection, self.stored)
-        whole = self._options.mode == "full" or not replica.schema.key
+        whole = self._whole(replica.schema)
         fresh = position is None or position.identity != self.identity or whole
         if position is not None and not fresh:
             # Somebody dropped the table; what the position speaks of is gone.
@@ -195,7 +194,7 @@ class Sync:
         return []
 
     async def _rows_ahead(self, schema: TableSchema) -> list[str]:
-        if not schema.key or self._options.mode == "full":
+        if self._whole(schema):
             return []
         found = await self.source.count_ahead(schema, self._options, at_most=MAX_NULL_ROWS)
         if not found:
@@ -205,12 +204,16 @@ class Sync:
 
     def _protection(self, schema: TableSchema) -> str | None:
         """What protects against late commits, and why; None where this sync has learnt nothing of it."""
-        if not schema.key or self._options.mode == "full":
+        if self._whole(schema):
             return "full: the table is loaded whole at each sync"
         if self._noted is None:
             return None
         kind = "transactions" if self._noted.known else "lookback"
         return f"{kind}: {self._noted.reason}" if self._noted.reason else kind
+
+    def _whole(self, schema: TableSchema) -> bool:
+        """Whether every sync loads the whole table, so that nothing is ever followed."""
+        return not schema.key or self._options.mode == "full"
 
     async def _stored_position(self) -> Position | None:
         return await self.database.read(lambda connection: store.load_position(connection, self.stored))
