@@ -25,6 +25,8 @@ class Cast:
     known: False for a type that the ledger does not have: it travels as the source's text, with a warning.
     resumable: the source can compare the column with what the replica holds, so that a first load in the
         order of a key of this type can go on where it stood.
+    form, example, sorts: for the ledger (docs/types.md): what a stored value looks like, one such value, and
+        whether SQLite orders the stored values as the source orders its own.
     """
 
     select: str = "{}"
@@ -32,6 +34,9 @@ class Cast:
     convert: Callable[[Any], Any] | None = None
     known: bool = True
     resumable: bool = True
+    form: str = ""
+    example: str = ""
+    sorts: bool = True
 
 
 def float_or_text(value: float) -> float | str:
