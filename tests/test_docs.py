@@ -91,7 +91,13 @@ def test_every_option_of_the_plugin_is_documented() -> None:
         assert (table[key]["Default"], table[key]["Bounds"]) == (f"`{default:g}`", bounds(low, high)), key
 
 
-TYPES = {"choice": "string", "deletes": "string or object"}
+TYPES = {
+    "choice": "string",
+    "deletes": "string or object",
+    "names": "list of strings",
+    "renames": "object",
+    "transforms": "object",
+}
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.json)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from pymysql.err import DataError, InternalError, OperationalError, ProgrammingError
 
-from starbase_data_replication.errors import SourceRejected, SourceUnavailable, SyncError
+from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
 from starbase_data_replication.model import Batch, TableName, TableSchema
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql.door import door
@@ -233,7 +233,7 @@ def test_nobody_listens(mariadb_database: TestDatabase) -> None:
         (OperationalError(1205, "Lock wait timeout exceeded"), SourceUnavailable),
         (InternalError("Packet sequence number wrong"), SourceUnavailable),
         (TimeoutError(), SourceUnavailable),
-        (ProgrammingError(1146, "Table 'shop.orders' doesn't exist", sqlstate="42S02"), SourceRejected),
+        (ProgrammingError(1146, "Table 'shop.orders' doesn't exist", sqlstate="42S02"), SourceChanged),
         (OperationalError(2059, "Authentication plugin 'x' not configured"), SourceRejected),
         (DataError(1292, "Truncated incorrect value: 's3cret'", sqlstate="22007"), SourceRejected),
         (ProgrammingError(1064, "You have an error near 's3cret'", sqlstate="42000"), SourceRejected),

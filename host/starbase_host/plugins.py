@@ -103,6 +103,17 @@ class Host:
         """Call a hook in every plugin that implements it, each bounded and on its own; (plugin, answer) pairs."""
         return await self._plugins.call(hook, **arguments)
 
+    async def call_plugin(self, plugin: str, hook: str, **arguments: Any) -> Any:
+        """Call one plugin's implementation of a hook, bounded, and answer what it answers.
+
+        Raises NotFound when that plugin is off or does not implement the hook; what it raises; TimeoutError.
+        """
+        return await self._plugins.call_one(plugin, hook, **arguments)
+
+    def implementers(self, hook: str) -> list[str]:
+        """The plugins that implement a hook, in plugin.toml's order."""
+        return self._plugins.implementers(hook)
+
 
 class Plugins:
     """The plugins of one host."""
@@ -142,6 +153,16 @@ class Plugins:
             if only in (None, plugin.name)
         ]
         return [answer for answer in await asyncio.gather(*calls) if answer is not None]
+
+    async def call_one(self, plugin: str, hook: str, **arguments: Any) -> Any:
+        """Call one plugin's implementation. Raises NotFound, TimeoutError, and what it raises."""
+        for each, function, names in self._implementations(hook):
+            if each.name == plugin:
+                return await each.worker.call(function, _chosen(names, arguments), self._config.hook_timeout_seconds)
+        raise NotFound(f"plugin {plugin} is not enabled, or does not implement {hook}")
+
+    def implementers(self, hook: str) -> list[str]:
+        return [plugin.name for plugin, _, _ in self._implementations(hook)]
 
     def call_plain(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
         """Call every implementation in turn, without a loop: for what happens before the host runs, or without it."""

@@ -60,11 +60,16 @@ class Check:
 
     async def verify(self, *, repair: bool) -> Checked:
         """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
+        if repair and self.sync.together:
+            raise InvalidRequest(
+                fields={"repair": "would take this table to another moment than the others of its group; reset it"}
+            )
         async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
             above: Position | None = None
             if comparison.differences and schema.key:
-                # What changed since the last sync is no difference: bring the replica up to date, and look again.
-                above = (await self.sync.run()).position
+                # What changed since the last sync is no difference: bring the replica up to date, and look again. One
+                # of a group must not run ahead of the others: there, what its next sync will read is left out.
+                above = await self.sync.stored_position() if self.sync.together else (await self.sync.run()).position
             counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
             keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
             changed = 0
@@ -137,6 +142,7 @@ class Check:
 
     async def _repair(self, schema: TableSchema, replica: Target, differences: Differences) -> int:
         rows = await self._read(schema, [*differences.missing, *differences.different])
+        rows = await self.sync.transforms.apply(self.sync.stored.name, schema, rows)
 
         def write(connection: apsw.Connection) -> int:
             store.check_revision(connection, self.sync.stored)
@@ -228,10 +234,9 @@ class _Pass:
     async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, Found]:
         sync = self._sync
         replication = sync.stored.replication
-        schema = await sync.source.describe(sync.table, replication.tracking_column)
-        replica = Target(
-            replication.target_table, schema, shadow_id=sync.stored.id, mark=replication.options.mark_column
-        )
+        position = await sync.stored_position()
+        schema = await sync.describe(position)
+        replica = sync.replica(schema, position.dropped if position is not None else ())
         if not await sync.database.read(lambda c: target.exists(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         self._found = found = Found(sync, schema)

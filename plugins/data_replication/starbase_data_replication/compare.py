@@ -125,7 +125,10 @@ async def recheck(
 
 
 def _columns(schema: TableSchema, what: What) -> Sequence[Column]:
-    return schema.key_columns if what == "keys" and schema.key else schema.columns
+    """What is compared. What a plugin has changed on its way is not the source's any more."""
+    if what == "keys" and schema.key:
+        return schema.key_columns
+    return [column for column in schema.columns if not column.transformed]
 
 
 @dataclass(kw_only=True)

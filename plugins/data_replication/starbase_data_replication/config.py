@@ -8,15 +8,16 @@ found by the first sync.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from starbase_data_replication.fields import FIELDS, value_of
+from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.model import Options, Replication
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.settings import unmasked
 from starbase_data_replication.sources.texts import mend_unknown
+from starbase_data_replication.values import value_of
 from starbase_host import Conflict, InvalidRequest, same_name
 
 MAX_UNKNOWN = 20
@@ -53,6 +54,8 @@ def parse(
     if problems:
         raise InvalidRequest(fields=problems)
     replication = _merged(values, existing)
+    if problems := _together(replication.options):
+        raise InvalidRequest(fields=problems)
     holder = targets.get(same_name(replication.target_table), replication.name)
     if holder != replication.name:
         raise Conflict(f"targetTable: {replication.target_table} is already the target of {holder}")
@@ -67,6 +70,41 @@ def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:
         value = getattr(owner, field.attribute)
         body[field.json] = int(value) if isinstance(value, float) and value.is_integer() else value
     return {**body, "sourceConfig": dict(dialect.secret_parts(replication.source_config))}
+
+
+def check_group(replication: Replication, others: Iterable[Replication], dialects: Mapping[str, Dialect]) -> None:
+    """Raises InvalidRequest when those of its group read from another source: one snapshot is of one server."""
+    for other in others:
+        if other.options.group is None or other.options.group != replication.options.group:
+            continue
+        if other.name != replication.name and _server(other, dialects) != _server(replication, dialects):
+            why = f"{other.name} of this group reads from another source; a group has one"
+            raise InvalidRequest(fields={"group": why})
+
+
+def _server(replication: Replication, dialects: Mapping[str, Dialect]) -> tuple[str, ...] | None:
+    """What tells one server from another: two tables of one name and schema differ by nothing else."""
+    dialect = dialects.get(replication.dialect)
+    if dialect is None:
+        return None
+    settings = {key: value for key, value in replication.source_config.items() if key != "defaultSchema"}
+    database = replication.source_config.get("database") or replication.source_config.get("defaultSchema")
+    settings |= {"database": database} if "connectionString" not in settings else {}
+    return (replication.dialect, *dialect.identity(settings, "public.t"))
+
+
+def _together(options: Options) -> dict[str, str]:
+    """What is wrong with options that are each right."""
+    problems: dict[str, str] = {}
+    if options.group is not None and options.deletes == "reconcile" and options.mode != "full":
+        problems["deletes"] = (
+            "must not be reconcile in a group, where rows are removed together or not at all; use mode full, which "
+            'follows deletes, or {"mark": …} or {"sourceColumn": …}'
+        )
+    for name in options.key_columns or ():
+        if name in options.exclude_columns or (options.columns is not None and name not in options.columns):
+            problems["keyColumns"] = f"names {name}, which is not copied; copy it"
+    return problems
 
 
 def _merged(values: dict[str, Any], existing: Replication | None) -> Replication:

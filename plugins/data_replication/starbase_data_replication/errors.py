@@ -4,7 +4,9 @@
 
     SyncError 502
       SourceUnavailable   the source cannot be reached or went away; trying again may help (transient)
-      SourceRejected      the source answered, and said no: a wrong password, no such table, no right to read
+      SourceRejected      the source answered, and said no: a wrong password, no right to read
+      TableMissing        one of those: the source has no such table
+      SourceChanged       one of those: its table is not what it was when it was looked up (transient)
       SchemaMismatch      the source table cannot become, or no longer fits, the replica
       CastFailed          a value could not be cast; names the column and the type, never the value
 """
@@ -28,6 +30,15 @@ class SourceUnavailable(SyncError):
 
 class SourceRejected(SyncError):
     code = "source_rejected"
+
+
+class TableMissing(SourceRejected):
+    code = "table_missing"
+
+
+class SourceChanged(SourceRejected):
+    code = "source_changed"
+    transient = True
 
 
 class SchemaMismatch(SyncError):

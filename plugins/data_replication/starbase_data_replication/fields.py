@@ -1,28 +1,13 @@
-"""The fields of a replication: what is known of each, and whether one value can be one.
-
-Owns FIELDS, from which the checks here, the documentation and the command line are made. Must not know how
-fields depend on one another, nor anything of a dialect.
+"""The fields of a replication: what is known of each. The checks, the documentation and the command line are made from
+this; `values` has the checks. Must not know how fields depend on one another, nor anything of a dialect.
 """
 
 from __future__ import annotations
 
-import math
-import re
-import zoneinfo
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from starbase_data_replication.sources.texts import text_problem
-from starbase_host import same_name
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
-OFFSET = re.compile(r"[+-](?:0[0-9]|1[0-3]):[0-5][0-9]\Z|[+-]14:00\Z")
-ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*)*\Z")
-RESERVED = ("tmp_", "sqlite_")
-MAX_DEPTH = 8
-
-Kind = Literal["string", "object", "number", "boolean", "choice", "deletes"]
+Kind = Literal["string", "object", "number", "boolean", "choice", "deletes", "names", "renames", "transforms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +15,7 @@ class Field:
     """What is known of one field.
 
     attribute: its name in Replication, or in Options. low, high: the bounds of a number, or of a string's
-    length. nullable: null is a value with a meaning of its own.
+    length, or of the names in a list. nullable: null is a value with a meaning of its own.
     """
 
     json: str
@@ -200,110 +185,71 @@ FIELDS = (
         high=525_600,
         doc="Minutes from one verification of the whole replica to the next; null is never.",
     ),
+    Field(
+        json="onSchemaChange",
+        attribute="on_schema_change",
+        kind="choice",
+        default="apply",
+        choices=("apply", "backfill", "error"),
+        doc="When the source table changes its shape: `apply` follows it, and a new column is filled from then on; "
+        "`backfill` loads the table again for a new column; `error` lets the run fail.",
+    ),
+    Field(
+        json="columns",
+        attribute="columns",
+        kind="names",
+        nullable=True,
+        low=1,
+        doc="The columns to copy; null copies all, also those that are added later.",
+    ),
+    Field(
+        json="excludeColumns",
+        attribute="exclude_columns",
+        kind="names",
+        default=(),
+        low=0,
+        doc="Columns not to copy.",
+    ),
+    Field(
+        json="where",
+        attribute="where",
+        kind="string",
+        nullable=True,
+        low=1,
+        high=10_000,
+        doc="A condition in the source's SQL, over its columns: only rows for which it is true are copied. A row that "
+        "changes so that it is not true any more is removed.",
+    ),
+    Field(
+        json="rename",
+        attribute="rename",
+        kind="renames",
+        default={},
+        doc="Other names in the replica: the source's name of a column to the replica's.",
+    ),
+    Field(
+        json="keyColumns",
+        attribute="key_columns",
+        kind="names",
+        nullable=True,
+        low=1,
+        doc="The columns that identify a row, for a view or a table without a key; null takes the source's own key.",
+    ),
+    Field(
+        json="transforms",
+        attribute="transforms",
+        kind="transforms",
+        default={},
+        doc="Plugins that change values on their way: a plugin that implements `transform_batch`, to the columns "
+        "that it is given. They come in this order, and are not compared by a verification.",
+    ),
+    Field(
+        json="group",
+        attribute="group",
+        kind="string",
+        nullable=True,
+        low=1,
+        high=63,
+        doc="Replications of one group are read from one snapshot of their source and committed together.",
+    ),
 )
-
-
-def value_of(field: Field, value: Any) -> tuple[Any, str | None]:
-    """A field's value in its final form, and what is wrong with it, or None."""
-    if value is None and field.nullable:
-        return None, None
-    if value is None:
-        return None, f"must be {_article(field.kind)}, not null"
-    if field.kind == "number":
-        return _number(field, value)
-    if field.kind == "choice":
-        return value, None if isinstance(
-            value, str
-        ) and value in field.choices else f"must be one of {', '.join(field.choices)}"
-    if field.kind == "deletes":
-        return value, _deletes(value)
-    types: Any = {"string": str, "object": Mapping, "boolean": bool}[field.kind]
-    if not isinstance(value, types):
-        return value, f"must be {_article(field.kind)}"
-    if field.kind == "object":
-        return dict(value), _unstorable(value)
-    return value, _text(field, value) if field.kind == "string" else None
-
-
-def _deletes(value: Any) -> str | None:
-    if isinstance(value, str) and value in DELETES_WORDS:
-        return None
-    if isinstance(value, Mapping) and len(value) == 1:
-        key, column = next(iter(value.items()))
-        if key in DELETES_KEYS and isinstance(column, str) and 0 < len(column) <= 255:
-            why = text_problem(column, control=True)
-            return None if why is None else f"names a column that {why}"
-    return f"must be {' or '.join(DELETES_WORDS)}, or an object with one of {', '.join(DELETES_KEYS)} and a column"
-
-
-def _article(kind: Kind) -> str:
-    return {"object": "an object", "deletes": "a word or an object", "choice": "a word"}.get(kind, f"a {kind}")
-
-
-def _number(field: Field, value: Any) -> tuple[float, str | None]:
-    assert field.low is not None
-    assert field.high is not None
-    # A comparison with NaN is False; an integer too large for a double still compares.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not field.low <= value <= field.high:
-        return 0.0, f"must be a number from {field.low:g} to {field.high:.10g}{' or null' * field.nullable}"
-    return float(value), None
-
-
-def _text(field: Field, value: str) -> str | None:
-    assert field.low is not None
-    assert field.high is not None
-    if not value.strip():
-        return "must not be empty"
-    if len(value) > field.high:
-        return f"must not be longer than {field.high:g} characters"
-    if (why := text_problem(value, control=field.json in ("sourceTable", "trackingColumn"))) is not None:
-        return why
-    check = CHECKS.get(field.json)
-    return None if check is None else check(value)
-
-
-def _check_name(value: str) -> str | None:
-    if NAME.match(value):
-        return None
-    return "must be 1 to 63 letters A to Z, digits, _ . and -, with a letter or digit first"
-
-
-def _check_target(value: str) -> str | None:
-    if same_name(value).startswith(RESERVED):
-        return f"must not begin with {' or '.join(RESERVED)}, which are reserved; choose another name"
-    return None
-
-
-def _check_zone(value: str) -> str | None:
-    try:
-        # The pattern first: to zoneinfo a zone's name is a path.
-        if OFFSET.match(value) or (ZONE.match(value) and zoneinfo.ZoneInfo(value)):
-            return None
-    except (KeyError, ValueError, OSError):
-        pass
-    return "is no zone known here; write an IANA name such as Europe/Berlin, or +02:00, or null"
-
-
-def _unstorable(value: Mapping[str, Any]) -> str | None:
-    """Why an object cannot be kept as JSON in the database, or None."""
-    waiting: list[tuple[Any, int]] = [(value, 0)]
-    while waiting:
-        item, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            return f"is nested more than {MAX_DEPTH} deep"
-        if isinstance(item, str) and (why := text_problem(item, control=True)) is not None:
-            return f"holds a text that {why}"
-        if isinstance(item, float) and not math.isfinite(item):
-            return "must not hold NaN or Infinity"
-        if isinstance(item, Mapping):
-            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
-        elif isinstance(item, list | tuple):
-            waiting += [(part, depth + 1) for part in item]
-    return None
-
-
-CHECKS: Mapping[str, Callable[[str], str | None]] = {
-    "name": _check_name,
-    "targetTable": _check_target,
-    "trackingTimeZone": _check_zone,
-}

@@ -43,6 +43,13 @@ class Options:
     deletes: "ignore", "reconcile", {"mark": column of the replica} or {"sourceColumn": column of the source}.
     deletes_interval_minutes, deletes_max_share: when keys are compared, and how large a share may be removed.
     verify_interval_minutes: when the whole replica is compared; None means never.
+    on_schema_change: "apply", "backfill" or "error": what to do when the source table changes its shape.
+    columns, exclude_columns: which of the source's columns are copied; None and () are all of them.
+    where: an expression of the source's SQL; only rows for which it is true are copied.
+    rename: the source's name of a column to the replica's.
+    key_columns: the columns that identify a row, for views and for tables without a key.
+    transforms: a plugin's name to the columns that its `transform_batch` changes on their way.
+    group: replications of one group are read from one snapshot and committed together.
     """
 
     close_wait_seconds: float = 2.0
@@ -55,6 +62,20 @@ class Options:
     deletes_interval_minutes: float = 60.0
     deletes_max_share: float = 0.3
     verify_interval_minutes: float | None = None
+    on_schema_change: str = "apply"
+    columns: Sequence[str] | None = None
+    exclude_columns: Sequence[str] = ()
+    where: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    key_columns: Sequence[str] | None = None
+    transforms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    group: str | None = None
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What of the source table is copied, and as what: rows that were copied before do not fit another one."""
+        names = ("columns", "exclude_columns", "where", "rename", "key_columns", "transforms")
+        return {name: value for name in names if (value := getattr(self, name))}
 
     @property
     def mark_column(self) -> str | None:
@@ -110,6 +131,8 @@ class Column:
     source_type: the source's own name of the type, for people. tracking_kind, compare_type, time_digits: for
     the dialect's own room, when this column is the tracking column or part of the key: the base type's short
     name, the type to compare with, and the fractional digits of a time (None: the type's most).
+    renamed: the replica's name of the column, where it is another. transformed: a plugin changes its values on
+    their way, so that they cannot be compared with the source's.
     """
 
     name: str
@@ -119,16 +142,51 @@ class Column:
     tracking_kind: str = ""
     compare_type: str = ""
     time_digits: int | None = None
+    renamed: str | None = None
+    transformed: bool = False
+
+    @property
+    def target(self) -> str:
+        """The replica's name of the column."""
+        return self.renamed or self.name
+
+    @property
+    def form(self) -> str:
+        """What decides how a value is stored: of two types with the same form, the same value is stored alike."""
+        lengths_only = self.cast.declared == "INTEGER" or self.tracking_kind in LENGTHS_ONLY
+        return f"{self.cast.declared} {self.cast.select} {'' if lengths_only else self.source_type}"
+
+
+# Types whose values are stored as they are, however long the column lets them be.
+LENGTHS_ONLY = frozenset({"text", "varchar", "tinytext", "mediumtext", "longtext", "bytea", "varbinary"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a replica was built from, to be compared with what its source looks like later.
+
+    columns: the source's name of a column to its type, its `form`, and the replica's name of it. kind: "table",
+    "view" and so on. incarnation: see TableSchema.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    key: Sequence[str]
+    kind: str = "table"
+    incarnation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSchema:
-    """What a source table looks like now.
+    """What a source table looks like now, and what of it is copied.
 
     key holds the names of the primary key's columns, or of a unique index without NULLs; empty when
     there is neither, and then every sync reloads the table whole.
     estimated_rows is the source's own guess, or None. unprotected says why the source's transactions do not
     protect the tracking column (values that are assigned ahead of them), or is None.
+    kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
+    name and place; None where the source does not tell.
+    left_out: columns that are known but not copied. where: rows for which this expression of the source's SQL is
+    not true are not copied; None copies all.
     """
 
     table: TableName
@@ -138,9 +196,13 @@ class TableSchema:
     estimated_rows: int | None = None
     unprotected: str | None = None
     warnings: tuple[str, ...] = ()
+    kind: str = "table"
+    incarnation: str | None = None
+    left_out: tuple[Column, ...] = ()
+    where: str | None = None
 
     def column(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
+        return next(column for column in (*self.columns, *self.left_out) if column.name == name)
 
     @property
     def tracking(self) -> Column:
@@ -149,6 +211,16 @@ class TableSchema:
     @property
     def key_columns(self) -> tuple[Column, ...]:
         return tuple(self.column(name) for name in self.key)
+
+    @property
+    def target_key(self) -> tuple[str, ...]:
+        """The replica's names of the key's columns."""
+        return tuple(column.target for column in self.key_columns)
+
+    @property
+    def shape(self) -> Shape:
+        columns = {column.name: (column.source_type, column.form, column.target) for column in self.columns}
+        return Shape(columns=columns, key=self.key, kind=self.kind, incarnation=self.incarnation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +275,8 @@ class Position:
     load_key: the last key that the first load wrote, in the source's text form; None before its first batch.
     loading_since: when the first load opened its first snapshot; None before, and when following.
     into_shadow: the load goes into a shadow table that replaces the target at its end.
+    shape: what the source looked like when the replica was last brought up to date with it.
+    dropped: the replica's names of columns that the source has no longer; rows that are written hold NULL there.
     """
 
     identity: str
@@ -212,6 +286,8 @@ class Position:
     load_key: tuple[str, ...] | None = None
     loading_since: float | None = None
     into_shadow: bool = False
+    shape: Shape | None = None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +350,8 @@ class SyncRun:
 class Progress:
     """How far a run is. The one value here that changes: the run writes it, status reads it.
 
-    rows and bytes were read, changed were written.
+    rows and bytes were read, changed were written. schema_changes: how the source's shape has changed since the
+    last sync, in words.
     """
 
     started_at: float
@@ -282,14 +359,16 @@ class Progress:
     changed: int = 0
     bytes: int = 0
     estimated_rows: int | None = None
+    schema_changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicationEvent:
     """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
 
-    type is `sync`, `verify` or `reset`; later versions add others. status is `success` or `error`:
-    whether the run could be done. details: of a `verify`, what it found; else None.
+    type is `sync`, `verify`, `reset` or `schema_change`; later versions add others. status is `success` or
+    `error`: whether the run could be done. details: of a `verify`, what it found; of a `schema_change`,
+    `{"changes": […]}` in words; else None.
     occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
     """
 
@@ -323,6 +402,7 @@ __all__ = [
     "Row",
     "RunKind",
     "RunStatus",
+    "Shape",
     "SyncRun",
     "TableName",
     "TableSchema",

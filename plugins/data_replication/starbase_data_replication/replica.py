@@ -64,11 +64,11 @@ class Replica:
         self._functions: dict[str, Any] = {"replica_digest": digest}
         self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
         order = [schema.column(name) for name in source.order]
-        self._order = [quote(column.name) for column in order]
+        self._order = [quote(column.target) for column in order]
         self._mixed = bool(order) and order[0].cast.declared == NO_AFFINITY
-        self._key = schema.key
+        self._key = schema.target_key
         # A table without a key is walked along SQLite's own, and a row is known by all that it holds.
-        self._walked = [quote(name) for name in schema.key] or [_rowid(schema)]
+        self._walked = [quote(name) for name in self._key] or [_rowid(schema)]
         self._key_text = self._text(schema.key_columns or columns)
         self._row_text = self._text(columns)
 
@@ -209,7 +209,7 @@ class Replica:
 
         What is stored may be of another type than the cast makes: it gets a mark that no source's text has.
         """
-        name = quote(column.name)
+        name = quote(column.target)
         case, other = f"CASE typeof({name}) WHEN 'null' THEN NULL", f"ELSE '!' || hex({name}) END, ','"
         match column.cast.declared:
             case "TEXT" | "BLOB" as declared if column.name in self._digests:
@@ -246,7 +246,7 @@ class _Sum:
 
 
 def _rowid(schema: TableSchema) -> str:
-    taken = {same_name(column.name) for column in schema.columns}
+    taken = {same_name(column.target) for column in schema.columns}
     return next(name for name in ("rowid", "oid", "_rowid_") if name not in taken)
 
 

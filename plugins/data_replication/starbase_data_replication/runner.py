@@ -9,7 +9,8 @@ import asyncio
 import json
 import logging
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import apsw
@@ -18,10 +19,12 @@ from starbase_data_replication import schedule, store, target
 from starbase_data_replication.check import Check, Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Events
+from starbase_data_replication.group import sync_together
 from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Sync, Synced
+from starbase_data_replication.transforms import Transforms
 from starbase_host import Conflict, Host, StarbaseError, iso
 
 log = logging.getLogger("starbase.data_replication")
@@ -42,6 +45,7 @@ COUNT_SHARE = 20
 class Running:
     """A run that has not ended. `result` resolves to its record, and never raises.
 
+    members: all that are synced by the same work, of which this is one; a group, or this alone.
     thorough: a verification repairs what it finds, a reconciliation removes however much it is. checked: what
     such a run has found, once it has.
     """
@@ -51,8 +55,9 @@ class Running:
     kind: RunKind
     progress: Progress
     result: asyncio.Future[SyncRun]
+    members: tuple[str, ...]
     has_slot: bool = False
-    work: asyncio.Task[Synced | None] | None = None
+    work: asyncio.Task[dict[str, Synced]] | None = None
     interrupt_reason: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     failure_status: int = 502
@@ -85,29 +90,41 @@ class Runner:
         self._slots = asyncio.Semaphore(self.max_concurrent_syncs)
 
     async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
-        """Begin a run. Raises NotFound, or Conflict when one of that name has not ended."""
-        if name in self.running:
-            raise Conflict(f"{name} is syncing already (run {self.running[name].run_id})")
+        """Begin a run. Raises NotFound, or Conflict when one of that name, or of its group, has not ended."""
+        members = await self.store.database.read(partial(_members, name=name, kind=kind))
+        for member in members:
+            if member in self.running:
+                raise Conflict(f"{member} is syncing already (run {self.running[member].run_id})")
         now = self.host.clock.now()
-        run = Running(
+        runs = [self._running(member, kind if member == name else _kind_beside(kind), members) for member in members]
+        runs[0].thorough = thorough
+        # Taken before anything is awaited again, so that two requests cannot both pass.
+        self.running |= {run.name: run for run in runs}
+        try:
+            stored = await self.store.database.write(partial(_begin, runs=runs, now=now))
+        except BaseException:
+            for run in runs:
+                del self.running[run.name]
+            raise
+        work = asyncio.create_task(self._work(runs, stored), name=f"work-{name}")
+        for run, each in zip(runs, stored, strict=True):
+            run.work = work
+            task = asyncio.create_task(self._run(run, each), name=f"run-{run.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            if run.interrupt_reason is not None:
+                work.cancel()
+        return runs[0]
+
+    def _running(self, name: str, kind: RunKind, members: tuple[str, ...]) -> Running:
+        return Running(
             run_id=uuid.uuid4().hex,
             name=name,
             kind=kind,
-            thorough=thorough,
-            progress=Progress(started_at=now),
+            members=members,
+            progress=Progress(started_at=self.host.clock.now()),
             result=asyncio.get_running_loop().create_future(),
         )
-        # Taken before anything is awaited, so that two requests cannot both pass.
-        self.running[name] = run
-        try:
-            stored = await self.store.database.write(partial(_begin, run=run, now=now))
-        except BaseException:
-            del self.running[name]
-            raise
-        task = asyncio.create_task(self._run(run, stored), name=f"run-{name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return run
 
     async def on_check_due(self, prefix: str, name: str) -> None:
         """A verification or a reconciliation is due: begin it, or try again soon; the next alarm is set either way."""
@@ -129,12 +146,17 @@ class Runner:
         if stored is None or not stored.replication.is_active:
             return
         await self.store.database.write(lambda connection: store.set_due(connection, name, due_at))
-        try:
-            await self.start(name, RunKind.SCHEDULED)
-        except Conflict:
-            await self._skip(name)
         now = self.host.clock.now()
         at = schedule.next_due(name, stored.replication.interval_seconds, now=now, last_due=due_at)
+        try:
+            run = await self.start(name, RunKind.SCHEDULED)
+        except Conflict:
+            if stored.replication.options.group is None:
+                await self._skip(name)
+        else:
+            # Those that were synced with it are not due again before it is.
+            for member in run.members[1:]:
+                await self.host.alarms.set("sync:" + member, at)
         await self.host.alarms.set("sync:" + name, at)
 
     async def interrupt(self, name: str, reason: str) -> None:
@@ -173,9 +195,8 @@ class Runner:
 
     async def _run(self, run: Running, stored: Stored) -> None:
         """See a run through to its record. Never cancelled itself: an interruption ends the work, not the record."""
-        run.work = work = asyncio.create_task(self._work(run, stored), name=f"work-{run.name}")
-        if run.interrupt_reason is not None:
-            work.cancel()
+        work = run.work
+        assert work is not None
         stopping = asyncio.create_task(run.stopping.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -191,30 +212,39 @@ class Runner:
         finally:
             self.running.pop(run.name, None)
 
-    async def _work(self, run: Running, stored: Stored) -> Synced | None:
+    async def _work(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
+        """Do what the first of the runs is for; what was synced, by name."""
+        run = runs[0]
         async with self._slots:
-            run.has_slot = True
-            sync = await self._make_sync(run, stored)
-            if run.kind.syncs:
-                return await sync.run()
+            for each in runs:
+                each.has_slot = True
+            syncs = [await self._make_sync(*each) for each in zip(runs, stored, strict=True)]
             if run.kind is RunKind.VERIFY:
-                run.checked = await Check(sync=sync).verify(repair=run.thorough)
+                run.checked = await Check(sync=syncs[0]).verify(repair=run.thorough)
+            elif run.kind is RunKind.RECONCILE:
+                run.checked = await Check(sync=syncs[0]).reconcile(force=run.thorough)
+            elif not syncs[0].together:
+                return {run.name: await syncs[0].run()}
             else:
-                run.checked = await Check(sync=sync).reconcile(force=run.thorough)
-            return None
+                await sync_together(syncs)
+                return {each.name: sync.synced() for each, sync in zip(runs, syncs, strict=True)}
+            return {}
 
     async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
         dialect = self.connections.dialect(replication.dialect)
+        selection = [replication.options.selection] if replication.options.selection else []
         identity = [*dialect.identity(replication.source_config, replication.source_table)]
         return Sync(
             stored=stored,
             source=await self.connections.source(replication.source_config),
             table=dialect.table_name(replication.source_config, replication.source_table),
-            identity=json.dumps([*identity, replication.target_table, replication.tracking_column]),
+            identity=json.dumps([*identity, replication.target_table, replication.tracking_column, *selection]),
             database=self.store.database,
             clock=self.host.clock,
             progress=run.progress,
+            transforms=Transforms(self.host.call_plugin, replication.options.transforms),
+            together=replication.options.group is not None,
         )
 
     async def _finish(
@@ -241,6 +271,9 @@ class Runner:
         )  # fmt: skip
         if status in ("success", "error"):
             self.events.send(_event(record, run.checked))
+        # A run that fails because of it is tried again and again, and finds the same each time: said once.
+        if run.progress.schema_changes and (status == "success" or not stored.columns["consecutive_failures"]):
+            self.events.send(_schema_change_event(record, run.progress.schema_changes))
 
     def _record(self, run: Running, status: RunStatus, error: str | None, synced: Synced | None) -> SyncRun:
         return SyncRun(
@@ -294,10 +327,28 @@ class Runner:
         )
 
 
-def _begin(connection: apsw.Connection, *, run: Running, now: float) -> Stored:
-    stored = store.get(connection, run.name)
-    store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
+def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:
+    """Whom a run of this kind is about: itself, then for a sync those of its group that are active."""
+    group = store.get(connection, name).replication.options.group
+    if group is None or not kind.syncs:
+        return (name,)
+    active = (each.replication for each in store.all_of(connection) if each.replication.is_active)
+    return (
+        name,
+        *(each.name for each in active if each.options.group == group and each.name != name),
+    )
+
+
+def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored]:
+    stored = [store.get(connection, run.name) for run in runs]
+    for run in runs:
+        store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
     return stored
+
+
+def _kind_beside(kind: RunKind) -> RunKind:
+    """What a run is called that another of its group has brought about."""
+    return RunKind.MANUAL if kind is RunKind.RESET else kind
 
 
 def _stop(run: Running, reason: str) -> None:
@@ -305,20 +356,20 @@ def _stop(run: Running, reason: str) -> None:
     if run.interrupt_reason is None:
         run.interrupt_reason = reason
         run.stopping.set()
-        if run.work is not None:
+        if run.work is not None and not run.work.cancelling():
             run.work.cancel()
 
 
-def _outcome(run: Running, work: asyncio.Task[Synced | None]) -> tuple[RunStatus, str | None, Synced | None]:
+def _outcome(run: Running, work: asyncio.Task[dict[str, Synced]]) -> tuple[RunStatus, str | None, Synced | None]:
     """How a run has ended: status, what to say, and what it did."""
     if not work.done():
         work.add_done_callback(lambda late: late.cancelled() or late.exception())
         return "interrupted", run.interrupt_reason, None
     if work.cancelled():
-        return "interrupted", run.interrupt_reason or "cancelled", None
+        return "interrupted", run.interrupt_reason or "the run of another of its group was interrupted", None
     failure = work.exception()
     if failure is None:
-        return "success", None, work.result()
+        return "success", None, work.result().get(run.name)
     if isinstance(failure, Superseded):
         return "interrupted", str(failure), None
     if isinstance(failure, StarbaseError):
@@ -364,3 +415,7 @@ def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:
         sync_duration_ms=run.sync_duration_ms,
         error_message=run.error_message,
     )
+
+
+def _schema_change_event(run: SyncRun, changes: Sequence[str]) -> ReplicationEvent:
+    return replace(_event(run, None), type="schema_change", details={"changes": list(changes)}, id=uuid.uuid4().hex)

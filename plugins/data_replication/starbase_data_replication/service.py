@@ -9,12 +9,12 @@ import apsw
 
 from starbase_data_replication import config, schedule, store, target
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.fields import NAME
-from starbase_data_replication.model import Options, RunKind
+from starbase_data_replication.model import Options, Replication, RunKind
 from starbase_data_replication.runner import ALARMS, Runner, Running, check_interval_seconds
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.store import Store, Stored
-from starbase_host import Host, iso, quote, same_name
+from starbase_data_replication.values import NAME
+from starbase_host import Host, InvalidRequest, iso, quote, same_name
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
 PRUNE_ALARM = "prune"
@@ -56,13 +56,15 @@ class Service:
         def save(connection: apsw.Connection) -> Stored:
             name = body.get("name") if isinstance(body, dict) else None
             existing = store.find(connection, name) if isinstance(name, str) and NAME.match(name) else None
-            targets = {same_name(each.replication.target_table): each.name for each in store.all_of(connection)}
+            stored = [each.replication for each in store.all_of(connection)]
             replication = config.parse(
                 body,
                 existing=existing.replication if existing is not None else None,
                 dialects=self._dialects,
-                targets=targets,
+                targets={same_name(each.target_table): each.name for each in stored},
             )
+            config.check_group(replication, stored, self._dialects)
+            self._check_transforms(replication)
             masked = self._dialects[replication.dialect].secret_parts(replication.source_config)
             return store.save(connection, replication, masked, now=now)
 
@@ -74,6 +76,15 @@ class Service:
         if stored.replication.is_active:
             await self._schedule(stored, now)
         return stored
+
+    def _check_transforms(self, replication: Replication) -> None:
+        known = self._host.implementers("transform_batch")
+        for plugin in replication.options.transforms:
+            if plugin not in known:
+                why = (
+                    f"names {plugin}, which is no plugin with transform_batch; there are: {', '.join(known) or 'none'}"
+                )
+                raise InvalidRequest(fields={"transforms": why})
 
     async def start(self, name: str) -> None:
         """Let it run on its schedule, and make it due at once. Raises NotFound."""
@@ -100,7 +111,8 @@ class Service:
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
-            for table in (target.shadow_name(stored.id), target.differences_name(stored.id)):
+            for name_of in (target.shadow_name, target.stage_name, target.differences_name):
+                table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
         # First the row, then the run: one that began in between finds that it may not write any more.

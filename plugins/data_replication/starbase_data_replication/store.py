@@ -21,6 +21,7 @@ from starbase_data_replication.model import (
     Position,
     Replication,
     RunKind,
+    Shape,
     SyncRun,
 )
 from starbase_host import Conflict, Database, NotFound, iso
@@ -336,4 +337,12 @@ def _position(plain: dict[str, Any]) -> Position:
         for each in plain["candidates"]
     )
     load_key = tuple(plain["load_key"]) if plain["load_key"] is not None else None
-    return Position(**{**plain, "candidates": candidates, "load_key": load_key, "phase": Phase(plain["phase"])})
+    shape = _shape(plain["shape"]) if plain.get("shape") is not None else None
+    dropped = tuple(plain.get("dropped", ()))
+    changed = {"candidates": candidates, "load_key": load_key, "shape": shape, "dropped": dropped}
+    return Position(**{**plain, **changed, "phase": Phase(plain["phase"])})
+
+
+def _shape(plain: dict[str, Any]) -> Shape:
+    columns = {name: tuple(type_and_form) for name, type_and_form in plain["columns"].items()}
+    return Shape(**{**plain, "columns": columns, "key": tuple(plain["key"])})

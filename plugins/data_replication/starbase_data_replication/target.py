@@ -6,6 +6,7 @@ where rows come from.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
@@ -22,13 +23,29 @@ VARIABLES = apsw.Connection(":memory:").limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
 
 
 class Target:
-    """One replica table, and the statements that write it. Built for one schema, for the length of a run."""
+    """One replica table, and the statements that write it. Built for one schema, for the length of a run.
 
-    def __init__(self, name: str, schema: TableSchema, *, shadow_id: int, mark: str | None = None) -> None:
+    mark: the extra column that says since when a row is gone. dropped: columns that the source has no longer; what
+    is written holds NULL there. former: names that columns of the source had here before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: TableSchema,
+        *,
+        shadow_id: int,
+        mark: str | None = None,
+        dropped: Sequence[str] = (),
+        former: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.schema = schema
         self.mark = mark
+        self.dropped = dropped
+        self.former = former
         self.shadow = shadow_name(shadow_id)
+        self.stage = stage_name(shadow_id)
         self.table = name
         self._statements: dict[int, str] = {}
         _check_names(schema, mark)
@@ -48,10 +65,21 @@ class Target:
         self._check_fit(found)
         names = {same_name(name) for name in found}
         for column in self.schema.columns:
-            if same_name(column.name) not in names:
+            if same_name(column.target) not in names:
                 connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {_definition(column)}")
         if self.mark is not None and same_name(self.mark) not in names:
             connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(self.mark)} TEXT")
+
+    def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
+        """Whether the table that this run writes to is there, with every column. Raises SchemaMismatch as `match`."""
+        self.table = self.shadow if shadow else self.name
+        found = _columns_of(connection, self.table)
+        if found is None:
+            return False
+        self._check_fit(found)
+        wanted = {same_name(column.target) for column in self.schema.columns}
+        wanted |= {same_name(self.mark)} if self.mark is not None else set()
+        return wanted <= {same_name(name) for name in found}
 
     def check_fit(self, connection: apsw.Connection) -> None:
         """Raises SchemaMismatch when the target exists and cannot be the replica as it is."""
@@ -83,9 +111,45 @@ class Target:
             ) from error
         return changed
 
+    def match_stage(self, connection: apsw.Connection) -> None:
+        """Make an empty stage: rows as they are read, each with whether it is to be removed."""
+        connection.execute(f"DROP TABLE IF EXISTS {quote(self.stage)}")
+        definitions = [_definition(column) for column in self.schema.columns]
+        # The last, so that no name of a column can be in its way.
+        connection.execute(f"CREATE TABLE {quote(self.stage)} ({', '.join([*definitions, quote(self._removed)])})")
+
+    def hold(self, connection: apsw.Connection, rows: Iterable[Row], removed: Iterable[Row]) -> None:
+        """Put rows on the stage."""
+        marks = ", ".join("?" * (len(self.schema.columns) + 1))
+        sql = f"INSERT INTO {quote(self.stage)} VALUES ({marks})"
+        connection.executemany(sql, chain(((*row, 0) for row in rows), ((*row, 1) for row in removed)))
+
+    def merge(self, connection: apsw.Connection) -> int:
+        """Write what is on the stage, and drop it; how many rows were written."""
+        stage, gone = quote(self.stage), quote(self._removed)
+        key = ", ".join(quote(name) for name in self.schema.target_key)
+        columns = ", ".join(quote(column.target) for column in self.schema.columns)
+        connection.execute(
+            f"DELETE FROM {quote(self.table)} WHERE ({key}) IN (SELECT {key} FROM {stage} WHERE {gone} = 1)"
+        )
+        changed = connection.changes()
+        connection.execute(
+            f"INSERT INTO {quote(self.table)} AS replica ({columns}) "
+            f"SELECT {columns} FROM {stage} WHERE {gone} = 0{self._conflict_sql()}"
+        )
+        changed += connection.changes()
+        connection.execute(f"DROP TABLE {stage}")
+        return changed
+
+    @property
+    def _removed(self) -> str:
+        """A name that none of the columns has."""
+        taken = {same_name(column.target) for column in self.schema.columns}
+        return next(name for number in range(len(taken) + 1) if (name := f"removed{number}") not in taken)
+
     def remove(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]]) -> int:
         """Remove rows by their keys; how many there were."""
-        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.key)
+        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
         sql = f"DELETE FROM {quote(self.table)} WHERE {where}"
         changed = 0
         for key in keys:
@@ -96,7 +160,7 @@ class Target:
     def mark_removed(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]], at: str) -> int:
         """Write the time into the mark column of rows that have none yet; how many."""
         assert self.mark is not None
-        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.key)
+        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
         sql = f"UPDATE {quote(self.table)} SET {quote(self.mark)} = ? WHERE {where} AND {quote(self.mark)} IS NULL"
         changed = 0
         for key in keys:
@@ -129,7 +193,10 @@ class Target:
     def _extra_columns(self, connection: apsw.Connection) -> list[str]:
         """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
         there = _columns_of(connection, self.name) or {}
-        known = {same_name(column.name) for column in self.schema.columns}
+        # One that is left out, or has another name now, is not to stay behind.
+        described = (*self.schema.columns, *self.schema.left_out)
+        known = {same_name(name) for column in described for name in (column.name, column.target)}
+        known |= {same_name(name) for name in self.former}
         known |= {same_name(self.mark)} if self.mark is not None else set()
         return [
             f"{quote(name)} {declared}".rstrip()
@@ -151,7 +218,7 @@ class Target:
             extra = [f"{quote(self.mark)} TEXT", *extra]
         definitions += extra
         if len(key) > 1:
-            definitions.append(f"PRIMARY KEY ({', '.join(quote(column.name) for column in key)})")
+            definitions.append(f"PRIMARY KEY ({', '.join(quote(column.target) for column in key)})")
         return f"CREATE TABLE {quote(self.table)} ({', '.join(definitions)})"
 
     def _upsert(self, rows: int) -> str:
@@ -160,23 +227,22 @@ class Target:
         return self._statements[rows]
 
     def _upsert_sql(self, rows: int) -> str:
-        columns = [quote(column.name) for column in self.schema.columns]
+        columns = [quote(column.target) for column in self.schema.columns]
         row = f"({', '.join('?' * len(columns))})"
         sql = f"INSERT INTO {quote(self.table)} AS replica ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
-        if not self.schema.key:
-            return sql
-        key = [quote(name) for name in self.schema.key]
-        rest = [name for name in columns if name not in key]
-        sql += f" ON CONFLICT ({', '.join(key)}) DO "
-        if not rest and self.mark is None:
+        return sql + self._conflict_sql() if self.schema.key else sql
+
+    def _conflict_sql(self) -> str:
+        key = [quote(name) for name in self.schema.target_key]
+        rest = [name for column in self.schema.columns if (name := quote(column.target)) not in key]
+        # A row that is read is there again, and has nothing in columns that the source has no longer.
+        emptied = [quote(name) for name in (self.mark, *self.dropped) if name is not None]
+        sql = f" ON CONFLICT ({', '.join(key)}) DO "
+        if not rest and not emptied:
             return sql + "NOTHING"
-        assignments = ", ".join(f"{name} = excluded.{name}" for name in rest)
-        different = self._differs_sql(rest)
-        if self.mark is not None:
-            # A row that is read is there again.
-            assignments = ", ".join(filter(None, [assignments, f"{quote(self.mark)} = NULL"]))
-            different += f" OR replica.{quote(self.mark)} IS NOT NULL"
-        return sql + f"UPDATE SET {assignments} WHERE {different}"
+        assignments = [*(f"{name} = excluded.{name}" for name in rest), *(f"{name} = NULL" for name in emptied)]
+        different = [self._differs_sql(rest), *(f"replica.{name} IS NOT NULL" for name in emptied)]
+        return sql + f"UPDATE SET {', '.join(assignments)} WHERE {' OR '.join(different)}"
 
     def _differs_sql(self, names: list[str]) -> str:
         """Whether a row that is there differs. A comparison of rows: a chain of ORs has a depth limit."""
@@ -185,7 +251,9 @@ class Target:
         there = ", ".join(f"replica.{name}" for name in names)
         here = ", ".join(f"excluded.{name}" for name in names)
         forms = [
-            name for column in self.schema.columns if not column.cast.declared and (name := quote(column.name)) in names
+            name
+            for column in self.schema.columns
+            if not column.cast.declared and (name := quote(column.target)) in names
         ]
         if forms:
             # Without affinity 1, 1.0 and the two zeros of floating point compare alike, and are different values;
@@ -200,7 +268,7 @@ class Target:
         key = [
             same_name(name) for name, (_, position) in sorted(found.items(), key=lambda each: each[1][1]) if position
         ]
-        wanted = [same_name(name) for name in self.schema.key]
+        wanted = [same_name(name) for name in self.schema.target_key]
         if key != wanted:
             raise SchemaMismatch(
                 f"table {self.name} exists with the key ({', '.join(key) or 'none'}), but the source's key is "
@@ -208,11 +276,11 @@ class Target:
             )
         for column in self.schema.columns:
             declared = next(
-                (kind for name, (kind, _) in found.items() if same_name(name) == same_name(column.name)), None
+                (kind for name, (kind, _) in found.items() if same_name(name) == same_name(column.target)), None
             )
             if declared is not None and _affinity(declared) != _affinity(column.cast.declared):
                 raise SchemaMismatch(
-                    f"table {self.name} exists and declares {column.name} as {declared or 'nothing'}, which would "
+                    f"table {self.name} exists and declares {column.target} as {declared or 'nothing'}, which would "
                     f"change values; it must be declared {column.cast.declared or 'without a type'}"
                 )
 
@@ -220,6 +288,11 @@ class Target:
 def shadow_name(config_id: int) -> str:
     """The table that a replication loads into beside its target."""
     return f"tmp_replication_shadow_{config_id}"
+
+
+def stage_name(config_id: int) -> str:
+    """The table that holds what a group has read of a table, until all of the group is committed."""
+    return f"tmp_replication_stage_{config_id}"
 
 
 def _fitting_views(connection: apsw.Connection) -> dict[str, str]:
@@ -259,7 +332,7 @@ def count_rows(connection: apsw.Connection, name: str) -> int | None:
 
 
 def _definition(column: Column) -> str:
-    return f"{quote(column.name)} {column.cast.declared}".rstrip()
+    return f"{quote(column.target)} {column.cast.declared}".rstrip()
 
 
 def _columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, int]] | None:
@@ -285,10 +358,12 @@ def _affinity(declared: str) -> str:
 def _check_names(schema: TableSchema, mark: str | None) -> None:
     seen: dict[str, str] = {}
     for column in schema.columns:
-        other = seen.setdefault(same_name(column.name), column.name)
+        other = seen.setdefault(same_name(column.target), column.name)
         if other != column.name:
+            example = json.dumps({column.name: f"{column.target}_2"}, ensure_ascii=False)
             raise SchemaMismatch(
-                f"{schema.table} has the columns {other} and {column.name}, which SQLite cannot tell apart"
+                f"{schema.table} has the columns {other} and {column.name}, which SQLite cannot tell apart; give one "
+                f'another name in the replica, with "rename": {example}'
             )
     if mark is not None and same_name(mark) in seen:
         raise SchemaMismatch(f"deletes.mark: {schema.table} has a column {mark} itself; choose another name")

@@ -22,15 +22,21 @@ MAX_KEYS = 500
 AHEAD_SECONDS = 60.0
 
 
+# What a source says of key columns that are none.
+NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadPlan:
-    """Which rows to read, in which order, in how large batches.
+    """Which rows to read, in which order, in how large batches. Of them only those for which schema.where is true.
 
     floor: only rows whose tracking value is above it; None reads all.
     after_key: only rows whose key is above it. At most one of floor and after_key is given.
     in_key_order: the first load's order.
     nulls: whether rows without a tracking value are read.
     keys: only the rows with these keys, given as the replica stores them, at most MAX_KEYS.
+    departed: rows above the floor for which schema.where is not true are read as well, and each row ends with one
+        value more: 1 where it is true, else 0, as a number or as text.
     batch_rows, batch_bytes: a batch ends at whichever is reached first; a row larger than batch_bytes is
         a batch of its own.
     """
@@ -41,6 +47,7 @@ class ReadPlan:
     in_key_order: bool = False
     nulls: bool = True
     keys: tuple[Key, ...] | None = None
+    departed: bool = False
     batch_rows: int = 5000
     batch_bytes: int = 4 * 1024 * 1024
 
@@ -106,11 +113,35 @@ class Comparing(Protocol):
         ...
 
 
-class Source(Protocol):
+class Reader(Protocol):
+    """What rows are read with."""
+
+    def read(self, plan: ReadPlan) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+        """Open one snapshot, on entering, and stream the rows from it; closed at the end of the context.
+
+        The snapshot must be open when the context is entered: what is committed after that is not read. The
+        stream ends with a batch whose `last` is true, empty if need be.
+        """
+        ...
+
+
+class Source(Reader, Protocol):
     """One configured remote, with its pool of connections. Every method raises a SyncError kind, never a driver's."""
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
-        """Look the table up. Raises SourceRejected when it or the tracking column is missing."""
+        """Look the table up. Raises TableMissing, or SourceRejected when the tracking column is missing."""
+        ...
+
+    async def check(self, schema: TableSchema, *, key: bool) -> None:
+        """Let the source judge what only it can: that schema.where is an expression, and nothing more than that;
+        and, where `key` is given, that no two rows share a key and none has NULL in it.
+
+        Raises SourceRejected that names the field, `where` or `keyColumns`.
+        """
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """Several reads from one snapshot, one after the other; it is open with the first of them."""
         ...
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
@@ -136,14 +167,6 @@ class Source(Protocol):
         """Of each set, which are alive now, by one look at the server.
 
         What may have moved into another form (a prepared one) counts as alive.
-        """
-        ...
-
-    def read(self, plan: ReadPlan) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Open one snapshot, on entering, and stream the rows from it; closed at the end of the context.
-
-        The snapshot must be open when the context is entered: what is committed after that is not read. The
-        stream ends with a batch whose `last` is true, empty if need be.
         """
         ...
 

@@ -28,6 +28,7 @@ from starbase_data_replication.sources.mysql.sql import (
     key_text,
     selected,
     table_sql,
+    where_sql,
 )
 from starbase_data_replication.sources.mysql.types import shortest_float
 
@@ -138,7 +139,7 @@ class MysqlComparing:
 
     def _from(self, part: Part) -> str:
         sql = f"FROM {table_sql(self._schema.table)} AS t"
-        conditions: list[str] = []
+        conditions = [] if self._schema.where is None else [where_sql(self._schema.where)]
         if self._options.deleted_column is not None:
             conditions.append(f"{column_sql(self._schema.column(self._options.deleted_column))} IS NULL")
         if self._options.null_tracking == "ignore":

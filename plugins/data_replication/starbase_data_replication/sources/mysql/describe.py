@@ -7,7 +7,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.types import cast_for
@@ -45,7 +45,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     ((folding,),) = await connection.fetch("SELECT @@GLOBAL.lower_case_table_names")
     rows = [row for row in found if _same(row, names, folded=folding != "0")]
     if not rows:
-        raise SourceRejected(f"the source has no table or view {table} that this user can see")
+        raise TableMissing(f"the source has no table or view {table} that this user can see")
     if rows[0].table_type == "TEMPORARY":
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
     columns = tuple(_column(row) for row in rows)
@@ -59,6 +59,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         key=_key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns}),
         tracking_column=tracking_column,
         estimated_rows=None if estimate is None else int(estimate),
+        kind="view" if rows[0].table_type.endswith("VIEW") else "table",
     )
 
 

@@ -9,23 +9,26 @@ from collections.abc import Iterator
 from pymysql.constants import CR, ER
 from pymysql.err import Error
 
-from starbase_data_replication.errors import SourceRejected, SourceUnavailable, SyncError
+from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
 
 # Server errors after which trying again may help: too many connections or too little memory or disk, a server
-# that is going down, a connection or statement that was killed or took too long, a lock, a table that changed
-# under the snapshot. The last line has those that pymysql has no name for: a statement to prepare again, too
-# many transactions, KILL, three limits of time, a server that is not available.
+# that is going down, a connection or statement that was killed or took too long, a lock. The last line has those
+# that pymysql has no name for: a statement to prepare again, too many transactions, KILL, three limits of time, a
+# server that is not available.
 TRANSIENT = frozenset(
     {ER.CON_COUNT_ERROR, ER.OUT_OF_RESOURCES, ER.OUTOFMEMORY, ER.OUT_OF_SORTMEMORY, ER.DISK_FULL}
     | {ER.RECORD_FILE_FULL, ER.SERVER_SHUTDOWN, ER.NORMAL_SHUTDOWN, ER.BAD_HOST_ERROR, ER.HANDSHAKE_ERROR}
     | {ER.ABORTING_CONNECTION, ER.NEW_ABORTING_CONNECTION, ER.NET_READ_ERROR, ER.NET_READ_INTERRUPTED}
     | {ER.NET_ERROR_ON_WRITE, ER.NET_WRITE_INTERRUPTED, ER.TOO_MANY_USER_CONNECTIONS, ER.HOST_IS_BLOCKED}
     | {ER.USER_LIMIT_REACHED, ER.QUERY_INTERRUPTED, ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.CHECKREAD}
-    | {ER.LOCK_TABLE_FULL, ER.TABLE_DEF_CHANGED, ER.GET_ERRNO}
+    | {ER.LOCK_TABLE_FULL, ER.GET_ERRNO}
     | {1615, 1637, 1927, 1969, 3024, 4031, 3168}
 )
 # The driver's own errors, numbered from 2000, are about the connection; but these are not mended by waiting.
 FINAL = frozenset({CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR})
+
+# A column or a table that was there when it was looked up is not any more, or not as the snapshot has it.
+CHANGED = frozenset({ER.BAD_FIELD_ERROR, ER.NO_SUCH_TABLE, ER.TABLE_DEF_CHANGED})
 
 # Errors that quote what they complain of, a row's value or a part of the statement; so do SQLSTATE 22 and 23.
 QUOTING = frozenset(
@@ -63,6 +66,8 @@ def translate(error: Error, doing: str) -> SyncError:
     if number in QUOTING or state[:2] in ("22", "23"):
         text = type(error).__name__
     message = f"{doing}: the server says: {text} (error {number}, SQLSTATE {state})"
+    if number in CHANGED:
+        return SourceChanged(message)
     return SourceUnavailable(message) if number in TRANSIENT else SourceRejected(message)
 
 

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.errors import SourceChanged, SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.mysql import alive, clock
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -27,7 +27,15 @@ from starbase_data_replication.sources.mysql.connection import (
 from starbase_data_replication.sources.mysql.describe import describe
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.rows import RowStream
-from starbase_data_replication.sources.mysql.sql import column_sql, compared, highest, key_text, select, table_sql
+from starbase_data_replication.sources.mysql.sql import (
+    column_sql,
+    compared,
+    highest,
+    key_text,
+    select,
+    table_sql,
+    where_sql,
+)
 from starbase_data_replication.sources.mysql.types import CLOCKS
 from starbase_data_replication.sources.pool import Pool
 
@@ -66,7 +74,9 @@ class MysqlSource:
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
-        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {column_sql(schema.tracking)} IS NULL{limit}"
+        wanted = "" if schema.where is None else f" AND {where_sql(schema.where)}"
+        missing = f"{column_sql(schema.tracking)} IS NULL{wanted}"
+        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
         with door(f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
                 ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
@@ -108,15 +118,42 @@ class MysqlSource:
                 now = await alive.look(connection, self._server)
         return [alive.still_alive(each, now) for each in noted]
 
+    async def check(self, schema: TableSchema, *, key: bool) -> None:
+        async with self._transaction() as connection:
+            if schema.where is not None:
+                # Between words and between brackets, so that nothing but one whole expression fits.
+                chosen = f"CASE WHEN {schema.where}\n THEN 1 END"
+                sql = f"SELECT {chosen} FROM {table_sql(schema.table)} AS t WHERE {where_sql(schema.where)} LIMIT 0"
+                try:
+                    with door("where"):
+                        await connection.fetch(sql)
+                except SourceChanged as error:
+                    raise SourceRejected(str(error)) from error
+            if key:
+                names = ", ".join(map(column_sql, schema.key_columns))
+                nulls = " OR ".join(f"{column_sql(column)} IS NULL" for column in schema.key_columns)
+                filtered = "" if schema.where is None else f" WHERE {where_sql(schema.where)}"
+                sql = (
+                    f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
+                    f"HAVING COUNT(*) > 1 OR MAX({nulls}) LIMIT 1"
+                )
+                with door("keyColumns"):
+                    found = await connection.fetch(sql)
+                if found:
+                    raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
+
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
-        doing = f"reading {plan.schema.table}"
+        async with self.snapshot() as snapshot, snapshot.read(plan) as batches:
+            yield batches
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
         async with contextlib.AsyncExitStack() as stack:
             # The door stands in front of the source only: what fails in the caller's hands is not the source's.
-            with door(doing):
+            with door("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction())
-                stream = await RowStream.open(connection, select(plan))
-            yield _batches(stream, plan, doing)
+            yield _Snapshot(connection)
 
     @contextlib.asynccontextmanager
     async def comparing(
@@ -136,6 +173,20 @@ class MysqlSource:
             stack.push_async_callback(connection.leave)
             await connection.fetch(BEGIN)
             yield connection
+
+
+class _Snapshot:
+    """A connection inside a transaction with a snapshot."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextlib.asynccontextmanager
+    async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
+        doing = f"reading {plan.schema.table}"
+        with door(doing):
+            stream = await RowStream.open(self._connection, select(plan))
+        yield _batches(stream, plan, doing)
 
 
 async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:

@@ -28,6 +28,11 @@ def column_sql(column: Column, template: str = "{}") -> str:
     return template.replace("{}", f"t.{quoted(column.name)}")
 
 
+def where_sql(expression: str) -> str:
+    """A user's expression as a condition. A comment at its end must not swallow what follows."""
+    return f"({expression}\n)"
+
+
 def selected(column: Column) -> str:
     """The expression that answers what the replica stores."""
     return column_sql(column, column.cast.select)
@@ -89,18 +94,23 @@ def highest(schema: TableSchema, cap: str | None) -> str:
 def select(plan: ReadPlan) -> str:
     """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
     schema = plan.schema
-    conditions: list[str] = []
+    wanted = None if schema.where is None else where_sql(schema.where)
+    conditions = [wanted] if wanted is not None and not plan.departed else []
     tracking = column_sql(schema.tracking)
     if plan.floor is not None:
         above = compared(schema.tracking, ">", plan.floor)
-        conditions.append(f"({above} OR {tracking} IS NULL)" if plan.nulls and schema.tracking.nullable else above)
+        if plan.nulls and schema.tracking.nullable:
+            without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
+            above = f"({above} OR {without})"
+        conditions.append(above)
     elif not plan.nulls and schema.tracking.nullable:
         conditions.append(f"{tracking} IS NOT NULL")
     if plan.after_key is not None:
         conditions.append(after(schema.key_columns, plan.after_key))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
-    sql = f"SELECT {', '.join(map(selected, schema.columns))} FROM {table_sql(schema.table)} AS t"
+    expressions = [*map(selected, schema.columns), *([f"{wanted} IS TRUE"] if plan.departed else [])]
+    sql = f"SELECT {', '.join(expressions)} FROM {table_sql(schema.table)} AS t"
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
     if plan.in_key_order:

@@ -16,7 +16,7 @@ from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.postgresql.door import door
-from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql
+from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql, where_sql
 
 BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encoding="utf-8")
 
@@ -126,6 +126,8 @@ class PostgresqlComparing:
 
     def _where(self, part: Part, values: list[Any]) -> str:
         conditions = [among(self._schema, part.keys, values)] if part.keys is not None else []
+        if self._schema.where is not None:
+            conditions.append(where_sql(self._schema.where))
         if self._options.deleted_column is not None:
             conditions.append(f"t.{quoted(self._options.deleted_column)} IS NULL")
         if self._options.null_tracking == "ignore":
@@ -165,4 +167,4 @@ class PostgresqlComparing:
         return f"s.c{self._number(column)}"
 
     def _number(self, column: Column) -> int:
-        return self._schema.columns.index(column)
+        return (*self._schema.columns, *self._schema.left_out).index(column)

@@ -36,7 +36,8 @@ WITH RECURSIVE relation AS (
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
     WHERE b.typtype = 'd'
 )
-SELECT r.relkind::text AS relkind,
+SELECT r.oid::text AS relation,
+       r.relkind::text AS relkind,
        r.relpersistence::text AS relpersistence,
        r.reltuples::float8 AS reltuples,
        a.attname::text AS name,

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 import asyncpg
 
-from starbase_data_replication.errors import SourceRejected, SourceUnavailable, SyncError
+from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
 
 # SQLSTATE classes and codes after which trying again may help: connection, resources, operator intervention,
 # and a snapshot that a standby or a serialisation conflict took away.
 TRANSIENT_CLASSES = ("08", "53", "57", "58")
 TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006", "72000")
+
+# A column or a table that was there when it was looked up is not any more.
+CHANGED_CODES = ("42703", "42P01")
 
 # What the driver raises when a connection breaks, is refused, or does not answer.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
@@ -36,6 +39,8 @@ def translate(error: asyncpg.PostgresError, doing: str) -> SyncError:
     code = getattr(error, "sqlstate", None) or ""
     text = type(error).__name__ if code[:2] in ("22", "23") else (error.args[0] if error.args else "")
     message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code})"
+    if code in CHANGED_CODES:
+        return SourceChanged(message)
     if code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES:
         return SourceUnavailable(message)
     return SourceRejected(message)

@@ -15,19 +15,22 @@ from typing import Any
 
 import asyncpg
 
-from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
 from starbase_data_replication.sources.batches import BatchSizer, convert
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
-from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql
+from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql, where_sql
 from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, UNBOUNDED, cast_for, clock_unit
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
+
+# By pg_class.relkind.
+KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
@@ -55,7 +58,7 @@ class PostgresqlSource:
             async with self._transaction("READ COMMITTED") as connection:
                 rows = await connection.fetch(DESCRIBE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
         if not rows:
-            raise SourceRejected(f"the source has no table or view {table} that this user can see")
+            raise TableMissing(f"the source has no table or view {table} that this user can see")
         if rows[0]["relpersistence"] == "t":
             raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
         columns = tuple(_column(row) for row in rows)
@@ -71,11 +74,15 @@ class PostgresqlSource:
             tracking_column=tracking_column,
             estimated_rows=int(estimate) if estimate >= 0 else None,
             unprotected=_unprotected(next(row for row in rows if row["name"] == tracking_column)),
+            kind=KINDS[rows[0]["relkind"]],
+            incarnation=rows[0]["relation"],
         )
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
-        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE t.{quoted(schema.tracking_column)} IS NULL{limit}"
+        wanted = "" if schema.where is None else f" AND {where_sql(schema.where)}"
+        tracking = f"t.{quoted(schema.tracking_column)}"
+        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
         with door(f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction("READ COMMITTED") as connection:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
@@ -112,19 +119,42 @@ class PostgresqlSource:
                 now = await self._alive_now(connection)
         return [_still_alive(each, now) for each in noted]
 
+    async def check(self, schema: TableSchema, *, key: bool) -> None:
+        async with self._transaction("READ COMMITTED") as connection:
+            if schema.where is not None:
+                # Between words and between brackets, so that nothing but one whole expression fits.
+                chosen = f"CASE WHEN {schema.where}\n THEN 1 END"
+                sql = f"SELECT {chosen} FROM {table_sql(schema.table)} AS t WHERE {where_sql(schema.where)} LIMIT 0"
+                try:
+                    with door("where"):
+                        await connection.fetch(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
+                except SourceChanged as error:
+                    raise SourceRejected(str(error)) from error
+            if key:
+                names = ", ".join(f"t.{quoted(name)}" for name in schema.key)
+                nulls = " OR ".join(f"t.{quoted(name)} IS NULL" for name in schema.key)
+                filtered = "" if schema.where is None else f" WHERE {where_sql(schema.where)}"
+                sql = (
+                    f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
+                    f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
+                )
+                with door("keyColumns"):
+                    found = await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
+                if found is not None:
+                    raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
+
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
-        doing = f"reading {plan.schema.table}"
+        async with self.snapshot() as snapshot, snapshot.read(plan) as batches:
+            yield batches
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
         async with contextlib.AsyncExitStack() as stack:
-            with door(doing):
+            with door("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
-                if plan.in_key_order:
-                    # The planner believes that all rows are wanted at once, and would rather sort the table.
-                    await connection.execute("SET LOCAL enable_sort = off")
-                sql, values = _select(plan)
-                cursor = await connection.cursor(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
             # Outside the door: what the caller raises in here is not the source's fault.
-            yield self._batches(cursor, plan, doing)
+            yield _Snapshot(connection)
 
     @contextlib.asynccontextmanager
     async def comparing(
@@ -135,21 +165,6 @@ class PostgresqlSource:
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
                 comparing = await PostgresqlComparing.open(connection, schema, columns, options)
             yield comparing
-
-    async def _batches(self, cursor: Any, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
-        columns = plan.schema.columns
-        positions = [next(i for i, c in enumerate(columns) if c.name == name) for name in plan.schema.key]
-        resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
-        sizer = BatchSizer(plan)
-        last = False
-        while not last:
-            wanted = sizer.rows
-            with door(doing):
-                records = await cursor.fetch(wanted, timeout=STATEMENT_TIMEOUT_SECONDS)
-            rows = convert(records, columns)
-            last = len(rows) < wanted
-            last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
-            yield Batch(rows=rows, bytes=sizer.measure(rows), last_key=last_key, last=last)
 
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str) -> AsyncIterator[Any]:
@@ -175,6 +190,40 @@ class PostgresqlSource:
         )
         tokens = {f"v:{row['token']}" for row in virtual} | {f"p:{row['token']}" for row in prepared}
         return Alive(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=server["epoch"])
+
+
+class _Snapshot:
+    """A connection inside a transaction whose snapshot is taken by the first read."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @contextlib.asynccontextmanager
+    async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
+        doing = f"reading {plan.schema.table}"
+        with door(doing):
+            if plan.in_key_order:
+                # The planner believes that all rows are wanted at once, and would rather sort the table.
+                await self._connection.execute("SET LOCAL enable_sort = off")
+            sql, values = _select(plan)
+            cursor = await self._connection.cursor(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+        yield _batches(cursor, plan, doing)
+
+
+async def _batches(cursor: Any, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
+    columns = plan.schema.columns
+    positions = [next(i for i, c in enumerate(columns) if c.name == name) for name in plan.schema.key]
+    resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
+    sizer = BatchSizer(plan)
+    last = False
+    while not last:
+        wanted = sizer.rows
+        with door(doing):
+            records = await cursor.fetch(wanted, timeout=STATEMENT_TIMEOUT_SECONDS)
+        rows = convert(records, columns)
+        last = len(rows) < wanted
+        last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
+        yield Batch(rows=rows, bytes=sizer.measure(rows), last_key=last_key, last=last)
 
 
 _SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
@@ -268,14 +317,20 @@ def _select(plan: ReadPlan) -> tuple[str, list[Any]]:
     """The SELECT of a plan, and what to bind. Columns are qualified and unaliased: ORDER BY must mean the column."""
     schema = plan.schema
     expressions = ", ".join(selected(column) for column in schema.columns)
+    wanted = None if schema.where is None else where_sql(schema.where)
+    if plan.departed:
+        expressions += f", ({wanted} IS TRUE)::int4"
     sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
     values: list[Any] = []
-    conditions: list[str] = []
+    conditions = [wanted] if wanted is not None and not plan.departed else []
     tracking = f"t.{quoted(schema.tracking_column)}"
     if plan.floor is not None:
         values.append(plan.floor)
         above = f"{tracking} > $1::text::{schema.tracking.compare_type}"
-        conditions.append(f"({above} OR {tracking} IS NULL)" if plan.nulls and schema.tracking.nullable else above)
+        if plan.nulls and schema.tracking.nullable:
+            without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
+            above = f"({above} OR {without})"
+        conditions.append(above)
     elif not plan.nulls and schema.tracking.nullable:
         conditions.append(f"{tracking} IS NOT NULL")
     if plan.after_key is not None:

@@ -23,6 +23,11 @@ def selected(column: Column) -> str:
     return column.cast.select.replace("{}", f"t.{quoted(column.name)}")
 
 
+def where_sql(expression: str) -> str:
+    """A user's expression as a condition. A comment at its end must not swallow what follows."""
+    return f"({expression}\n)"
+
+
 def key_text(value: Any) -> str:
     """A key's value, as the replica stores it, as the text that PostgreSQL reads."""
     return "\\x" + value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,90 @@
+"""How a source table's shape has changed since the last sync, and what that means for the replica.
+
+Pure functions over shapes. Must not know how a column is added or how rows are read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Options, Phase, Position, Shape, TableName, TableSchema
+
+
+class KeyChanged(SchemaMismatch):
+    """The columns that identify a row are others than before, so that rows cannot be told apart as they were."""
+
+    code = "key_changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What has changed. texts: each change in words. reload: rows that were copied before are not right any more.
+
+    added, dropped: columns, by the source's names.
+    """
+
+    texts: tuple[str, ...] = ()
+    reload: bool = False
+    added: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.texts)
+
+
+def drift(before: Shape, now: Shape) -> Drift:
+    """Compare two shapes of one table."""
+    texts: list[str] = []
+    if before.kind != now.kind:
+        texts.append(f"it was a {before.kind}, and is a {now.kind}")
+    replaced = None not in (before.incarnation, now.incarnation) and before.incarnation != now.incarnation
+    if replaced:
+        texts.append("another table has taken its name and place")
+    if tuple(before.key) != tuple(now.key):
+        texts.append(f"its key was {_listed(before.key)}, and is {_listed(now.key)}")
+    added = tuple(name for name in now.columns if name not in before.columns)
+    dropped = tuple(name for name in before.columns if name not in now.columns)
+    texts += [f"column {name} ({now.columns[name][0]}) was added" for name in added]
+    texts += [f"column {name} ({before.columns[name][0]}) was dropped" for name in dropped]
+    other_form = False
+    for name in now.columns.keys() & before.columns.keys():
+        (old_type, old_form, *_), (new_type, new_form, *_) = before.columns[name], now.columns[name]
+        if old_type != new_type:
+            texts.append(f"column {name} was {old_type}, and is {new_type}")
+        other_form |= old_form != new_form
+    reload = replaced or other_form or tuple(before.key) != tuple(now.key)
+    return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
+
+
+def must_reload(table: TableName, before: Position, now: Shape, found: Drift, options: Options, *, name: str) -> bool:
+    """Whether the replica is to be loaded anew because of what has changed. `name` is the replication's.
+
+    Raises SchemaMismatch where the options say so, KeyChanged where rows cannot be told apart as before.
+    """
+    if not found:
+        # The types are the same; what this version stores of them may not be.
+        return found.reload
+    said = f"{table} has changed: {'; '.join(found.texts)}"
+    mend = f"reset the replication (POST /data-replication/reset/{name}) to take it as it is"
+    if options.on_schema_change == "error":
+        raise SchemaMismatch(f"{said}; onSchemaChange is error: {mend}, or set onSchemaChange to apply")
+    key = before.shape.key if before.shape is not None else ()
+    if key and tuple(key) != tuple(now.key) and options.mode != "full":
+        keys = "" if now.key else ", or name the columns that identify a row in keyColumns"
+        raise KeyChanged(f"{said}; {mend}{keys}")
+    # The rows that a load under way has read have the shape of before; and a column that comes back holds old values.
+    again = before.phase is Phase.LOAD or any(options.rename.get(each, each) in before.dropped for each in found.added)
+    return found.reload or again or (bool(found.added) and options.on_schema_change == "backfill")
+
+
+def dropped(before: Position, schema: TableSchema, found: Drift, options: Options) -> tuple[str, ...]:
+    """The replica's names of all columns that the source has no longer."""
+    names = (*before.dropped, *(options.rename.get(name, name) for name in found.dropped))
+    there = {column.target for column in schema.columns}
+    return tuple(dict.fromkeys(name for name in names if name not in there))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"({', '.join(names)})" if names else "none"

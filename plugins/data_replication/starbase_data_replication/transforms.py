@@ -1,0 +1,85 @@
+"""Values that plugins change on their way: the `transform_batch` hook, for the columns that a replication names.
+
+Fails closed: when a plugin raises, hangs or answers nonsense, the run fails and nothing of the batch is written. No
+message holds what the plugin has said, since that may quote a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from starbase_data_replication.errors import SyncError
+from starbase_data_replication.model import Row, TableSchema
+
+Call = Callable[..., Awaitable[Any]]
+
+
+class TransformFailed(SyncError):
+    """A plugin that changes values has failed; names the plugin and the kind of the failure."""
+
+    code = "transform_failed"
+
+
+class Transforms:
+    """The transforms of one replication: plugin to columns, in their order. `call` is `Host.call_plugin`."""
+
+    def __init__(self, call: Call | None = None, wanted: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        self._call = call
+        self._wanted = wanted
+
+    async def apply(self, replication: str, schema: TableSchema, rows: list[Row]) -> list[Row]:
+        """The same rows with what the plugins make of them. Raises TransformFailed."""
+        if self._call is None or not self._wanted or not rows:
+            return rows
+        values = [list(column) for column in zip(*rows, strict=True)]
+        # Columns that only say something of the row stand behind those of the schema.
+        places = {column.name: at for at, column in enumerate(schema.columns)}
+        numbers = {at for at, column in enumerate(schema.columns) if column.cast.declared == "INTEGER"}
+        for plugin, names in self._wanted.items():
+            at = [places[name] for name in names if name in places]
+            if at:
+                given = {schema.columns[place].name: _plain(values[place], place in numbers) for place in at}
+                answer = await _ask(self._call, plugin, replication, given, len(rows))
+                for place in at:
+                    values[place] = answer[schema.columns[place].name]
+        return list(zip(*values, strict=True))
+
+
+async def _ask(
+    call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], rows: int
+) -> dict[str, list[Any]]:
+    try:
+        answer = await call(plugin, "transform_batch", replication=replication, columns=columns)
+    except Exception as error:
+        # Neither its text nor a chain to it: a traceback would show both, and they may hold values.
+        why = type(error).__name__
+    else:
+        if isinstance(answer, Mapping) and all(_fits(answer.get(name), rows) for name in columns):
+            return {name: list(answer[name]) for name in columns}
+        why = "what it answered is not, for each column, a list of as many values that SQLite can store"
+    raise TransformFailed(f"transforms: plugin {plugin} has failed ({why}); nothing of this batch was written")
+
+
+def _plain(values: list[Any], number: bool) -> list[Any]:
+    """Integers may travel as their digits, of which SQLite makes numbers."""
+    return [int(value) if isinstance(value, str) else value for value in values] if number else values
+
+
+def _fits(values: Any, rows: int) -> bool:
+    return (
+        isinstance(values, Sequence)
+        and not isinstance(values, str | bytes)
+        and len(values) == rows
+        and all(map(_storable, values))
+    )
+
+
+def _storable(value: Any) -> bool:
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, str):
+        # Half of a surrogate pair has no UTF-8.
+        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, float | bytes | None)

@@ -1,0 +1,197 @@
+"""What to pull: columns, a filter, other names, a key for a view, several replicas of one table, transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.hosts import CONFIG, HostProcess
+from tests.servers import ROOT, TestDatabase
+
+TRANSFORMER = """
+from starbase_host import hookimpl
+
+def plugin(options):
+    return Transformer()
+
+class Transformer:
+    @hookimpl(optionalhook=True)
+    def transform_batch(self, replication, columns):
+        if replication.endswith("raises"):
+            raise ValueError(f"cannot: {columns}")
+        if replication.endswith("short"):
+            return {name: values[1:] for name, values in columns.items()}
+        if replication.endswith("odd"):
+            return {name: [2**70 for _ in values] for name, values in columns.items()}
+        return {name: [value * 2 for value in values] for name, values in columns.items()}
+"""
+PLUGINS = '[plugins.mask_emails]\nmodule = "starbase_mask"\n[plugins.transformer]\nmodule = "transformer"\n'
+CREATE = {
+    "postgresql": 'CREATE TABLE people (id int PRIMARY KEY, "Name" text, email text, n int, at timestamptz)',
+    "mysql": "CREATE TABLE people (id int PRIMARY KEY, `Name` text, email text, n int, at timestamp(6) NULL)",
+}
+FILL = (
+    "INSERT INTO people VALUES (1, 'Ada', 'ada@example.com', 1, '2024-01-01'), "
+    "(2, 'Bob', 'bob@example.com', 2, '2024-01-02'), (3, 'Cid', NULL, 3, '2024-01-03')"
+)
+
+
+@pytest.fixture(scope="module", name="host")
+def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    directory = tmp_path_factory.mktemp("selection")
+    (directory / "transformer.py").write_text(TRANSFORMER)
+    (directory / "starbase_mask.py").write_text((ROOT / "examples/mask_plugin/starbase_mask.py").read_text())
+    with HostProcess(directory, f"{CONFIG}\n{PLUGINS}") as host:
+        yield host
+
+
+@pytest.fixture(name="people")
+def _people(source_database: TestDatabase) -> TestDatabase:
+    source_database.execute(CREATE[source_database.dialect])
+    source_database.execute(FILL)
+    return source_database
+
+
+def configure(host: HostProcess, database: TestDatabase, name: str = "", **more: Any) -> str:
+    name = f"{database.name}{name}"
+    body = {"sourceConfig": database.source_config, "sourceTable": "people", "trackingColumn": "at"}
+    options = {"isActive": False, "lookbackSeconds": 0, "settleSeconds": 0}
+    host.configure(**{"name": name, "targetTable": name, **body, **options, **more})
+    return name
+
+
+def table(host: HostProcess, name: str) -> tuple[list[str], list[list[Any]]]:
+    """The names of a replica's columns, and its rows."""
+    answer = host.result("POST", "/query/raw", {"sql": f'SELECT * FROM "{name}" ORDER BY 1'})
+    return answer["columns"], answer["rows"]
+
+
+def differences(host: HostProcess, name: str) -> list[int]:
+    verified = host.result("POST", f"/data-replication/verify/{name}")
+    return [verified[kind] for kind in ("missing", "extra", "different")]
+
+
+def error(host: HostProcess, name: str) -> str:
+    answer = host.request("POST", f"/data-replication/sync/{name}")
+    assert answer.status_code == 502, answer.text
+    return str(answer.json()["error"])
+
+
+def test_columns_and_other_names(host: HostProcess, people: TestDatabase) -> None:
+    name = configure(host, people, columns=["id", "Name", "n"], rename={"Name": "label", "id": "key"})
+    host.sync(name)
+    assert table(host, name) == (["key", "label", "n"], [[1, "Ada", 1], [2, "Bob", 2], [3, "Cid", 3]])
+    people.execute("UPDATE people SET n = 20, at = '2024-02-01' WHERE id = 2")
+    host.sync(name)
+    assert differences(host, name) == [0, 0, 0]
+    # Columns that are left out later leave the replica, in one step with what is there instead.
+    configure(host, people, columns=None, excludeColumns=["email", "n"], rename={})
+    host.sync(name)
+    assert table(host, name)[0] == ["id", "Name", "at"]
+    assert differences(host, name) == [0, 0, 0]
+
+
+def test_several_replicas_of_one_table(host: HostProcess, people: TestDatabase) -> None:
+    names = [configure(host, people, f".{n}", where=f"n = {n}", columns=["id", "n"]) for n in (1, 2)]
+    for name in names:
+        host.sync(name)
+    assert [table(host, name)[1] for name in names] == [[[1, 1]], [[2, 2]]]
+
+
+def test_a_row_that_leaves_the_filter_leaves_the_replica(host: HostProcess, people: TestDatabase) -> None:
+    name = configure(host, people, where="n < 3 -- and nothing else")
+    host.sync(name)
+    assert [row[0] for row in table(host, name)[1]] == [1, 2]
+    people.execute("UPDATE people SET n = 9, at = '2024-02-01' WHERE id = 1")
+    people.execute("UPDATE people SET n = NULL, at = '2024-02-02' WHERE id = 2")
+    people.execute("UPDATE people SET n = 0, at = '2024-02-03' WHERE id = 3")
+    assert host.sync(name)["records_processed"] == 3
+    assert [row[0] for row in table(host, name)[1]] == [3]
+    assert differences(host, name) == [0, 0, 0]
+    # Another filter is another replica: what the old one let in does not stay.
+    configure(host, people, where="id = 1")
+    host.sync(name)
+    assert [row[0] for row in table(host, name)[1]] == [1]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["nonsense", "n <", "n = 1) OR (1 = 1", "true) UNION SELECT * FROM people WHERE (true", "1; DELETE FROM people"],
+)
+def test_a_filter_that_is_no_condition(host: HostProcess, people: TestDatabase, where: str) -> None:
+    name = configure(host, people, where=where)
+    assert "where: " in error(host, name)
+    assert people.fetch("SELECT count(*) FROM people") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"columns": ["id", "nonsense"]}, "columns: "),
+        ({"columns": ["Name"]}, "columns: id"),
+        ({"excludeColumns": ["id"]}, "excludeColumns: id"),
+        ({"excludeColumns": ["NAME"]}, "excludeColumns: "),
+        ({"rename": {"name": "x"}}, "rename: "),
+        ({"rename": {"email": "NAME"}}, '"rename": {"email": "NAME_2"}'),
+        ({"keyColumns": ["nonsense"]}, "keyColumns: "),
+        ({"keyColumns": ["email"]}, "keyColumns: two rows"),
+        ({"transforms": {"transformer": ["id"]}}, "transforms: id"),
+        ({"transforms": {"transformer": ["nonsense"]}}, "transforms: "),
+    ],
+)
+def test_what_does_not_fit_the_table_names_its_field(
+    host: HostProcess, people: TestDatabase, options: dict[str, Any], said: str
+) -> None:
+    assert said in error(host, configure(host, people, **options))
+
+
+def test_names_that_sqlite_cannot_tell_apart(host: HostProcess, postgres_database: TestDatabase) -> None:
+    postgres_database.execute('CREATE TABLE people (id int PRIMARY KEY, "Id" int, at timestamptz)')
+    postgres_database.execute("INSERT INTO people VALUES (1, 7, now())")
+    name = configure(host, postgres_database)
+    assert 'the columns id and Id, which SQLite cannot tell apart; give one another name in the replica, with "rename": {"Id": "Id_2"}' in error(host, name)  # fmt: skip  # noqa: E501
+    configure(host, postgres_database, rename={"Id": "Id_2"})
+    host.sync(name)
+    assert table(host, name)[0] == ["id", "Id_2", "at"]
+
+
+def test_a_view_is_followed_by_columns_that_identify_a_row(host: HostProcess, people: TestDatabase) -> None:
+    people.execute("CREATE VIEW adults AS SELECT id AS person, n, at FROM people WHERE id < 10")
+    name = configure(host, people, sourceTable="adults", keyColumns=["person"])
+    host.sync(name)
+    people.execute("UPDATE people SET n = 5, at = '2024-02-01' WHERE id = 1")
+    assert host.sync(name)["rows_read"] == 1
+    assert [row[:2] for row in table(host, name)[1]] == [[1, 5], [2, 2], [3, 3]]
+    assert differences(host, name) == [0, 0, 0]
+
+
+def test_a_plugin_masks_values_on_their_way(host: HostProcess, people: TestDatabase) -> None:
+    name = configure(host, people, transforms={"mask_emails": ["email"], "transformer": ["n"]})
+    host.sync(name)
+    assert [row[2:4] for row in table(host, name)[1]] == [["a***@example.com", 2], ["b***@example.com", 4], [None, 6]]
+    # A verification compares the rest, and what it repairs is masked too.
+    people.execute("UPDATE people SET email = 'x@example.org' WHERE id = 1")
+    assert differences(host, name) == [0, 0, 0]
+    host.query(f'DELETE FROM "{name}" WHERE id = 2')
+    host.result("POST", f"/data-replication/verify/{name}", {"repair": True})
+    assert table(host, name)[1][1][2:4] == ["b***@example.com", 4]
+
+
+@pytest.mark.parametrize("how", ["raises", "short", "odd"])
+def test_a_transform_that_fails_lets_nothing_through(host: HostProcess, people: TestDatabase, how: str) -> None:
+    name = configure(host, people, f".{how}", transforms={"transformer": ["email"]})
+    said = error(host, name)
+    assert "transforms: plugin transformer has failed" in said
+    assert table(host, name)[1] == []
+    everywhere = said + host.log + str(host.logs(name)) + str(host.status(name))
+    assert "example.com" not in everywhere
+
+
+def test_a_transform_that_nobody_offers(host: HostProcess, people: TestDatabase) -> None:
+    body = {"name": "x", "sourceConfig": people.source_config, "sourceTable": "people", "targetTable": "x"}
+    answer = host.request("POST", "/data-replication/configure", {**body, "transforms": {"nobody": ["email"]}})
+    assert answer.status_code == 400
+    assert "transforms" in answer.text
+    assert "mask_emails" in answer.text
