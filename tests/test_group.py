@@ -108,8 +108,7 @@ def test_what_holds_between_the_tables_holds_whenever_one_looks(
         reader = threading.Thread(target=look)
         reader.start()
         try:
-            known = host.status("orders")["row_count"]
-            until(lambda: len(seen) > 50 and seen[-1][2] > known + 50, seconds=60, what="syncs while orders come in")
+            until(lambda: len({row[2] for row in seen}) > 4, seconds=60, what="syncs while orders come in")
         finally:
             for shop in shops:
                 shop.stopping.set()
@@ -118,7 +117,6 @@ def test_what_holds_between_the_tables_holds_whenever_one_looks(
             stop.set()
             reader.join()
         assert [row for row in seen if row[:2] != [0, 0]] == []
-        assert len({row[2] for row in seen}) > 2, "no sync was seen to change anything"
         host.result("POST", "/data-replication/stop/lines")
         host.configure(name="lines", isActive=True, syncIntervalMinutes=60)
         until(lambda: host.request("POST", "/data-replication/sync/orders").status_code != 409, what="the last sync")
@@ -145,11 +143,9 @@ def test_one_that_fails_lets_none_be_written(source_database: TestDatabase, tmp_
         assert "where: " in answer.text
         assert host.query("SELECT id FROM orders") == [[1]]
         configure(host, source_database, "lines", where=None)
-        until(lambda: host.query("SELECT id FROM orders") == [[1], [2]], what="both")
-        left = host.query(
-            "SELECT name FROM sqlite_schema WHERE name LIKE 'tmp_replication_s%_1' OR name LIKE '%stage%'"
-        )
-        assert left == []
+        until(lambda: host.request("POST", "/data-replication/sync/orders").is_success, what="a sync of both")
+        assert host.query("SELECT id FROM orders") == [[1], [2]]
+        assert host.query("SELECT name FROM sqlite_schema WHERE name GLOB 'tmp_replication_s[th]*'") == []
 
 
 def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp_path: Path) -> None:

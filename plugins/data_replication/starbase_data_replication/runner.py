@@ -33,6 +33,8 @@ log = logging.getLogger("starbase.data_replication")
 ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": RunKind.VERIFY}
 # A check that finds its replication busy is tried again after this long, or after its interval if that is shorter.
 BUSY_SECONDS = 30.0
+# One of a group that finds others of it busy is tried again after this long.
+GROUP_BUSY_SECONDS = 1.0
 # How long an interrupted run may take to let go of its source.
 LET_GO_SECONDS = 3.0
 # A value of fewer characters would be found in half of all messages.
@@ -147,17 +149,25 @@ class Runner:
             return
         await self.store.database.write(lambda connection: store.set_due(connection, name, due_at))
         now = self.host.clock.now()
-        at = schedule.next_due(name, stored.replication.interval_seconds, now=now, last_due=due_at)
+        at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=due_at)
         try:
             run = await self.start(name, RunKind.SCHEDULED)
         except Conflict:
             if stored.replication.options.group is None:
                 await self._skip(name)
+            elif name not in self.running:
+                # Others of its group are being synced without it.
+                at = min(at, now + GROUP_BUSY_SECONDS)
         else:
-            # Those that were synced with it are not due again before it is.
             for member in run.members[1:]:
-                await self.host.alarms.set("sync:" + member, at)
+                await self._put_off(member, now)
         await self.host.alarms.set("sync:" + name, at)
+
+    async def _put_off(self, member: str, now: float) -> None:
+        """One that is being synced because another of its group was due is itself due after its own interval."""
+        stored = await self.store.get(member)
+        at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=now)
+        await self.host.alarms.set("sync:" + member, at)
 
     async def interrupt(self, name: str, reason: str) -> None:
         """End a run, if there is one, and wait until it is recorded."""
@@ -344,6 +354,11 @@ def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) 
     for run in runs:
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
     return stored
+
+
+def _clock_of(stored: Stored) -> str:
+    """Whose ticks it has: all of a group have the same, so that they are due at one time."""
+    return stored.replication.options.group or stored.name
 
 
 def _kind_beside(kind: RunKind) -> RunKind:
