@@ -202,6 +202,8 @@ class Database:
         with contextlib.closing(connection):
             while (job := self._jobs.get()) is not None:
                 job(connection)
+                # What it has written is not to be kept until the next one comes.
+                del job
 
 
 class ReaderPool:

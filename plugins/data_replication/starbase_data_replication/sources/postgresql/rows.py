@@ -83,18 +83,19 @@ class RowStream:
                 self._rows = convert(rows, self._columns)
                 self._row_bytes = length // len(rows) + self._overhead
                 break
+            # Not before: while a large row is being written, the next one is not to come in.
+            self._taken.set()
             arrived = await self._arrived
             self._arrived = asyncio.get_running_loop().create_future()
             self.ended = arrived is None
             self._text.feed(arrived or b"")
             del arrived
-            self._taken.set()
         return not self.ended
 
     async def _copy(self, connection: Any, sql: str) -> None:
         async def sink(data: bytes) -> None:
-            self._taken.clear()
             pause = PAUSE_SECONDS if len(data) < SMALL_BYTES else 0.0
+            self._taken.clear()
             self._arrived.set_result(data)
             del data
             await self._taken.wait()
@@ -139,13 +140,15 @@ class CopyText:
         length = end + 1 - self._at
         self._at = end + 1
         if self._at == len(self._data):
-            # A large row is not to be in memory twice.
+            # A large row is not to be in memory more often than it must.
             self._data, self._at = b"", 0
-        return length, self._split(text)
-
-    def _split(self, text: str) -> list[Row]:
         values: list[Any] = text.replace("\n", "\t").split("\t")
-        if "\\" in text:
+        escaped = "\\" in text
+        del text
+        return length, self._rows_of(values, escaped=escaped)
+
+    def _rows_of(self, values: list[Any], *, escaped: bool) -> list[Row]:
+        if escaped:
             values = [value if "\\" not in value else unescaped(value) for value in values]
         for index, parser in self._parsers:
             values[index :: self._width] = [
@@ -158,6 +161,9 @@ def unescaped(value: str) -> str | None:
     """A value in which there is a backslash."""
     if value == "\\N":
         return None
+    if value.startswith("\\\\x") and value.count("\\") == 2:
+        # Bytes, which may be long.
+        return value[1:]
     parts = value.split("\\\\")
     if len(parts) - 1 == value.count("\\") / 2:
         return "\\".join(parts)
