@@ -72,6 +72,11 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        # Each checkpoint waits twice for the disk, and copies pages that the next one copies again. The journal may
+        # grow to 64 MiB before one; then a load is a sixth faster than with SQLite's 4 MiB.
+        connection.execute("PRAGMA wal_autocheckpoint = 16000")
+        # In KiB: the inner pages of a large table's trees stay, where changes lie scattered.
+        connection.execute("PRAGMA cache_size = -8192")
         # A swap drops a table and renames another into its place; the newer rename would refuse while a view
         # speaks of the table that is gone for a moment, and would rewrite the triggers of others.
         connection.execute("PRAGMA legacy_alter_table = ON")
@@ -197,6 +202,8 @@ class Database:
         with contextlib.closing(connection):
             while (job := self._jobs.get()) is not None:
                 job(connection)
+                # What it has written is not to be kept until the next one comes.
+                del job
 
 
 class ReaderPool:

@@ -38,6 +38,8 @@ from starbase_host import Clock, Database
 # How long to wait for the transactions that are alive before a first load, whose floor is dear.
 LOAD_CLOSE_WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.05
+# A batch of a row so large is written before the next one is fetched: both at once would take twice the memory.
+LARGE_BYTES = 8 * 1024 * 1024
 MAX_NULL_ROWS = 10_000
 
 
@@ -139,6 +141,9 @@ class Sync:
                     writing = asyncio.create_task(self._write(batch))
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
+                    if batch.bytes >= LARGE_BYTES:
+                        await writing
+                    del batch
                 if writing is not None:
                     await writing
             finally:

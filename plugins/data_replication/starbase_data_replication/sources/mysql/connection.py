@@ -19,9 +19,12 @@ import aiomysql
 from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
+from starbase_data_replication.sources.mysql.packets import Record, RowParser
+
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
 GOODBYE_SECONDS = 2.0
+RECEIVE_BYTES = 1 << 18
 # A firewall may forget a connection that nobody has used for a while, without telling either end.
 IDLE_SECONDS = 300.0
 
@@ -39,17 +42,10 @@ SETTINGS = (
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
-Record = tuple[Any, ...]
-
 
 class Cursor(aiomysql.Cursor):  # type: ignore[misc]
     async def _show_warnings(self, connection: Any) -> None:
         """The server's warnings are not Python's: they may quote a row's value."""
-
-
-class StreamingCursor(aiomysql.SSCursor):  # type: ignore[misc]
-    async def _show_warnings(self, connection: Any) -> None:
-        """As above; besides, asking for them would read the whole result first."""
 
 
 class Connection(aiomysql.Connection):  # type: ignore[misc]
@@ -88,6 +84,30 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             cursor = await self.cursor(Cursor)
             await cursor.execute(sql, values)
             return list(await cursor.fetchall())
+
+    async def stream(self, sql: str) -> RowParser:
+        """Begin a SELECT whose rows are then taken by `receive`, until `streamed` says that all were."""
+        await self.query(sql, unbuffered=True)
+        binary = [encoding is None for encoding, _ in self._result.converters]
+        return RowParser(binary, sequence=self._next_seq_id)
+
+    async def receive(self, wanted: int) -> bytes:
+        """Bytes as they come: not many more than are wanted, perhaps fewer. The server waits while nobody asks."""
+        reader = self._reader
+        try:
+            data: bytes = b"" if reader is None else await reader.read(max(wanted, RECEIVE_BYTES))
+        except OSError as error:
+            self.close()
+            raise OperationalError(CR.CR_SERVER_LOST, "the connection broke") from error
+        if not data:
+            self.close()
+            raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed")
+        return data
+
+    def streamed(self) -> None:
+        """The end of the rows was seen: the connection is free for another statement."""
+        self._result.unbuffered_active = False
+        self._result.connection = None
 
     async def leave(self) -> None:
         """End the transaction, so that the connection may be used again; or give it up."""

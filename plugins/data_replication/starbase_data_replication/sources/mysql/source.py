@@ -198,6 +198,8 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
             rows, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
         yield Batch(rows=convert(rows, columns), bytes=size, last_key=last_key, last=stream.ended)
+        # Not kept while the next ones come in.
+        del rows
 
 
 async def _cap(connection: Connection, column: Column, options: Options) -> str | None:

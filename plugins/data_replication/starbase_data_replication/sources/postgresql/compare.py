@@ -125,7 +125,11 @@ class PostgresqlComparing:
         return f"{sql} WHERE {self._bucket(part)} = ANY (${len(values)}::int8[])"
 
     def _where(self, part: Part, values: list[Any]) -> str:
-        conditions = [among(self._schema, part.keys, values)] if part.keys is not None else []
+        def bind(value: str | Sequence[str]) -> str:
+            values.append(value)
+            return f"${len(values)}"
+
+        conditions = [among(self._schema, part.keys, bind)] if part.keys is not None else []
         if self._schema.where is not None:
             conditions.append(where_sql(self._schema.where))
         if self._options.deleted_column is not None:

@@ -18,12 +18,20 @@ import asyncpg
 from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
-from starbase_data_replication.sources.batches import BatchSizer, convert
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.rows import STATEMENT_TIMEOUT_SECONDS, RowStream
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
-from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql, where_sql
+from starbase_data_replication.sources.postgresql.sql import (
+    among,
+    key_text,
+    literal,
+    quoted,
+    selected,
+    table_sql,
+    where_sql,
+)
 from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, UNBOUNDED, cast_for, clock_unit
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -31,17 +39,18 @@ ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
-
-# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
-STATEMENT_TIMEOUT_SECONDS = 600.0
 GOODBYE_SECONDS = 2.0
 
 # What makes `::text` mean the same on every server, and keeps a role's own limits from cutting a long read.
 SETTINGS = (
     "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'iso_8601'; "
     "SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL statement_timeout = 0; "
-    "SET LOCAL idle_in_transaction_session_timeout = 0"
+    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL standard_conforming_strings = on"
 )
+# The first statement that needs a snapshot opens the transaction's.
+SNAPSHOT = "SELECT"
+# The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
+IN_KEY_ORDER = "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
 
 
 class PostgresqlSource:
@@ -101,9 +110,8 @@ class PostgresqlSource:
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
-                told = schema.unprotected is None and not await connection.fetchval("SELECT pg_is_in_recovery()")
                 # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = _highest(schema, options, options.lookback(known=told))
+                sql, values = _highest(schema, options)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
                 if row is None:
                     return None
@@ -152,7 +160,7 @@ class PostgresqlSource:
     async def snapshot(self) -> AsyncIterator[Reader]:
         async with contextlib.AsyncExitStack() as stack:
             with door("opening a snapshot"):
-                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
+                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", SNAPSHOT))
             # Outside the door: what the caller raises in here is not the source's fault.
             yield _Snapshot(connection)
 
@@ -167,33 +175,25 @@ class PostgresqlSource:
             yield comparing
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, isolation: str) -> AsyncIterator[Any]:
+    async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
+        """A transaction that only reads; begun, set up and given these first statements in one message."""
         async with self._pool.connection() as connection:
-            transaction = connection.transaction(isolation=isolation.lower().replace(" ", "_"), readonly=True)
-            await transaction.start()
             try:
-                await connection.execute(SETTINGS)
+                await connection.execute("; ".join((f"BEGIN ISOLATION LEVEL {isolation} READ ONLY", SETTINGS, *first)))
                 yield connection
             finally:
-                await _end(connection, transaction)
+                await _end(connection)
 
     async def _alive_now(self, connection: Any) -> Alive:
-        server = await connection.fetchrow(
-            "SELECT pg_is_in_recovery() AS standby, pg_postmaster_start_time()::text AS epoch"
-        )
-        if server["standby"]:
+        row = await connection.fetchrow(ALIVE, READER_NAME)
+        if row["standby"]:
             return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
-        # In this order: one that is prepared in between is seen as virtual; the other way round it is in neither.
-        virtual = await connection.fetch(ALIVE, READER_NAME)
-        prepared = await connection.fetch(
-            "SELECT transaction::text AS token FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()"
-        )
-        tokens = {f"v:{row['token']}" for row in virtual} | {f"p:{row['token']}" for row in prepared}
-        return Alive(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=server["epoch"])
+        tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}
+        return Alive(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=row["epoch"])
 
 
 class _Snapshot:
-    """A connection inside a transaction whose snapshot is taken by the first read."""
+    """A connection inside a transaction whose snapshot is taken."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -201,41 +201,39 @@ class _Snapshot:
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
         doing = f"reading {plan.schema.table}"
-        with door(doing):
-            if plan.in_key_order:
-                # The planner believes that all rows are wanted at once, and would rather sort the table.
-                await self._connection.execute("SET LOCAL enable_sort = off")
-            sql, values = _select(plan)
-            cursor = await self._connection.cursor(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-        yield _batches(cursor, plan, doing)
-
-
-async def _batches(cursor: Any, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
-    columns = plan.schema.columns
-    positions = [next(i for i, c in enumerate(columns) if c.name == name) for name in plan.schema.key]
-    resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
-    sizer = BatchSizer(plan)
-    last = False
-    while not last:
-        wanted = sizer.rows
-        with door(doing):
-            records = await cursor.fetch(wanted, timeout=STATEMENT_TIMEOUT_SECONDS)
-        rows = convert(records, columns)
-        last = len(rows) < wanted
-        last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
-        yield Batch(rows=rows, bytes=sizer.measure(rows), last_key=last_key, last=last)
+        width = len(plan.schema.columns) + plan.departed
+        if plan.in_key_order:
+            with door(doing):
+                await self._connection.execute(IN_KEY_ORDER)
+        async with RowStream.open(self._connection, _select(plan), plan.schema.columns, width=width) as stream:
+            yield _batches(stream, plan, doing)
 
 
 _SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 
 
-async def _end(connection: Any, transaction: Any) -> None:
+async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
+    columns = plan.schema.columns
+    positions = [[column.name for column in columns].index(name) for name in plan.schema.key]
+    resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
+    while not stream.ended:
+        with door(doing):
+            rows, size = await stream.take(plan.batch_rows, plan.batch_bytes)
+        last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
+        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended)
+        # Not kept while the next ones come in.
+        del rows
+
+
+async def _end(connection: Any) -> None:
     """Roll back: nothing was written. A connection that broke must not hide why, and one that hangs is cut."""
     try:
         async with asyncio.timeout(GOODBYE_SECONDS):
-            await transaction.rollback()
+            await connection.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.CancelledError):
-        connection.terminate()
+        # A stream that was left early has done so already, and the pool has taken the connection away.
+        with contextlib.suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 def _still_alive(noted: Alive, now: Alive) -> Alive:
@@ -278,7 +276,7 @@ def _column(row: Mapping[str, Any]) -> Column:
     )
 
 
-def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> tuple[str, list[str]]:
+def _highest(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
     """The statement that answers the highest tracking value, for a time also the same less the lookback.
 
     A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment before the
@@ -291,7 +289,9 @@ def _highest(schema: TableSchema, options: Options, lookback_seconds: float) -> 
     if column.tracking_kind in CLOCKS:
         clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
         cap = f" AND {name} < {clock}"
-        lookback = f"({name} - make_interval(secs => {lookback_seconds:.6f}))::{column.compare_type}::text"
+        told, untold = (options.lookback(known=known) for known in (schema.unprotected is None, False))
+        seconds = f"CASE WHEN pg_is_in_recovery() THEN {untold:.6f} ELSE {told:.6f} END"
+        lookback = f"({name} - make_interval(secs => {seconds}))::{column.compare_type}::text"
     elif column.tracking_kind in UNBOUNDED:
         # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
@@ -313,20 +313,21 @@ def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[
     return CLOCKS[column.tracking_kind].format(now=now, local=local, unit=clock_unit(column.time_digits)), values
 
 
-def _select(plan: ReadPlan) -> tuple[str, list[Any]]:
-    """The SELECT of a plan, and what to bind. Columns are qualified and unaliased: ORDER BY must mean the column."""
+def _select(plan: ReadPlan) -> str:
+    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column.
+
+    COPY takes no parameters, so values are written into it.
+    """
     schema = plan.schema
-    expressions = ", ".join(selected(column) for column in schema.columns)
     wanted = None if schema.where is None else where_sql(schema.where)
+    expressions = ", ".join(map(selected, schema.columns))
     if plan.departed:
         expressions += f", ({wanted} IS TRUE)::int4"
     sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
-    values: list[Any] = []
     conditions = [wanted] if wanted is not None and not plan.departed else []
     tracking = f"t.{quoted(schema.tracking_column)}"
     if plan.floor is not None:
-        values.append(plan.floor)
-        above = f"{tracking} > $1::text::{schema.tracking.compare_type}"
+        above = f"{tracking} > {literal(plan.floor)}::text::{schema.tracking.compare_type}"
         if plan.nulls and schema.tracking.nullable:
             without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
             above = f"({above} OR {without})"
@@ -334,15 +335,14 @@ def _select(plan: ReadPlan) -> tuple[str, list[Any]]:
     elif not plan.nulls and schema.tracking.nullable:
         conditions.append(f"{tracking} IS NOT NULL")
     if plan.after_key is not None:
-        columns = list(enumerate(schema.key_columns, len(values) + 1))
-        values += plan.after_key
-        left = ", ".join(f"t.{quoted(column.name)}" for _, column in columns)
-        right = ", ".join(f"${number}::text::{column.compare_type}" for number, column in columns)
+        left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
+        key = zip(schema.key_columns, plan.after_key, strict=True)
+        right = ", ".join(f"{literal(value)}::text::{column.compare_type}" for column, value in key)
         conditions.append(f"({left}) > ({right})")
     if plan.keys is not None:
-        conditions.append(among(schema, plan.keys, values))
+        conditions.append(among(schema, plan.keys, literal))
     if conditions:
         sql += " WHERE " + " AND ".join(conditions)
     if plan.in_key_order:
         sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
-    return sql, values
+    return sql

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import Key
+
+# Makes of a value what stands for it in a statement: a literal, or the place of something bound.
+Bind = Callable[[str | Sequence[str]], str]
 
 
 def quoted(name: str) -> str:
@@ -33,13 +36,19 @@ def key_text(value: Any) -> str:
     return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
-def among(schema: TableSchema, keys: Sequence[Key], values: list[Any]) -> str:
-    """The condition that a row's key is one of these; what is to be bound is added to `values`."""
+def literal(value: str | Sequence[str]) -> str:
+    """A text, or a list of texts, as PostgreSQL's SQL, where backslashes have no meaning (see SETTINGS)."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return f"ARRAY[{', '.join(map(literal, value))}]"
+
+
+def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
+    """The condition that a row's key is one of these."""
     left, right, names, lists = [], [], [], []
     for position, column in enumerate(schema.key_columns):
-        values.append([key_text(key[position]) for key in keys])
         names.append(f"k{position}")
-        lists.append(f"${len(values)}::text[]")
+        lists.append(f"{bind([key_text(key[position]) for key in keys])}::text[]")
         # What the replica's text cannot be turned back into is compared as that text, without an index.
         readable = column.cast.resumable
         left.append(f"t.{quoted(column.name)}" if readable else selected(column))

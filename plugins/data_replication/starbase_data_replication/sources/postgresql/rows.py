@@ -1,0 +1,180 @@
+"""The rows of one long SELECT, as COPY sends them: never more of them in memory than were asked for.
+
+Owns COPY's text format. A driver's fetch bounds how many rows come, not how large they are; COPY hands over what
+the socket has, and waits. Its text also costs less to take apart than records cost to build: a tab stands between
+values and a line break after a row and nowhere else, so one `split` in C does most of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Self
+
+from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.model import Column, Row
+from starbase_data_replication.sources.batches import OVERHEAD_BYTES, convert
+
+# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
+STATEMENT_TIMEOUT_SECONDS = 600.0
+# So much text is taken apart at once: the event loop waits meanwhile.
+PIECE_BYTES = 1 << 17
+
+# Each piece that arrives costs a turn of the event loop and more. After a small one the socket is left alone for a
+# moment: the server goes on writing into it, and the next piece is larger.
+SMALL_BYTES = 1 << 17
+PAUSE_SECONDS = 0.002
+
+ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+class RowStream:
+    """Rows that the server still has to send; it waits while nobody takes them.
+
+    ended: all have been taken. Until then the connection cannot be used for anything else.
+    """
+
+    def __init__(self, connection: Any, sql: str, columns: Sequence[Column], width: int) -> None:
+        self.ended = False
+        self._columns = columns
+        self._text = CopyText(columns, width=width)
+        self._overhead = OVERHEAD_BYTES * (width + 1)
+        self._rows: list[Row] = []
+        self._row_bytes = 0
+        self._arrived: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._taken = asyncio.Event()
+        self._copying = asyncio.create_task(self._copy(connection, sql))
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, connection: Any, sql: str, columns: Sequence[Column], *, width: int) -> AsyncIterator[Self]:
+        """Inside the context, rows of so many values can be taken, the first of them the columns'.
+
+        Whoever leaves it before their end gives up the connection.
+        """
+        stream = cls(connection, sql, columns, width)
+        try:
+            yield stream
+        finally:
+            if not stream._copying.done():
+                # To end a COPY in good order is to read the rest of it.
+                connection.terminate()
+                stream._copying.cancel()
+                await asyncio.wait({stream._copying})
+
+    async def take(self, rows: int, size: int) -> tuple[list[Row], int]:
+        """The next rows, as many as `rows` or as come to `size` bytes, and how many bytes they are, about."""
+        taken: list[Row] = []
+        taken_bytes = 0
+        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+            while len(taken) < rows and taken_bytes < size and await self._some():
+                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes), len(self._rows))
+                taken += self._rows[:count]
+                del self._rows[:count]
+                taken_bytes += count * self._row_bytes
+        return taken, taken_bytes
+
+    async def _some(self) -> bool:
+        """Whether there are rows; waits for them."""
+        while not self._rows and not self.ended:
+            length, rows = self._text.rows()
+            if rows:
+                self._rows = convert(rows, self._columns)
+                self._row_bytes = length // len(rows) + self._overhead
+                break
+            # Not before: while a large row is being written, the next one is not to come in.
+            self._taken.set()
+            arrived = await self._arrived
+            self._arrived = asyncio.get_running_loop().create_future()
+            self.ended = arrived is None
+            self._text.feed(arrived or b"")
+            del arrived
+        return not self.ended
+
+    async def _copy(self, connection: Any, sql: str) -> None:
+        async def sink(data: bytes) -> None:
+            pause = PAUSE_SECONDS if len(data) < SMALL_BYTES else 0.0
+            self._taken.clear()
+            self._arrived.set_result(data)
+            del data
+            await self._taken.wait()
+            await asyncio.sleep(pause)
+
+        try:
+            await connection.copy_from_query(sql, output=sink, timeout=None)
+        except Exception as error:
+            # Whoever takes rows hears of it, if they have not left.
+            if not self._arrived.done():
+                self._arrived.set_exception(error)
+        else:
+            self._arrived.set_result(None)
+
+
+class CopyText:
+    """COPY's text format, taken apart piece by piece into rows of what the binary protocol would have given."""
+
+    def __init__(self, columns: Sequence[Column], *, width: int) -> None:
+        self._width = width
+        self._parsers = [
+            (index, parser)
+            for index, column in enumerate(columns)
+            if (parser := PARSERS.get(column.cast.declared)) is not None
+        ]
+        self._data = b""
+        self._at = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece of the stream, of any length; only when `rows` has none left."""
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
+
+    def rows(self) -> tuple[int, list[Row]]:
+        """Some whole rows and how many bytes they were; none when there is not a whole one."""
+        end = self._data.find(b"\n", self._at + PIECE_BYTES)
+        if end < 0:
+            end = self._data.rfind(b"\n", self._at)
+        if end < 0:
+            return 0, []
+        text = str(memoryview(self._data)[self._at : end], "utf-8")
+        length = end + 1 - self._at
+        self._at = end + 1
+        if self._at == len(self._data):
+            # A large row is not to be in memory more often than it must.
+            self._data, self._at = b"", 0
+        values: list[Any] = text.replace("\n", "\t").split("\t")
+        escaped = "\\" in text
+        del text
+        return length, self._rows_of(values, escaped=escaped)
+
+    def _rows_of(self, values: list[Any], *, escaped: bool) -> list[Row]:
+        if escaped:
+            values = [value if "\\" not in value else unescaped(value) for value in values]
+        for index, parser in self._parsers:
+            values[index :: self._width] = [
+                None if value is None else parser(value) for value in values[index :: self._width]
+            ]
+        return list(zip(*[iter(values)] * self._width, strict=True))
+
+
+def unescaped(value: str) -> str | None:
+    """A value in which there is a backslash."""
+    if value == "\\N":
+        return None
+    if value.startswith("\\\\x") and value.count("\\") == 2:
+        # Bytes, which may be long.
+        return value[1:]
+    parts = value.split("\\\\")
+    if len(parts) - 1 == value.count("\\") / 2:
+        return "\\".join(parts)
+    for letter, character in ESCAPES.items():
+        parts = [part.replace("\\" + letter, character) for part in parts]
+    return "\\".join(parts)
+
+
+def _bytes(value: str) -> bytes:
+    return bytes.fromhex(value[2:])
+
+
+# By what a cast declares: what its text stands for.
+PARSERS: dict[str, Callable[[str], Any]] = {"INTEGER": int, "BLOB": _bytes, NO_AFFINITY: float}
