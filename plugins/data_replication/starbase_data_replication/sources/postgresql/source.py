@@ -48,10 +48,24 @@ class PostgresqlSource:
     """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool."""
 
     def __init__(self, arguments: Mapping[str, Any], *, max_connections: int) -> None:
-        self._pool = Pool("postgresql", arguments, max_connections=max_connections)
+        self._arguments = dict(arguments)
+        self._pool = Pool(
+            "postgresql", arguments, max_connections=max_connections, transport=lambda connection: connection._transport
+        )
 
     async def close(self) -> None:
         await self._pool.close()
+
+    async def answers(self) -> None:
+        with door("asking whether the source is there"):
+            try:
+                connection: Any = await asyncpg.connect(**self._arguments)
+            except asyncpg.PostgresError:
+                return
+            try:
+                await connection.fetchval("SELECT 1")
+            finally:
+                connection.terminate()
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
@@ -235,7 +249,9 @@ async def _end(connection: Any, transaction: Any) -> None:
         async with asyncio.timeout(GOODBYE_SECONDS):
             await transaction.rollback()
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.CancelledError):
-        connection.terminate()
+        # One that has broken is back in the pool already, which lets nobody touch it any more.
+        with contextlib.suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 def _still_alive(noted: Alive, now: Alive) -> Alive:
