@@ -66,15 +66,20 @@ class Events:
     async def post_all(self) -> None:
         """The same, and wait for it. Each is forgotten once its subscribers have been called."""
         async with self._posting:
-            for number, event in await self._store.database.read(health.unsent):
-                hearing: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
-                hearing += [
-                    self._deliver(callback, worker, event)
-                    for callback, types, worker in list(self._subscribers.values())
-                    if event.type in types
-                ]
-                await asyncio.gather(*hearing, return_exceptions=True)
-                await self._store.database.write(partial(health.sent, number=number))
+            while events := await self._store.database.read(health.unsent):
+                # Several at once: a subscriber that hangs holds up each of its calls for as long as it may.
+                await asyncio.gather(*(self._tell(event) for _, event in events))
+                numbers = [number for number, _ in events]
+                await self._store.database.write(partial(health.sent, numbers=numbers))
+
+    async def _tell(self, event: ReplicationEvent) -> None:
+        hearing: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
+        hearing += [
+            self._deliver(callback, worker, event)
+            for callback, types, worker in list(self._subscribers.values())
+            if event.type in types
+        ]
+        await asyncio.gather(*hearing, return_exceptions=True)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for what is under way, at most so long."""

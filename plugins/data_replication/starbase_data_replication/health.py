@@ -7,11 +7,14 @@ transaction and sent afterwards, so that a host that ends in between still sends
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import apsw
 
 from starbase_data_replication.model import ReplicationEvent, SyncRun
 from starbase_host import iso
+
+AT_ONCE = 50
 
 
 def after(connection: apsw.Connection, run: SyncRun) -> None:
@@ -46,10 +49,10 @@ def after(connection: apsw.Connection, run: SyncRun) -> None:
 
 
 def unsent(connection: apsw.Connection) -> list[tuple[int, ReplicationEvent]]:
-    """Events that nobody has been told yet, the oldest first."""
-    rows = connection.execute("SELECT id, event FROM tmp_replication_outbox ORDER BY id").fetchall()
+    """Some of the events that nobody has been told yet, the oldest first."""
+    rows = connection.execute("SELECT id, event FROM tmp_replication_outbox ORDER BY id LIMIT ?", (AT_ONCE,)).fetchall()
     return [(int(str(number)), ReplicationEvent(**json.loads(str(event)))) for number, event in rows]
 
 
-def sent(connection: apsw.Connection, number: int) -> None:
-    connection.execute("DELETE FROM tmp_replication_outbox WHERE id = ?", (number,))
+def sent(connection: apsw.Connection, numbers: Sequence[int]) -> None:
+    connection.executemany("DELETE FROM tmp_replication_outbox WHERE id = ?", [(number,) for number in numbers])

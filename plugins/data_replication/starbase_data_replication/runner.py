@@ -38,6 +38,8 @@ ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": 
 BUSY_SECONDS = 30.0
 # How long an interrupted run may take to let go of its source.
 LET_GO_SECONDS = 3.0
+# A run whose record the database does not take is tried again after this long.
+RECORD_AGAIN_SECONDS = 1.0
 # A value of fewer characters would be found in half of all messages.
 SHORTEST_SCRUBBED = 3
 # A table is counted again only after so many times as long as counting it took the last time.
@@ -51,7 +53,7 @@ class Running:
     members: all that are synced by the same work, of which this is one; a group, or this alone.
     slot: what it works in; None while it waits. source, heard_at, asked_at, counted: for the watchdog: when the
     source was last heard of and last asked whether it is there (monotonic), and how far the run was then.
-    given_up: why the watchdog has ended it.
+    given_up: why the watchdog has ended it. unrecorded: why its record could not be written yet.
     thorough: a verification repairs what it finds, a reconciliation removes however much it is. checked: what
     such a run has found, once it has.
     """
@@ -68,6 +70,7 @@ class Running:
     asked_at: float = 0.0
     counted: tuple[int, int, int] = (0, 0, 0)
     given_up: str | None = None
+    unrecorded: str | None = None
     work: asyncio.Task[dict[str, Synced]] | None = None
     interrupt_reason: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -221,12 +224,28 @@ class Runner:
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
         status, error, synced = _outcome(run, work)
         try:
-            await self._finish(run, stored, status, error, synced)
-        except Exception as failure:
-            log.exception("run %s of %s could not be recorded", run.run_id, run.name)
-            run.result.set_result(self._record(run, "error", f"could not be recorded: {failure}", synced))
+            while not await self._finished(run, stored, status, error, synced):
+                await self.host.clock.sleep(RECORD_AGAIN_SECONDS)
         finally:
             self.running.pop(run.name, None)
+
+    async def _finished(
+        self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
+    ) -> bool:
+        """Record a run; False when the database does not take it now (it is full, or locked), so that no run is lost.
+
+        Whoever waits for the run hears of that at once.
+        """
+        try:
+            await self._finish(run, stored, status, error, synced)
+        except Exception as failure:
+            run.unrecorded = f"the last run could not be recorded, and is tried again: {failure}"
+            if self.host.stopping.is_set() or not run.result.done():
+                log.error("run %s of %s (%s): %s", run.run_id, run.name, error or status, run.unrecorded)
+            if not run.result.done():
+                run.result.set_result(self._record(run, "error", f"{run.unrecorded}; {error or status}", synced))
+            return self.host.stopping.is_set()
+        return True
 
     async def _work(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
         """Do what the first of the runs is for; what was synced, by name."""
@@ -282,7 +301,8 @@ class Runner:
             outcome = Outcome(verified=self._verified(run, record))
         await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
         self.running.pop(run.name, None)
-        run.result.set_result(record)
+        if not run.result.done():
+            run.result.set_result(record)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
             "%s run of %s: %s, %d rows in %d ms%s",

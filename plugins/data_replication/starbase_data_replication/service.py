@@ -202,6 +202,7 @@ class Service:
             "source_config": dict(stored.masked_source_config),
             **_options(stored.replication.options),
             "last_success_at": iso(columns["last_success_at"]),
+            "last_error": (running.unrecorded if running is not None else None) or columns["last_error"],
             "last_error_at": iso(columns["last_error_at"]),
             "degraded_since": iso(columns["degraded_since"]),
             "is_running": running is not None,
@@ -221,6 +222,8 @@ class Service:
 
     def _state(self, stored: Stored) -> str:
         running = self.runner.running.get(stored.name)
+        if running is not None and running.unrecorded is not None:
+            return "degraded"
         if running is not None:
             return "running" if running.slot is not None else "waiting"
         if not stored.replication.is_active:
