@@ -21,6 +21,7 @@ from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Compar
 from starbase_data_replication.sources.batches import BatchSizer, convert
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
+from starbase_data_replication.sources.postgresql.connection import Connection
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
 from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql, where_sql
@@ -48,9 +49,12 @@ class PostgresqlSource:
     """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool."""
 
     def __init__(self, arguments: Mapping[str, Any], *, max_connections: int) -> None:
-        self._arguments = dict(arguments)
+        self._arguments = {**arguments, "connection_class": Connection}
         self._pool = Pool(
-            "postgresql", arguments, max_connections=max_connections, transport=lambda connection: connection._transport
+            "postgresql",
+            self._arguments,
+            max_connections=max_connections,
+            transport=lambda connection: connection._transport,
         )
 
     async def close(self) -> None:
