@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 
 
-class Connection(asyncpg.Connection):  # type: ignore[type-arg]
+class Connection(asyncpg.Connection):
     """Statements without a name, and no reset: everything of ours ends with its transaction."""
 
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
-        return await super()._get_statement(query, timeout, **{**options, "named": False})
+        return await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
 
     def get_reset_query(self) -> str:
         return ""
