@@ -93,8 +93,8 @@ class Rig:
         until(lambda: self.host.status(name)["last_success_at"], what="the first sync")
         try:
             yield name
-            error = str(until(lambda: self.failure(name), what="a failed run"))
-            assert says in error, error
+            until(lambda: self.failure(name), what="a failed run")
+            until(lambda: says in str(self.failure(name)), what=f"a failed run that says {says!r}")
             broken = self.host.status(name)
             assert broken["degraded_since"] is not None
             assert broken["last_error"]
@@ -106,6 +106,7 @@ class Rig:
         self.recovers(name)
 
     def failure(self, name: str) -> str | None:
+        """What the last run that failed said."""
         return next((run["error_message"] for run in self.host.logs(name) if run["status"] == "error"), None)
 
     def steady_goes_on(self, *, seconds: float = 8) -> None:
