@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test prove lint venv clean
+.PHONY: run test prove soak lint venv clean
 
 run: .venv/.stamp-demo
 	@exec .venv/bin/starbase demo
@@ -15,6 +15,12 @@ test: .venv/.stamp-dev
 prove: .venv/.stamp-dev
 	@$(PYTHON) -m tests.servers
 	@exec $(PYTHON) scripts/prove.py
+
+MINUTES := 20
+
+soak: .venv/.stamp-dev
+	@$(PYTHON) -m tests.servers
+	@exec $(PYTHON) -m tests.soak --minutes $(MINUTES)
 
 lint: .venv/.stamp-dev
 	@.venv/bin/ruff check --quiet .

@@ -167,6 +167,42 @@ class ThrowawayMariaDB(PrivateServer):
             return False
 
 
+class PgBouncer(PrivateServer):
+    """A pooler in front of a PostgreSQL, that gives a server's connection to a client for one transaction at a time."""
+
+    host = "127.0.0.1"
+    stop_signals = ((signal.SIGINT, 5), (signal.SIGKILL, 5))
+
+    def __init__(self, server: Server, *, pool_size: int = 1) -> None:
+        super().__init__()
+        self.server = server
+        self.pool_size = pool_size
+        self.port = free_port()
+        self.daemon = Path()
+
+    def prepare(self) -> None:
+        self.daemon = provided(_pgbouncer, "pgbouncer")
+        quoted = self.server.password.replace('"', '""')
+        (self.directory / "users").write_text(f'"{self.server.user}" "{quoted}"\n')
+        (self.directory / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host={self.server.host} port={self.server.port}\n[pgbouncer]\n"
+            f"listen_addr = {self.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = scram-sha-256\nauth_file = {self.directory / 'users'}\n"
+            f"pool_mode = transaction\ndefault_pool_size = {self.pool_size}\n"
+        )
+        if self.account is not None:
+            for name in ("users", "pgbouncer.ini"):
+                os.chown(self.directory / name, self.account.pw_uid, self.account.pw_gid)
+
+    def command(self) -> Sequence[str | Path]:
+        return [self.daemon, self.directory / "pgbouncer.ini"]
+
+    def is_ready(self, pid: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
+            return True
+        return False
+
+
 class ExternalServer:
     """A server that TEST_POSTGRES_URL or TEST_MYSQL_URL names: used as it is, never started nor stopped."""
 
@@ -308,6 +344,11 @@ def _mariadb() -> tuple[Path, Path] | None:
     return (Path(daemon), Path(installer)) if daemon and installer else None
 
 
+def _pgbouncer() -> Path | None:
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    return Path(found) if found else None
+
+
 def provided(find: Callable[[], T | None], what: str) -> T:
     """Find a server's programs; install them when they are missing, once however many processes ask."""
     found = find()
@@ -347,6 +388,11 @@ def main() -> int:
             except ServerError as error:
                 print(error, file=sys.stderr)
                 return 1
+    try:
+        provided(_pgbouncer, "pgbouncer")
+    except ServerError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

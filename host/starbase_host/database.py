@@ -31,6 +31,17 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 5_000
 INTERNAL_READERS = 2
+PUT_BACK = "nothing more is written; stop the host, put the file back, and start it again"
+# What SQLite says when it is not the statement's fault, and the mend. Nothing of the transaction is kept.
+UNUSABLE: dict[type[apsw.Error], str] = {
+    apsw.BusyError: "the database is locked by another process",
+    apsw.FullError: "the database's disk is full; free some space",
+    apsw.IOError: "the database's disk fails or is full; look at the disk",
+    apsw.ReadOnlyError: "the database cannot be written; look at the file's mode and its disk",
+    apsw.CantOpenError: "the database cannot be opened; look at the file and its directory",
+    apsw.CorruptError: "the database file is damaged; stop the host, and put a copy in its place",
+    apsw.NotADBError: "the database file is damaged; stop the host, and put a copy in its place",
+}
 MIGRATION_FILE = re.compile(r"(\d{3})_[a-z0-9_]+\.sql\Z")
 
 # An audit hook can never be taken out again, so there is one for the process, and this is what it looks at.
@@ -119,6 +130,7 @@ class Database:
         self._writer: threading.Thread | None = None
         self._gate = threading.Lock()
         self._open = False
+        self._file = (0, 0)
         self._readers = ReaderPool(path, INTERNAL_READERS, "reader")
 
     def open(self) -> None:
@@ -127,11 +139,11 @@ class Database:
         try:
             # It may hold secrets. SQLite gives the files beside it the mode of the database.
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            links = os.fstat(descriptor).st_nlink
+            opened = os.fstat(descriptor)
             os.close(descriptor)
         except OSError as error:
             raise DatabaseError(f"{self.path}: cannot be opened: {error.strerror}") from error
-        if links > 1:
+        if opened.st_nlink > 1:
             # Under its other name another host would find no lock, and SQLite another journal.
             raise DatabaseError(f"{self.path}: the file has another name too (a hard link); remove that, or copy it")
         try:
@@ -140,6 +152,7 @@ class Database:
         except apsw.Error as error:
             raise DatabaseError(f"{self.path}: is not a usable SQLite database: {error}") from error
         guard(self.path)
+        self._file = opened.st_dev, opened.st_ino
         self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="writer", daemon=True)
         self._writer.start()
         self._open = True
@@ -149,11 +162,12 @@ class Database:
         with self._gate:
             # A job behind the last one would never be done, and its caller would wait for ever.
             self._open = False
+        # The last connection writes the journal back into the file, which a reader may not.
+        self._readers.close()
         if self._writer is not None:
             self._jobs.put(None)
             self._writer.join()
             self._writer = None
-        self._readers.close()
 
     async def write(self, function: Callable[[apsw.Connection], T], *, transaction: bool = True) -> T:
         """Run `function(connection)` on the writer thread inside BEGIN IMMEDIATE, and commit.
@@ -166,11 +180,13 @@ class Database:
 
         def job(connection: apsw.Connection) -> None:
             try:
+                self._check_file()
                 result = _in_transaction(connection, function) if transaction else function(connection)
-            except apsw.BusyError as error:
-                busy = Unavailable("the database is locked by another process")
-                busy.__cause__ = error
-                _deliver(loop, future, error=busy)
+            except tuple(UNUSABLE) as error:
+                why = next(why for kind, why in UNUSABLE.items() if isinstance(error, kind))
+                unavailable = Unavailable(f"{why} ({error})")
+                unavailable.__cause__ = error
+                _deliver(loop, future, error=unavailable)
             except BaseException as error:
                 _deliver(loop, future, error=error)
             else:
@@ -197,6 +213,15 @@ class Database:
             if (match := MIGRATION_FILE.match(entry.name))
         )
         await self.write(lambda connection: _migrate(connection, owner, found))
+
+    def _check_file(self) -> None:
+        """SQLite would go on writing into a file that has no name any more, and all of it would be gone at the end."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise Unavailable(f"{self.path}: {error.strerror}; {PUT_BACK}") from None
+        if (found.st_dev, found.st_ino) != self._file:
+            raise Unavailable(f"{self.path}: is another file than when the host started; {PUT_BACK}")
 
     def _write_loop(self, connection: apsw.Connection) -> None:
         with contextlib.closing(connection):

@@ -29,9 +29,13 @@ class Connections:
             raise ConfigError("sourceConfig.dialect", f"{name} is not offered by any plugin now")
         return self._dialects[name]
 
+    def key(self, settings: Mapping[str, Any]) -> str:
+        """What the replications that share one source have in common."""
+        return _key(settings)
+
     async def source(self, settings: Mapping[str, Any]) -> Source:
         """The source of these settings, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
-        written, resolved = _key(settings), resolve(settings)
+        written, resolved = self.key(settings), resolve(settings)
         if written in self._open and self._open[written][0] != _key(resolved):
             # A password in the environment was rotated.
             await self._close(written)

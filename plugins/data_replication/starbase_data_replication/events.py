@@ -1,7 +1,9 @@
 """Who hears of a run: the plugins that implement `replication_event`, and callbacks given to `on_event`.
 
-Sent after the commit of what it reports, at most once: the run record is the truth. A subscriber that hangs or
-raises is logged and harms nobody; when too many deliveries wait, new ones are dropped and counted in the log.
+Sent after the commit of what it reports, at most once: the run record is the truth. `degraded` and `recovered` are
+written down with the record, and sent at the next start if the host has ended before they were. A subscriber that
+hangs or raises is logged and harms nobody; when too many deliveries wait, new ones are dropped and counted in the
+log.
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any
 
+from starbase_data_replication import health
 from starbase_data_replication.model import ReplicationEvent
+from starbase_data_replication.store import Store
 from starbase_host import Host, Worker
 
 log = logging.getLogger("starbase.data_replication")
@@ -23,8 +28,10 @@ Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
 class Events:
     """Delivers events in the background."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, store: Store) -> None:
         self._host = host
+        self._store = store
+        self._posting = asyncio.Lock()
         self._subscribers: dict[int, tuple[Callback, frozenset[str], Worker]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._next = 0
@@ -51,6 +58,28 @@ class Events:
         for callback, types, worker in list(self._subscribers.values()):
             if event.type in types:
                 self._spawn(self._deliver(callback, worker, event))
+
+    def post(self) -> None:
+        """Send what is written down and not sent yet, in the background."""
+        self._spawn(self.post_all())
+
+    async def post_all(self) -> None:
+        """The same, and wait for it. Each is forgotten once its subscribers have been called."""
+        async with self._posting:
+            while events := await self._store.database.read(health.unsent):
+                # Several at once: a subscriber that hangs holds up each of its calls for as long as it may.
+                await asyncio.gather(*(self._tell(event) for _, event in events))
+                numbers = [number for number, _ in events]
+                await self._store.database.write(partial(health.sent, numbers=numbers))
+
+    async def _tell(self, event: ReplicationEvent) -> None:
+        hearing: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
+        hearing += [
+            self._deliver(callback, worker, event)
+            for callback, types, worker in list(self._subscribers.values())
+            if event.type in types
+        ]
+        await asyncio.gather(*hearing, return_exceptions=True)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for what is under way, at most so long."""

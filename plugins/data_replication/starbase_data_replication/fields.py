@@ -252,4 +252,13 @@ FIELDS = (
         high=63,
         doc="Replications of one group are read from one snapshot of their source and committed together.",
     ),
+    Field(
+        json="maxRowsPerSecond",
+        attribute="max_rows_per_second",
+        kind="number",
+        nullable=True,
+        low=1,
+        high=10_000_000,
+        doc="How many rows a second a sync may read from the source; null is as many as it can.",
+    ),
 )

@@ -50,6 +50,7 @@ class Options:
     key_columns: the columns that identify a row, for views and for tables without a key.
     transforms: a plugin's name to the columns that its `transform_batch` changes on their way.
     group: replications of one group are read from one snapshot and committed together.
+    max_rows_per_second: how fast syncs may read; None means as fast as they can.
     """
 
     close_wait_seconds: float = 2.0
@@ -70,6 +71,7 @@ class Options:
     key_columns: Sequence[str] | None = None
     transforms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     group: str | None = None
+    max_rows_per_second: float | None = None
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -366,9 +368,10 @@ class Progress:
 class ReplicationEvent:
     """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
 
-    type is `sync`, `verify`, `reset` or `schema_change`; later versions add others. status is `success` or
-    `error`: whether the run could be done. details: of a `verify`, what it found; of a `schema_change`,
-    `{"changes": […]}` in words; else None.
+    type is `sync`, `verify`, `reset`, `schema_change`, `degraded` or `recovered`; later versions add others.
+    status is `success` or `error`: whether the run could be done. details: of a `verify`, what it found; of a
+    `schema_change`, `{"changes": […]}` in words; of `degraded` and `recovered`, since when it failed and how
+    often; else None.
     occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -16,17 +17,20 @@ from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Callback, Events
 from starbase_data_replication.runner import Runner
-from starbase_data_replication.service import PRUNE_ALARM, Retention, Service
+from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
+from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.store import Store
+from starbase_data_replication.watchdog import Watchdog
 from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, hookimpl
 
 # Option: (type, default, lower bound, upper bound).
 OPTIONS: dict[str, tuple[type, float, float, float]] = {
     "max_concurrent_syncs": (int, 4, 1, 1000),
     "max_connections_per_source": (int, 4, 1, 1000),
+    "silence_timeout_seconds": (float, 60, 1, 3600),
     "log_retention_days": (float, 30, 0.01, 36_500),
     "log_max_runs_per_replication": (int, 1000, 1, 10_000_000),
 }
@@ -46,11 +50,13 @@ class DataReplication:
         *,
         max_concurrent_syncs: int,
         max_connections_per_source: int,
+        silence_timeout_seconds: float,
         log_retention_days: float,
         log_max_runs_per_replication: int,
     ) -> None:
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
+        self._silence_timeout_seconds = silence_timeout_seconds
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
         self._dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
         self._service: Service | None = None
@@ -75,13 +81,17 @@ class DataReplication:
         host.database.private_tables.add("tmp_replication_secrets")
         store = Store(host.database)
         connections = Connections(self._dialects, max_connections=self._max_connections_per_source)
-        self._events = Events(host)
+        self._events = Events(host, store)
         runner = Runner(
             host=host,
             store=store,
             connections=connections,
             events=self._events,
-            max_concurrent_syncs=self._max_concurrent_syncs,
+            # One place is left to the other sources, where there is more than one.
+            slots=Slots(
+                total=self._max_concurrent_syncs,
+                per_source=min(self._max_connections_per_source, max(1, self._max_concurrent_syncs - 1)),
+            ),
         )
         self._service = Service(host, store, runner, connections, self._dialects, self._retention)
         self._connections = connections
@@ -98,9 +108,14 @@ class DataReplication:
         for name, dialects in await host.call("replication_dialects"):
             self._add_dialects(host, name, dialects)
         await service.wake()
+        watchdog = Watchdog(
+            runner=service.runner, service=service, clock=host.clock, silence_seconds=self._silence_timeout_seconds
+        )
+        watching = asyncio.create_task(watchdog.watch(), name="watchdog")
         try:
             yield
         finally:
+            watching.cancel()
             await service.runner.close()
             assert self._events is not None
             await self._events.drain(DRAIN_SECONDS)
@@ -123,6 +138,9 @@ class DataReplication:
         service = self._running()
         if alarm.name == PRUNE_ALARM:
             await service.prune()
+        elif alarm.name == POST_ALARM:
+            assert self._events is not None
+            await self._events.post_all()
         elif alarm.name.startswith("sync:"):
             await service.runner.on_due(alarm.name.removeprefix("sync:"), alarm.at)
         else:

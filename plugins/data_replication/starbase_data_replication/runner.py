@@ -15,17 +15,20 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication import schedule, store, target
+from starbase_data_replication import health, schedule, store, target
 from starbase_data_replication.check import Check, Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Events
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
+from starbase_data_replication.slots import Slot, Slots
+from starbase_data_replication.sources.base import Source
+from starbase_data_replication.sources.line import HEARD
 from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
-from starbase_host import Conflict, Host, StarbaseError, iso
+from starbase_host import Clock, Conflict, Host, StarbaseError, iso
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -37,6 +40,8 @@ BUSY_SECONDS = 30.0
 GROUP_BUSY_SECONDS = 1.0
 # How long an interrupted run may take to let go of its source.
 LET_GO_SECONDS = 3.0
+# A run whose record the database does not take is tried again after this long.
+RECORD_AGAIN_SECONDS = 1.0
 # A value of fewer characters would be found in half of all messages.
 SHORTEST_SCRUBBED = 3
 # A table is counted again only after so many times as long as counting it took the last time.
@@ -48,6 +53,9 @@ class Running:
     """A run that has not ended. `result` resolves to its record, and never raises.
 
     members: all that are synced by the same work, of which this is one; a group, or this alone.
+    slot: what it works in; None while it waits. source, heard_at, asked_at, counted: for the watchdog: when the
+    source was last heard of and last asked whether it is there (monotonic), and how far the run was then.
+    given_up: why the watchdog has ended it. unrecorded: why its record could not be written yet.
     thorough: a verification repairs what it finds, a reconciliation removes however much it is. checked: what
     such a run has found, once it has.
     """
@@ -58,7 +66,13 @@ class Running:
     progress: Progress
     result: asyncio.Future[SyncRun]
     members: tuple[str, ...]
-    has_slot: bool = False
+    slot: Slot | None = None
+    source: Source | None = None
+    heard_at: float = 0.0
+    asked_at: float = 0.0
+    counted: tuple[int, int, int] = (0, 0, 0)
+    given_up: str | None = None
+    unrecorded: str | None = None
     work: asyncio.Task[dict[str, Synced]] | None = None
     interrupt_reason: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,13 +97,10 @@ class Runner:
     store: Store
     connections: Connections
     events: Events
-    max_concurrent_syncs: int
+    slots: Slots
     running: dict[str, Running] = field(default_factory=dict)
     _counted: dict[str, Counted] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(self.max_concurrent_syncs)
 
     async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
         """Begin a run. Raises NotFound, or Conflict when one of that name, or of its group, has not ended."""
@@ -176,6 +187,14 @@ class Runner:
             _stop(run, reason)
             await asyncio.wait({run.result}, timeout=2 * LET_GO_SECONDS)
 
+    def give_up(self, run: Running, why: str) -> None:
+        """End a run that makes no progress; it is recorded as failed, with this message."""
+        for member in run.members:
+            other = self.running.get(member)
+            if other is not None and other.work is run.work:
+                other.given_up = why
+                _stop(other, why)
+
     async def close(self) -> None:
         """End every run; each is recorded as interrupted."""
         runs = list(self.running.values())
@@ -215,19 +234,38 @@ class Runner:
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
         status, error, synced = _outcome(run, work)
         try:
-            await self._finish(run, stored, status, error, synced)
-        except Exception as failure:
-            log.exception("run %s of %s could not be recorded", run.run_id, run.name)
-            run.result.set_result(self._record(run, "error", f"could not be recorded: {failure}", synced))
+            while not await self._finished(run, stored, status, error, synced):
+                await self.host.clock.sleep(RECORD_AGAIN_SECONDS)
         finally:
             self.running.pop(run.name, None)
+
+    async def _finished(
+        self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
+    ) -> bool:
+        """Record a run; False when the database does not take it now (it is full, or locked), so that no run is lost.
+
+        Whoever waits for the run hears of that at once.
+        """
+        try:
+            await self._finish(run, stored, status, error, synced)
+        except Exception as failure:
+            run.unrecorded = f"the last run could not be recorded, and is tried again: {failure}"
+            if self.host.stopping.is_set() or not run.result.done():
+                log.error("run %s of %s (%s): %s", run.run_id, run.name, error or status, run.unrecorded)
+            if not run.result.done():
+                run.result.set_result(self._record(run, "error", f"{run.unrecorded}; {error or status}", synced))
+            return self.host.stopping.is_set()
+        return True
 
     async def _work(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
         """Do what the first of the runs is for; what was synced, by name."""
         run = runs[0]
-        async with self._slots:
+        async with self.slots.taken(self.connections.key(stored[0].replication.source_config)) as slot:
+            heard = partial(_heard, runs, self.host.clock)
+            heard()
+            HEARD.set(heard)
             for each in runs:
-                each.has_slot = True
+                each.asked_at, each.slot = each.heard_at, slot
             syncs = [await self._make_sync(*each) for each in zip(runs, stored, strict=True)]
             if run.kind is RunKind.VERIFY:
                 run.checked = await Check(sync=syncs[0]).verify(repair=run.thorough)
@@ -244,10 +282,11 @@ class Runner:
         replication = stored.replication
         dialect = self.connections.dialect(replication.dialect)
         selection = [replication.options.selection] if replication.options.selection else []
+        run.source = await self.connections.source(replication.source_config)
         identity = [*dialect.identity(replication.source_config, replication.source_table)]
         return Sync(
             stored=stored,
-            source=await self.connections.source(replication.source_config),
+            source=run.source,
             table=dialect.table_name(replication.source_config, replication.source_table),
             identity=json.dumps([*identity, replication.target_table, replication.tracking_column, *selection]),
             database=self.store.database,
@@ -270,9 +309,10 @@ class Runner:
             )
         if run.checked is not None and run.kind is RunKind.VERIFY:
             outcome = Outcome(verified=self._verified(run, record))
-        await self.store.record(record, outcome)
+        await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
         self.running.pop(run.name, None)
-        run.result.set_result(record)
+        if not run.result.done():
+            run.result.set_result(record)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
             "%s run of %s: %s, %d rows in %d ms%s",
@@ -284,6 +324,7 @@ class Runner:
         # A run that fails because of it is tried again and again, and finds the same each time: said once.
         if run.progress.schema_changes and (status == "success" or not stored.columns["consecutive_failures"]):
             self.events.send(_schema_change_event(record, run.progress.schema_changes))
+        self.events.post()
 
     def _record(self, run: Running, status: RunStatus, error: str | None, synced: Synced | None) -> SyncRun:
         return SyncRun(
@@ -366,6 +407,17 @@ def _kind_beside(kind: RunKind) -> RunKind:
     return RunKind.MANUAL if kind is RunKind.RESET else kind
 
 
+def _record_run(connection: apsw.Connection, *, record: SyncRun, outcome: Outcome) -> None:
+    store.record(connection, record, outcome)
+    health.after(connection, record)
+
+
+def _heard(runs: Sequence[Running], clock: Clock) -> None:
+    now = clock.monotonic()
+    for run in runs:
+        run.heard_at = now
+
+
 def _stop(run: Running, reason: str) -> None:
     """Interrupt a run, once: a second cancellation would strike it while it cleans up."""
     if run.interrupt_reason is None:
@@ -379,12 +431,13 @@ def _outcome(run: Running, work: asyncio.Task[dict[str, Synced]]) -> tuple[RunSt
     """How a run has ended: status, what to say, and what it did."""
     if not work.done():
         work.add_done_callback(lambda late: late.cancelled() or late.exception())
-        return "interrupted", run.interrupt_reason, None
-    if work.cancelled():
+    elif not work.cancelled() and work.exception() is None:
+        return "success", None, work.result().get(run.name)
+    if run.given_up is not None:
+        return "error", run.given_up, None
+    if not work.done() or work.cancelled():
         return "interrupted", run.interrupt_reason or "the run of another of its group was interrupted", None
     failure = work.exception()
-    if failure is None:
-        return "success", None, work.result().get(run.name)
     if isinstance(failure, Superseded):
         return "interrupted", str(failure), None
     if isinstance(failure, StarbaseError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from starbase_host import Host, InvalidRequest, iso, quote, same_name
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
 PRUNE_ALARM = "prune"
+POST_ALARM = "post"
 PRUNE_INTERVAL_SECONDS = 3600.0
 PRUNE_AT_MOST = 1000
 
@@ -129,6 +131,19 @@ class Service:
         """At start: give every active replication its alarm, and see to the log."""
         left_behind = await self.runner.recover()
         left_behind |= await self._host.database.read(store.interrupted_names)
+        await self.mend_schedules(left_behind)
+        now = self._host.clock.now()
+        alarms = {alarm.name for alarm in await self._host.alarms.list()}
+        if PRUNE_ALARM not in alarms:
+            await self._host.alarms.set(PRUNE_ALARM, now + PRUNE_INTERVAL_SECONDS)
+        # By an alarm, because those fire when every plugin is there to listen.
+        await self._host.alarms.set(POST_ALARM, now)
+
+    async def mend_schedules(self, left_behind: Collection[str] = ()) -> None:
+        """Give every active replication an alarm that is no further away than its interval.
+
+        left_behind: those that go on at once. A clock that was set back leaves alarms that are too far away.
+        """
         now = self._host.clock.now()
         alarms = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
         for stored in await self.store.all():
@@ -141,8 +156,10 @@ class Service:
             due = now if at is None or name in left_behind else schedule.still_due(name, interval, now=now, due=at)
             if due != at:
                 await self._host.alarms.set("sync:" + name, due)
-        if PRUNE_ALARM not in alarms:
-            await self._host.alarms.set(PRUNE_ALARM, now + PRUNE_INTERVAL_SECONDS)
+            for prefix in ("deletes:", "verify:"):
+                seconds = check_interval_seconds(prefix, stored)
+                if seconds is not None and alarms.get(prefix + name, float("inf")) > now + seconds:
+                    await self._host.alarms.set(prefix + name, now + seconds)
 
     async def prune(self) -> None:
         """Remove records that are past their retention, in small transactions; then set the next alarm."""
@@ -185,7 +202,9 @@ class Service:
             "source_config": dict(stored.masked_source_config),
             **_options(stored.replication.options),
             "last_success_at": iso(columns["last_success_at"]),
+            "last_error": (running.unrecorded if running is not None else None) or columns["last_error"],
             "last_error_at": iso(columns["last_error_at"]),
+            "degraded_since": iso(columns["degraded_since"]),
             "is_running": running is not None,
             "state": self._state(stored),
             "next_sync_at": iso(next_sync_at),
@@ -203,8 +222,10 @@ class Service:
 
     def _state(self, stored: Stored) -> str:
         running = self.runner.running.get(stored.name)
+        if running is not None and running.unrecorded is not None:
+            return "degraded"
         if running is not None:
-            return "running" if running.has_slot else "waiting"
+            return "running" if running.slot is not None else "waiting"
         if not stored.replication.is_active:
             return "stopped"
         return "degraded" if stored.columns["consecutive_failures"] else "idle"

@@ -63,7 +63,7 @@ STATE_COLUMNS = (
     "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
     "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
     "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
-    "running",
+    "degraded_since", "running",
 )  # fmt: skip
 
 LOG_COLUMNS = (

@@ -32,6 +32,7 @@ from starbase_data_replication.model import (
 from starbase_data_replication.sources.base import Reader, ReadPlan, Source
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
+from starbase_data_replication.throttle import batch_rows, throttled
 from starbase_data_replication.transforms import Transforms
 from starbase_host import Clock, Database
 
@@ -135,7 +136,7 @@ class Sync:
         writing: asyncio.Task[None] | None = None
         async with reader.read(self._plan()) as batches:
             try:
-                async for batch in batches:
+                async for batch in throttled(batches, self._options.max_rows_per_second, self.clock):
                     if writing is not None:
                         await writing
                     writing = asyncio.create_task(self._write(batch))
@@ -345,10 +346,12 @@ class Sync:
 
     def _plan(self) -> ReadPlan:
         schema, nulls = self.schema, self._options.null_tracking != "ignore"
+        rows = batch_rows(ReadPlan.batch_rows, self._options.max_rows_per_second)
+        plan = ReadPlan(schema=schema, nulls=nulls, batch_rows=rows)
         if self._position.phase is Phase.LOAD:
             key = self._position.load_key
-            return ReadPlan(schema=schema, after_key=key, in_key_order=bool(schema.key), nulls=nulls)
-        return ReadPlan(schema=schema, floor=self._position.floor, nulls=nulls, departed=self._departures)
+            return replace(plan, after_key=key, in_key_order=bool(schema.key))
+        return replace(plan, floor=self._position.floor, departed=self._departures)
 
     @property
     def _departures(self) -> bool:

@@ -186,6 +186,18 @@ class Source(Reader, Protocol):
 
 
 @runtime_checkable
+class Answering(Protocol):
+    """A source that can be asked whether it is there. Optional: without it, silence is borne for two hours."""
+
+    async def answers(self) -> None:
+        """Ask on a connection of its own, beside the pool's. Any answer will do, a refusal too.
+
+        Raises a SyncError kind when there is none; whoever calls bounds the time.
+        """
+        ...
+
+
+@runtime_checkable
 class Dialect(Protocol):
     """A kind of source. Registered by name in `replication_dialects`."""
 

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import quote as percent_encode
 
+from starbase_data_replication.sources.line import listen
+
 # What the MySQL backend of `databases` takes from its URL and from nowhere else.
 URL_PARTS = ("host", "port", "user", "password", "db")
 
@@ -21,8 +23,8 @@ class Pool:
     """Connections to one remote, opened when first needed.
 
     scheme: "postgresql" or "mysql". arguments: what the driver's own pool takes (asyncpg.create_pool,
-    aiomysql.create_pool). adopt: is given the driver's own pool, which has no connection yet, and answers the one
-    to use in its place.
+    aiomysql.create_pool). transport: that of a driver's connection. adopt: is given the driver's own pool, which
+    has no connection yet, and answers the one to use in its place.
     """
 
     def __init__(
@@ -31,10 +33,12 @@ class Pool:
         arguments: Mapping[str, Any],
         *,
         max_connections: int,
+        transport: Callable[[Any], Any],
         adopt: Callable[[Any], Any] | None = None,
     ) -> None:
         self._scheme = scheme
         self._adopt = adopt
+        self._transport = transport
         self._arguments = dict(arguments)
         self._max_connections = max_connections
         self._database: Any = None
@@ -49,9 +53,13 @@ class Pool:
         database = await self._open()
         connection = database.connection()
         await connection.__aenter__()
+        line = None
         try:
+            line = listen(self._transport(connection.raw_connection))
             yield connection.raw_connection
         finally:
+            if line is not None:
+                line.heard = None
             # A pool that was closed meanwhile has no place any more to give a connection back to.
             if database.is_connected:
                 await connection.__aexit__()

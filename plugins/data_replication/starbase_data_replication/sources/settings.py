@@ -218,13 +218,18 @@ def scrub(message: str, hidden: Iterable[str]) -> str:
     return message
 
 
+def is_pem(text: object) -> bool:
+    """Whether a setting holds certificates themselves, and not the name of a file."""
+    return isinstance(text, str) and text.lstrip().startswith("-----BEGIN ")
+
+
 def tls_context(
     *, verify: bool, hostname: bool, files: Mapping[str, str | None], ca: str, cert: str, key: str
 ) -> ssl.SSLContext:
     """A client's TLS context of 1.2 or newer. Raises ConfigError for a file that cannot be used.
 
-    files: settings by name; `ca`, `cert` and `key` are the names of the three. Without a ca file, or with
-    `system`, the machine's own certificates are trusted.
+    files: settings by name; `ca`, `cert` and `key` are the names of the three. That of `ca` may be the certificates
+    themselves, as PEM. Without one, or with `system`, the machine's own certificates are trusted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -232,8 +237,11 @@ def tls_context(
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     field = ca
     try:
-        if verify and files[ca] not in (None, "system"):
-            context.load_verify_locations(cafile=files[ca])
+        trusted = files[ca]
+        if verify and is_pem(trusted):
+            context.load_verify_locations(cadata=trusted)
+        elif verify and trusted not in (None, "system"):
+            context.load_verify_locations(cafile=trusted)
         elif verify:
             context.load_default_certs()
         field = cert

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiomysql
+from pymysql import _auth
 from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
@@ -136,6 +137,21 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed here")
         data: bytes = await super()._read_bytes(count)
         return data
+
+    async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> Any:
+        """What the server asks for in the place of the usual proof of the password."""
+        if plugin_name in (b"mysql_clear_password", b"mysql_old_password") and not self._secure:
+            # Whoever stands in the server's place would be told the password.
+            raise OperationalError(
+                CR.CR_AUTH_PLUGIN_ERR,
+                f"the server asks for the password by {plugin_name.decode()}, which shows it; set sslMode to REQUIRED",
+            )
+        if plugin_name != b"client_ed25519":
+            return await super()._process_auth(plugin_name, auth_packet)
+        self.write_packet(_auth.ed25519_password(self._password.encode("latin1"), auth_packet.read_all()))
+        packet = await self._read_packet()
+        packet.check_error()
+        return packet
 
     async def _request_authentication(self) -> None:
         # Called when the server has said what it can, and nothing has been sent.

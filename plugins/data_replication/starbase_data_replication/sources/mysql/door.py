@@ -87,4 +87,11 @@ def _setup_reason(error: RuntimeError) -> str:
             "without TLS the server takes this password only encrypted by itself; set sslMode to REQUIRED, "
             "or install the package cryptography"
         )
+    if "LOAD_LOCAL" in str(error):
+        return "the server asks for a file of this machine (LOCAL INFILE), and gets none; look at who answers there"
+    if "pynacl" in str(error):
+        return (
+            "the account's password is of MariaDB's ed25519, for which the package PyNaCl is needed beside this one: "
+            "install starbase-host[ed25519], or give the account another kind of password"
+        )
     return str(error)

@@ -24,6 +24,7 @@ from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.reading import Reading
 from starbase_data_replication.sources.settings import (
     has_reference,
+    is_pem,
     masked,
     secrets,
     tls_context,
@@ -214,7 +215,9 @@ def _database(reading: Reading) -> str | None:
 
 
 def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
-    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = (reading.text(name) for name in TLS_FILES)
+    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = (
+        reading.text(name, control=is_pem(reading.values.get(name))) for name in TLS_FILES
+    )
     mode = values["ssl_mode"] = _ssl_mode(reading)
     if mode in SSL_MODES and mode not in VERIFYING and values["ssl_ca"] is not None:
         reading.problem("sslCa", f"is not used with sslMode {mode}; set sslMode to {' or '.join(VERIFYING)}")

@@ -10,7 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+from pymysql.constants import CR
+from pymysql.err import OperationalError
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
@@ -58,13 +62,32 @@ class MysqlSource:
         def adopt(made: Any) -> ConnectionPool:
             return ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback)
 
-        self._pool = Pool("mysql", arguments, max_connections=max_connections, adopt=adopt)
+        self._pool = Pool(
+            "mysql",
+            arguments,
+            max_connections=max_connections,
+            transport=lambda connection: connection._writer.transport,
+            adopt=adopt,
+        )
+        self._connect = partial(Connection, tls_required=tls_required, **arguments)
         self._server = tuple(arguments.get(name) for name in ("unix_socket", "host", "port"))
         self._database = arguments.get("db")
 
     async def close(self) -> None:
         with door("closing the connections"):
             await self._pool.close()
+
+    async def answers(self) -> None:
+        with door("asking whether the source is there"):
+            connection = self._connect()
+            try:
+                await connection.open()
+            except OperationalError as error:
+                # A number of the server's own, and not of the driver: it is there.
+                if error.args[0] in range(CR.CR_ERROR_FIRST, CR.CR_ERROR_LAST + 1):
+                    raise
+            finally:
+                connection.close()
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 
 import asyncpg
@@ -30,6 +31,8 @@ def door(doing: str) -> Iterator[None]:
         raise translate(error, doing) from error
     except asyncpg.ClientConfigurationError as error:
         raise SourceRejected(f"{doing}: {error}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise SourceRejected(f"{doing}: the server's certificate was refused: {error.verify_message}") from error
     except BROKEN as error:
         raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.reading import Reading
-from starbase_data_replication.sources.settings import has_reference, masked, secrets, tls_context, unmasked
+from starbase_data_replication.sources.settings import has_reference, is_pem, masked, secrets, tls_context, unmasked
 from starbase_data_replication.sources.texts import split_name
 from starbase_host import ConfigError, InvalidRequest
 
@@ -60,6 +60,11 @@ REFUSED = {
     "options": "server settings are this program's own",
     "channel_binding": "the driver cannot do it",
     "sslpassword": "a key with a password cannot be used",
+    **dict.fromkeys(("passfile", "service"), "nothing is read from its user's files; write it here, or ${NAME}"),
+    **dict.fromkeys(
+        ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+        "keepalives are always on: a network that is gone is noticed after half a minute",
+    ),
 }
 
 
@@ -196,7 +201,7 @@ def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[Reading, dict
 
 def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
     mode = values["sslmode"] = reading.choice("sslmode", SSL_MODES, PostgresqlSettings.sslmode)
-    values.update({name: reading.text(name) for name in TLS_FILES})
+    values.update({name: reading.text(name, control=is_pem(reading.values.get(name))) for name in TLS_FILES})
     if mode in SSL_MODES and mode not in STRICT:
         for name in TLS_FILES:
             if values[name] is not None:

@@ -20,6 +20,7 @@ from starbase_data_replication.model import Alive, Batch, Candidate, Column, Opt
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
+from starbase_data_replication.sources.postgresql.connection import Connection
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.rows import STATEMENT_TIMEOUT_SECONDS, RowStream
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
@@ -57,10 +58,27 @@ class PostgresqlSource:
     """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool."""
 
     def __init__(self, arguments: Mapping[str, Any], *, max_connections: int) -> None:
-        self._pool = Pool("postgresql", arguments, max_connections=max_connections)
+        self._arguments = {**arguments, "connection_class": Connection}
+        self._pool = Pool(
+            "postgresql",
+            self._arguments,
+            max_connections=max_connections,
+            transport=lambda connection: connection._transport,
+        )
 
     async def close(self) -> None:
         await self._pool.close()
+
+    async def answers(self) -> None:
+        with door("asking whether the source is there"):
+            try:
+                connection: Any = await asyncpg.connect(**self._arguments)
+            except asyncpg.PostgresError:
+                return
+            try:
+                await connection.fetchval("SELECT 1")
+            finally:
+                connection.terminate()
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
@@ -231,7 +249,7 @@ async def _end(connection: Any) -> None:
         async with asyncio.timeout(GOODBYE_SECONDS):
             await connection.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.CancelledError):
-        # A stream that was left early has done so already, and the pool has taken the connection away.
+        # A stream that was left early, or one that has broken, is back in the pool, which lets nobody touch it.
         with contextlib.suppress(asyncpg.InterfaceError):
             connection.terminate()
 

@@ -1,0 +1,22 @@
+"""The connection of this room: asyncpg's, without what it leaves behind on a server that others use too.
+
+A pooler that hands connections out by transaction gives the next client what we leave: a statement's name, a
+setting. asyncpg names the statements of its cursors, and resets a session, with all settings of whoever shares it,
+when a connection goes back to the pool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+
+class Connection(asyncpg.Connection):
+    """Statements without a name, and no reset: everything of ours ends with its transaction."""
+
+    async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
+        return await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
+
+    def get_reset_query(self) -> str:
+        return ""
