@@ -16,6 +16,7 @@ from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Callback, Events
 from starbase_data_replication.runner import Runner
+from starbase_data_replication.sealing import Seal
 from starbase_data_replication.service import PRUNE_ALARM, Retention, Service
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
@@ -35,7 +36,7 @@ DRAIN_SECONDS = 0.5
 
 def plugin(options: Mapping[str, Any]) -> DataReplication:
     """The factory that the entry point names. Raises ConfigError for an unknown or wrong option."""
-    return DataReplication(**_checked(options))
+    return DataReplication(seal=Seal.from_environment(), **_checked(options))
 
 
 class DataReplication:
@@ -44,11 +45,13 @@ class DataReplication:
     def __init__(
         self,
         *,
+        seal: Seal,
         max_concurrent_syncs: int,
         max_connections_per_source: int,
         log_retention_days: float,
         log_max_runs_per_replication: int,
     ) -> None:
+        self._seal = seal
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
@@ -74,7 +77,7 @@ class DataReplication:
     async def register_routes(self, host: Host) -> list[Route]:
         host.database.private_tables.add("tmp_replication_secrets")
         store = Store(host.database)
-        connections = Connections(self._dialects, max_connections=self._max_connections_per_source)
+        connections = Connections(self._dialects, seal=self._seal, max_connections=self._max_connections_per_source)
         self._events = Events(host)
         runner = Runner(
             host=host,
@@ -95,6 +98,7 @@ class DataReplication:
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
         service = self._running()
         await host.database.migrate("data_replication", "starbase_data_replication.sql")
+        await self._seal.renew(host.database)
         for name, dialects in await host.call("replication_dialects"):
             self._add_dialects(host, name, dialects)
         await service.wake()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,6 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Events
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
-from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
@@ -37,8 +37,6 @@ BUSY_SECONDS = 30.0
 GROUP_BUSY_SECONDS = 1.0
 # How long an interrupted run may take to let go of its source.
 LET_GO_SECONDS = 3.0
-# A value of fewer characters would be found in half of all messages.
-SHORTEST_SCRUBBED = 3
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
 
@@ -213,7 +211,11 @@ class Runner:
         if not work.done():
             # A source that has stopped answering may hold the work for longer than anybody should wait.
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
-        status, error, synced = _outcome(run, work)
+        status, error, synced, failure = _outcome(run, work)
+        if failure is not None:
+            text = "".join(traceback.format_exception(failure))
+            text = self.connections.scrubbed(text, stored.replication.source_config)
+            log.error("run of %s failed unexpectedly\n%s", run.name, text)
         try:
             await self._finish(run, stored, status, error, synced)
         except Exception as failure:
@@ -243,12 +245,13 @@ class Runner:
     async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
         dialect = self.connections.dialect(replication.dialect)
+        settings = self.connections.opened(replication.source_config)
         selection = [replication.options.selection] if replication.options.selection else []
-        identity = [*dialect.identity(replication.source_config, replication.source_table)]
+        identity = [*dialect.identity(settings, replication.source_table)]
         return Sync(
             stored=stored,
-            source=await self.connections.source(replication.source_config),
-            table=dialect.table_name(replication.source_config, replication.source_table),
+            source=await self.connections.source(settings),
+            table=dialect.table_name(settings, replication.source_table),
             identity=json.dumps([*identity, replication.target_table, replication.tracking_column, *selection]),
             database=self.store.database,
             clock=self.host.clock,
@@ -260,7 +263,9 @@ class Runner:
     async def _finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
     ) -> None:
-        record = self._record(run, status, _scrubbed(error, stored) if error is not None else None, synced)
+        if error is not None:
+            error = self.connections.scrubbed(error, stored.replication.source_config)
+        record = self._record(run, status, error, synced)
         outcome = Outcome()
         if synced is not None:
             outcome = Outcome(
@@ -375,38 +380,24 @@ def _stop(run: Running, reason: str) -> None:
             run.work.cancel()
 
 
-def _outcome(run: Running, work: asyncio.Task[dict[str, Synced]]) -> tuple[RunStatus, str | None, Synced | None]:
-    """How a run has ended: status, what to say, and what it did."""
+def _outcome(
+    run: Running, work: asyncio.Task[dict[str, Synced]]
+) -> tuple[RunStatus, str | None, Synced | None, BaseException | None]:
+    """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
     if not work.done():
         work.add_done_callback(lambda late: late.cancelled() or late.exception())
-        return "interrupted", run.interrupt_reason, None
+        return "interrupted", run.interrupt_reason, None, None
     if work.cancelled():
-        return "interrupted", run.interrupt_reason or "the run of another of its group was interrupted", None
+        return "interrupted", run.interrupt_reason or "the run of another of its group was interrupted", None, None
     failure = work.exception()
     if failure is None:
-        return "success", None, work.result().get(run.name)
+        return "success", None, work.result().get(run.name), None
     if isinstance(failure, Superseded):
-        return "interrupted", str(failure), None
+        return "interrupted", str(failure), None, None
     if isinstance(failure, StarbaseError):
         run.failure_status = failure.status
-        return "error", str(failure), None
-    log.error("run of %s failed unexpectedly", run.name, exc_info=failure)
-    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None
-
-
-def _scrubbed(message: str, stored: Stored) -> str:
-    """A message without secrets, and with `${NAME}` where a driver quotes what the environment put there."""
-    settings = stored.replication.source_config
-    hidden = secrets(settings)
-    try:
-        resolved = resolve(settings)
-    except StarbaseError:
-        return scrub(message, hidden)
-    message = scrub(message, (*hidden, *secrets(resolved)))
-    for name, value in referenced(settings).items():
-        if len(value) >= SHORTEST_SCRUBBED:
-            message = message.replace(value, f"${{{name}}}")
-    return message
+        return "error", str(failure), None, None
+    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None, failure
 
 
 def check_interval_seconds(prefix: str, stored: Stored) -> float | None:

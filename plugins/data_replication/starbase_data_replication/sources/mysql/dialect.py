@@ -19,6 +19,9 @@ class MysqlDialect:
     def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
         return reading.identity(settings, source_table)
 
+    def recipient(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return reading.recipient(settings)
+
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return reading.masked(settings)
 
