@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +18,8 @@ from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
 from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
 from starbase_host import ConfigError, StarbaseError
+
+log = logging.getLogger("starbase.data_replication")
 
 # Settings that say which table, not which server.
 TABLE_KEYS = ("defaultSchema",)
@@ -67,6 +71,18 @@ class Connections:
             if len(value) >= SHORTEST_SCRUBBED:
                 text = text.replace(value, f"${{{name}}}")
         return text
+
+    @contextlib.contextmanager
+    def discreet(self, settings: object) -> Iterator[None]:
+        """What nobody has foreseen, a third party's dialect perhaps, is logged without these settings' secrets."""
+        try:
+            yield
+        except StarbaseError:
+            raise
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            log.error("%s", self.scrubbed(text, settings) if isinstance(settings, Mapping) else type(error).__name__)
+            raise StarbaseError("internal error; the host's log has the details") from None
 
     async def source(self, settings: Mapping[str, Any]) -> Source:
         """The source of these settings, opened, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""

@@ -69,7 +69,8 @@ class Service:
             return store.save(connection, self._connections.sealed(replication, masked), masked, now=now)
 
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
-        stored = await self._host.database.write(save)
+        with self._connections.discreet(body.get("sourceConfig") if isinstance(body, dict) else None):
+            stored = await self._host.database.write(save)
         await self.runner.interrupt(stored.name, "the configuration changed")
         await self._close_unused()
         await self._forget_alarms(stored.name)
