@@ -31,7 +31,7 @@ from starbase_host.errors import (
     TooLarge,
     Unauthorized,
 )
-from starbase_host.plugins import Role
+from starbase_host.routes import Role
 
 log = logging.getLogger("starbase.http")
 
