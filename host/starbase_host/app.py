@@ -29,6 +29,7 @@ from starbase_host.lock import Lock
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner, to_json_rows, to_raw
 from starbase_host.routes import Route
+from starbase_host.throttle import Throttle
 
 STATEMENT = {
     "type": "object",
@@ -101,7 +102,12 @@ class Core:
         async with contextlib.AsyncExitStack() as stack:
             self.lock.acquire()
             stack.callback(self.lock.release)
-            tokens = Tokens(admin=admin_token(self.config), client=self.config.client_token)
+            tokens = Tokens(
+                admin=admin_token(self.config),
+                client=self.config.client_token,
+                throttle=Throttle(self.config.max_guess_wait_seconds),
+                clock=self.clock,
+            )
             self.database.open()
             stack.push_async_callback(asyncio.to_thread, self.database.close)
             stack.callback(self.queries.close)
