@@ -134,15 +134,22 @@ async def served(directory: Path) -> AsyncIterator[tuple[str, int]]:
 async def spoken(address: tuple[str, int], *pieces: bytes, pause: float = 0.0) -> tuple[int, dict[str, object]]:
     """Send this, and read until the host closes: the status and the body of what it says."""
     reader, writer = await asyncio.open_connection(*address)
-    try:
+    said = b""
+
+    async def listen() -> None:
+        nonlocal said
         with contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(pause)
-        said = await asyncio.wait_for(reader.read(), 10)
-    finally:
-        writer.close()
+            while piece := await reader.read(65536):
+                said += piece
+
+    listening = asyncio.create_task(listen())
+    with contextlib.suppress(ConnectionError):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+    await asyncio.wait_for(listening, 10)
+    writer.close()
     head, _, body = said.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head
     return int(head.split()[1]), json.loads(body)

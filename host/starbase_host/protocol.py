@@ -18,6 +18,7 @@ MAX_CONNECTIONS = 500
 # The request line and all headers: their size, and the time from the first byte (or the connection) to the last.
 HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 10.0
+PIECE_BYTES = 4 * 1024
 PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -39,9 +40,11 @@ class Protocol(H11Protocol):
         self._header_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
+        while data and not self.transport.is_closing():
+            # h11 counts what is incomplete after each piece: headers that come in one piece would be of any size.
+            size = len(data) if self._in_request() else PIECE_BYTES
+            super().data_received(data[:size])
+            data = data[size:]
         if self._in_request():
             self._cancel_timer()
         elif self._header_timer is None and not self.transport.is_closing():
