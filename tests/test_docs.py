@@ -86,7 +86,7 @@ def test_every_key_of_the_host_is_documented() -> None:
 
 def test_every_option_of_the_plugin_is_documented() -> None:
     table = CONFIGURATION["[plugins.data_replication]"]
-    assert set(table) == set(OPTIONS)
+    assert set(table) == {*OPTIONS, "allowed_source_hosts"}
     for key, (_, default, low, high) in OPTIONS.items():
         assert (table[key]["Default"], table[key]["Bounds"]) == (f"`{default:g}`", bounds(low, high)), key
 

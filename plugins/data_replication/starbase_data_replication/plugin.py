@@ -21,6 +21,8 @@ from starbase_data_replication.service import PRUNE_ALARM, Retention, Service
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.reach import OPTION as HOSTS
+from starbase_data_replication.sources.reach import Reach
 from starbase_data_replication.store import Store
 from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, hookimpl
 
@@ -46,6 +48,7 @@ class DataReplication:
         self,
         *,
         seal: Seal,
+        allowed_source_hosts: list[str] | None,
         max_concurrent_syncs: int,
         max_connections_per_source: int,
         log_retention_days: float,
@@ -55,7 +58,10 @@ class DataReplication:
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
-        self._dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
+        self._dialects: dict[str, Dialect] = {
+            "postgresql": PostgresqlDialect(Reach(allowed_source_hosts)),
+            "mysql": MysqlDialect(Reach(allowed_source_hosts)),
+        }
         self._service: Service | None = None
         self._events: Events | None = None
 
@@ -141,12 +147,16 @@ class DataReplication:
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
-        if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, n=1)
+        known = [*OPTIONS, HOSTS]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
-                name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(OPTIONS)}'}"
+                name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(known)}'}"
             )
-    checked: dict[str, Any] = {}
+    hosts = options.get(HOSTS)
+    if hosts is not None and not (isinstance(hosts, list) and all(isinstance(each, str) and each for each in hosts)):
+        raise ConfigError(HOSTS, 'must be a list of names, patterns and networks, such as ["*.example.com"]')
+    checked: dict[str, Any] = {HOSTS: hosts}
     for name, (kind, default, low, high) in OPTIONS.items():
         value = options.get(name, default)
         allowed = (int, float) if kind is float else (int,)

@@ -25,6 +25,7 @@ from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
 from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql, where_sql
 from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, UNBOUNDED, cast_for, clock_unit
+from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
@@ -45,10 +46,14 @@ SETTINGS = (
 
 
 class PostgresqlSource:
-    """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool."""
+    """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool; reach: where it may be."""
 
-    def __init__(self, arguments: Mapping[str, Any], *, max_connections: int) -> None:
-        self._pool = Pool("postgresql", arguments, max_connections=max_connections)
+    def __init__(self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = DEFAULT) -> None:
+        async def connect(*words: Any, loop: Any = None, **options: Any) -> Any:
+            checked: Any = CheckedLoop(asyncio.get_running_loop(), reach)
+            return await asyncpg.connect(*words, loop=checked, **options)
+
+        self._pool = Pool("postgresql", {**arguments, "connect": connect}, max_connections=max_connections)
 
     async def close(self) -> None:
         await self._pool.close()
