@@ -26,7 +26,7 @@ from starbase_data_replication.schema import configure_body
 from tests.hosts import ADMIN, CLIENT, HostProcess, running
 from tests.test_access import ROLES, a_host
 
-FEW, MANY = 5, 200
+FEW, MANY = 5, 30
 SETTINGS = settings(
     deadline=None,
     database=None,
