@@ -257,7 +257,7 @@ SELECT printf('%2147483647s', 'x')
 SELECT printf('%9999999999999999999d', 1)
 SELECT format('%1000000000c', 'x')
 SELECT printf('%,1000000000d', 1)
-SELECT replace(replace(replace(replace(replace('xxxxxxxxxx','x','xxxxxxxxxx'),'x','xxxxxxxxxx'),'x','xxxxxxxxxx'),'x','xxxxxxxxxx'),'x','xxxxxxxxxx')
+SELECT replace(replace(replace(replace(hex(zeroblob(50)),'0','xxxxxxxxxx'),'x','yyyyyyyyyy'),'y','xxxxxxxxxx'),'x','y')
 SELECT group_concat(a.name || b.name || randomblob(1000000)) FROM orders a, orders b, orders c
 SELECT writefile('x', randomblob(10))
 SELECT shell_exec('ls')

@@ -45,7 +45,7 @@ def _of(field: Field) -> dict[str, Any]:
     if field.nullable:
         schema["type"] = [schema["type"], "null"]
     if field.default is not None or field.nullable:
-        schema["default"] = field.default
+        schema["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
     return {**schema, "description": field.doc + (" Required for a new replication." if field.required else "")}
 
 
@@ -59,7 +59,11 @@ def _number(field: Field) -> dict[str, Any]:
 
 
 def _other(field: Field) -> dict[str, Any]:
+    names = {"type": "array", "items": COLUMN, "minItems": int(field.low or 0), "uniqueItems": True}
     known: dict[str, dict[str, Any]] = {
+        "names": names,
+        "renames": {"type": "object", "additionalProperties": COLUMN},
+        "transforms": {"type": "object", "additionalProperties": {**names, "minItems": 1}},
         "boolean": {"type": "boolean"},
         "choice": {"type": "string", "enum": list(field.choices)},
         "deletes": DELETES,
