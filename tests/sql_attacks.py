@@ -198,6 +198,38 @@ SELECT 1; SELECT * FROM tmp_notes
 SELECT 1; DROP TABLE orders
 /* */ SELECT/**/*/**/FROM/**/tmp_notes -- x
 SELECT 'tmp_notes' FROM orders WHERE
+SELECT * FROM main.sqlite_schema WHERE name LIKE 'tmp%'
+SELECT name FROM sqlite_master UNION SELECT name FROM orders
+SELECT * FROM (sqlite_master)
+SELECT * FROM tmp_search_idx
+SELECT * FROM tmp_search_config
+SELECT * FROM notes_search_idx
+SELECT * FROM notes_search_config
+SELECT notes_search FROM notes_search
+SELECT rank FROM notes_search('canary')
+SELECT highlight(notes_search, 0, '', '') FROM notes_search
+SELECT bm25(tmp_search) FROM tmp_search('canary')
+INSERT INTO search(search, rank) VALUES ('automerge', 4)
+INSERT INTO places VALUES (7, 1, 2)
+DELETE FROM watched RETURNING (SELECT hushed FROM tmp_vault)
+INSERT INTO watched VALUES (1) RETURNING *
+UPDATE orders SET name = 'x' RETURNING (SELECT group_concat(hushed) FROM tmp_notes)
+DELETE FROM watched
+VACUUM main INTO 'copy.db'
+VACUUM INTO (SELECT hushed FROM tmp_notes)
+PRAGMA hard_heap_limit(1)
+PRAGMA soft_heap_limit = 1
+PRAGMA mmap_size = 1
+PRAGMA compile_options
+SELECT * FROM pragma_compile_options
+SELECT * FROM pragma_table_xinfo('tmp_vault')
+SELECT * FROM pragma_foreign_key_list('tmp_notes')
+SELECT * FROM pragma_index_xinfo('tmp_notes_hushed')
+SELECT load_extension('/lib/x86_64-linux-gnu/libc.so.6')
+SELECT sqlite_source_id()
+SELECT sqlite_compileoption_used('DEBUG')
+ATTACH 'file:data/starbase.db?mode=ro' AS again
+ATTACH DATABASE '/etc/passwd' AS p
 """
 
 # Each must be refused or stopped somehow; which status is not the point.
@@ -219,6 +251,23 @@ SELECT * FROM orders WHERE name REGEXP '(a+)+$'
 SELECT * FROM orders WHERE id = :id
 SELECT randomblob(1000000000)
 SELECT zeroblob(1000000000)
+SELECT randomblob(9223372036854775807)
+SELECT zeroblob(9223372036854775807)
+SELECT printf('%2147483647s', 'x')
+SELECT printf('%9999999999999999999d', 1)
+SELECT format('%1000000000c', 'x')
+SELECT printf('%,1000000000d', 1)
+SELECT replace(replace(replace(replace(hex(zeroblob(50)),'0','xxxxxxxxxx'),'x','yyyyyyyyyy'),'y','xxxxxxxxxx'),'x','y')
+SELECT group_concat(a.name || b.name || randomblob(1000000)) FROM orders a, orders b, orders c
+SELECT writefile('x', randomblob(10))
+SELECT shell_exec('ls')
+SELECT name LIKE '%' || hex(zeroblob(60)) FROM orders
+SELECT name GLOB hex(zeroblob(60)) || '*' FROM orders
+SELECT 'x' LIKE replace(hex(zeroblob(1000)), '0', '%_') FROM orders
+WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT 1 FROM a UNION ALL SELECT 1 FROM a) SELECT count(*) FROM a
+WITH RECURSIVE c(x) AS (SELECT randomblob(100000) UNION SELECT randomblob(100000) FROM c) SELECT count(*) FROM c
+WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c ORDER BY -x
+WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT row_number() OVER (ORDER BY -x) FROM c
 SELECT length(zeroblob(1000000000))
 SELECT hex(zeroblob(500000000))
 SELECT printf('%1000000000d', 1)
@@ -250,6 +299,8 @@ SELECT count(*) FROM orders WHERE name = 'tmp_notes'
 WITH tmp_own AS (SELECT 1 AS a) SELECT a FROM tmp_own
 WITH c AS (SELECT 1) SELECT count(*) FROM c
 SELECT sqlite_version()
+PRAGMA data_version
+SELECT printf('%.*s', 2147483647, 'x')
 SELECT 1 WHERE 0 AND (SELECT count(*) FROM tmp_notes)
 SELECT 1 WHERE 0 AND (SELECT count(*) FROM tmp_does_not_exist)
 EXPLAIN QUERY PLAN SELECT * FROM orders
@@ -300,6 +351,41 @@ CREATE TEMP TABLE t(a)
 CREATE TEMP VIEW t AS SELECT 1
 CREATE TEMP TRIGGER t AFTER INSERT ON orders BEGIN SELECT 1; END
 SELECT sample FROM sqlite_stat4
+INSERT INTO tmp_notes VALUES (7, 'seven')
+INSERT INTO tmp_notes DEFAULT VALUES
+INSERT OR REPLACE INTO "TMP_notes" VALUES (1, 'x')
+INSERT INTO tmp_notes VALUES (1, 'x') ON CONFLICT DO UPDATE SET hushed = 'x'
+REPLACE INTO main.[Tmp_Notes] VALUES (1, 'x')
+UPDATE tmp_notes SET hushed = 'eight'
+UPDATE OR IGNORE tmp_notes SET id = 9 RETURNING *
+UPDATE tmp_notes SET hushed = o.name FROM orders o
+DELETE FROM tmp_notes
+DELETE FROM tmp_notes WHERE 0
+WITH w AS (SELECT 1 AS id) DELETE FROM tmp_notes WHERE id IN (SELECT id FROM w)
+DROP TABLE tmp_notes
+DROP TABLE IF EXISTS TMP_NOTES
+DROP INDEX tmp_notes_hushed
+DROP TABLE tmp_search
+INSERT INTO tmp_search VALUES ('x')
+INSERT INTO tmp_search(tmp_search) VALUES ('rebuild')
+CREATE TABLE tmp_mine(a)
+CREATE TABLE "TMP_mine" AS SELECT 1 AS a
+CREATE VIEW tmp_mine AS SELECT 1 AS a
+CREATE INDEX mine ON tmp_notes(id)
+CREATE UNIQUE INDEX tmp_mine ON orders(name)
+CREATE VIRTUAL TABLE tmp_mine USING fts5(a)
+CREATE TRIGGER mine AFTER INSERT ON tmp_notes BEGIN SELECT 1; END
+CREATE TRIGGER tmp_mine AFTER INSERT ON orders BEGIN SELECT 1; END
+CREATE TRIGGER mine AFTER INSERT ON orders BEGIN DELETE FROM tmp_notes; END
+CREATE TRIGGER mine AFTER INSERT ON orders BEGIN INSERT INTO "Tmp_Notes" VALUES (NULL, 'told'); END
+CREATE TRIGGER mine INSTEAD OF INSERT ON over_notes BEGIN UPDATE tmp_notes SET hushed = 'x'; END
+ALTER TABLE tmp_notes RENAME TO mine
+ALTER TABLE tmp_notes ADD COLUMN x
+ALTER TABLE tmp_notes DROP COLUMN hushed
+ALTER TABLE tmp_notes RENAME COLUMN hushed TO seen
+ALTER TABLE orders RENAME TO tmp_mine
+UPDATE sqlite_sequence SET seq = 0
+INSERT INTO sqlite_sequence VALUES ('counted', 0)
 ATTACH 'other.db' AS other
 ATTACH ':memory:' AS other
 DETACH main
@@ -387,15 +473,19 @@ SELECT * FROM pragma_journal_mode
 PRAGMA integrity_check
 PRAGMA foreign_key_check(orders)
 EXPLAIN DELETE FROM orders
-INSERT INTO tmp_notes VALUES (7, 'seven')
-UPDATE tmp_notes SET hushed = 'eight' WHERE id = 7
-DELETE FROM tmp_notes WHERE id = 7
 CREATE TABLE made(id INTEGER PRIMARY KEY, a TEXT, b)
 CREATE INDEX made_a ON made(a)
 INSERT INTO made(a, b) VALUES ('x', 1), ('y', 2)
 INSERT INTO made VALUES (1, 'z', 3) ON CONFLICT DO UPDATE SET a = excluded.a
 REPLACE INTO made VALUES (2, 'w', 4)
-CREATE TRIGGER made_t AFTER UPDATE ON made BEGIN INSERT INTO tmp_notes VALUES (NULL, 'told'); END
+CREATE TRIGGER made_t AFTER UPDATE ON made BEGIN INSERT INTO watched VALUES (new.id); END
+CREATE VIEW made_of_notes AS SELECT count(*) FROM tmp_notes
+SELECT * FROM made_of_notes
+DROP VIEW made_of_notes
+INSERT INTO counted DEFAULT VALUES
+CREATE TABLE made_counted(id INTEGER PRIMARY KEY AUTOINCREMENT)
+INSERT INTO made_counted DEFAULT VALUES
+DROP TABLE made_counted
 UPDATE made SET b = 5 WHERE id = 1
 CREATE VIEW made_v AS SELECT a FROM made
 SELECT * FROM made_v

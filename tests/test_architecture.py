@@ -20,13 +20,13 @@ EXAMPLES = ROOT / "examples"
 
 # The host's rooms. A module imports only from floors below its own.
 FLOORS = [
-    ["errors", "clock", "sandbox_rules"],
-    ["config", "database", "lock", "containment"],
+    ["errors", "clock", "sandbox_rules", "protocol"],
+    ["config", "database", "lock", "containment", "throttle"],
     ["alarms", "sandbox"],
-    ["hookspecs", "statement"],
+    ["hookspecs", "statement", "routes"],
     ["plugins"],
     ["query"],
-    ["http"],
+    ["http", "openapi"],
     ["app"],
     ["server", "client"],
     ["cli"],
@@ -155,7 +155,7 @@ def test_the_floors_of_the_host() -> None:
 
 
 def test_only_what_serves_knows_http_and_sockets() -> None:
-    web = {"starlette": {"app", "http", "plugins"}, "uvicorn": {"server"}, "httpx": {"client"}}
+    web = {"starlette": {"app", "http", "openapi", "routes"}, "uvicorn": {"server", "protocol"}, "httpx": {"client"}}
     for room, path in rooms(HOST).items():
         for library in {each.top for each in imports_of(path, at_run_time=True)} & set(web):
             assert room in web[library], f"{room} imports {library}"

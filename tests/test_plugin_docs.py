@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import re
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 import starbase_host
@@ -210,8 +212,11 @@ def _replication(host: HostProcess, directory: Path) -> None:
 
 
 def _the_alarm(host: HostProcess) -> None:
-    host.query("UPDATE tmp_guestbook SET at = 0 WHERE name = 'Bea'")
-    host.query("UPDATE tmp_alarms SET at = 1 WHERE plugin = 'guestbook' AND name = 'forget'")
+    # /query writes to no table of a plugin's; another process may.
+    with contextlib.closing(apsw.Connection(str(host.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute("UPDATE tmp_guestbook SET at = 0 WHERE name = 'Bea'")
+        connection.execute("UPDATE tmp_alarms SET at = 1 WHERE plugin = 'guestbook' AND name = 'forget'")
     until(lambda: "Bea" not in _signed(host), what="the alarm")
     assert "Ada" in _signed(host)
     again = "SELECT at > 1000 FROM tmp_alarms WHERE plugin = 'guestbook'"

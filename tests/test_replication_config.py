@@ -15,8 +15,8 @@ from starbase_data_replication.config import parse, to_json
 from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.model import Options, Replication, TableName
 from starbase_data_replication.sources.base import Dialect, Source
-from starbase_data_replication.sources.mysql import settings as mysql
-from starbase_data_replication.sources.postgresql import settings as postgresql
+from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_host import Conflict, InvalidRequest, StarbaseError, same_name
 
 
@@ -50,13 +50,17 @@ class Vault:
         return {} if "auth" in settings else {"sourceConfig.auth": "is required"}
 
     @staticmethod
+    def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+        return ("vault", source_table)
+
+    @staticmethod
     def masked(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**settings, "auth": {**settings["auth"], "token": "<hidden>"}}
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "postgresql": Room(postgresql),
-    "mysql": Room(mysql),
+    "postgresql": PostgresqlDialect(),
+    "mysql": MysqlDialect(),
     "vault": Room(Vault),
 }
 SOURCE = {"dialect": "postgresql", "host": "db", "user": "app", "password": "s3cret"}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +28,8 @@ def test_a_changed_table_is_judged_by_the_stored_dialect() -> None:
 
 def test_a_source_config_replaces_the_stored_one_but_for_its_masked_secrets() -> None:
     stored = configure(BODY)
-    sent = {"dialect": "postgresql", "host": "db2", "user": "app", "password": "***"}
-    assert configure({"name": "orders", "sourceConfig": sent}, stored).source_config == {**SOURCE, "host": "db2"}
+    sent = {**SOURCE, "database": "other", "password": "***"}
+    assert configure({"name": "orders", "sourceConfig": sent}, stored).source_config == {**SOURCE, "database": "other"}
     del sent["password"]
     assert configure({"name": "orders", "sourceConfig": sent}, stored).source_config == sent
 
@@ -36,9 +37,37 @@ def test_a_source_config_replaces_the_stored_one_but_for_its_masked_secrets() ->
 def test_a_masked_connection_string_keeps_its_password() -> None:
     source = {"dialect": "postgresql", "connectionString": "postgresql://u:p%40w@h/db"}
     stored = configure({**BODY, "sourceConfig": source})
-    sent = {"dialect": "postgresql", "connectionString": "postgresql://u:***@h2/db"}
+    sent = {"dialect": "postgresql", "connectionString": "postgresql://u:***@H:5432/db2?sslmode=require"}
     kept = configure({"name": "orders", "sourceConfig": sent}, stored).source_config
-    assert kept["connectionString"] == "postgresql://u:p%40w@h2/db"
+    assert kept["connectionString"] == "postgresql://u:p%40w@H:5432/db2?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "elsewhere.example.com"}, {"port": 9999}, {"user": "somebody"}, {"host": "${HOST}"},
+        {"host": "db.example.com,elsewhere.example.com"}, {"dialect": "mysql", "database": "shop"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["fields", "connection string"])
+def test_a_masked_secret_is_never_sent_elsewhere(form: str, change: dict[str, Any]) -> None:
+    """Who cannot read a password must not be able to have it sent to a server of their own."""
+    source = {"dialect": "postgresql", "host": "db.example.com", "user": "app", "password": "s3cret", "database": "d"}
+    stored = configure({**BODY, "sourceConfig": source})
+    sent, field = {**source, "password": "***", **change}, "password"
+    if form == "connection string":
+        url = "{dialect}://{user}:***@{host}:{port}/{database}".format(**{"port": 5432, **sent})
+        sent, field = {"dialect": sent["dialect"], "connectionString": url}, "connectionString"
+    found = problems({"name": "orders", "sourceConfig": sent}, stored)
+    assert "give it again" in found[f"sourceConfig.{field}"] or "dialect does not take" in str(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{**SOURCE, "password": "***"}, {"dialect": "postgresql", "connectionString": "postgresql://u:***@h/d"}],
+)
+def test_a_mask_with_nothing_behind_it_is_no_password(source: dict[str, Any]) -> None:
+    assert "write the password itself" in str(problems({**BODY, "sourceConfig": source}, None))
 
 
 def test_a_third_partys_masked_secret_is_kept_too() -> None:
@@ -52,8 +81,8 @@ def test_a_third_partys_masked_secret_is_kept_too() -> None:
 def test_a_stored_dialect_that_is_gone() -> None:
     stored = dataclasses.replace(configure(BODY), source_config={"dialect": "gone", "password": "s3cret"})
     assert "is not a dialect" in problems({"name": "orders", "isActive": False}, stored)["sourceConfig.dialect"]
-    moved = configure({"name": "orders", "sourceConfig": {**SOURCE, "password": "***"}}, stored)
-    assert moved.source_config["password"] == "s3cret"
+    found = problems({"name": "orders", "sourceConfig": {**SOURCE, "password": "***"}}, stored)
+    assert "give it again" in found["sourceConfig.password"]
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40).filter(str.strip)

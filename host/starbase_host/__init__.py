@@ -19,8 +19,9 @@ from starbase_host.errors import (
 )
 from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, read_json
-from starbase_host.plugins import Host, Route
+from starbase_host.plugins import Host
 from starbase_host.query import Query, Result
+from starbase_host.routes import Route
 
 __all__ = [
     "Alarm",

@@ -15,8 +15,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 
+from starbase_host import openapi
 from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
@@ -24,8 +26,31 @@ from starbase_host.database import Database
 from starbase_host.errors import InvalidRequest, Unavailable
 from starbase_host.http import Answer, Cors, Tokens, endpoint, on_http_exception, read_json
 from starbase_host.lock import Lock
-from starbase_host.plugins import Host, Plugins, Route
+from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner, to_json_rows, to_raw
+from starbase_host.routes import Route
+from starbase_host.throttle import Throttle
+
+STATEMENT = {
+    "type": "object",
+    "properties": {
+        "sql": {"type": "string", "minLength": 1, "description": "Exactly one statement."},
+        "params": {"type": ["array", "object", "null"], "description": 'A BLOB is {"$base64": "…"}.'},
+    },
+    "required": ["sql"],
+    "additionalProperties": False,
+}
+QUERY_BODY = {
+    "oneOf": [
+        STATEMENT,
+        {
+            "type": "object",
+            "properties": {"transaction": {"type": "array", "items": STATEMENT, "minItems": 1}},
+            "required": ["transaction"],
+            "additionalProperties": False,
+        },
+    ]
+}
 
 VERSION = importlib.metadata.version("starbase-host")
 
@@ -68,6 +93,7 @@ class Core:
             clock=clock,
         )
         self.started_at = clock.now()
+        self._document: dict[str, Any] = {}
         self._fire_alarms = fire_alarms
 
     @contextlib.asynccontextmanager
@@ -76,14 +102,21 @@ class Core:
         async with contextlib.AsyncExitStack() as stack:
             self.lock.acquire()
             stack.callback(self.lock.release)
-            tokens = Tokens(admin=admin_token(self.config), client=self.config.client_token)
+            tokens = Tokens(
+                admin=admin_token(self.config),
+                client=self.config.client_token,
+                throttle=Throttle(self.config.max_guess_wait_seconds),
+                clock=self.clock,
+            )
             self.database.open()
             stack.push_async_callback(asyncio.to_thread, self.database.close)
             stack.callback(self.queries.close)
             await self.database.migrate("host", "starbase_host.sql")
             hosts = {plugin.name: self._host(plugin.name) for plugin in self.plugins.loaded}
-            routes = self._routes() + [route for _, route in await self.plugins.routes(hosts)]
-            app.router.routes[:] = [_starlette_route(route, tokens) for route in routes]
+            routes = [("host", route) for route in self._routes()]
+            routes += [(plugin.name, route) for plugin, route in await self.plugins.routes(hosts)]
+            self._document = openapi.document(routes, VERSION)
+            app.router.routes[:] = [_starlette_route(route, tokens) for _, route in routes]
             await stack.enter_async_context(self.plugins.lifespans(hosts))
             if self._fire_alarms:
                 await stack.enter_async_context(self.alarms.running())
@@ -108,12 +141,17 @@ class Core:
 
     def _routes(self) -> list[Route]:
         return [
-            Route("/query", self.query, ("POST",), "client"),
-            Route("/query/raw", self.query_raw, ("POST",), "client"),
-            Route("/health", self.health, ("GET",), None),
-            Route("/status", self.status, ("GET",), "admin"),
-            Route("/plugins", self.list_plugins, ("GET",), "admin"),
+            Route("/query", self.query, ("POST",), "client", "Run SQL; rows as objects", body=QUERY_BODY),
+            Route("/query/raw", self.query_raw, ("POST",), "client", "Run SQL; columns and rows", body=QUERY_BODY),
+            Route("/health", self.health, ("GET",), None, "Whether the host is ready"),
+            Route("/status", self.status, ("GET",), "admin", "The host, its database and its plugins"),
+            Route("/plugins", self.list_plugins, ("GET",), "admin", "The plugins, their hooks and routes"),
+            Route("/openapi.json", self.openapi, role=None, summary="This document", envelope=False),
         ]
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json. Needs no token: tools read it without one, and it tells no more than the documentation."""
+        return JSONResponse(self._document)
 
     async def query(self, request: Request) -> Any:
         """POST /query: rows as objects."""

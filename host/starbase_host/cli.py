@@ -40,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never shows a traceback: an error is one line on stderr, and an exit status."""
     words, config_path, json_output = _global_options(list(sys.argv[1:] if arguments is None else arguments))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level=logging.INFO)
-    for noisy in ("httpx", "databases", "uvicorn.error"):
+    for noisy in ("httpx", "databases"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its warnings are of requests that are none: whoever sends those must not fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     try:
         host = CommandHost(_load(config_path), json_output=json_output)
         status = _Commands(host).main(args=words, prog_name="starbase", standalone_mode=False)

@@ -38,6 +38,7 @@ class HostConfig:
     bind: address and port to listen on; port 0 takes a free one.
     database: the internal SQLite database; relative to the file that names it.
     admin_token, client_token: None where not set. The host makes an admin token then; nobody is client.
+    max_guess_wait_seconds: how long an address that has sent many wrong tokens waits at most; 0 for not at all.
     max_query_rows, max_query_seconds, max_body_bytes: limits of POST /query and of every body.
     path: the file this was read from, for messages; None for the defaults.
     """
@@ -50,6 +51,7 @@ class HostConfig:
     max_query_rows: int = 100_000
     max_query_seconds: float = 30.0
     max_body_bytes: int = 4 * 1024 * 1024
+    max_guess_wait_seconds: float = 60.0
     plugins: tuple[PluginConfig, ...] | None = None
     path: Path | None = None
 
@@ -83,6 +85,7 @@ HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
     "max_query_rows": ((int,), 1, 10_000_000),
     "max_query_seconds": ((int, float), 0.01, 86_400),
     "max_body_bytes": ((int,), 1024, 1024**3),
+    "max_guess_wait_seconds": ((int, float), 0, 3600),
 }
 
 

@@ -6,7 +6,8 @@
       InvalidRequest 400        a body or a parameter is wrong; `fields` names each
         ConfigError             a configuration value is wrong; `field` names it
       Unauthorized 401   Forbidden 403   NotFound 404   MethodNotAllowed 405   QueryTimeout 408
-      Conflict 409       TooLarge 413    PluginFailed 500    Unavailable 503
+      RequestTimeout 408 Conflict 409    TooLarge 413        TooManyGuesses 429
+      PluginFailed 500   Unavailable 503
 
 A message is for the person who reads it: it names the field and the mend, and never holds a secret
 or a row's value. `status` is for the caller of HTTP, `transient` for whoever decides to try again.
@@ -86,6 +87,24 @@ class QueryTimeout(StarbaseError):
 
     code = "timeout"
     status = 408
+
+
+class RequestTimeout(StarbaseError):
+    """A request's body did not come in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class TooManyGuesses(StarbaseError):
+    """Too many wrong tokens have come from this address; `seconds` is how long it has to wait."""
+
+    code = "too_many_guesses"
+    status = 429
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(f"too many wrong tokens have come from this address; try again in {seconds} seconds")
 
 
 class Conflict(StarbaseError):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from starbase_host.alarms import Alarm
     from starbase_host.client import CommandHost
-    from starbase_host.plugins import Host, Route
+    from starbase_host.plugins import Host
     from starbase_host.query import Query, Result
+    from starbase_host.routes import Route
 
 PROJECT = "starbase"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -12,8 +12,9 @@ import hmac
 import inspect
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -22,16 +23,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from starbase_host.clock import Clock
 from starbase_host.errors import (
     Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    RequestTimeout,
     StarbaseError,
     TooLarge,
+    TooManyGuesses,
     Unauthorized,
 )
-from starbase_host.plugins import Role
+from starbase_host.routes import Role
+from starbase_host.throttle import Throttle
 
 log = logging.getLogger("starbase.http")
 
@@ -42,8 +47,10 @@ CORS_HEADERS = [
     (b"access-control-max-age", b"86400"),
 ]
 
-# What a body that is no JSON text at all can raise: bad syntax, bad UTF-8, a number of a million digits, too deep.
-NOT_JSON = (ValueError, RecursionError)
+# The whole body must have come by then; a client that sends a byte now and then would hold a connection for ever.
+BODY_SECONDS = 60.0
+MAX_DEPTH = 64
+TOO_DEEP = f"the body is nested more than {MAX_DEPTH} deep"
 
 
 @dataclass(frozen=True)
@@ -56,20 +63,26 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The bearer tokens of this host. None: nobody has that role."""
+    """The bearer tokens of this host. client None: nobody has that role."""
 
-    admin: str
-    client: str | None
+    admin: str = field(repr=False)
+    client: str | None = field(repr=False)
+    throttle: Throttle
+    clock: Clock
 
-    def role_of(self, authorization: str | None) -> Role:
-        """The role of an Authorization header. Raises Unauthorized."""
+    def role_of(self, authorization: str | None, address: str) -> Role:
+        """The role of an Authorization header that came from this address. Raises Unauthorized or TooManyGuesses."""
         scheme, _, token = (authorization or "").partition(" ")
         offered = token.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() == "bearer" and offered:
+            now = self.clock.monotonic()
+            if (wait := self.throttle.wait_seconds(address, now)) > 0:
+                raise TooManyGuesses(math.ceil(wait))
             if hmac.compare_digest(offered, self.admin.encode()):
                 return "admin"
             if self.client is not None and hmac.compare_digest(offered, self.client.encode()):
                 return "client"
+            self.throttle.failed(address, offered, now)
         raise Unauthorized("send a valid token as `Authorization: Bearer TOKEN`")
 
 
@@ -88,26 +101,51 @@ def error_response(error: StarbaseError) -> Response:
     response = json_response({"error": str(error)}, error.status)
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
+    if isinstance(error, TooManyGuesses):
+        response.headers["retry-after"] = str(error.seconds)
     return response
 
 
 async def read_json(request: Request) -> Any:
-    """The request's body as JSON. Raises InvalidRequest when it is none, TooLarge when it is over the limit."""
+    """The request's body as JSON.
+
+    Raises InvalidRequest when it is none, or nested deeper than MAX_DEPTH; TooLarge when it is over the limit;
+    RequestTimeout when it has not come within BODY_SECONDS.
+    """
     limit: int = request.app.state.max_body_bytes
     chunks: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"the body is over {limit} bytes")
-            chunks.append(chunk)
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge(f"the body is over {limit} bytes")
+                chunks.append(chunk)
+    except TimeoutError:
+        raise RequestTimeout(f"the body did not come within {BODY_SECONDS:g} seconds") from None
     except ClientDisconnect:
         raise InvalidRequest("the connection ended inside the body") from None
+    text = b"".join(chunks)
     try:
-        return json.loads(b"".join(chunks), parse_constant=_no_constant)
-    except NOT_JSON as error:
+        body = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise InvalidRequest(TOO_DEEP) from None
+    except ValueError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(body):
+        raise InvalidRequest(TOO_DEEP)
+    return body
+
+
+def _is_deep(body: Any) -> bool:
+    """Whether a value is nested more than MAX_DEPTH deep; level by level, as a recursion could be too deep."""
+    level = [body]
+    for _ in range(MAX_DEPTH + 1):
+        lists = [item for item in level if isinstance(item, list)]
+        objects = [item for item in level if isinstance(item, dict)]
+        level = [part for item in lists for part in item] + [part for item in objects for part in item.values()]
+    return bool(level)
 
 
 def endpoint(
@@ -119,7 +157,8 @@ def endpoint(
     async def handle(request: Request) -> Response:
         try:
             if role is not None:
-                caller = tokens.role_of(request.headers.get("authorization"))
+                address = request.client.host if request.client is not None else ""
+                caller = tokens.role_of(request.headers.get("authorization"), address)
                 if role == "admin" and caller != "admin":
                     raise Forbidden("this route needs the admin token")
                 request.state.role = caller

@@ -13,15 +13,14 @@ import importlib
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import pluggy
-from starlette.routing import compile_path
 
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
@@ -30,6 +29,7 @@ from starbase_host.config import HostConfig, PluginConfig
 from starbase_host.containment import Lifespan, Worker, leave
 from starbase_host.database import Database
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected
+from starbase_host.routes import Role, Route, wrong_with
 
 log = logging.getLogger("starbase.plugins")
 
@@ -39,27 +39,10 @@ LEAVE_TIMEOUT_SECONDS = 3.0
 ENTER_TIMES = 3
 PREFIX = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]*)+\Z")
 
-Role = Literal["admin", "client"]
 T = TypeVar("T")
 
 # What the host itself answers; no plugin may take it.
 HOST_PATHS = ("/query", "/health", "/status", "/plugins", "/openapi.json")
-
-
-@dataclass(frozen=True)
-class Route:
-    """An HTTP route of a plugin.
-
-    path: under the plugin's prefix, such as `/my-plugin/things/{name}`.
-    endpoint: a coroutine function of a Starlette `Request`; what it answers becomes `{"result": …}`, and a
-        StarbaseError that it raises `{"error": …}` with its status. `Answer` sets another status.
-    role: who may call it: "admin"; "client", which the admin may too; None, which needs no token.
-    """
-
-    path: str
-    endpoint: Callable[..., Awaitable[Any]]
-    methods: Sequence[str] = ("GET",)
-    role: Role | None = "admin"
 
 
 @dataclass(kw_only=True)
@@ -346,7 +329,7 @@ class Plugins:
         taken[plugin.prefix] = plugin.name
 
     def _check_route(self, plugin: LoadedPlugin, route: Route) -> None:
-        wrong = _wrong_with(route, plugin.prefix)
+        wrong = wrong_with(route, plugin.prefix)
         if wrong is not None:
             raise ConfigError(self.key(f"plugins.{plugin.name}"), f"its route {route.path} {wrong}")
 
@@ -430,20 +413,3 @@ def _is_hookspecs(specs: Any) -> bool:
     return isinstance(specs, ModuleType | type) and any(
         hasattr(item, f"{hookspecs.PROJECT}_spec") for item in vars(specs).values()
     )
-
-
-def _wrong_with(route: Route, prefix: str) -> str | None:
-    """What is wrong with a route and its mend, or None."""
-    if not isinstance(route.path, str) or not (route.path + "/").startswith(prefix + "/"):
-        return f"lies outside its prefix {prefix}; move it there, or give the plugin another path_prefix"
-    try:
-        compile_path(route.path)
-    except (AssertionError, ValueError) as error:
-        return f"is not a path: {_one_line(error)}"
-    if not callable(route.endpoint):
-        return "has an endpoint that cannot be called; give it a coroutine function"
-    if route.role not in (*get_args(Role), None):
-        return f"has the role {route.role!r}; it must be admin, client or None"
-    if isinstance(route.methods, str) or not all(isinstance(method, str) for method in route.methods):
-        return 'has methods that are no list of names; write ("GET",)'
-    return None

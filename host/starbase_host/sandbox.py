@@ -259,8 +259,20 @@ class Guard:
             return f"no table may be made with the module {two}"
         if action in rules.WRITES:
             self._creates = self._creates or action in rules.CREATES
-            return None
+            return self._refuse_write(action, name, fold(two or ""))
         return rules.REFUSED.get(action, "this statement is not allowed")
+
+    def _refuse_write(self, action: int, name: bytes, other: bytes) -> str | None:
+        text = fold(self._sql)
+        # The authorizer is asked about indexes that a plain REINDEX rebuilds, too; that changes nothing.
+        names = () if action == apsw.SQLITE_REINDEX else (name,) if action in rules.COLUMN_ACTIONS else (name, other)
+        if any(each.startswith(rules.OWN_PREFIX) for each in names):
+            return rules.OWN_REFUSAL
+        if action in rules.DEFERRED and rules.OWN_PREFIX in text:
+            return rules.OWN_REFUSAL
+        # SQLite's own changes of it do not stand in the text. To forget a count does no harm; to set one may.
+        sets = action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE) and name == b"sqlite_sequence" and name in text
+        return rules.SEQUENCE_REFUSAL if sets else None
 
 
 def _replace_trim(connection: apsw.Connection) -> None:

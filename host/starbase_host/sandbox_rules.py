@@ -42,6 +42,8 @@ LIMITS = {
 }
 
 HIDDEN_PREFIXES = (b"tmp_", b"sqlite_")
+# What the host and its plugins make for themselves; nobody's SQL writes there.
+OWN_PREFIX = b"tmp_"
 # Pages and samples of every table, whatever it is called.
 ALWAYS_PRIVATE = frozenset((b"sqlite_dbpage", b"sqlite_dbdata", b"sqlite_dbptr"))
 SAMPLES = frozenset((b"sqlite_stat3", b"sqlite_stat4"))
@@ -127,10 +129,15 @@ WRITES = CREATES | frozenset(
         apsw.SQLITE_UPDATE,
     )
 )
+# A trigger's body is not judged when it is made, and would run unguarded in a write of the host's own. The new name of
+# a table is not told to the authorizer.
+DEFERRED = frozenset((apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER))
 HARMLESS = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
 
 TOO_LONG = "a value is longer than {:,} bytes, the limit for what this statement does"
 CLIENT_REFUSAL = "the client role may only read, and nothing whose name begins with tmp_ or sqlite_"
+OWN_REFUSAL = "what begins with tmp_ belongs to the host and its plugins: SQL may read it, and their routes change it"
+SEQUENCE_REFUSAL = "sqlite_sequence counts for the host and its plugins too; SQL may not set it"
 COLUMN_ACTIONS = frozenset((apsw.SQLITE_READ, apsw.SQLITE_UPDATE))
 REFUSED = {
     apsw.SQLITE_TRANSACTION: "send the statements as a transaction; BEGIN, COMMIT and ROLLBACK are the host's",

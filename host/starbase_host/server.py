@@ -19,12 +19,14 @@ from starbase_host.app import Core, create_app
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError
+from starbase_host.protocol import HEADER_BYTES, Protocol
 
 log = logging.getLogger("starbase")
 
 GRACE_SECONDS = 2
 # So many more containers made than freed begin a collection of the young ones.
 COLLECT_AFTER = 50_000
+KEEP_ALIVE_SECONDS = 5
 # From the signal to the end of the process, at the latest.
 LAST_SECONDS = 4.5
 
@@ -63,7 +65,18 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
             url = _url(listener)
             core.lock.describe(url)
             settings = uvicorn.Config(
-                app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+                app,
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # A header of theirs would let callers name their own address.
+                proxy_headers=False,
+                server_header=False,
+                h11_max_incomplete_event_size=HEADER_BYTES,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
             )
             yield Server(settings, core, listener), url
             # Where uvicorn was never served, nothing has said yet that the end has come.

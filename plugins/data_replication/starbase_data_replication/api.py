@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 
 from starbase_data_replication.model import RunKind, SyncRun
 from starbase_data_replication.runner import Running
+from starbase_data_replication.schema import WAIT, configure_body, flag_body
 from starbase_data_replication.service import Service
 from starbase_host import Answer, Host, InvalidRequest, Route, StarbaseError, Unavailable, iso, read_json
 
 PREFIX = "/data-replication"
 MAX_LOGS = 1000
+LOGS: Mapping[str, Mapping[str, Any]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LOGS, "default": 50},
+    "name": {"type": "string"},
+}
 
 
 class RunFailed(StarbaseError):
@@ -34,17 +40,19 @@ class Api:
         self._service = service
 
     def routes(self) -> list[Route]:
+        named, post = f"{PREFIX}/{{}}/{{{{name}}}}", ("POST",)
+        body = configure_body()
         return [
-            Route(f"{PREFIX}/configure", self.configure, ("POST",)),
-            Route(f"{PREFIX}/configure/{{name}}", self.delete, ("DELETE",)),
-            Route(f"{PREFIX}/start/{{name}}", self.start, ("POST",)),
-            Route(f"{PREFIX}/stop/{{name}}", self.stop, ("POST",)),
-            Route(f"{PREFIX}/sync/{{name}}", self.sync, ("POST",)),
-            Route(f"{PREFIX}/reset/{{name}}", self.reset, ("POST",)),
-            Route(f"{PREFIX}/verify/{{name}}", self.verify, ("POST",)),
-            Route(f"{PREFIX}/reconcile/{{name}}", self.reconcile, ("POST",)),
-            Route(f"{PREFIX}/status", self.status, ("GET",)),
-            Route(f"{PREFIX}/logs", self.logs, ("GET",)),
+            Route(f"{PREFIX}/configure", self.configure, post, summary="Create or change one", body=body),
+            Route(named.format("configure"), self.delete, ("DELETE",), summary="Forget one; its table stays"),
+            Route(named.format("start"), self.start, post, summary="Put one on its schedule"),
+            Route(named.format("stop"), self.stop, post, summary="Take one off its schedule"),
+            _run_route("sync", self.sync, "Sync one now"),
+            _run_route("reset", self.reset, "Load one anew, beside what is there"),
+            _run_route("verify", self.verify, "Compare one with its source", repair="Mend what differs."),
+            _run_route("reconcile", self.reconcile, "Follow deletes now", force="However many rows are gone."),
+            Route(f"{PREFIX}/status", self.status, summary="Every replication, with its state"),
+            Route(f"{PREFIX}/logs", self.logs, summary="The latest runs, newest first", query=LOGS),
         ]
 
     async def configure(self, request: Request) -> Any:
@@ -124,6 +132,13 @@ class Api:
         if run.result.done():
             return run.result.result()
         raise Unavailable(f"the host is stopping; {_noun(run).lower()} of {run.name} goes on when it is back")
+
+
+def _run_route(verb: str, endpoint: Callable[..., Awaitable[Any]], summary: str, **flag: str) -> Route:
+    """A route that begins a run, and waits for it unless told not to; `flag` is the one of its body, with its doc."""
+    body = next((flag_body(name, doc) for name, doc in flag.items()), None)
+    path = f"{PREFIX}/{verb}/{{name}}"
+    return Route(path, endpoint, ("POST",), summary=summary, query=WAIT, body=body, statuses=(200, 202))
 
 
 async def _option(request: Request, name: str) -> bool:

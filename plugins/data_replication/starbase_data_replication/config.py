@@ -21,6 +21,7 @@ from starbase_data_replication.values import value_of
 from starbase_host import Conflict, InvalidRequest, same_name
 
 MAX_UNKNOWN = 20
+KEPT_ELSEWHERE = "a stored secret is kept for the same host, port and user only; give it again"
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
 
 
@@ -139,11 +140,32 @@ def _source(
         if not isinstance(name, str):
             return {"sourceConfig.dialect": f"must be one of {known}"}
         return {"sourceConfig.dialect": f"is not a dialect; {mend_unknown(name[:60], dialects)}"}
+    if not {"source_config", "source_table"} & values.keys():
+        # What is stored was judged when it came; its secrets may be sealed, and the key lost.
+        return {}
+    sent = settings
     if existing is not None and "source_config" in values:
         settings = values["source_config"] = _with_secrets(settings, existing.source_config, dialects)
     # A table that is already known to be wrong is not judged twice.
     found = dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table)
+    if not found and existing is not None and settings != sent and not _same_recipient(settings, existing, dialects):
+        keys = [key for key in sent if settings[key] != sent[key]]
+        found = {f"sourceConfig.{key}": KEPT_ELSEWHERE for key in keys}
     return dict(found)
+
+
+def _same_recipient(settings: Mapping[str, Any], existing: Replication, dialects: Mapping[str, Dialect]) -> bool:
+    """Whether the stored secrets go to whom they went before: else who cannot read them could have them sent on."""
+
+    def recipient(settings: Mapping[str, Any]) -> object:
+        dialect = dialects[settings["dialect"]]
+        tell = getattr(dialect, "recipient", None)
+        return dialect.identity(settings, "table") if tell is None else tell(settings)
+
+    stored = existing.source_config
+    if stored["dialect"] != settings["dialect"] or stored["dialect"] not in dialects:
+        return False
+    return recipient(settings) == recipient(stored)
 
 
 def _with_secrets(new: Mapping[str, Any], stored: Mapping[str, Any], dialects: Mapping[str, Dialect]) -> dict[str, Any]:

@@ -1,24 +1,38 @@
-"""The sources that are open: one for each remote, shared by the replications that read from it."""
+"""The sources that are open: one for each remote, shared by the replications that read from it.
+
+The one place where sealed settings are opened, and `${NAME}`s are read: just before connecting.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from starbase_data_replication.model import Replication
+from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
-from starbase_data_replication.sources.settings import resolve
-from starbase_host import ConfigError
+from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
+from starbase_host import ConfigError, StarbaseError
+
+log = logging.getLogger("starbase.data_replication")
 
 # Settings that say which table, not which server.
 TABLE_KEYS = ("defaultSchema",)
+# A value of fewer characters would be found in half of all messages.
+SHORTEST_SCRUBBED = 3
 
 
 class Connections:
     """Opens sources when they are first asked for, and closes those that nobody uses any more."""
 
-    def __init__(self, dialects: Mapping[str, Dialect], *, max_connections: int) -> None:
+    def __init__(self, dialects: Mapping[str, Dialect], *, seal: Seal, max_connections: int) -> None:
         self._dialects = dialects
+        self._seal = seal
         self._max_connections = max_connections
         # By the settings as written: the settings as resolved, and the source opened with them.
         self._open: dict[str, tuple[str, Source]] = {}
@@ -30,12 +44,55 @@ class Connections:
         return self._dialects[name]
 
     def key(self, settings: Mapping[str, Any]) -> str:
-        """What the replications that share one source have in common."""
+        """What the replications that share one source have in common; of settings as stored."""
+        with contextlib.suppress(ConfigError):
+            settings = self._seal.open(settings)
         return _key(settings)
 
+    def opened(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored settings with their secrets. Raises ConfigError when no key opens them."""
+        return self._seal.open(settings)
+
+    def unsealed(self, replication: Replication) -> Replication:
+        """The replication with its secrets; as it is, when no key opens them."""
+        with contextlib.suppress(ConfigError):
+            return replace(replication, source_config=self._seal.open(replication.source_config))
+        return replication
+
+    def sealed(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
+        """The replication as it is to be stored; `shown` is what may be shown of its settings."""
+        return replace(replication, source_config=self._seal.close(replication.source_config, shown))
+
+    def scrubbed(self, text: str, settings: Mapping[str, Any]) -> str:
+        """A text without these stored settings' secrets, and with `${NAME}` for what the environment put there."""
+        with contextlib.suppress(ConfigError):
+            settings = self._seal.open(settings)
+        hidden = secrets(settings)
+        try:
+            resolved = resolve(settings)
+        except StarbaseError:
+            return scrub(text, hidden)
+        text = scrub(text, (*hidden, *secrets(resolved)))
+        for name, value in referenced(settings).items():
+            if len(value) >= SHORTEST_SCRUBBED:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+    @contextlib.contextmanager
+    def discreet(self, settings: object) -> Iterator[None]:
+        """What nobody has foreseen, a third party's dialect perhaps, is logged without these settings' secrets."""
+        try:
+            yield
+        except StarbaseError:
+            raise
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            log.error("%s", self.scrubbed(text, settings) if isinstance(settings, Mapping) else type(error).__name__)
+            raise StarbaseError("internal error; the host's log has the details") from None
+
     async def source(self, settings: Mapping[str, Any]) -> Source:
-        """The source of these settings, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
-        written, resolved = self.key(settings), resolve(settings)
+        """The source of these settings, opened, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
+        written, resolved = _key(settings), resolve(settings)
         if written in self._open and self._open[written][0] != _key(resolved):
             # A password in the environment was rotated.
             await self._close(written)
@@ -45,8 +102,11 @@ class Connections:
         return self._open[written][1]
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
-        """Close what none of these settings needs."""
-        wanted = {_key(settings) for settings in used}
+        """Close what none of these settings, as stored, needs."""
+        wanted = set()
+        for settings in used:
+            with contextlib.suppress(ConfigError):
+                wanted.add(_key(self._seal.open(settings)))
         for written in self._open.keys() - wanted:
             await self._close(written)
 

@@ -17,11 +17,14 @@ from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Callback, Events
 from starbase_data_replication.runner import Runner
+from starbase_data_replication.sealing import Seal
 from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
 from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.reach import OPTION as HOSTS
+from starbase_data_replication.sources.reach import Reach
 from starbase_data_replication.store import Store
 from starbase_data_replication.watchdog import Watchdog
 from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, hookimpl
@@ -39,7 +42,7 @@ DRAIN_SECONDS = 0.5
 
 def plugin(options: Mapping[str, Any]) -> DataReplication:
     """The factory that the entry point names. Raises ConfigError for an unknown or wrong option."""
-    return DataReplication(**_checked(options))
+    return DataReplication(seal=Seal.from_environment(), **_checked(options))
 
 
 class DataReplication:
@@ -48,17 +51,23 @@ class DataReplication:
     def __init__(
         self,
         *,
+        seal: Seal,
+        allowed_source_hosts: list[str] | None,
         max_concurrent_syncs: int,
         max_connections_per_source: int,
         silence_timeout_seconds: float,
         log_retention_days: float,
         log_max_runs_per_replication: int,
     ) -> None:
+        self._seal = seal
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
         self._silence_timeout_seconds = silence_timeout_seconds
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
-        self._dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
+        self._dialects: dict[str, Dialect] = {
+            "postgresql": PostgresqlDialect(Reach(allowed_source_hosts)),
+            "mysql": MysqlDialect(Reach(allowed_source_hosts)),
+        }
         self._service: Service | None = None
         self._events: Events | None = None
 
@@ -80,7 +89,7 @@ class DataReplication:
     async def register_routes(self, host: Host) -> list[Route]:
         host.database.private_tables.add("tmp_replication_secrets")
         store = Store(host.database)
-        connections = Connections(self._dialects, max_connections=self._max_connections_per_source)
+        connections = Connections(self._dialects, seal=self._seal, max_connections=self._max_connections_per_source)
         self._events = Events(host, store)
         runner = Runner(
             host=host,
@@ -105,6 +114,7 @@ class DataReplication:
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
         service = self._running()
         await host.database.migrate("data_replication", "starbase_data_replication.sql")
+        await self._seal.renew(host.database)
         for name, dialects in await host.call("replication_dialects"):
             self._add_dialects(host, name, dialects)
         await service.wake()
@@ -155,12 +165,16 @@ class DataReplication:
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
-        if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, n=1)
+        known = [*OPTIONS, HOSTS]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
-                name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(OPTIONS)}'}"
+                name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(known)}'}"
             )
-    checked: dict[str, Any] = {}
+    hosts = options.get(HOSTS)
+    if hosts is not None and not (isinstance(hosts, list) and all(isinstance(each, str) and each for each in hosts)):
+        raise ConfigError(HOSTS, 'must be a list of names, patterns and networks, such as ["*.example.com"]')
+    checked: dict[str, Any] = {HOSTS: hosts}
     for name, (kind, default, low, high) in OPTIONS.items():
         value = options.get(name, default)
         allowed = (int, float) if kind is float else (int,)

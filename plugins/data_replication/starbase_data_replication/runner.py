@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,6 @@ from starbase_data_replication.model import Progress, ReplicationEvent, RunKind,
 from starbase_data_replication.slots import Slot, Slots
 from starbase_data_replication.sources.base import Source
 from starbase_data_replication.sources.line import HEARD
-from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
@@ -42,8 +42,6 @@ GROUP_BUSY_SECONDS = 1.0
 LET_GO_SECONDS = 3.0
 # A run whose record the database does not take is tried again after this long.
 RECORD_AGAIN_SECONDS = 1.0
-# A value of fewer characters would be found in half of all messages.
-SHORTEST_SCRUBBED = 3
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
 
@@ -232,7 +230,11 @@ class Runner:
         if not work.done():
             # A source that has stopped answering may hold the work for longer than anybody should wait.
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
-        status, error, synced = _outcome(run, work)
+        status, error, synced, failure = _outcome(run, work)
+        if failure is not None:
+            text = "".join(traceback.format_exception(failure))
+            text = self.connections.scrubbed(text, stored.replication.source_config)
+            log.error("run of %s failed unexpectedly\n%s", run.name, text)
         try:
             while not await self._finished(run, stored, status, error, synced):
                 await self.host.clock.sleep(RECORD_AGAIN_SECONDS)
@@ -281,13 +283,14 @@ class Runner:
     async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
         dialect = self.connections.dialect(replication.dialect)
+        settings = self.connections.opened(replication.source_config)
         selection = [replication.options.selection] if replication.options.selection else []
-        run.source = await self.connections.source(replication.source_config)
-        identity = [*dialect.identity(replication.source_config, replication.source_table)]
+        run.source = await self.connections.source(settings)
+        identity = [*dialect.identity(settings, replication.source_table)]
         return Sync(
             stored=stored,
             source=run.source,
-            table=dialect.table_name(replication.source_config, replication.source_table),
+            table=dialect.table_name(settings, replication.source_table),
             identity=json.dumps([*identity, replication.target_table, replication.tracking_column, *selection]),
             database=self.store.database,
             clock=self.host.clock,
@@ -299,7 +302,9 @@ class Runner:
     async def _finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
     ) -> None:
-        record = self._record(run, status, _scrubbed(error, stored) if error is not None else None, synced)
+        if error is not None:
+            error = self.connections.scrubbed(error, stored.replication.source_config)
+        record = self._record(run, status, error, synced)
         outcome = Outcome()
         if synced is not None:
             outcome = Outcome(
@@ -427,39 +432,26 @@ def _stop(run: Running, reason: str) -> None:
             run.work.cancel()
 
 
-def _outcome(run: Running, work: asyncio.Task[dict[str, Synced]]) -> tuple[RunStatus, str | None, Synced | None]:
-    """How a run has ended: status, what to say, and what it did."""
+def _outcome(
+    run: Running, work: asyncio.Task[dict[str, Synced]]
+) -> tuple[RunStatus, str | None, Synced | None, BaseException | None]:
+    """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
     if not work.done():
         work.add_done_callback(lambda late: late.cancelled() or late.exception())
     elif not work.cancelled() and work.exception() is None:
-        return "success", None, work.result().get(run.name)
+        return "success", None, work.result().get(run.name), None
     if run.given_up is not None:
-        return "error", run.given_up, None
+        return "error", run.given_up, None, None
     if not work.done() or work.cancelled():
-        return "interrupted", run.interrupt_reason or "the run of another of its group was interrupted", None
+        reason = run.interrupt_reason or "the run of another of its group was interrupted"
+        return "interrupted", reason, None, None
     failure = work.exception()
     if isinstance(failure, Superseded):
-        return "interrupted", str(failure), None
+        return "interrupted", str(failure), None, None
     if isinstance(failure, StarbaseError):
         run.failure_status = failure.status
-        return "error", str(failure), None
-    log.error("run of %s failed unexpectedly", run.name, exc_info=failure)
-    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None
-
-
-def _scrubbed(message: str, stored: Stored) -> str:
-    """A message without secrets, and with `${NAME}` where a driver quotes what the environment put there."""
-    settings = stored.replication.source_config
-    hidden = secrets(settings)
-    try:
-        resolved = resolve(settings)
-    except StarbaseError:
-        return scrub(message, hidden)
-    message = scrub(message, (*hidden, *secrets(resolved)))
-    for name, value in referenced(settings).items():
-        if len(value) >= SHORTEST_SCRUBBED:
-            message = message.replace(value, f"${{{name}}}")
-    return message
+        return "error", str(failure), None, None
+    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None, failure
 
 
 def check_interval_seconds(prefix: str, stored: Stored) -> float | None:

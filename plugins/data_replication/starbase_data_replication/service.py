@@ -61,17 +61,18 @@ class Service:
             stored = [each.replication for each in store.all_of(connection)]
             replication = config.parse(
                 body,
-                existing=existing.replication if existing is not None else None,
+                existing=self._connections.unsealed(existing.replication) if existing is not None else None,
                 dialects=self._dialects,
                 targets={same_name(each.target_table): each.name for each in stored},
             )
-            config.check_group(replication, stored, self._dialects)
+            config.check_group(replication, map(self._connections.unsealed, stored), self._dialects)
             self._check_transforms(replication)
             masked = self._dialects[replication.dialect].secret_parts(replication.source_config)
-            return store.save(connection, replication, masked, now=now)
+            return store.save(connection, self._connections.sealed(replication, masked), masked, now=now)
 
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
-        stored = await self._host.database.write(save)
+        with self._connections.discreet(body.get("sourceConfig") if isinstance(body, dict) else None):
+            stored = await self._host.database.write(save)
         await self.runner.interrupt(stored.name, "the configuration changed")
         await self._close_unused()
         await self._forget_alarms(stored.name)

@@ -24,6 +24,7 @@ from starbase_data_replication.model import (
     Shape,
     SyncRun,
 )
+from starbase_data_replication.sealing import dump, load, overwriting
 from starbase_host import Conflict, Database, NotFound, iso
 
 
@@ -118,19 +119,21 @@ def save(connection: apsw.Connection, replication: Replication, masked: Mapping[
         "revision = revision + 1",
         (*values, iso(now), replication.name),
     )
-    connection.execute(
-        "INSERT INTO tmp_replication_secrets SELECT id, ? FROM tmp_replication_configs WHERE name = ? "
-        "ON CONFLICT (config_id) DO UPDATE SET source_config = excluded.source_config",
-        (json.dumps(dict(replication.source_config)), replication.name),
-    )
+    with overwriting(connection):
+        connection.execute(
+            "INSERT INTO tmp_replication_secrets SELECT id, ? FROM tmp_replication_configs WHERE name = ? "
+            "ON CONFLICT (config_id) DO UPDATE SET source_config = excluded.source_config",
+            (dump(replication.source_config), replication.name),
+        )
     return get(connection, replication.name)
 
 
 def delete(connection: apsw.Connection, name: str) -> Stored:
     """Forget a configuration, its secrets and its position. The replica table and the log stay."""
     stored = get(connection, name)
-    for table in ("tmp_replication_secrets", "tmp_replication_positions"):
-        connection.execute(f"DELETE FROM {table} WHERE config_id = ?", (stored.id,))
+    with overwriting(connection):
+        for table in ("tmp_replication_secrets", "tmp_replication_positions"):
+            connection.execute(f"DELETE FROM {table} WHERE config_id = ?", (stored.id,))
     connection.execute("DELETE FROM tmp_replication_configs WHERE id = ?", (stored.id,))
     return stored
 
@@ -304,7 +307,7 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     options, revision, masked, secret = row[len(STATE_COLUMNS) :]
     replication = Replication(
         name=columns["name"],
-        source_config=json.loads(secret),
+        source_config=load(secret, json.loads(masked)),
         source_table=columns["source_table"],
         target_table=columns["target_table"],
         sync_interval_minutes=columns["sync_interval_minutes"],

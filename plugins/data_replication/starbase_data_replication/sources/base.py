@@ -199,7 +199,11 @@ class Answering(Protocol):
 
 @runtime_checkable
 class Dialect(Protocol):
-    """A kind of source. Registered by name in `replication_dialects`."""
+    """A kind of source. Registered by name in `replication_dialects`.
+
+    It may also have `recipient(settings) -> tuple[str, ...]`: to whom its secrets are sent (hosts, ports, user), as
+    written. A secret that comes back as `***` is kept only for the same recipient; without it, for the same `identity`.
+    """
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         """What is wrong with a sourceConfig, without connecting: field (`sourceConfig.port`) to message and mend."""

@@ -11,18 +11,22 @@ for itself: it needs no percent-encoding, and cannot change where the string's p
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from starbase_data_replication.sources.connection_string import ConnectionString, decode, split
 from starbase_host import ConfigError, InvalidRequest
 
 MASK = "***"
+# Opens every stored secret; whoever may configure must not be able to have it sent to a server of their own.
+SECRET_KEY = "STARBASE_SECRET_KEY"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
 
@@ -46,6 +50,9 @@ def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = Non
     values = os.environ if environ is None else environ
     missing: dict[str, str] = {}
     for field, text in _strings("sourceConfig", settings):
+        if SECRET_KEY in REFERENCE.findall(text):
+            missing[field] = f"the environment variable {SECRET_KEY} may not be used here"
+            continue
         unset = sorted(set(REFERENCE.findall(text)) - set(values))
         if unset:
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
@@ -212,15 +219,33 @@ def secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def scrub(message: str, hidden: Iterable[str]) -> str:
-    """A message with every secret in it as `***`. `hidden` comes from `secrets` of the resolved settings."""
-    for secret in hidden:
-        message = message.replace(secret, MASK)
+    """A message with every secret in it as `***`, however it is escaped there.
+
+    `hidden` comes from `secrets` of the resolved settings.
+    """
+    forms = {form for secret in hidden for form in _forms(secret)}
+    for form in sorted(forms, key=lambda form: (-len(form), form)):
+        message = message.replace(form, MASK)
     return message
 
 
 def is_pem(text: object) -> bool:
     """Whether a setting holds certificates themselves, and not the name of a file."""
     return isinstance(text, str) and text.lstrip().startswith("-----BEGIN ")
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it may be written: as it is, for a URL, in JSON, in Python's and SQL's quotes, in base64."""
+    yield secret
+    yield quote(secret, safe="", errors="replace")
+    yield quote(secret, errors="replace")
+    yield quote_plus(secret, errors="replace")
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+    yield ascii(secret)[1:-1]
+    yield secret.replace("'", "''")
+    yield base64.b64encode(secret.encode(errors="replace")).decode()
 
 
 def tls_context(

@@ -21,6 +21,7 @@ from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
 from starbase_data_replication.sources.mysql.packets import Record, RowParser
+from starbase_data_replication.sources.reach import Reach
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
@@ -52,8 +53,11 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]
 class Connection(aiomysql.Connection):  # type: ignore[misc]
     """One connection, prepared by the time it is open. Values come as the server's text, or as bytes."""
 
-    def __init__(self, *, tls_required: bool = False, **arguments: Any) -> None:
+    def __init__(self, *, reach: Reach, tls_required: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._reach = reach
+        # The host as configured: certificates are checked against it, whichever address it has.
+        self._name = self._host
         # Converters cost more than the network; the casts do what little is needed.
         self.decoders: dict[int, Any] = {}
         self._tls_required = tls_required
@@ -74,6 +78,21 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             raise
 
     async def _greet(self) -> None:
+        if self._unix_socket:
+            self._reach.check_socket(self._unix_socket)
+            addresses = [self._name]
+        else:
+            addresses = await self._reach.addresses(self._name, self._port)
+        for address in addresses:
+            try:
+                await self._connect_to(address)
+                return
+            except OperationalError as error:
+                if error.args[0] != CR.CR_CONN_HOST_ERROR or address == addresses[-1]:
+                    raise
+
+    async def _connect_to(self, address: str) -> None:
+        self._host = address
         try:
             await self._connect()
         except (AssertionError, LookupError, ValueError, struct.error) as error:
@@ -155,6 +174,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
 
     async def _request_authentication(self) -> None:
         # Called when the server has said what it can, and nothing has been sent.
+        self._host = self._name
         if self._tls_required and not self.server_capabilities & CLIENT.SSL:
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which sslMode asks for")
         await super()._request_authentication()
@@ -163,10 +183,10 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
 class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
     """Stands in for the pool that `databases` has made, before that has any connection.
 
-    ssl_fallback: connect without TLS where a server that offers it fails in the handshake.
+    ssl_fallback: connect without TLS where a server that offers it fails in the handshake. reach: where it may be.
     """
 
-    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool) -> None:
+    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, reach: Reach) -> None:
         super().__init__(
             minsize=0,
             maxsize=made.maxsize,
@@ -176,6 +196,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
             **made._conn_kwargs,
         )
         self._tls_required = tls_required
+        self._reach = reach
         self._ssl_fallback = ssl_fallback
         self._waking: set[asyncio.Future[Any]] = set()
 
@@ -218,12 +239,12 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
     async def _connected(self) -> Connection:
         arguments = dict(self._conn_kwargs)
         try:
-            connection = Connection(tls_required=self._tls_required, **arguments)
+            connection = Connection(reach=self._reach, tls_required=self._tls_required, **arguments)
             await connection.open()
         except OperationalError as error:
             if not self._ssl_fallback or not isinstance(error.__cause__, ssl.SSLError):
                 raise
-            connection = Connection(**{**arguments, "ssl": None})
+            connection = Connection(reach=self._reach, **{**arguments, "ssl": None})
             await connection.open()
         return connection
 

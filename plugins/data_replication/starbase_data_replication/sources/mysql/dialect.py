@@ -8,16 +8,23 @@ from typing import Any
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Source
 from starbase_data_replication.sources.mysql import settings as reading
+from starbase_data_replication.sources.reach import DEFAULT, Reach
 
 
 class MysqlDialect:
-    """The dialect `mysql`."""
+    """The dialect `mysql`. reach: where a source may be."""
+
+    def __init__(self, reach: Reach = DEFAULT) -> None:
+        self._reach = reach
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         return reading.check(settings, source_table)
 
     def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
         return reading.identity(settings, source_table)
+
+    def recipient(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return reading.recipient(settings)
 
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return reading.masked(settings)
@@ -35,4 +42,5 @@ class MysqlDialect:
             max_connections=max_connections,
             tls_required=read.tls_required,
             ssl_fallback=read.ssl_fallback,
+            reach=self._reach,
         )

@@ -115,14 +115,21 @@ def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
     """
     reading, values = _read(settings, resolved=False)
     table = table_name(settings, source_table)
-    where: tuple[str, ...]
+    return (DIALECT, *_server(reading, values), table.schema or "", table.name)
+
+
+def recipient(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """To whom a password is sent: host, port and user."""
+    reading, values = _read(settings, resolved=False)
+    return (*_server(reading, values), str(values.get("user")))
+
+
+def _server(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
     if reading.opaque:
-        where = (str(reading.connection_string),)
-    else:
-        host = values["host"]
-        host = host if host.startswith("/") or has_reference(host) else host.lower()
-        where = (host, "" if host.startswith("/") else values["port"])
-    return (DIALECT, *where, table.schema or "", table.name)
+        return (str(reading.connection_string),)
+    host = values["host"]
+    host = host if host.startswith("/") or has_reference(host) else host.lower()
+    return host, "" if host.startswith("/") else values["port"]
 
 
 def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:

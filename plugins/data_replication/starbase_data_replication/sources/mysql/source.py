@@ -42,13 +42,14 @@ from starbase_data_replication.sources.mysql.sql import (
 )
 from starbase_data_replication.sources.mysql.types import CLOCKS
 from starbase_data_replication.sources.pool import Pool
+from starbase_data_replication.sources.reach import DEFAULT, Reach
 
 
 class MysqlSource:
     """One configured MySQL or MariaDB. `arguments` are those of aiomysql.create_pool.
 
     tls_required: refuse a server without TLS before it is told anything. ssl_fallback: go on without TLS where
-    a server offers it and the handshake fails.
+    a server offers it and the handshake fails. reach: where it may be.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class MysqlSource:
         max_connections: int,
         tls_required: bool = False,
         ssl_fallback: bool = False,
+        reach: Reach = DEFAULT,
     ) -> None:
         def adopt(made: Any) -> ConnectionPool:
-            return ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback)
+            return ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback, reach=reach)
 
         self._pool = Pool(
             "mysql",

@@ -8,16 +8,23 @@ from typing import Any
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Source
 from starbase_data_replication.sources.postgresql import settings as reading
+from starbase_data_replication.sources.reach import DEFAULT, Reach
 
 
 class PostgresqlDialect:
-    """The dialect `postgresql`."""
+    """The dialect `postgresql`. reach: where a source may be."""
+
+    def __init__(self, reach: Reach = DEFAULT) -> None:
+        self._reach = reach
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         return reading.check(settings, source_table)
 
     def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
         return reading.identity(settings, source_table)
+
+    def recipient(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return reading.recipient(settings)
 
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return reading.masked(settings)
@@ -29,4 +36,5 @@ class PostgresqlDialect:
         # The driver is imported when the first source is opened: a host without one starts without it.
         from starbase_data_replication.sources.postgresql.source import PostgresqlSource
 
-        return PostgresqlSource(reading.pool_arguments(reading.read(settings)), max_connections=max_connections)
+        arguments = reading.pool_arguments(reading.read(settings))
+        return PostgresqlSource(arguments, max_connections=max_connections, reach=self._reach)

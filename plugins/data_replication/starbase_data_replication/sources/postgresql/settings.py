@@ -105,13 +105,21 @@ def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
     """
     reading, values = _read(settings, resolved=False)
     table = table_name(settings, source_table)
-    where: tuple[str, ...]
+    database = () if reading.opaque else (values["database"],)
+    return (DIALECT, *_server(reading, values), *database, table.schema or "", table.name)
+
+
+def recipient(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """To whom a password is sent: hosts, ports and user."""
+    reading, values = _read(settings, resolved=False)
+    return (*_server(reading, values), str(values.get("user")))
+
+
+def _server(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
     if reading.opaque:
-        where = (str(reading.connection_string),)
-    else:
-        hosts = (host if host.startswith("/") or has_reference(host) else host.lower() for host in values["hosts"])
-        where = (",".join(hosts), ",".join(values["ports"]), values["database"])
-    return (DIALECT, *where, table.schema or "", table.name)
+        return (str(reading.connection_string),)
+    hosts = (host if host.startswith("/") or has_reference(host) else host.lower() for host in values["hosts"])
+    return ",".join(hosts), ",".join(values["ports"])
 
 
 def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:

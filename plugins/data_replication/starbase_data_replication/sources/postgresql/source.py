@@ -34,6 +34,7 @@ from starbase_data_replication.sources.postgresql.sql import (
     where_sql,
 )
 from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, UNBOUNDED, cast_for, clock_unit
+from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
@@ -55,13 +56,14 @@ IN_KEY_ORDER = "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_
 
 
 class PostgresqlSource:
-    """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool."""
+    """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool; reach: where it may be."""
 
-    def __init__(self, arguments: Mapping[str, Any], *, max_connections: int) -> None:
+    def __init__(self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = DEFAULT) -> None:
         self._arguments = {**arguments, "connection_class": Connection}
+        self._reach = reach
         self._pool = Pool(
             "postgresql",
-            self._arguments,
+            {**self._arguments, "connect": self._connect},
             max_connections=max_connections,
             transport=lambda connection: connection._transport,
         )
@@ -72,7 +74,7 @@ class PostgresqlSource:
     async def answers(self) -> None:
         with door("asking whether the source is there"):
             try:
-                connection: Any = await asyncpg.connect(**self._arguments)
+                connection = await self._connect(**self._arguments)
             except asyncpg.PostgresError:
                 return
             try:
@@ -191,6 +193,11 @@ class PostgresqlSource:
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
                 comparing = await PostgresqlComparing.open(connection, schema, columns, options)
             yield comparing
+
+    async def _connect(self, *words: Any, loop: Any = None, **options: Any) -> Any:
+        """As asyncpg.connect, but only to an address where a source may be."""
+        checked: Any = CheckedLoop(asyncio.get_running_loop(), self._reach)
+        return await asyncpg.connect(*words, loop=checked, **options)
 
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:

@@ -1,0 +1,128 @@
+"""Which hosts a source may be on: judged by the address that is then connected to, with no second look-up between.
+
+Owns the rules and the look-up. Must not know any dialect. A name is only a name until it is looked up: one that anybody
+may choose can be made to mean the address where a cloud hands out its machine's credentials, or an inner server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from starbase_data_replication.errors import SourceRejected, SourceUnavailable
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+OPTION = "allowed_source_hosts"
+# Link-local, and the addresses beside it at which clouds answer any of their machines: Amazon, Alibaba, Oracle, Azure.
+REFUSED: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "100.100.100.200/32", "192.0.0.192/32",
+        "168.63.129.16/32",
+    )
+)  # fmt: skip
+REFUSED_NAMES = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class Reach:
+    """The rules of one host.
+
+    allowed: names, patterns of names (`*.example.com`), addresses, networks (`10.0.0.0/8`), and paths of sockets, of
+        which a source must match one; None for any host but those that are refused. An address or network listed here
+        is allowed even if it would be refused.
+    """
+
+    def __init__(self, allowed: Iterable[str] | None = None) -> None:
+        self._any = allowed is None
+        self._networks: list[Network] = []
+        self._names: list[str] = []
+        for entry in allowed or ():
+            try:
+                self._networks.append(ipaddress.ip_network(entry, strict=False))
+            except ValueError:
+                self._names.append(_folded(entry))
+
+    def check_socket(self, path: str) -> None:
+        """Raises SourceRejected for a Unix socket that may not be used: with a list, one that is not on it."""
+        if not self._any and not any(fnmatchcase(path, name) for name in self._names):
+            raise SourceRejected(f"the socket {path} is not among {OPTION}")
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """The addresses of a host that may be connected to. Raises SourceRejected, or SourceUnavailable for none."""
+        name = _folded(host)
+        if name in REFUSED_NAMES:
+            raise SourceRejected(f"{host} is a name of a cloud's metadata service; no source can be there")
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise SourceUnavailable(f"the name {host} cannot be looked up: {error}") from None
+        known = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        usable = [text for text in known if self._is_allowed(name, ipaddress.ip_address(text))]
+        if not usable:
+            mend = f"allow it in {OPTION} if it should be" if self._any else f"it is not among {OPTION}"
+            raise SourceRejected(f"{host} ({', '.join(known)}) may not be used as a source; {mend}")
+        return usable
+
+    def _is_allowed(self, name: str, address: Address) -> bool:
+        meant = _meant(address)
+        if any(each in network for network in self._networks for each in (address, *meant)):
+            return True
+        if any(each in network for network in REFUSED for each in (address, *meant)):
+            return False
+        return self._any or any(fnmatchcase(name, pattern) for pattern in self._names)
+
+
+# The rules where nobody has set any. Frozen in effect: nothing changes a Reach once it is made.
+DEFAULT = Reach()
+
+
+class CheckedLoop:
+    """An event loop for a driver that looks names up itself: it connects only to what the rules allow.
+
+    Everything but connecting is the running loop's. TLS begun later on the connection still gets the host's name.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, reach: Reach) -> None:
+        self._loop = loop
+        self._reach = reach
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
+        failures: list[OSError] = []
+        for address in await self._reach.addresses(host, port):
+            try:
+                return await self._loop.create_connection(factory, address, port, **options)
+            except OSError as error:
+                failures.append(error)
+        raise _one(failures)
+
+    async def create_unix_connection(self, factory: Callable[[], Any], path: str, **options: Any) -> Any:
+        self._reach.check_socket(path)
+        return await self._loop.create_unix_connection(factory, path, **options)
+
+
+def _one(failures: Sequence[OSError]) -> OSError:
+    return failures[0] if len(failures) == 1 else OSError(", ".join(str(failure) for failure in failures))
+
+
+def _meant(address: Address) -> tuple[Address, ...]:
+    """The IPv4 addresses that an IPv6 one stands for."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return ()
+    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in NAT64 or int(address) >> 32 == 0:
+        inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return tuple(each for each in inner if each is not None)
+
+
+def _folded(name: str) -> str:
+    return name.lower().rstrip(".")

@@ -1,0 +1,163 @@
+"""Where a source may be: the rules, and that both drivers connect to nothing but the address that was judged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starbase_data_replication.errors import SourceRejected, SyncError
+from starbase_data_replication.model import TableName
+from starbase_data_replication.plugin import plugin
+from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.reach import Reach
+from starbase_host import ConfigError
+from tests.hosts import CONFIG, running
+from tests.servers import TestDatabase, free_port
+
+PUBLIC = "203.0.113.7"
+
+
+def judged(host: str, *resolved: str, allowed: list[str] | None = None) -> list[str]:
+    """The addresses of a host that may be used, when it resolves to these."""
+
+    async def run() -> list[str]:
+        loop = asyncio.get_running_loop()
+        if resolved:
+
+            async def getaddrinfo(*_: Any, **__: Any) -> Any:
+                return [(0, 0, 0, "", (address, 5432)) for address in resolved]
+
+            loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
+        return await Reach(allowed).addresses(host, 5432)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254", "169.254.0.1", "169.254.170.2", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "fe80::1",
+        "169.254.43518", "fd00:ec2::254", "::ffff:169.254.169.254", "::ffff:a9fe:a9fe", "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::1", "100.100.100.200", "192.0.0.192", "168.63.129.16", "metadata.google.internal", "METADATA",
+        "metadata.google.internal.", "instance-data",
+    ],
+)  # fmt: skip
+def test_no_source_is_where_clouds_hand_out_credentials(host: str) -> None:
+    with pytest.raises(SourceRejected):
+        judged(host)
+
+
+def test_a_name_is_judged_by_what_it_means() -> None:
+    for hidden in ("169.254.169.254", "fe80::1%eth0", "::ffff:169.254.169.254"):
+        with pytest.raises(SourceRejected, match=r"db\.example\.com"):
+            judged("db.example.com", hidden)
+        assert judged("db.example.com", hidden, PUBLIC, "2001:db8::1") == [PUBLIC, "2001:db8::1"]
+    # A pattern of names is no leave for what the name may be made to mean; an address is.
+    with pytest.raises(SourceRejected):
+        judged("db.example.com", "169.254.169.254", allowed=["*.example.com"])
+    assert judged("db.example.com", "169.254.1.1", allowed=["169.254.1.0/24"]) == ["169.254.1.1"]
+
+
+def test_what_is_listed_and_nothing_else() -> None:
+    allowed = ["*.example.com", "10.0.0.0/8", "2001:db8::/32", "192.168.1.1", "DB.internal"]
+    assert judged("a.EXAMPLE.com.", PUBLIC, allowed=allowed) == [PUBLIC]
+    assert judged("db.internal", PUBLIC, allowed=allowed) == [PUBLIC]
+    assert judged("other", "10.1.2.3", PUBLIC, "2001:db8::5", allowed=allowed) == ["10.1.2.3", "2001:db8::5"]
+    assert judged("192.168.1.1", allowed=allowed) == ["192.168.1.1"]
+    for host, address in (("example.com", PUBLIC), ("a.example.com.evil", PUBLIC), ("192.168.1.2", "192.168.1.2")):
+        with pytest.raises(SourceRejected, match="allowed_source_hosts"):
+            judged(host, address, allowed=allowed)
+    with pytest.raises(SourceRejected):
+        judged("127.0.0.1", allowed=[])
+    assert judged("127.0.0.1") == ["127.0.0.1"]
+    assert judged("10.0.0.1") == ["10.0.0.1"]
+
+
+def test_sockets_are_allowed_unless_there_is_a_list_without_them() -> None:
+    Reach().check_socket("/var/run/postgresql/.s.PGSQL.5432")
+    Reach(["/var/run/postgresql/*"]).check_socket("/var/run/postgresql/.s.PGSQL.5432")
+    for allowed in ([], ["*.example.com"], ["/run/other/*"]):
+        with pytest.raises(SourceRejected, match="allowed_source_hosts"):
+            Reach(allowed).check_socket("/var/run/postgresql/.s.PGSQL.5432")
+
+
+@pytest.mark.parametrize("hosts", ["db", [1], [""], {"a": 1}])
+def test_a_wrong_list_stops_the_start(hosts: object) -> None:
+    with pytest.raises(ConfigError, match="allowed_source_hosts"):
+        plugin({"allowed_source_hosts": hosts})
+
+
+@contextlib.contextmanager
+def rebinding(monkeypatch: pytest.MonkeyPatch, *answers: str) -> Iterator[list[str]]:
+    """A name that means another address each time it is looked up; the last one for ever. Yields what was told."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host in ("rebound.example.com", b"rebound.example.com"):
+            host = answers[min(len(asked), len(answers) - 1)]
+            asked.append(host)
+        return real(host, port, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield asked
+
+
+DIALECTS: dict[str, Any] = {"postgresql": PostgresqlDialect, "mysql": MysqlDialect}
+
+
+def described(dialect: Dialect, settings: dict[str, Any]) -> str:
+    """What comes of connecting: "connected", or the error."""
+
+    async def run() -> str:
+        source = dialect.open(settings, max_connections=1)
+        try:
+            await source.describe(TableName(schema=settings.get("defaultSchema"), name="t"), "id")
+        except SyncError as error:
+            return str(error)
+        finally:
+            await source.close()
+        return "connected"
+
+    return asyncio.run(run())
+
+
+def test_the_address_that_was_judged_is_the_one_that_is_used(
+    source_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a name that means a public address when it is judged, and an inner one a moment later."""
+    config = source_database.source_config
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    server = str(source_database.server.host)
+    settings = {**config, "host": "rebound.example.com", "defaultSchema": "public"}
+    if source_database.dialect == "mysql":
+        del settings["defaultSchema"]
+    make = DIALECTS[source_database.dialect]
+    with rebinding(monkeypatch, server, "169.254.169.254") as asked:
+        assert described(make(Reach(["127.0.0.1", server])), settings) == "connected"
+        assert asked == [server], "looked up once for one connection"
+    with rebinding(monkeypatch, "169.254.169.254"):
+        assert "may not be used as a source" in described(make(Reach()), settings)
+    # A name of several addresses: the next one is tried where nobody listens on the first.
+    with rebinding(monkeypatch, server) as asked:
+        closed = {**settings, "port": free_port()}
+        assert "the connection failed" in described(make(Reach()), closed)
+
+
+def test_the_option_holds_over_http(source_database: TestDatabase, tmp_path: Path) -> None:
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    body = {"name": "t", "sourceTable": "t", "targetTable": "t", "isActive": False}
+    with running(tmp_path, CONFIG + 'allowed_source_hosts = ["*.example.com"]\n') as host:
+        host.configure(**body, sourceConfig=source_database.source_config)
+        failed = host.request("POST", "/data-replication/sync/t")
+        assert failed.status_code == 502
+        assert "is not among allowed_source_hosts" in failed.json()["error"]
