@@ -38,7 +38,7 @@ def either_database(request: pytest.FixtureRequest) -> TestDatabase:
 
 
 def test_values_of_every_type(either_database: TestDatabase, tmp_path: Path) -> None:
-    check(either_database, tmp_path, count=25, seed=1)
+    check(either_database, tmp_path, count=12, seed=1)
 
 
 @pytest.mark.prove
