@@ -29,22 +29,14 @@ EXACT = "SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET array_nulls = on;
 FAR = re.compile(r"[0-9]{5,}-|.* BC")
 
 
-@pytest.fixture(params=["distribution", "wheel"])
-def either_database(request: pytest.FixtureRequest) -> TestDatabase:
-    """The distribution's PostgreSQL with contrib, then the wheel's PostgreSQL 18."""
-    name = {"distribution": "postgres_database", "wheel": "embedded_database"}[request.param]
-    database: TestDatabase = request.getfixturevalue(name)
-    return database
-
-
-def test_values_of_every_type(either_database: TestDatabase, tmp_path: Path) -> None:
-    check(either_database, tmp_path, count=12, seed=1)
+def test_values_of_every_type(either_postgres: TestDatabase, tmp_path: Path) -> None:
+    check(either_postgres, tmp_path, count=12, seed=1)
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("seed", [2, 3])
-def test_many_values_of_every_type(either_database: TestDatabase, tmp_path: Path, seed: int) -> None:
-    check(either_database, tmp_path, count=150, seed=seed)
+def test_many_values_of_every_type(either_postgres: TestDatabase, tmp_path: Path, seed: int) -> None:
+    check(either_postgres, tmp_path, count=150, seed=seed)
 
 
 def check(database: TestDatabase, directory: Path, *, count: int, seed: int) -> None:
