@@ -258,7 +258,13 @@ class _Sum:
 
 def _rowid(schema: TableSchema) -> str:
     taken = {same_name(column.target) for column in schema.columns}
-    return next(name for name in ("rowid", "oid", "_rowid_") if name not in taken)
+    free = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
+    if free is None:
+        raise SchemaMismatch(
+            f"{schema.table} has no key, and its columns take every name that SQLite has for a row: "
+            'rename one, as in rename: {"oid": "oid_2"}'
+        )
+    return free
 
 
 def _marks(values: Sequence[object]) -> str:
