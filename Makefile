@@ -26,7 +26,7 @@ lint: .venv/.stamp-dev
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy --no-error-summary
-	@.venv/bin/mypy --no-error-summary scripts/prove.py
+	@.venv/bin/mypy --no-error-summary scripts/prove.py scripts/ledger.py
 
 venv: .venv/.stamp-dev
 

@@ -73,3 +73,10 @@ def source_database(request: pytest.FixtureRequest) -> TestDatabase:
     """A database of each kind in turn: the test runs once on either."""
     name = {"postgresql": "postgres_database", "mariadb": "mariadb_database"}[request.param]
     return cast(TestDatabase, request.getfixturevalue(name))
+
+
+@pytest.fixture(params=["distribution", "wheel"])
+def either_postgres(request: pytest.FixtureRequest) -> TestDatabase:
+    """A database of the distribution's PostgreSQL with contrib, then one of the wheel's PostgreSQL 18."""
+    name = {"distribution": "postgres_database", "wheel": "embedded_database"}[request.param]
+    return cast(TestDatabase, request.getfixturevalue(name))

@@ -25,6 +25,8 @@ class Cast:
     known: False for a type that the ledger does not have: it travels as the source's text, with a warning.
     resumable: the source can compare the column with what the replica holds, so that a first load in the
         order of a key of this type can go on where it stood.
+    excepted, policy: stored values of this Python type are those that the form cannot represent; they are counted,
+        and the run's warnings say "N values" and the policy: what they are and what became of them.
     form, example, sorts: for the ledger (docs/types.md): what a stored value looks like, one such value, and
         whether SQLite orders the stored values as the source orders its own.
     """
@@ -34,6 +36,8 @@ class Cast:
     convert: Callable[[Any], Any] | None = None
     known: bool = True
     resumable: bool = True
+    excepted: type | None = None
+    policy: str = ""
     form: str = ""
     example: str = ""
     sorts: bool = True
@@ -48,3 +52,11 @@ def unsigned(value: int | str) -> int | str:
     """An unsigned 64-bit integer: INTEGER where SQLite's 64 signed bits hold it, its digits as TEXT above."""
     number = int(value)
     return number if number < 2**63 else str(number)
+
+
+def text_or_bytes(value: bytes) -> str | bytes:
+    """Text that came as its bytes; where they are not UTF-8 the bytes, which SQLite keeps as they are."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value

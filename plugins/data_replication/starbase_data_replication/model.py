@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from starbase_data_replication.casts import Cast
 
@@ -292,10 +292,18 @@ class Position:
     dropped: tuple[str, ...] = ()
 
 
+class Exceptions(NamedTuple):
+    """Values of a column that SQLite cannot hold as they are: what they are and what became of them."""
+
+    column: str
+    policy: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Rows on their way. Values are already what SQLite stores.
 
+    exceptions: how many of the values could not be represented.
     last_key: the key of the last row as the source's text, where the read was in key order and can be resumed.
     last: no batch follows. The last one may be empty.
     """
@@ -304,6 +312,7 @@ class Batch:
     bytes: int
     last_key: tuple[str, ...] | None = None
     last: bool = False
+    exceptions: Mapping[Exceptions, int] = field(default_factory=dict)
 
 
 class RunKind(StrEnum):
@@ -396,6 +405,7 @@ __all__ = [
     "Batch",
     "Candidate",
     "Column",
+    "Exceptions",
     "Options",
     "Phase",
     "Position",

@@ -39,6 +39,15 @@ def digest(value: bytes) -> str:
     return md5(value, usedforsecurity=False).hexdigest()
 
 
+def bytes_that_are_no_text(value: bytes) -> int | str:
+    """How many bytes, or a mark that no source's text has, where they are UTF-8."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return len(value)
+    return "!"
+
+
 class Replica:
     """One replica table, compared in these columns, as the source's `Comparing` has it.
 
@@ -61,7 +70,7 @@ class Replica:
         self._seen = [] if mark is None else [f"{quote(mark)} IS NULL"]
         self._digests = source.digests
         self._forms = {name: f"replica_form_{number}" for number, name in enumerate(source.forms)}
-        self._functions: dict[str, Any] = {"replica_digest": digest}
+        self._functions: dict[str, Any] = {"replica_digest": digest, "replica_bytes": bytes_that_are_no_text}
         self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
         order = [schema.column(name) for name in source.order]
         self._order = [quote(column.target) for column in order]
@@ -223,7 +232,9 @@ class Replica:
                 form = self._forms.get(column.name)
                 number = f"'integer' THEN {name}" if form is None else f"'real' THEN {form}({name})"
                 return f"{case} WHEN {number} WHEN 'text' THEN {text} {other}"
-        return f"{case} WHEN 'text' THEN octet_length({name}) ELSE '!' END, ':', {name}"
+        # A source whose text is in no encoding has its bytes where they are none of UTF-8.
+        bytes_of = f"WHEN 'blob' THEN replica_bytes({name})"
+        return f"{case} WHEN 'text' THEN octet_length({name}) {bytes_of} ELSE '!' END, ':', {name}"
 
     def _register(self, connection: apsw.Connection) -> None:
         aggregate: Any = _Sum
@@ -247,7 +258,13 @@ class _Sum:
 
 def _rowid(schema: TableSchema) -> str:
     taken = {same_name(column.target) for column in schema.columns}
-    return next(name for name in ("rowid", "oid", "_rowid_") if name not in taken)
+    free = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
+    if free is None:
+        raise SchemaMismatch(
+            f"{schema.table} has no key, and its columns take every name that SQLite has for a row: "
+            'rename one, as in rename: {"oid": "oid_2"}'
+        )
+    return free
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -7,6 +7,7 @@ same steps side by side, and commits once: see group.py.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from starbase_data_replication.model import (
     Alive,
     Batch,
     Candidate,
+    Exceptions,
     Options,
     Phase,
     Position,
@@ -79,6 +81,7 @@ class Sync:
     _after: Position = field(init=False)
     _noted: Alive | None = field(default=None, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
+    _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
 
     async def run(self) -> Synced:
         """Bring the replica up to date. Raises SyncError; what was committed until then stays and counts."""
@@ -142,6 +145,7 @@ class Sync:
                     writing = asyncio.create_task(self._write(batch))
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
+                    self._exceptions.update(batch.exceptions)
                     if batch.bytes >= LARGE_BYTES:
                         await writing
                     del batch
@@ -158,7 +162,7 @@ class Sync:
             changed=self.progress.changed,
             position=self._after,
             protection=self._protection(),
-            warnings=tuple(self._warnings),
+            warnings=(*self._warnings, *_told(self._exceptions)),
         )
 
     def commit(self, connection: apsw.Connection) -> None:
@@ -388,6 +392,10 @@ def _check_foreign(connection: apsw.Connection, replica: Target, *, occupied: bo
             f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
         )
     replica.check_fit(connection)
+
+
+def _told(exceptions: Counter[Exceptions]) -> list[str]:
+    return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in exceptions.items()]
 
 
 def _warnings(schema: TableSchema) -> list[str]:

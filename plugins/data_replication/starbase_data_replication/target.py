@@ -274,10 +274,9 @@ class Target:
                 f"table {self.name} exists with the key ({', '.join(key) or 'none'}), but the source's key is "
                 f"({', '.join(wanted) or 'none'}); drop the table, or choose another targetTable"
             )
+        kinds = {same_name(name): kind for name, (kind, _) in found.items()}
         for column in self.schema.columns:
-            declared = next(
-                (kind for name, (kind, _) in found.items() if same_name(name) == same_name(column.target)), None
-            )
+            declared = kinds.get(same_name(column.target))
             if declared is not None and _affinity(declared) != _affinity(column.cast.declared):
                 raise SchemaMismatch(
                     f"table {self.name} exists and declares {column.target} as {declared or 'nothing'}, which would "

@@ -2,25 +2,71 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from starbase_data_replication.model import Column, Row
+from starbase_data_replication.model import Column, Exceptions, Row
 
 # What a value costs beside its own bytes, roughly: the object's header.
 OVERHEAD_BYTES = 56
 
+# What SQLite takes as one value, and as one row; and what a value costs in a row at most, beside its bytes.
+MAX_BYTES = 1_000_000_000
+ROW_OVERHEAD_BYTES = 9
+MAX_BYTES_OF_ONE_CHARACTER = 4
+TOO_LARGE = "are too large for SQLite, whose rows hold 1,000,000,000 bytes, and became NULL"
 
-def convert(records: Sequence[Sequence[Any]], columns: Sequence[Column]) -> list[Row]:
-    """Apply the casts' `convert`, where a column has one; rows come back as they are where none has."""
+
+def convert(
+    records: Sequence[Sequence[Any]], columns: Sequence[Column], exceptions: Counter[Exceptions] | None = None
+) -> list[Row]:
+    """Apply the casts' `convert`, where a column has one; rows come back as they are where none has.
+
+    exceptions: is added the values that a cast has `excepted`.
+    """
     casts = [(index, column.cast.convert) for index, column in enumerate(columns) if column.cast.convert is not None]
-    if not casts:
-        return records if isinstance(records, list) else list(records)
-    converted: list[Row] = []
-    for record in records:
+    converted: list[Row] = [] if casts else records if isinstance(records, list) else list(records)
+    for record in records if casts else ():
         row = list(record)
         for index, function in casts:
             if row[index] is not None:
                 row[index] = function(row[index])
         converted.append(tuple(row))
+    if exceptions is not None:
+        _count(converted, columns, exceptions)
     return converted
+
+
+def _count(rows: Sequence[Row], columns: Sequence[Column], exceptions: Counter[Exceptions]) -> None:
+    for index, column in enumerate(columns):
+        kind = column.cast.excepted
+        if kind is not None:
+            found = sum(isinstance(row[index], kind) for row in rows)
+            if found:
+                exceptions[Exceptions(column.name, column.cast.policy)] += found
+
+
+def fitting(
+    rows: list[Row], size: int, columns: Sequence[Column], exceptions: Counter[Exceptions], *, limit: int = MAX_BYTES
+) -> list[Row]:
+    """The rows without the values that SQLite has no room for, in a value of their own or in a row of all.
+
+    size: the batch's, about, in characters or bytes. Only a batch that may hold such a value is looked into.
+    """
+    if size <= limit // MAX_BYTES_OF_ONE_CHARACTER:
+        return rows
+    return [_fitting(row, columns, exceptions, limit) for row in rows]
+
+
+def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[Exceptions], limit: int) -> Row:
+    sizes = [len(value.encode()) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 0
+             for value in row]  # fmt: skip
+    fitted = list(row)
+    # SQLite bounds a row as it does a value: the largest go first, until the rest has room.
+    for index in sorted(range(len(row)), key=sizes.__getitem__, reverse=True):
+        if sum(sizes) + ROW_OVERHEAD_BYTES * len(row) <= limit:
+            break
+        fitted[index], sizes[index] = None, 0
+        exceptions[Exceptions(columns[index].name, TOO_LARGE)] += 1
+    return tuple(fitted)

@@ -16,7 +16,15 @@ from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.postgresql.door import door
-from starbase_data_replication.sources.postgresql.sql import among, key_text, quoted, selected, table_sql, where_sql
+from starbase_data_replication.sources.postgresql.sql import (
+    among,
+    key_text,
+    quoted,
+    selected,
+    sent,
+    table_sql,
+    where_sql,
+)
 
 BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encoding="utf-8")
 
@@ -29,6 +37,7 @@ COLUMNS_OF_ONE_CALL = 30
 # Types that the replica orders as PostgreSQL does, whatever the collation; text depends on it.
 ORDERED = frozenset({"int2", "int4", "int8", "oid", "bool", "uuid", "bytea"})
 ORDERED_BY_BYTES = frozenset({"text", "varchar"})
+FLOATS = frozenset({"float4", "float8"})
 
 
 def eight_bytes(value: float) -> str:
@@ -53,7 +62,7 @@ class PostgresqlComparing:
         order: tuple[str, ...],
     ) -> None:
         self.order = order
-        self.forms = {column.name: eight_bytes for column in schema.columns if column.cast.declared == NO_AFFINITY}
+        self.forms = {column.name: eight_bytes for column in schema.columns if column.tracking_kind in FLOATS}
         self.digests = frozenset()
         self._connection = connection
         self._schema = schema
@@ -62,8 +71,9 @@ class PostgresqlComparing:
         self._columns = columns
         self._options = options
         self._doing = f"comparing {schema.table}"
-        utf8 = connection.get_settings().server_encoding == "UTF8"
-        self._encoded = "{}" if utf8 else "convert_to({}, 'UTF8')"
+        # Text in no encoding is taken as it is: its bytes are what the replica has.
+        as_it_is = connection.get_settings().server_encoding in ("UTF8", "SQL_ASCII")
+        self._encoded = "{}" if as_it_is else "convert_to({}, 'UTF8')"
 
     @classmethod
     async def open(cls, connection: Any, schema: TableSchema, columns: Sequence[Column], options: Options) -> Self:
@@ -92,7 +102,7 @@ class PostgresqlComparing:
 
     async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
         values: list[Any] = []
-        names = "".join(f"{self._name(column)}, " for column in self._key)
+        names = "".join(f"{sent(self._name(column), column)}, " for column in self._key)
         sql = f"SELECT {names}{self._hash(self._columns)} {self._from(part, values)}"
         with door(self._doing):
             cursor = await self._connection.cursor(sql, *values, timeout=TIMEOUT_SECONDS)
@@ -164,6 +174,9 @@ class PostgresqlComparing:
             case "BLOB":
                 return f"upper(encode({name}, 'hex')), ','"
             case declared if declared == NO_AFFINITY:
+                if column.name not in self.forms:
+                    large = f"octet_length({name}) || ':' || {name}"
+                    return f"CASE WHEN {name}::numeric < 9223372036854775808 THEN {name} ELSE {large} END, ','"
                 return f"CASE {name} WHEN 'NaN' THEN '3:NaN' ELSE encode(float8send({name}), 'hex') END, ','"
         return f"octet_length({self._encoded.format(name)}), ':', {name}"
 

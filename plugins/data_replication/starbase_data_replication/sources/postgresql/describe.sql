@@ -1,5 +1,6 @@
 -- One row for each column of a table, in its order. $1 is the schema, $2 the table.
--- base_* follow a domain down to the type that it stands on. key_position counts from 1 within the key that
+-- base_* follow a domain down to the type that it stands on, and element_* an array's elements down to theirs; a kind
+-- is pg_type.typtype, or a for an array. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
 -- on plain columns and without NULLs. sequence_cache is how many values a session takes from the column's sequence
 -- at once.
@@ -26,15 +27,23 @@ WITH RECURSIVE relation AS (
     FROM identifying
     JOIN pg_catalog.pg_index i ON i.indexrelid = identifying.indexrelid,
     LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
-), base (attnum, oid, typtype, typbasetype) AS (
-    SELECT a.attnum, t.oid, t.typtype, t.typbasetype
+), base (attnum, oid, typmod, typtype, typbasetype, typtypmod) AS (
+    SELECT a.attnum, t.oid, a.atttypmod, t.typtype, t.typbasetype, t.typtypmod
     FROM relation r
     JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     UNION ALL
-    SELECT b.attnum, t.oid, t.typtype, t.typbasetype
+    SELECT b.attnum, t.oid, b.typtypmod, t.typtype, t.typbasetype, t.typtypmod
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
     WHERE b.typtype = 'd'
+), element (attnum, oid, typtype, typbasetype) AS (
+    SELECT b.attnum, e.oid, e.typtype, e.typbasetype
+    FROM base b
+    JOIN pg_catalog.pg_type e ON e.typarray = b.oid
+    UNION ALL
+    SELECT l.attnum, t.oid, t.typtype, t.typbasetype
+    FROM element l JOIN pg_catalog.pg_type t ON t.oid = l.typbasetype
+    WHERE l.typtype = 'd'
 )
 SELECT r.oid::text AS relation,
        r.relkind::text AS relkind,
@@ -44,13 +53,16 @@ SELECT r.oid::text AS relation,
        a.attnotnull AS not_null,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS source_type,
        t.typname::text AS base_name,
-       t.typtype::text AS base_kind,
-       t.typcategory::text AS base_category,
+       CASE WHEN e.oid IS NOT NULL THEN 'a' ELSE t.typtype::text END AS base_kind,
        tn.nspname::text AS base_schema,
        -- With -1 as its modifier, a type's name does not mean a length of one, as plain "character" and "bit" do.
        pg_catalog.format_type(t.oid, -1) AS base_type,
-       CASE WHEN t.typname IN ('timestamp', 'timestamptz', 'time', 'timetz') AND a.atttypmod >= 0
-            THEN a.atttypmod ELSE NULL END AS time_digits,
+       CASE WHEN t.oid IN ('timestamp'::regtype, 'timestamptz'::regtype) AND b.typmod >= 0
+            THEN b.typmod ELSE NULL END AS time_digits,
+       et.typname::text AS element_name,
+       en.nspname::text AS element_schema,
+       CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)
+            THEN 'a' ELSE et.typtype::text END AS element_kind,
        k.position::int4 AS key_position,
        sequence.cache AS sequence_cache
 FROM relation r
@@ -58,6 +70,9 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.
 JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'
 JOIN pg_catalog.pg_type t ON t.oid = b.oid
 JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+LEFT JOIN element e ON e.attnum = a.attnum AND e.typtype <> 'd'
+LEFT JOIN pg_catalog.pg_type et ON et.oid = e.oid
+LEFT JOIN pg_catalog.pg_namespace en ON en.oid = et.typnamespace
 LEFT JOIN key_column k ON k.attnum = a.attnum
 LEFT JOIN LATERAL (
     -- The sequence of an identity or serial column, and one that a default calls without owning it.

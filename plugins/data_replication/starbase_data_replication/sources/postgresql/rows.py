@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
-from starbase_data_replication.casts import NO_AFFINITY
-from starbase_data_replication.model import Column, Row
+from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
+from starbase_data_replication.model import Column, Exceptions, Row
 from starbase_data_replication.sources.batches import OVERHEAD_BYTES, convert
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
@@ -33,10 +34,12 @@ class RowStream:
     """Rows that the server still has to send; it waits while nobody takes them.
 
     ended: all have been taken. Until then the connection cannot be used for anything else.
+    exceptions: of the rows that have come, how many values could not be represented; whoever takes them empties it.
     """
 
     def __init__(self, connection: Any, sql: str, columns: Sequence[Column], width: int) -> None:
         self.ended = False
+        self.exceptions: Counter[Exceptions] = Counter()
         self._columns = columns
         self._text = CopyText(columns, width=width)
         self._overhead = OVERHEAD_BYTES * (width + 1)
@@ -80,7 +83,7 @@ class RowStream:
         while not self._rows and not self.ended:
             length, rows = self._text.rows()
             if rows:
-                self._rows = convert(rows, self._columns)
+                self._rows = convert(rows, self._columns, self.exceptions)
                 self._row_bytes = length // len(rows) + self._overhead
                 break
             # Not before: while a large row is being written, the next one is not to come in.
@@ -117,9 +120,7 @@ class CopyText:
     def __init__(self, columns: Sequence[Column], *, width: int) -> None:
         self._width = width
         self._parsers = [
-            (index, parser)
-            for index, column in enumerate(columns)
-            if (parser := PARSERS.get(column.cast.declared)) is not None
+            (index, parser) for index, column in enumerate(columns) if (parser := parser_of(column.cast)) is not None
         ]
         self._data = b""
         self._at = 0
@@ -174,6 +175,13 @@ def unescaped(value: str) -> str | None:
 
 def _bytes(value: str) -> bytes:
     return bytes.fromhex(value[2:])
+
+
+def parser_of(cast: Cast) -> Callable[[str], Any] | None:
+    """What makes of a value's text what the cast's `convert` expects, or SQLite stores; None where it is the text."""
+    if cast.convert is text_or_bytes:
+        return _bytes
+    return None if cast.convert is unsigned else PARSERS.get(cast.declared)
 
 
 # By what a cast declares: what its text stands for.

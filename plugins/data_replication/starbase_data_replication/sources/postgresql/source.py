@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -18,6 +19,7 @@ import asyncpg
 from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
+from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import Connection
@@ -30,10 +32,20 @@ from starbase_data_replication.sources.postgresql.sql import (
     literal,
     quoted,
     selected,
+    sent,
     table_sql,
     where_sql,
 )
-from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, UNBOUNDED, cast_for, clock_unit
+from starbase_data_replication.sources.postgresql.types import (
+    CATALOG,
+    CLOCKS,
+    LOCAL_CLOCK,
+    OBJECTS,
+    UNBOUNDED,
+    cast_for,
+    clock_unit,
+    in_bytes,
+)
 from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -43,12 +55,19 @@ ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 GOODBYE_SECONDS = 2.0
 
-# What makes `::text` mean the same on every server, and keeps a role's own limits from cutting a long read.
-SETTINGS = (
-    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'iso_8601'; "
-    "SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL statement_timeout = 0; "
-    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL standard_conforming_strings = on"
-)
+# What makes `::text` mean the same on every server and for every role, the way to text and back; what keeps a role's
+# own limits from cutting a long read; and, last in the search path, the schemas of extensions: without its schema, the
+# operators of a citext are those of text, which order it otherwise than ORDER BY and its index do.
+SETTINGS = """
+    SET LOCAL standard_conforming_strings = on; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
+    SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex';
+    SET LOCAL array_nulls = on; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+    SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',
+        nullif(pg_catalog.current_setting('search_path'), ''),
+        pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')), true)
+    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE n.nspname <> 'pg_catalog'
+"""
 # The first statement that needs a snapshot opens the transaction's.
 SNAPSHOT = "SELECT"
 # The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
@@ -86,11 +105,12 @@ class PostgresqlSource:
         with door(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 rows = await connection.fetch(DESCRIBE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
+                raw = connection.get_settings().server_encoding == "SQL_ASCII"
         if not rows:
             raise TableMissing(f"the source has no table or view {table} that this user can see")
         if rows[0]["relpersistence"] == "t":
             raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
-        columns = tuple(_column(row) for row in rows)
+        columns = tuple(_column(row, raw=raw) for row in rows)
         names = [column.name for column in columns]
         if tracking_column not in names:
             raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
@@ -245,7 +265,9 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
         with door(doing):
             rows, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
-        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended)
+        exceptions, stream.exceptions = stream.exceptions, Counter()
+        rows = fitting(rows, size, columns, exceptions)
+        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
         # Not kept while the next ones come in.
         del rows
 
@@ -280,6 +302,8 @@ def _still_alive(noted: Alive, now: Alive) -> Alive:
 
 
 def _unprotected(row: Mapping[str, Any]) -> str | None:
+    if row["relkind"] == "f":
+        return "a foreign table: its transactions are another server's, and only that one knows them"
     cache = row["sequence_cache"]
     if cache is None or cache <= 1:
         return None
@@ -289,14 +313,21 @@ def _unprotected(row: Mapping[str, Any]) -> str | None:
     )
 
 
-def _column(row: Mapping[str, Any]) -> Column:
+def _column(row: Mapping[str, Any], *, raw: bool) -> Column:
+    """raw: the database's text is in no encoding."""
+    element = None
+    if row["element_kind"] is not None:
+        element = (row["element_schema"], row["element_name"], row["element_kind"])
+    cast = cast_for(schema=row["base_schema"], name=row["base_name"], kind=row["base_kind"], element=element)
+    kind = row["base_name"] if row["base_schema"] == CATALOG else ""
     return Column(
         name=row["name"],
         source_type=row["source_type"],
         nullable=not row["not_null"],
-        cast=cast_for(name=row["base_name"], kind=row["base_kind"], category=row["base_category"]),
-        tracking_kind=row["base_name"],
-        compare_type=row["base_type"],
+        cast=in_bytes(cast) if raw else cast,
+        # Of the catalog's own types only: a user's type may have the name of one.
+        tracking_kind=kind,
+        compare_type="oid" if kind in OBJECTS else row["base_type"],
         time_digits=row["time_digits"],
     )
 
@@ -321,7 +352,7 @@ def _highest(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
         # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
     sql = (
-        f"SELECT {name}::text, {lookback} FROM {table_sql(schema.table)} AS t "
+        f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table_sql(schema.table)} AS t "
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
     )
     return sql, values
@@ -345,7 +376,7 @@ def _select(plan: ReadPlan) -> str:
     """
     schema = plan.schema
     wanted = None if schema.where is None else where_sql(schema.where)
-    expressions = ", ".join(map(selected, schema.columns))
+    expressions = ", ".join(sent(selected(column), column) for column in schema.columns)
     if plan.departed:
         expressions += f", ({wanted} IS TRUE)::int4"
     sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"

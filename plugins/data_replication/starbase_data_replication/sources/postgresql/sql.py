@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import Key
 
@@ -24,6 +25,12 @@ def table_sql(table: TableName) -> str:
 def selected(column: Column) -> str:
     """The expression that answers what the replica stores."""
     return column.cast.select.replace("{}", f"t.{quoted(column.name)}")
+
+
+def sent(expression: str, column: Column) -> str:
+    """The same, as it is sent: text that may be in no encoding goes as its bytes, which the server does not check."""
+    raw = column.cast.convert is text_or_bytes
+    return f"convert_to({expression}, 'SQL_ASCII')" if raw else expression
 
 
 def where_sql(expression: str) -> str:

@@ -1,82 +1,176 @@
-"""PostgreSQL's types and what they become in SQLite. Data: one line a type.
+"""PostgreSQL's types and what they become in SQLite. Data: one line a type. Docs/types.md is made of it.
 
-The source is asked, inside each transaction, for DateStyle ISO, TimeZone UTC, IntervalStyle iso_8601 and
-extra_float_digits 1, so `::text` means the same on every server.
+The source is asked, inside each transaction, for the settings that make a value's text the same on every server
+and for every role: see SETTINGS in source.py. What a cast answers, PostgreSQL reads back as the same value.
 """
 
 from __future__ import annotations
 
-from starbase_data_replication.casts import NO_AFFINITY, Cast, float_or_text
+from dataclasses import replace
 
-# to_char has no form for infinity or for years of other than four digits; those keep PostgreSQL's own text.
-_FOUR_DIGIT_YEARS = "{{}} >= '0001-01-01'::{type} AND {{}} < '10000-01-01'::{type}"
+from starbase_data_replication.casts import NO_AFFINITY, Cast, float_or_text, text_or_bytes, unsigned
 
-
-def _stamp(type_name: str, suffix: str) -> str:
-    """ISO 8601 with six digits, so that the order of the text is the order of time."""
-    inside = _FOUR_DIGIT_YEARS.format(type=type_name)
-    pattern = f"""'YYYY-MM-DD"T"HH24:MI:SS.US{suffix}'"""
-    return f"CASE WHEN {inside} THEN to_char({{}}, {pattern}) ELSE {{}}::text END"
+CATALOG = "pg_catalog"
+BASE = "b"
+ARRAY = "a"
 
 
-INTEGER = Cast(declared="INTEGER")
-TEXT = Cast()
-AS_TEXT = Cast(select="{}::text")
-UNREADABLE_TEXT = Cast(select="{}::text", resumable=False)
+def _integer(form: str, example: str, *, select: str = "{}") -> Cast:
+    return Cast(select=select, declared="INTEGER", form=form, example=example)
+
+
+def _text(form: str, example: str, *, select: str = "{}::text", sorts: bool = False) -> Cast:
+    return Cast(select=select, form=form, example=example, sorts=sorts)
+
+
+def _stamp(type_name: str, zone: str, form: str, example: str) -> Cast:
+    """ISO 8601 with six digits, so that the order of the text is the order of time.
+
+    to_char writes years past 9999 with all their digits and those before 1 without a sign, and has no infinity.
+    """
+    pattern = f"""'YYYY-MM-DD"T"HH24:MI:SS.US{zone}'"""
+    select = (
+        f"CASE WHEN {{}} >= '0001-01-01'::{type_name} AND {{}} < 'infinity'::{type_name} THEN to_char({{}}, {pattern}) "
+        f"WHEN isfinite({{}}) THEN to_char({{}}, {pattern}) || ' BC' ELSE {{}}::text END"
+    )
+    return Cast(select=select, form=form, example=example)
+
+
+_BY_BYTES = 'the text; sorts by its bytes, as the source does under COLLATE "C"'
+_FLOAT = "the double itself; NaN as the text `NaN`, which sorts last"
+_STAMP_FORM = "ISO 8601 with six digits{}; `infinity`, `-infinity`; years before 1 end in ` BC`"
+# Compared as oid: a text that is cast to one of these is looked up as a name.
+OBJECTS = (
+    "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator", "regproc",
+    "regprocedure", "regrole", "regtype",
+)  # fmt: skip
+_LSN = "lpad(split_part({}::text, '/', 1), 8, '0') || '/' || lpad(split_part({}::text, '/', 2), 8, '0')"
+_OWN = "PostgreSQL's own text"
+# Types that only indexes use: they have no text to read, so no value can be inserted.
+_INTERNAL = _text("none: the type is an index's own, and no row holds a value of it", "")
 
 CASTS: dict[str, Cast] = {
-    "int2": INTEGER,
-    "int4": INTEGER,
-    "int8": INTEGER,
-    "oid": INTEGER,
-    "bool": Cast(select="{}::int4", declared="INTEGER"),
-    "float4": Cast(select="({}::text)::float8", declared=NO_AFFINITY, convert=float_or_text),
-    "float8": Cast(declared=NO_AFFINITY, convert=float_or_text),
-    "numeric": AS_TEXT,
-    "money": Cast(select="{}::numeric::text"),
-    "text": TEXT,
-    "varchar": TEXT,
-    "bpchar": TEXT,
-    "name": AS_TEXT,
-    "char": AS_TEXT,
-    "citext": AS_TEXT,
-    "bytea": Cast(declared="BLOB"),
-    "uuid": AS_TEXT,
-    "json": AS_TEXT,
-    "jsonb": AS_TEXT,
-    "xml": AS_TEXT,
-    "date": AS_TEXT,
-    "time": AS_TEXT,
-    "timetz": AS_TEXT,
-    "timestamp": Cast(select=_stamp("timestamp", "")),
-    "timestamptz": Cast(select=_stamp("timestamptz", '"Z"')),
-    "interval": AS_TEXT,
-    "inet": AS_TEXT,
-    "cidr": AS_TEXT,
-    "macaddr": AS_TEXT,
-    "macaddr8": AS_TEXT,
-    "bit": AS_TEXT,
-    "varbit": AS_TEXT,
-    "tsvector": UNREADABLE_TEXT,
-    "tsquery": UNREADABLE_TEXT,
-    "pg_lsn": AS_TEXT,
-    "xid8": AS_TEXT,
-    "hstore": UNREADABLE_TEXT,
-    "ltree": AS_TEXT,
-    "point": UNREADABLE_TEXT,
-    "line": UNREADABLE_TEXT,
-    "lseg": UNREADABLE_TEXT,
-    "box": UNREADABLE_TEXT,
-    "path": UNREADABLE_TEXT,
-    "polygon": UNREADABLE_TEXT,
-    "circle": UNREADABLE_TEXT,
+    "int2": _integer("the number", "-32768"),
+    "int4": _integer("the number", "2147483647"),
+    "int8": _integer("the number", "-9223372036854775808"),
+    "bool": _integer("0 or 1", "1", select="{}::int4"),
+    "oid": _integer("the number", "4294967295"),
+    "xid": replace(_integer("the number", "4294967295", select="{}::text::int8"), sorts=False),
+    "cid": replace(_integer("the number", "4294967295", select="{}::text::int8"), sorts=False),
+    "xid8": Cast(
+        select="{}::text", declared=NO_AFFINITY, convert=unsigned, example="9223372036854775807",
+        form="INTEGER up to 2^63-1, the digits as TEXT above",
+    ),
+    "float4": Cast(
+        select="({}::text)::float8", declared=NO_AFFINITY, convert=float_or_text, example="0.1",
+        form=f"{_FLOAT}; the fewest digits that mean the number, to be read as real",
+    ),
+    "float8": Cast(declared=NO_AFFINITY, convert=float_or_text, form=_FLOAT, example="0.1"),
+    "numeric": _text("every digit, and the zeros of its scale; `NaN`, `Infinity`, `-Infinity`", "1234567890.10"),
+    "money": _text("the amount, with as many decimals as the database's lc_monetary has", "-1234.50",
+                   select="{}::numeric::text"),
+    "text": _text(_BY_BYTES, "naïve 🙂", select="{}"),
+    "varchar": _text(_BY_BYTES, "naïve 🙂", select="{}"),
+    # A cast to text would take away the padding.
+    "bpchar": _text(f"{_BY_BYTES}; with its padding", "ab   ", select="textin(bpcharout({}))"),
+    "name": _text("the text", "pg_class", sorts=True),
+    "char": _text("the byte's character; above 127 a backslash and three octal digits", "r"),
+    "bytea": Cast(declared="BLOB", form="the bytes", example="\\x00ff"),
+    "uuid": _text("36 characters, lower case", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", sorts=True),
+    "json": _text("as it was written: spaces, key order, double keys and every digit kept", '{"a": 1.10, "a": 2}'),
+    "jsonb": _text(f"{_OWN}, every digit kept", '{"a": 1.10}'),
+    "jsonpath": _text(_OWN, '$."a"[*]?(@ > 1)'),
+    "xml": _text("as it was written, with its declaration", '<?xml version="1.0"?><a/>'),
+    "date": _text("ISO 8601; `infinity`, `-infinity`; years before 1 end in ` BC`", "2026-11-22", sorts=True),
+    "time": _text("ISO 8601, as many digits as it needs", "16:02:16.5", sorts=True),
+    "timetz": _text("ISO 8601, as many digits as it needs, with its own zone", "16:02:16.5+05:30"),
+    "timestamp": _stamp("timestamp", "", _STAMP_FORM.format(""), "2026-11-22T16:02:16.500000"),
+    "timestamptz": _stamp("timestamptz", '"Z"', _STAMP_FORM.format(" in UTC"), "2026-11-22T16:02:16.500000Z"),
+    "interval": _text("ISO 8601 duration, each part with its own sign; `infinity`, `-infinity`", "P1Y2M-3DT4H5M6.7S"),
+    "inet": _text("address/bits", "192.168.0.1/24"),
+    "cidr": _text("address/bits", "192.168.0.0/24"),
+    "macaddr": _text("six bytes in hex", "08:00:2b:01:02:03", sorts=True),
+    "macaddr8": _text("eight bytes in hex", "08:00:2b:01:02:03:04:05", sorts=True),
+    "bit": _text("the bits as 0 and 1", "0101", sorts=True),
+    "varbit": _text("the bits as 0 and 1", "0101", sorts=True),
+    "tsvector": _text(_OWN, "'fat':2 'rat':3A"),
+    "tsquery": _text(_OWN, "'fat' & 'rat':*"),
+    "pg_lsn": _text("two times eight hex digits", "00000016/B374D848", select=_LSN, sorts=True),
+    "pg_snapshot": _text(_OWN, "10:20:10,14,15"),
+    "txid_snapshot": _text(_OWN, "10:20:10,14,15"),
+    "tid": _text(_OWN, "(0,1)"),
+    **dict.fromkeys(
+        OBJECTS, _integer("the object's number, which stays when its name changes", "1259", select="{}::oid::int8")
+    ),
+    "int2vector": _text(_OWN, "1 2 3"),
+    "oidvector": _text(_OWN, "1 2 3"),
+    "point": _text(_OWN, "(1.5,-2)"),
+    "line": _text(_OWN, "{1,-1,0}"),
+    "lseg": _text(_OWN, "[(0,0),(1,1)]"),
+    "box": _text(_OWN, "(1,1),(0,0)"),
+    "path": _text(_OWN, "[(0,0),(1,1)]"),
+    "polygon": _text(_OWN, "((0,0),(1,1),(1,0))"),
+    "circle": _text(_OWN, "<(0,0),1>"),
+    "refcursor": _text(_OWN, "c1"),
+    "aclitem": _text(f"{_OWN}, with the names of roles", "postgres=r/postgres"),
+    **dict.fromkeys(
+        ("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary",
+         "pg_brin_minmax_multi_summary"),
+        _text(f"{_OWN}; the catalog's own, no other table can hold a value", ""),
+    ),
+    "gtsvector": _INTERNAL,
+}  # fmt: skip
+
+# Base types of extensions: PostgreSQL's own (contrib), and pgvector.
+EXTENSION_CASTS: dict[str, Cast] = {
+    "citext": _text("the text; the source ignores case when it sorts", "Naïve"),
+    # Its order has operators of other names.
+    "hstore": replace(_text(_OWN, '"a"=>"1", "b"=>NULL'), resumable=False),
+    "ltree": _text(_OWN, "Top.Science"),
+    "lquery": _text(_OWN, "*.Science.*{1,2}"),
+    "ltxtquery": _text(_OWN, "Europe & Russia@*"),
+    "cube": _text(_OWN, "(0, 0),(1.5, 2)"),
+    "seg": _text(f"{_OWN}: seven significant digits or more are written as six, as pg_dump does", "1.5 .. 2.50"),
+    "query_int": _text(_OWN, "1 & ( 2 | 3 )"),
+    "ean13": _text(_OWN, "978-0-393-04002-9"),
+    "isbn13": _text(_OWN, "978-0-393-04002-9"),
+    "ismn13": _text(_OWN, "979-0-060-11561-5"),
+    "issn13": _text(_OWN, "977-1436-452-00-8"),
+    "isbn": _text(_OWN, "0-393-04002-X"),
+    "ismn": _text(_OWN, "M-060-11561-5"),
+    "issn": _text(_OWN, "1436-4522"),
+    "upc": _text(_OWN, "220356483481"),
+    "vector": _text(_OWN, "[1,2.5,-3]"),
+    "halfvec": _text(_OWN, "[1,2.5,-3]"),
+    "sparsevec": _text(_OWN, "{1:1.5,3:2}/5"),
+    **dict.fromkeys(
+        ("gbtreekey2", "gbtreekey4", "gbtreekey8", "gbtreekey16", "gbtreekey32", "gbtreekey_var", "ghstore",
+         "gtrgm", "intbig_gkey", "ltree_gist"),
+        _INTERNAL,
+    ),
+}  # fmt: skip
+
+# By pg_type.typtype, for what users define.
+CASTS_BY_KIND: dict[str, Cast] = {
+    "e": _text("the label; the source sorts labels in the order of their declaration", "in transit"),
+    "r": _text(_OWN, "[1,5)"),
+    "m": _text(_OWN, "{[1,5),[7,9)}"),
+    "c": _text(f"{_OWN}; an array in it as `{{…}}`", '(1,"a b",)'),
 }
 
-# By pg_type.typtype, for what users define: enums, ranges, multiranges, composites.
-CASTS_BY_KIND: dict[str, Cast] = {"e": AS_TEXT, "r": UNREADABLE_TEXT, "m": UNREADABLE_TEXT, "c": UNREADABLE_TEXT}
-
-ARRAY = Cast(select="array_to_json({})::text", resumable=False)
-UNKNOWN = Cast(select="{}::text", known=False, resumable=False)
+# JSON for what JSON tells exactly. It has no bounds: an array whose do not begin at 1 keeps PostgreSQL's own text.
+_AS_JSON = r"CASE WHEN array_dims({{}}) ~ '\[(?!1:)' THEN {{}}::text ELSE array_to_json({{}}{cast})::text END"
+JSON_ARRAY = Cast(
+    select=_AS_JSON.format(cast=""), resumable=False, sorts=False, example='[1,null,3]',
+    form="a JSON array, numbers with every digit, what JSON has no word for in quotes (`\"NaN\"`); an array with "
+    "bounds of its own as PostgreSQL's text, `[0:1]={1,2}`",
+)  # fmt: skip
+# In JSON, NULL and a JSON null, or a nested array's bounds, would look alike.
+TEXT_ARRAY = _text(f"{_OWN}", '{"(1,a)",NULL}')
+# Elements whose own text depends on a setting, or on the names of objects, go by the exact number.
+_ELEMENT_CASTS = {"money": "::numeric[]", **dict.fromkeys(OBJECTS, "::oid[]::int8[]")}
+_NOT_AS_JSON = ("json", "jsonb", "hstore", "int2vector", "oidvector")
+UNKNOWN = Cast(select="{}::text", known=False, resumable=False, sorts=False)
 
 # Tracking columns of these types hold a time: the SQL for "the source's clock, as this type, cut down to the
 # column's precision". {now} is the clock, {local} the lowest time that the zone of zoneless columns will show from
@@ -92,13 +186,35 @@ UNBOUNDED = ("numeric", "float4", "float8")
 LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 
 
-def cast_for(*, name: str, kind: str, category: str) -> Cast:
-    """The cast of a base type: by its name, else an array, else by its kind, else its text with a warning."""
-    if name in CASTS:
-        return CASTS[name]
-    if category == "A":
-        return ARRAY
-    return CASTS_BY_KIND.get(kind, UNKNOWN)
+def cast_for(*, schema: str, name: str, kind: str, element: tuple[str, str, str] | None) -> Cast:
+    """The cast of a type that is no domain. kind is pg_type.typtype, or `a` for an array.
+
+    element: schema, name and kind of an array's elements, domains looked through.
+    """
+    if kind == ARRAY:
+        return TEXT_ARRAY if element is None else _array_cast(*element)
+    if kind != BASE:
+        return CASTS_BY_KIND.get(kind, UNKNOWN)
+    # An extension may be in any schema, so its types are known by their names.
+    return CASTS.get(name, UNKNOWN) if schema == CATALOG else EXTENSION_CASTS.get(name, UNKNOWN)
+
+
+def _array_cast(schema: str, name: str, kind: str) -> Cast:
+    elements = cast_for(schema=schema, name=name, kind=kind, element=None)
+    if not elements.known:
+        return UNKNOWN
+    if kind in (ARRAY, "c") or name in _NOT_AS_JSON:
+        return TEXT_ARRAY
+    cast = _ELEMENT_CASTS.get(name, "") if schema == CATALOG else ""
+    return replace(JSON_ARRAY, select=_AS_JSON.format(cast=cast))
+
+
+def in_bytes(cast: Cast) -> Cast:
+    """The cast of the same type in a database whose text may be in no encoding: what comes are its bytes."""
+    if cast.declared != "TEXT":
+        return cast
+    return replace(cast, convert=text_or_bytes, resumable=False, excepted=bytes, policy="are not valid UTF-8, and "
+                   "kept as a BLOB of their bytes")  # fmt: skip
 
 
 def clock_unit(digits: int | None) -> str:

@@ -1,0 +1,271 @@
+"""Checks that a dialect keeps the contract of `sources.base`, for whoever writes one: run them in its tests.
+
+Owns what every dialect must do alike, looked at from outside: a `Sample` is a table that the author provides, and
+each of `CHECKS` is a coroutine function of it that raises `NotConforming`. Knows no dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from starbase_data_replication.compare import compare
+from starbase_data_replication.errors import SourceRejected, SyncError
+from starbase_data_replication.model import Batch, Options, Row, TableName, TableSchema
+from starbase_data_replication.sources.base import Dialect, ReadPlan, Source
+from starbase_data_replication.target import Target
+from starbase_host import Database, quote
+
+DECLARED = ("INTEGER", "TEXT", "BLOB", "")
+PATIENCE_SECONDS = 30.0
+
+
+class NotConforming(AssertionError):
+    """The dialect does not keep the contract; the message says what of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A table of at least five rows, in a source that the checks may read, and its author write.
+
+    settings: a sourceConfig that works. secrets: the texts in it that nobody may see.
+    rows: all rows, in the order of the key, as the replica is to store them; at least one without a tracking value,
+        where the column may be NULL.
+    add: insert a row whose key and tracking value are above all others; it, as the replica is to store it.
+    hold: open a transaction that has added a row, to be rolled back when the context ends; None for a source
+        without transactions.
+    """
+
+    dialect: Dialect
+    settings: Mapping[str, Any]
+    source_table: str
+    tracking_column: str
+    rows: Callable[[], Sequence[Row]]
+    add: Callable[[], Row]
+    hold: Callable[[], AbstractContextManager[object]] | None = None
+    secrets: Sequence[str] = ()
+    options: Options = field(default_factory=lambda: Options(lookback_seconds=0.0, settle_seconds=0.0))
+
+
+Check = Callable[[Sample], Awaitable[None]]
+
+
+async def check_all(sample: Sample) -> None:
+    """Every check, one after the other."""
+    for check in CHECKS:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await check(sample)
+
+
+async def settings(sample: Sample) -> None:
+    """Right settings are right, wrong ones are named by field, a table has one identity, and secrets stay hidden."""
+    dialect, good, table = sample.dialect, sample.settings, sample.source_table
+    _must(isinstance(dialect, Dialect), "the dialect has not all methods of Dialect")
+    _must(dialect.check(good, table) == {}, "check finds fault with the settings of the sample")
+    wrong = dialect.check({**good, "no_such_setting": 1}, table)
+    _must("sourceConfig.no_such_setting" in wrong, "check does not name sourceConfig.no_such_setting, which is unknown")
+    identity = dialect.identity(good, table)
+    _must(all(isinstance(part, str) for part in identity), "identity is not a tuple of texts")
+    _must(identity == dialect.identity(dict(good), table), "identity is not the same for the same table")
+    _must(identity != dialect.identity(good, table + "2"), "identity is the same for two tables")
+    shown = json.dumps(dict(dialect.secret_parts(good)))
+    for secret in sample.secrets:
+        _must(secret in json.dumps(dict(good)), "a secret of the sample is not in its settings")
+        _must(secret not in shown, "secret_parts shows a secret")
+        _must(secret not in str(identity), "identity holds a secret")
+
+
+async def description(sample: Sample) -> None:
+    """The columns, in their order, a key of them, and errors of our kinds for what is not there."""
+    async with _opened(sample) as (source, schema):
+        names = [column.name for column in schema.columns]
+        _must(len(names) == len(sample.rows()[0]), "describe finds other columns than the sample's rows have")
+        _must(sample.tracking_column == schema.tracking_column in names, "describe loses the tracking column")
+        _must(set(schema.key) <= set(names), "the key has columns that the table has not")
+        for column in schema.columns:
+            _must(
+                column.cast.declared in DECLARED, f"{column.name} is declared as none of INTEGER, TEXT, BLOB, nothing"
+            )
+        table = _table(sample)
+        for missing, tracking in ((replace(table, name="no_such_table"), "id"), (table, "no_such_column")):
+            try:
+                await source.describe(missing, tracking)
+            except SourceRejected:
+                continue
+            except SyncError as error:
+                raise NotConforming("what is missing must be SourceRejected") from error
+            raise NotConforming("describe finds a table or a tracking column that is not there")
+
+
+async def first_load(sample: Sample) -> None:
+    """All rows, in the key's order, in batches no larger than asked for; it resumes after each that says where."""
+    expected = list(sample.rows())
+    async with _opened(sample) as (source, schema):
+        plan = ReadPlan(schema=schema, in_key_order=bool(schema.key), batch_rows=2)
+        batches = await _batches(source, plan)
+        _must(
+            [batch.last for batch in batches] == [False] * (len(batches) - 1) + [True], "the last batch is not the last"
+        )
+        _must(all(len(batch.rows) <= 2 for batch in batches), "a batch has more rows than batch_rows")
+        _same(schema, _rows(batches), expected, "a first load", ordered=bool(schema.key))
+        read = 0
+        for batch in batches:
+            read += len(batch.rows)
+            if batch.last_key is not None:
+                rest = await _batches(source, replace(plan, after_key=batch.last_key))
+                _same(schema, _rows(rest), expected[read:], "a load that goes on after a key")
+
+
+async def following(sample: Sample) -> None:
+    """Above a noted watermark there is nothing but rows without a tracking value; then what was added, and no more."""
+    async with _opened(sample) as (source, schema):
+        at = [column.name for column in schema.columns].index(schema.tracking_column)
+        nulls = [row for row in sample.rows() if row[at] is None]
+        _must(await source.count_nulls(schema, at_most=None) == len(nulls), "count_nulls is wrong")
+        _must(await source.count_nulls(schema, at_most=0) == 0, "count_nulls counts further than at_most")
+        _must(await source.count_ahead(schema, sample.options, at_most=10) == 0, "count_ahead counts the sample's rows")
+        kept = _rows(await _batches(source, ReadPlan(schema=schema, nulls=False)))
+        _same(
+            schema, kept, [row for row in sample.rows() if row[at] is not None], "a read without nulls", ordered=False
+        )
+        candidate = await source.note(schema, sample.options, noted_at=0.0)
+        if candidate is None:
+            return
+        plan = ReadPlan(schema=schema, floor=candidate.value)
+        _same(schema, _rows(await _batches(source, plan)), nulls, "a read above the watermark", ordered=False)
+        added = sample.add()
+        _same(schema, _rows(await _batches(source, plan)), [*nulls, added], "a read after an insert", ordered=False)
+        bare = _rows(await _batches(source, replace(plan, nulls=False)))
+        _same(schema, bare, [added], "a read after an insert, without nulls")
+
+
+async def snapshots(sample: Sample) -> None:
+    """A read sees what was there when its context was entered; leaving it early frees the source at once."""
+    async with _opened(sample) as (source, schema):
+        before = list(sample.rows())
+        plan = ReadPlan(schema=schema, batch_rows=1)
+        async with source.read(plan) as batches:
+            sample.add()
+            found = [row async for batch in batches for row in batch.rows]
+        _same(schema, found, before, "a read during an insert", ordered=False)
+        async with source.read(plan) as batches:
+            await anext(aiter(batches))
+        again = _rows(await _batches(source, plan))
+        _must(len(again) == len(before) + 1, "a read after one that was left early does not see all rows")
+
+
+async def who_is_alive(sample: Sample) -> None:
+    """A transaction that has written is alive until it ends, or the source says that it does not know."""
+    async with _opened(sample) as (source, schema):
+        if sample.hold is None:
+            return
+        with sample.hold():
+            candidate = await source.note(schema, sample.options, noted_at=0.0)
+            _must(candidate is not None, "note finds no watermark in a table with rows")
+            assert candidate is not None
+            (alive,) = await source.still_alive([candidate.alive])
+            if not candidate.alive.known:
+                _must(bool(candidate.alive.reason), "who is alive is not known, and no reason is given")
+                return
+            _must(not candidate.alive.ended and not alive.ended, "a transaction that writes does not count as alive")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not alive.ended:
+                (alive,) = await source.still_alive([candidate.alive])
+        _must(await source.still_alive([]) == [], "still_alive answers for sets that nobody asked about")
+
+
+async def comparing(sample: Sample) -> None:
+    """Rows and replica have the same hashes; one that differs, lacks or is too much is found; keys are read alone."""
+    async with _opened(sample) as (source, schema):
+        with tempfile.TemporaryDirectory() as directory:
+            database = Database(Path(directory) / "replica.db")
+            database.open()
+            try:
+                await _compare(sample, source, schema, database)
+            finally:
+                database.close()
+
+
+async def _compare(sample: Sample, source: Source, schema: TableSchema, database: Database) -> None:
+    rows = _rows(await _batches(source, ReadPlan(schema=schema)))
+    target = Target("replica", schema, shadow_id=1)
+
+    def load(connection: apsw.Connection) -> None:
+        target.match(connection, shadow=False, fresh=True)
+        target.apply(connection, rows)
+
+    await database.write(load)
+    for what in ("rows", "keys"):
+        found = await compare(source, schema, database, "replica", options=sample.options, what=what)
+        _must(found.equal and found.rows_compared == len(rows), f"the canonical text of {what} is not the replica's")
+    if not schema.key:
+        return
+    key = ", ".join(map(quote, schema.key))
+    keys = await database.read(lambda c: c.execute(f"SELECT {key} FROM replica ORDER BY {key}").fetchall())
+    where = " AND ".join(f"{quote(name)} IS ?" for name in schema.key)
+    await database.write(lambda c: c.execute(f"DELETE FROM replica WHERE {where}", keys[1]).fetchall())
+    found = await compare(source, schema, database, "replica", options=sample.options, what="rows")
+    _must(found.keys.missing == (keys[1],) and found.differences == 1, "a row that the replica lacks is not found")
+    asked = ReadPlan(schema=schema, keys=(keys[1],))
+    missing = _rows(await _batches(source, asked))
+    await database.write(lambda c: target.apply(c, missing))
+    found = await compare(source, schema, database, "replica", options=sample.options, what="rows")
+    _must(len(missing) == 1 and found.equal, "reading by a key does not give the row of that key")
+
+
+CHECKS: tuple[Check, ...] = (settings, description, first_load, following, snapshots, who_is_alive, comparing)
+
+
+@asynccontextmanager
+async def _opened(sample: Sample) -> AsyncIterator[tuple[Source, TableSchema]]:
+    source = sample.dialect.open(sample.settings, max_connections=2)
+    try:
+        yield source, await source.describe(_table(sample), sample.tracking_column)
+    finally:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await source.close()
+
+
+def _table(sample: Sample) -> TableName:
+    return sample.dialect.table_name(sample.settings, sample.source_table)
+
+
+async def _batches(source: Source, plan: ReadPlan) -> list[Batch]:
+    async with source.read(plan) as batches:
+        return [batch async for batch in batches]
+
+
+def _rows(batches: Iterable[Batch]) -> list[Row]:
+    return [row for batch in batches for row in batch.rows]
+
+
+def _same(schema: TableSchema, found: list[Row], expected: Sequence[Row], what: str, *, ordered: bool = True) -> None:
+    """The same values of the same types, as SQLite has them when they are stored."""
+    stored, wanted = _stored(schema, found), [tuple(row) for row in expected]
+    if not ordered:
+        stored, wanted = sorted(stored, key=repr), sorted(wanted, key=repr)
+    if repr(stored) != repr(wanted):
+        raise NotConforming(f"{what} gives {stored}, not {wanted}")
+
+
+def _stored(schema: TableSchema, rows: list[Row]) -> list[tuple[Any, ...]]:
+    connection = apsw.Connection(":memory:")
+    columns = ", ".join(f"c{number} {column.cast.declared}" for number, column in enumerate(schema.columns))
+    connection.execute(f"CREATE TABLE stored ({columns})")
+    connection.executemany(
+        f"INSERT INTO stored VALUES ({', '.join('?' * len(schema.columns))})", [tuple(r) for r in rows]
+    )
+    return connection.execute("SELECT * FROM stored ORDER BY _rowid_").fetchall()
+
+
+def _must(condition: bool, why: str) -> None:
+    if not condition:
+        raise NotConforming(why)

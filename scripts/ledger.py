@@ -1,0 +1,106 @@
+"""Owns docs/types.md, the ledger of types: made of the casts' own data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starbase_data_replication.casts import Cast, float_or_text, unsigned
+from starbase_data_replication.sources.mysql import types as mysql
+from starbase_data_replication.sources.postgresql import types as postgresql
+
+PAGE = Path(__file__).parent.parent / "docs" / "types.md"
+
+# The names that people write, where the catalogue has others.
+SQL_NAMES = {
+    "int2": "smallint", "int4": "integer", "int8": "bigint", "bool": "boolean", "float4": "real",
+    "float8": "double precision", "varchar": "character varying", "bpchar": "character", "char": '"char"',
+    "timetz": "time with time zone", "timestamptz": "timestamp with time zone", "varbit": "bit varying",
+}  # fmt: skip
+# Of a column without a declared type, by what makes its values.
+CLASSES: dict[Any, str] = {unsigned: "INTEGER, TEXT", float_or_text: "REAL, TEXT"}
+KINDS = {"e": "enums", "r": "ranges", "m": "multiranges", "c": "composite types"}
+
+HEAD = """\
+# What becomes of each type
+
+This page is made of the casts' own data by `python scripts/ledger.py`; a test holds it to them.
+
+**Lossless, round-trippable, ordered.** From a value of the replica and its column's type at the source, the source's
+value can be rebuilt exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. Text forms
+sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: a column is declared
+INTEGER, TEXT or BLOB, or has no declared type, and then a value is stored just as it is.
+
+- **The class** of a stored value is that of the declared type. A column without one holds INTEGER, REAL or TEXT.
+- **Sorts as the source** is said of `ORDER BY` over the column. Times and dates do so in the years 1 to 9999, after
+  `-infinity` and before `infinity`. A "no" is often mended by a cast, as in `ORDER BY CAST(price AS REAL)`.
+- **NaN** is the text `NaN`, since SQLite makes a bound NaN into NULL. So it is apart from NULL, allowed in a key and in
+  a column that is NOT NULL, and sorts after all numbers, as PostgreSQL sorts it. In arithmetic SQLite takes it for 0.
+- **-0** keeps its sign, and **±Infinity** is SQLite's own: `9e999` and `-9e999` in SQL, `"Infinity"` in JSON answers.
+- **NULL** is NULL, and apart from the empty string, the empty array and a JSON null.
+- **Settings** of the server, of a role or of a session change nothing: neither time zones nor DateStyle, IntervalStyle,
+  extra_float_digits, bytea_output, array_nulls and their like. Only money's decimals are the database's lc_monetary's.
+- **Domains** are what they stand on; generated and identity columns are what their type is.
+
+## What cannot be represented
+
+No type and no value fails a sync, and none is changed in silence. What SQLite cannot hold is counted for each column,
+and the run's warnings say how many of the values read it was, and what became of them:
+
+| What | Policy |
+|---|---|
+| Bytes that are not UTF-8, in a PostgreSQL database whose encoding is SQL_ASCII | kept, as a BLOB, in a TEXT column |
+| A value or a row of more than 1,000,000,000 bytes, SQLite's limit | the largest values are NULL until the row fits |
+| A type that is not on this page, such as an extension's | the source's own text, or its bytes in hex (MySQL) |
+
+A verification counts a row that was too large as different.
+"""
+POSTGRESQL = """
+## PostgreSQL
+
+What is in the table, PostgreSQL reads back as the same value: `SELECT '…'::type`. The numbers of objects (`regclass`
+and its like) are read back through `oid`. A `real` is to be read from its digits, not from the double.
+"""
+EXTENSIONS = "\n### Extensions\n"
+ARRAYS = "\n### Types that users define\n"
+MYSQL = "\n## MySQL and MariaDB\n"
+
+
+def row(names: str, cast: Cast) -> str:
+    declared = cast.declared or "none"
+    classes = cast.declared or CLASSES.get(cast.convert, "REAL")
+    cells = [names, declared, classes, cast.form, _code(cast.example), "yes" if cast.sorts else "no"]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def table(casts: Mapping[str, Cast], names: Mapping[str, str] = SQL_NAMES, *, code: bool = True) -> str:
+    """One row for each cast; types whose casts are the same share one."""
+    together: dict[Cast, list[str]] = {}
+    for name, cast in casts.items():
+        shown = names.get(name, name)
+        together.setdefault(cast, []).append(_code(shown) if code else shown)
+    lines = ["| Type | Declared | Class | Form | Example | Sorts as the source |", "|---|---|---|---|---|---|"]
+    return "\n".join([*lines, *(row(", ".join(found), cast) for cast, found in together.items())]) + "\n"
+
+
+def page() -> str:
+    """The page as it has to be."""
+    users = {KINDS[kind]: cast for kind, cast in postgresql.CASTS_BY_KIND.items()}
+    users["arrays"] = postgresql.JSON_ARRAY
+    users["arrays of composite types, json, jsonb, hstore, and of domains over arrays"] = postgresql.TEXT_ARRAY
+    return (
+        HEAD
+        + POSTGRESQL + "\n" + table(postgresql.CASTS)
+        + EXTENSIONS + "\n" + table(postgresql.EXTENSION_CASTS)
+        + ARRAYS + "\n" + table(users, {}, code=False)
+        + MYSQL + "\n" + table(mysql.CASTS, {})
+    )  # fmt: skip
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
