@@ -51,6 +51,7 @@ and the run's warnings say how many of the values read it was, and what became o
 | What | Policy |
 |---|---|
 | Bytes that are not UTF-8, in a PostgreSQL database whose encoding is SQL_ASCII | kept, as a BLOB, in a TEXT column |
+| MySQL's text that is no Unicode: half a surrogate pair, undefined bytes | kept, as a BLOB, in a TEXT column |
 | A value or a row of more than 1,000,000,000 bytes, SQLite's limit | the largest values are NULL until the row fits |
 | A type that is not on this page, such as an extension's | the source's own text, or its bytes in hex (MySQL) |
 
@@ -64,7 +65,17 @@ and its like) are read back through `oid`. A `real` is to be read from its digit
 """
 EXTENSIONS = "\n### Extensions\n"
 ARRAYS = "\n### Types that users define\n"
-MYSQL = "\n## MySQL and MariaDB\n"
+MYSQL = """
+## MySQL and MariaDB
+
+Text is Unicode, whatever its character set and collation; the collation is not kept. CHAR is without its padding, as
+the server gives it. Two things read alike: an ENUM's error value, and an empty label, where it has one. Invisible,
+virtual, stored and compressed columns are what their type is, and so are the row's start and end of a system-versioned
+table, of which the replica has the current rows.
+
+A BLOB in a TEXT column is text that is none in Unicode. If its first byte is FF, the others are the text in the
+column's own character set; else they are what the server sends as UTF-8, and what it reads back as such.
+"""
 
 
 def row(names: str, cast: Cast) -> str:

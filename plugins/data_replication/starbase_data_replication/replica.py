@@ -222,11 +222,13 @@ class Replica:
         case, other = f"CASE typeof({name}) WHEN 'null' THEN NULL", f"ELSE '!' || hex({name}) END, ','"
         match column.cast.declared:
             case "TEXT" | "BLOB" as declared if column.name in self._digests:
-                return f"{case} WHEN '{declared.lower()}' THEN replica_digest(CAST({name} AS BLOB)) {other}"
+                kept = f"WHEN 'blob' THEN iif(replica_bytes({name}) = '!', '!', replica_digest({name}))"
+                digested = f"WHEN '{declared.lower()}' THEN replica_digest(CAST({name} AS BLOB))"
+                return f"{case} {digested} {kept if declared == 'TEXT' else ''} {other}"
             case "INTEGER":
                 return f"{case} WHEN 'integer' THEN {name} {other}"
             case "BLOB":
-                return f"{case} WHEN 'blob' THEN hex({name}) {other}"
+                return f"{case} WHEN 'blob' THEN 'x' || hex({name}) {other}"
             case declared if declared == NO_AFFINITY:
                 text = f"octet_length({name}) || ':' || {name}"
                 form = self._forms.get(column.name)

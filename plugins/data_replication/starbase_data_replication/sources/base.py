@@ -84,7 +84,7 @@ class Comparing(Protocol):
 
         declared INTEGER        the digits and a comma
         declared TEXT           the length in bytes of UTF-8, a colon, the text
-        declared BLOB           the digits in hex, upper case, and a comma
+        declared BLOB           an x, the digits in hex, upper case, and a comma
         declared as nothing     a number's digits, or what `forms` makes of it; of a text (NaN, and integers that
                                 SQLite has no room for) the length, a colon, the text; and a comma
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import takewhile
 
-from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.casts import NO_AFFINITY, text_or_bytes
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources.base import Key, Part, Summary
@@ -167,13 +167,15 @@ class MysqlComparing:
 
     def _canonical(self, column: Column) -> str:
         value = selected(column)
-        text = f"CONVERT({value} USING utf8mb4)"
+        # Converted, text in utf8mb4 would have question marks for what is not valid in it.
+        sent = column.cast.convert is text_or_bytes or column.compare_type.startswith("utf8mb4 ")
+        text = value if sent else f"CONVERT({value} USING utf8mb4)"
         match column.cast.declared:
             case "INTEGER":
                 # A column that is declared ZEROFILL is written with zeros before its digits.
                 return f"{value} + 0, ','"
             case "BLOB":
-                return f"MD5({value}), ','" if column.name in self.digests else f"HEX({value}), ','"
+                return f"MD5({value}), ','" if column.name in self.digests else f"CONCAT('x', HEX({value})), ','"
             case declared if declared == NO_AFFINITY:
                 if column.name in self.forms:
                     return f"{value}, ','"

@@ -82,7 +82,7 @@ def _column(row: _ColumnRow) -> Column:
         name=row.name,
         source_type=row.column_type,
         nullable=row.nullable == "YES",
-        cast=cast_for(base, column_type=row.column_type.lower(), digits=digits, bits=bits),
+        cast=cast_for(base, column_type=row.column_type.lower(), digits=digits, bits=bits, charset=row.charset),
         tracking_kind=base,
         compare_type="" if row.charset is None else f"{row.charset} {row.collation}",
         time_digits=digits,

@@ -13,6 +13,8 @@ from typing import Any
 from pymysql.constants import CR
 from pymysql.err import InternalError, OperationalError, raise_mysql_exception
 
+from starbase_data_replication.casts import text_or_bytes
+
 HEADER_BYTES = 4
 LENGTH_BITS = 0xFFFFFF
 # A packet of this length goes on in the next one.
@@ -36,7 +38,7 @@ Record = tuple[Any, ...]
 class RowParser:
     """Fed with the stream of a result set, from its first row on; gives the rows that are whole.
 
-    binary: of each column, whether its values are bytes; the others are text in UTF-8.
+    binary: of each column, whether its values are bytes; the others are text in UTF-8, or bytes where they are not.
     sequence: the number that the next packet must bear.
     wanted: how many bytes are missing at least, after `parse` has given all that there was.
     ended: the result set's end was seen.
@@ -124,7 +126,9 @@ class RowParser:
                     here += width
                 until = here + count
                 text = latin[here:until]
-                row.append(data[here:until] if is_bytes else text if text.isascii() else data[here:until].decode())
+                row.append(
+                    data[here:until] if is_bytes else text if text.isascii() else text_or_bytes(data[here:until])
+                )
                 here = until
             if here != end:
                 raise InternalError(NO_ROW)
@@ -174,11 +178,19 @@ def _record(payload: memoryview, binary: Sequence[bool]) -> Record:
             count = int.from_bytes(payload[here : here + width], "little")
             here += width
         value = payload[here : here + count]
-        row.append(bytes(value) if is_bytes else str(value, "utf-8"))
+        row.append(bytes(value) if is_bytes else _text(value))
         here += count
     if here != len(payload):
         raise InternalError(NO_ROW)
     return tuple(row)
+
+
+def _text(value: memoryview) -> str | bytes:
+    """As text_or_bytes, of what is too large to be copied first."""
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError:
+        return bytes(value)
 
 
 def _out_of_order(number: int, expected: int) -> None:

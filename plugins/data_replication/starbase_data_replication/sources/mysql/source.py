@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,9 +18,19 @@ from pymysql.constants import CR
 from pymysql.err import OperationalError
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
+from starbase_data_replication.model import (
+    Alive,
+    Batch,
+    Candidate,
+    Column,
+    Exceptions,
+    Options,
+    Row,
+    TableName,
+    TableSchema,
+)
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
-from starbase_data_replication.sources.batches import convert
+from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.mysql import alive, clock
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.mysql.connection import (
@@ -216,15 +227,25 @@ class _Snapshot:
 
 async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
     columns = plan.schema.columns
-    positions = [[column.name for column in columns].index(name) for name in plan.schema.key]
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
         with door(doing):
-            rows, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
-        yield Batch(rows=convert(rows, columns), bytes=size, last_key=last_key, last=stream.ended)
+            records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
+        exceptions: Counter[Exceptions] = Counter()
+        rows = convert(records, columns, exceptions)
+        last_key = _position(rows[-1], plan.schema) if rows and resumable else None
+        rows = fitting(rows, size, columns, exceptions)
+        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
         # Not kept while the next ones come in.
-        del rows
+        del records, rows
+
+
+def _position(row: Row, schema: TableSchema) -> tuple[str, ...] | None:
+    """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
+    values = {column.name: value for column, value in zip(schema.columns, row, strict=True)}
+    if any(isinstance(values[column.name], bytes) for column in schema.key_columns if column.cast.declared == "TEXT"):
+        return None
+    return tuple(key_text(values[name]) for name in schema.key)
 
 
 async def _cap(connection: Connection, column: Column, options: Options) -> str | None:

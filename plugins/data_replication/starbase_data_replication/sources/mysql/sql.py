@@ -11,7 +11,7 @@ from typing import Any
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import Key, ReadPlan
-from starbase_data_replication.sources.mysql.types import BYTES_MARK, EQUALITIES, ORDERS, Order
+from starbase_data_replication.sources.mysql.types import BYTES_MARK, EQUALITIES, ORDERS, Order, text_literal
 
 
 def quoted(name: str) -> str:
@@ -119,4 +119,6 @@ def select(plan: ReadPlan) -> str:
 
 
 def _same(column: Column, value: Any) -> str:
+    if isinstance(value, bytes) and column.cast.declared == "TEXT":
+        return text_literal(value, column.compare_type)
     return EQUALITIES[column.tracking_kind].literal(key_text(value), column.compare_type)

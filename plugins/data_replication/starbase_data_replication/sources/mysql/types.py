@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from starbase_data_replication.casts import NO_AFFINITY, Cast, unsigned
+from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _PLAIN = re.compile(r"[0-9A-Za-z:. -]*")
@@ -34,86 +34,140 @@ def _as_float4(value: float) -> float:
     return number
 
 
+def _text(form: str, example: str, *, resumable: bool = True, sorts: bool = False, select: str = "{}") -> Cast:
+    return Cast(select=select, resumable=resumable, form=form, example=example, sorts=sorts)
+
+
+def _bytes_kept(form: str, example: str, *, resumable: bool = True) -> Cast:
+    return Cast(declared="BLOB", resumable=resumable, form=form, example=example)
+
+
+def _integer(example: str, *, select: str = "{}", form: str = "the number") -> Cast:
+    return Cast(select=select, declared="INTEGER", form=form, example=example)
+
+
+def _large(example: str, *, select: str = "{}") -> Cast:
+    form = "INTEGER up to 2^63-1, the digits as TEXT above"
+    return Cast(select=select, declared=NO_AFFINITY, convert=unsigned, form=form, example=example, sorts=False)
+
+
 def _stamp(suffix: str, digits: int) -> Cast:
     """ISO 8601 with six digits, so that the order of the text is the order of time."""
     missing = ("" if digits else ".") + "0" * (SIX_DIGITS - digits) + suffix
     stamp = "REPLACE({}, ' ', 'T')"
-    return Cast(select=f"CONCAT({stamp}, '{missing}')" if missing else stamp)
+    form = f"ISO 8601{' in UTC' if suffix else ''}, always six digits; zeros where the source has zeros"
+    return Cast(
+        select=f"CONCAT({stamp}, '{missing}')" if missing else stamp,
+        form=form,
+        example=f"2026-11-22T16:02:16.{'5' if digits else '0'}00000{suffix}",
+    )
 
 
-INTEGER = Cast(declared="INTEGER")
-UNSIGNED = Cast(declared=NO_AFFINITY, convert=unsigned)
 BITS = "CAST({} AS UNSIGNED)"
-TEXT = Cast()
-LONG_TEXT = Cast(resumable=False)
-# Its own text form would be in the column's character set, which may be binary.
-LABEL = Cast(select="CAST({} AS CHAR)", resumable=False)
-BYTES = Cast(declared="BLOB")
-LONG_BYTES = Cast(declared="BLOB", resumable=False)
 # FLOAT prints six digits of its nine; multiplied it is the double that it stands for, and DOUBLE(10,2) too
 # loses the two digits that it is printed with. Adding 0 would lose the sign of -0.
 EXACT = "{} * 1e0"
+# Its own text form would be in the column's character set, which may be binary.
+LABEL = "CAST({} AS CHAR)"
+
+_CHARACTERS = "the text, of CHAR without its padding"
+_GEOMETRY = "the server's own form: four bytes of SRID, low byte first, then WKB, which knows no SRID"
+_POINT = "\\xe61000000101000000000000000000f03f0000000000000040"
+_FLOAT = "the double itself; {}"
 
 CASTS: dict[str, Cast] = {
-    "tinyint": INTEGER,
-    "smallint": INTEGER,
-    "mediumint": INTEGER,
-    "int": INTEGER,
-    "bigint": INTEGER,
-    "bigint unsigned": UNSIGNED,
-    "year": INTEGER,
-    "bit": Cast(select=BITS, declared="INTEGER"),
-    "bit(64)": Cast(select=BITS, declared=NO_AFFINITY, convert=unsigned),
-    "decimal": TEXT,
-    "float": Cast(select=EXACT, declared=NO_AFFINITY, convert=shortest_float),
-    "double": Cast(select=EXACT, declared=NO_AFFINITY, convert=float),
-    "char": TEXT,
-    "varchar": TEXT,
-    "tinytext": LONG_TEXT,
-    "text": LONG_TEXT,
-    "mediumtext": LONG_TEXT,
-    "longtext": LONG_TEXT,
-    "json": LONG_TEXT,
-    "enum": LABEL,
-    "set": LABEL,
-    "binary": BYTES,
-    "varbinary": BYTES,
-    "tinyblob": LONG_BYTES,
-    "blob": LONG_BYTES,
-    "mediumblob": LONG_BYTES,
-    "longblob": LONG_BYTES,
-    "date": TEXT,
-    "time": TEXT,
-    "uuid": TEXT,
-    "inet4": TEXT,
-    "inet6": TEXT,
-    # The server's own form: four bytes of SRID, then WKB, which knows no SRID.
-    "geometry": LONG_BYTES,
-    "point": LONG_BYTES,
-    "linestring": LONG_BYTES,
-    "polygon": LONG_BYTES,
-    "multipoint": LONG_BYTES,
-    "multilinestring": LONG_BYTES,
-    "multipolygon": LONG_BYTES,
-    "geometrycollection": LONG_BYTES,
-    "geomcollection": LONG_BYTES,
+    "tinyint": _integer("-128"),
+    "smallint": _integer("-32768"),
+    "mediumint": _integer("8388607"),
+    "int": _integer("4294967295"),
+    "bigint": _integer("-9223372036854775808"),
+    "bigint unsigned": _large("9223372036854775807"),
+    "year": _integer("2155", form="the number; 0 is the year 0000"),
+    "bit": _integer("5", select=BITS, form="the bits as a number"),
+    "bit(64)": _large("5", select=BITS),
+    "decimal": _text("every digit, and the zeros of its scale and of ZEROFILL", "-1234567890.10"),
+    "float": Cast(
+        select=EXACT, declared=NO_AFFINITY, convert=shortest_float, example="0.1",
+        form=_FLOAT.format("the fewest digits that mean the number, to be read as FLOAT"),
+    ),
+    "double": Cast(
+        select=EXACT, declared=NO_AFFINITY, convert=float, example="0.1", form=_FLOAT.format("-0 keeps its sign")
+    ),
+    "char": _text(_CHARACTERS, "naïve 🙂"),
+    "varchar": _text("the text", "naïve 🙂"),
+    **dict.fromkeys(("tinytext", "text", "mediumtext", "longtext"), _text("the text", "naïve 🙂", resumable=False)),
+    "json": _text("the text that the server has or makes of it", '{"a": 1.10, "a": 2}', resumable=False),
+    "enum": _text("the label; the empty text is the server's error value, too", "new", resumable=False, select=LABEL),
+    "set": _text("the labels, with commas, in the order of their declaration", "a,c", resumable=False, select=LABEL),
+    "binary": _bytes_kept("the bytes, with their padding", "\\x00ff0000"),
+    "varbinary": _bytes_kept("the bytes", "\\x00ff"),
+    **dict.fromkeys(
+        ("tinyblob", "blob", "mediumblob", "longblob"), _bytes_kept("the bytes", "\\x00ff", resumable=False)
+    ),
+    "vector": _bytes_kept("the numbers as four-byte floats, low byte first", "\\x0000803f", resumable=False),
+    "date": _text("ISO 8601; zeros where the source has zeros", "2026-11-22", sorts=True),
+    "time": _text("hours of two digits or three, after a minus below 0; as many digits as declared", "-838:59:59.5"),
+    "uuid": _text("36 characters, lower case", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
+    "inet4": _text("dotted", "192.168.0.1"),
+    "inet6": _text("as the server shortens it", "2001:db8::1"),
+    **dict.fromkeys(
+        ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+         "geometrycollection", "geomcollection"),
+        _bytes_kept(_GEOMETRY, _POINT, resumable=False),
+    ),
     **{f"datetime({digits})": _stamp("", digits) for digits in range(SIX_DIGITS + 1)},
     **{f"timestamp({digits})": _stamp("Z", digits) for digits in range(SIX_DIGITS + 1)},
-}
+}  # fmt: skip
 
-UNKNOWN = Cast(select="HEX({})", known=False, resumable=False)
+UNKNOWN = Cast(
+    select="HEX({})",
+    known=False,
+    resumable=False,
+    form="the source's bytes in hexadecimal",
+    example="00FF",
+    sorts=False,
+)
+
+# Character sets whose every text has a Unicode text of its own, and that the server sends as it is. (In others it
+# puts a question mark for what has none; for what is not valid in utf8mb3, too.)
+SENT_WHOLE = frozenset(
+    {"utf8mb4", "ucs2", "utf16", "utf16le", "utf32", "latin1", "latin2", "latin5", "latin7", "koi8r", "koi8u"}
+    | {"cp850", "cp852", "cp866", "keybcs2", "macce", "macroman"}
+)
+SENT_AS_BYTES = frozenset({"utf8", "utf8mb3"})
+AS_BYTES = "CAST({} AS BINARY)"
+# What comes back as the same text has a Unicode text of its own; of another, the bytes come behind one that UTF-8
+# never has.
+NO_UTF8 = b"\xff"
+IF_UNICODE = (
+    "IF(CAST(CONVERT(CONVERT({{}} USING utf8mb4) USING {charset}) AS BINARY) = CAST({{}} AS BINARY), "
+    "CAST(CONVERT({{}} USING utf8mb4) AS BINARY), CONCAT(X'FF', CAST({{}} AS BINARY)))"
+)
+NOT_UNICODE = "are no valid Unicode text and are kept as bytes"
+
+
+def in_charset(cast: Cast, charset: str) -> Cast:
+    """The cast of a text in this character set: what has no Unicode text of its own is kept as bytes, and counted."""
+    cast = replace(cast, excepted=bytes, policy=NOT_UNICODE)
+    if charset in SENT_WHOLE:
+        return cast
+    if charset in SENT_AS_BYTES:
+        return replace(cast, select=AS_BYTES, convert=text_or_bytes)
+    return replace(cast, select=IF_UNICODE.format(charset=charset), convert=text_or_bytes, resumable=False)
+
 
 # Tracking columns of these types hold a time: rows that are stamped now may have the value of rows before.
 CLOCKS = frozenset({"datetime", "timestamp", "date", "year"})
 
 
-def cast_for(base: str, *, column_type: str, digits: int | None, bits: int | None) -> Cast:
+def cast_for(base: str, *, column_type: str, digits: int | None, bits: int | None, charset: str | None) -> Cast:
     """The cast of a column: base is its DATA_TYPE, column_type its COLUMN_TYPE, bits the width of a BIT."""
     if base in ("datetime", "timestamp"):
         return CASTS[f"{base}({digits or 0})"]
     if base == "bigint" and "unsigned" in column_type:
-        return UNSIGNED
-    return CASTS["bit(64)"] if base == "bit" and bits == 64 else CASTS.get(base, UNKNOWN)
+        return CASTS["bigint unsigned"]
+    cast = CASTS["bit(64)"] if base == "bit" and bits == 64 else CASTS.get(base, UNKNOWN)
+    return cast if charset is None or not cast.known else in_charset(cast, charset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +205,17 @@ def _bytes(text: str, _: str) -> str:
     return f"X'{bytes.fromhex(text.removeprefix(BYTES_MARK)).hex()}'"
 
 
-def _text(text: str, charset_and_collation: str) -> str:
+def _literal_text(text: str, charset_and_collation: str) -> str:
+    return text_literal(text.encode(), charset_and_collation)
+
+
+def text_literal(text: bytes, charset_and_collation: str) -> str:
+    """SQL of a text, given in UTF-8 or, behind NO_UTF8, in its own character set."""
     # Given in the column's own character set and collation, an index serves; in hex there is nothing to escape.
     charset, collation = charset_and_collation.split()
-    return f"CONVERT(_utf8mb4 X'{text.encode().hex()}' USING {charset}) COLLATE {collation}"
+    if text.startswith(NO_UTF8):
+        return f"_{charset} X'{text.removeprefix(NO_UTF8).hex()}' COLLATE {collation}"
+    return f"CONVERT(_utf8mb4 X'{text.hex()}' USING {charset}) COLLATE {collation}"
 
 
 def _checked(pattern: re.Pattern[str], text: str) -> str:
@@ -170,7 +231,7 @@ NUMBERS = Order(literal=_number)
 # Compared as they are, labels would be texts; they are ordered by their numbers.
 LABELS = Order(literal=_number, column=BITS, value=BITS)
 TIMES = Order(literal=_time)
-TEXTS = Order(literal=_text)
+TEXTS = Order(literal=_literal_text)
 BYTE_STRINGS = Order(literal=_bytes)
 PLAIN = Order(literal=_plain)
 

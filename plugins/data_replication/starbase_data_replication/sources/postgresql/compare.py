@@ -172,7 +172,7 @@ class PostgresqlComparing:
             case "INTEGER":
                 return f"{name}, ','"
             case "BLOB":
-                return f"upper(encode({name}, 'hex')), ','"
+                return f"'x' || upper(encode({name}, 'hex')), ','"
             case declared if declared == NO_AFFINITY:
                 if column.name not in self.forms:
                     large = f"octet_length({name}) || ':' || {name}"
