@@ -71,11 +71,17 @@ def test_a_key_may_come_and_be_changed_and_be_lost(seen: TestDatabase, tmp_path:
         assert host.log.count(VARIABLE) == 1
 
         _with_a_wrong_key(host, seen, OLD, f"no key in {VARIABLE} opens it")
-        _with_a_wrong_key(host, seen, "", f"{VARIABLE} is not set")
+        host.environ[VARIABLE] = ""
+        host.start()
+        refused = host.request("POST", "/data-replication/sync/literal")
+        assert f"{VARIABLE} is not set" in refused.json()["error"]
+        configure(host, seen, "other")
+        host.configure(name="other", sourceConfig={**seen.source_config, "password": "${PLAIN}"})
+        host.stop()
         host.environ[VARIABLE] = NEW
         host.start()
         host.sync("literal")
-        assert list(files_with(tmp_path)) == []
+        assert list(files_with(tmp_path)) == [], "what was in plain for a moment is gone from the log, too"
         assert OLD not in host.log + host.request("GET", "/status").text
     finally:
         host.stop()
