@@ -106,6 +106,7 @@ def test_a_full_disk(tmp_path: Path, postgres_database: TestDatabase) -> None:
         own.steady_goes_on_again()
 
 
+@pytest.mark.prove
 def test_a_database_that_another_process_has_locked(own: Rig) -> None:
     name = own.table()
     own.replicate(name)
@@ -201,6 +202,7 @@ def test_a_clock_that_is_set_back_and_forward(tmp_path: Path, postgres_database:
         assert own.events(name) == []
 
 
+@pytest.mark.prove
 def test_a_machine_that_was_suspended(own: Rig) -> None:
     """For longer than the limit of silence, in the middle of a read: nobody takes that for the source's silence."""
     name = own.table(rows=40000)
@@ -218,6 +220,7 @@ def test_a_machine_that_was_suspended(own: Rig) -> None:
     own.steady_goes_on()
 
 
+@pytest.mark.prove
 def test_sigterm_while_many_are_running(tmp_path: Path, source_database: TestDatabase) -> None:
     with rig(tmp_path, source_database) as own:
         table = own.table(rows=4000)
@@ -235,6 +238,7 @@ def test_sigterm_while_many_are_running(tmp_path: Path, source_database: TestDat
         assert "Traceback" not in own.host.log
 
 
+@pytest.mark.prove
 def test_an_event_outlives_a_crash(tmp_path: Path, postgres_database: TestDatabase) -> None:
     """Killed between the record of the failure and its event: the event goes out at the next start, once."""
     (tmp_path / "crasher.py").write_text(
@@ -288,6 +292,7 @@ class Evil:
 """
 
 
+@pytest.mark.prove
 def test_plugins_whose_hooks_misbehave(tmp_path: Path, postgres_database: TestDatabase) -> None:
     """They hear of every run, and raise, end the process, block or are slow; replications and other plugins go on."""
     (tmp_path / "evil.py").write_text(EVIL)
