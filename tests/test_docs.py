@@ -300,6 +300,14 @@ def imports(node: ast.AST, package: str) -> Iterator[str]:
         yield from imports(child, package)
 
 
+def test_every_test_that_is_named_exists() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    assert len(named) >= 40
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
 def test_nothing_is_left_undone() -> None:
     words = re.compile(rb"\b(%s)\b" % b"|".join((b"TO" + b"DO", b"FIX" + b"ME")))
     caches = {"__pycache__", "build", "dist", "data"}

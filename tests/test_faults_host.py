@@ -106,6 +106,7 @@ def test_a_full_disk(tmp_path: Path, postgres_database: TestDatabase) -> None:
         own.steady_goes_on_again()
 
 
+@pytest.mark.prove
 def test_a_database_that_another_process_has_locked(own: Rig) -> None:
     name = own.table()
     own.replicate(name)
@@ -201,6 +202,7 @@ def test_a_clock_that_is_set_back_and_forward(tmp_path: Path, postgres_database:
         assert own.events(name) == []
 
 
+@pytest.mark.prove
 def test_a_machine_that_was_suspended(own: Rig) -> None:
     """For longer than the limit of silence, in the middle of a read: nobody takes that for the source's silence."""
     name = own.table(rows=40000)
@@ -218,6 +220,7 @@ def test_a_machine_that_was_suspended(own: Rig) -> None:
     own.steady_goes_on()
 
 
+@pytest.mark.prove
 def test_sigterm_while_many_are_running(tmp_path: Path, source_database: TestDatabase) -> None:
     with rig(tmp_path, source_database) as own:
         table = own.table(rows=4000)
@@ -235,6 +238,7 @@ def test_sigterm_while_many_are_running(tmp_path: Path, source_database: TestDat
         assert "Traceback" not in own.host.log
 
 
+@pytest.mark.prove
 def test_an_event_outlives_a_crash(tmp_path: Path, postgres_database: TestDatabase) -> None:
     """Killed between the record of the failure and its event: the event goes out at the next start, once."""
     (tmp_path / "crasher.py").write_text(
@@ -288,6 +292,7 @@ class Evil:
 """
 
 
+@pytest.mark.prove
 def test_plugins_whose_hooks_misbehave(tmp_path: Path, postgres_database: TestDatabase) -> None:
     """They hear of every run, and raise, end the process, block or are slow; replications and other plugins go on."""
     (tmp_path / "evil.py").write_text(EVIL)
@@ -313,13 +318,13 @@ def test_a_thousand_replications_due_at_once(tmp_path: Path, postgres_server: Se
                     syncIntervalMinutes=60, lookbackSeconds=0,
                 )  # fmt: skip
             slowest = 0.0
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 600
             while any(not each["last_success_at"] for each in configs(host)):
                 began = time.monotonic()
                 assert host.request("GET", "/health").status_code == 200
                 slowest = max(slowest, time.monotonic() - began)
                 assert time.monotonic() < deadline
-                time.sleep(0.2)
+                time.sleep(3)
             assert slowest < 2
             assert {each["row_count"] for each in configs(host)} == {20}
             assert {each["consecutive_failures"] for each in configs(host)} == {0}
@@ -378,7 +383,12 @@ def test_a_row_of_a_hundred_megabytes(source_database: TestDatabase, tmp_path: P
                 isActive=False,
             )  # fmt: skip
             assert host.sync("huge")["records_processed"] == 2
-            assert host.query("SELECT id, length(note) FROM huge ORDER BY id") == [[1, 104857600], [2, 11]]
+            found = host.result("POST", "/data-replication/verify/huge")
+            assert [found[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
+        # A query answers no value of this size; the file holds it.
+        with contextlib.closing(apsw.Connection(str(host.database))) as file:
+            rows = file.execute("SELECT id, length(note) FROM huge ORDER BY id").fetchall()
+        assert rows == [(1, 104857600), (2, 11)]
     finally:
         if source_database.dialect == "mysql":
             source_database.execute("SET GLOBAL max_allowed_packet = 16777216")

@@ -14,7 +14,7 @@ from tests.hosts import until
 from tests.servers import Server, fresh_database
 
 
-@pytest.fixture(scope="module", params=["postgresql", "mysql"], name="net")
+@pytest.fixture(scope="module", params=["postgresql", pytest.param("mysql", marks=pytest.mark.prove)], name="net")
 def _net(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     server: Server = request.getfixturevalue(
         {"postgresql": "postgres_server", "mysql": "mariadb_server"}[request.param]
@@ -31,6 +31,7 @@ def test_a_source_that_refuses(net: Rig) -> None:
         net.proxy.refuse()
 
 
+@pytest.mark.prove
 def test_a_network_that_swallows_everything(net: Rig) -> None:
     with net.suffering(net.proxy.heal, says="answer"):
         net.proxy.begin(black_hole=True)
@@ -43,6 +44,7 @@ def test_connections_that_are_cut(net: Rig) -> None:
         net.proxy.begin(cut_at=30000)
 
 
+@pytest.mark.prove
 def test_a_network_that_falls_silent_in_a_read(net: Rig) -> None:
     """What was committed stays; the watchdog ends the run, and the next one goes on from there."""
     name = net.table(rows=40000, width=4)
@@ -57,6 +59,7 @@ def test_a_network_that_falls_silent_in_a_read(net: Rig) -> None:
     net.recovers(name)
 
 
+@pytest.mark.prove
 def test_a_slow_network_is_no_failure(net: Rig) -> None:
     """Bytes that trickle are bytes: however long a read takes, it is not silent."""
     name = net.table(rows=2000, width=4)

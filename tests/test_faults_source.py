@@ -40,7 +40,7 @@ END = {"postgresql": "SELECT pg_terminate_backend({session})", "mysql": "KILL CO
 CANCEL = {"postgresql": "SELECT pg_cancel_backend({session})", "mysql": "KILL QUERY {session}"}
 
 
-@pytest.fixture(scope="module", params=["postgresql", "mysql"], name="ill")
+@pytest.fixture(scope="module", params=["postgresql", pytest.param("mysql", marks=pytest.mark.prove)], name="ill")
 def _ill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A rig whose healthy replication reads from the other kind of server."""
     other = "mysql" if request.param == "postgresql" else "postgresql"
@@ -99,6 +99,7 @@ def test_a_source_that_is_restarted_between_two_syncs_costs_none(ill: Rig) -> No
     assert ill.events(name) == []
 
 
+@pytest.mark.prove
 def test_a_source_that_is_frozen_in_a_read(ill: Rig) -> None:
     """SIGSTOP: the kernel still answers for it, so that no connection breaks; nothing comes any more."""
     name = ill.table(rows=40000)

@@ -155,7 +155,13 @@ def synced_by(host: HostProcess, config: dict[str, Any]) -> str | None:
     return synced(host, TestDatabase("postgresql", None, config))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mode", ["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *(pytest.param(mode, marks=pytest.mark.prove) for mode in ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA")),
+        "VERIFY_IDENTITY",
+    ],
+)
 def test_the_modes_of_mysql(
     host: HostProcess, tls_mariadb: TlsMariaDB, mariadb_database: TestDatabase, mode: str
 ) -> None:
@@ -177,7 +183,7 @@ def test_the_modes_of_mysql(
         database.execute(f"DROP USER {user}@'%'")
 
 
-@pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
+@pytest.mark.parametrize("dialect", ["postgresql", pytest.param("mysql", marks=pytest.mark.prove)])
 def test_a_certificate_that_expires(request: pytest.FixtureRequest, tmp_path: Path, dialect: Any) -> None:
     fixtures = {"postgresql": ("tls_postgres", "mariadb_database"), "mysql": ("tls_mariadb", "postgres_database")}
     server, steady = (request.getfixturevalue(name) for name in fixtures[dialect])

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def replication_event(event: ReplicationEvent) -> None:
     """A run has ended, and what it reports is committed. Sent at most once; the run record is the truth.
 
-    event.type is "sync", "reset", "verify" or "schema_change", and later versions add types: look at it. Skipped and
-    interrupted runs send none.
+    event.type is "sync", "reset", "verify", "schema_change", "degraded" or "recovered", and later versions add types:
+    look at it. Skipped and interrupted runs send none. "degraded" (the first failure) and "recovered" outlive a crash
+    of the host between the record and the call.
     """
     raise NotImplementedError
 
