@@ -1,4 +1,4 @@
-"""How long a first load, an idle sync and a small change take over HTTP, and how much memory the host has at most.
+"""How long a first load, an idle sync and a small change take over HTTP, and the host's CPU and memory meanwhile.
 
     python -m benchmarks.first_load [postgresql|mysql] [ROWS]
 
@@ -35,8 +35,12 @@ FILL = {
     "now(6) - interval 1 day + interval seq * 10000 microsecond FROM seq_1_to_{rows}",
 }
 TOUCH = {
-    "postgresql": "UPDATE orders SET status = 'touched', updated_at = now() WHERE id % 100 = 0",
-    "mysql": "UPDATE orders SET status = 'touched', updated_at = now(6) WHERE id % 100 = 0",
+    "postgresql": "UPDATE orders SET status = 'touched', updated_at = now() WHERE id % 100 = 0; "
+    "INSERT INTO orders SELECT id + 10000000, customer_id, status, amount, note, payload, created_at, now() "
+    "FROM orders WHERE id % 100 = 1",
+    "mysql": "UPDATE orders SET status = 'touched', updated_at = now(6) WHERE id % 100 = 0; "
+    "INSERT INTO orders SELECT id + 10000000, customer_id, status, amount, note, payload, created_at, now(6) "
+    "FROM orders WHERE id % 100 = 1",
 }
 
 
@@ -63,13 +67,17 @@ def main(dialect: str, rows: int) -> None:
             watcher.start()
             body = {"sourceConfig": database.source_config, "sourceTable": "orders", "targetTable": "orders"}
             host.configure(name="orders", isActive=False, trackingColumn="updated_at", **body)
-            for step in ("first load", "idle", "idle", "1 % changed"):
-                if step == "1 % changed":
+            for step in ("first load", "idle", "idle", "2 % changed"):
+                if step == "2 % changed":
                     database.execute(TOUCH[dialect])
-                began = time.perf_counter()
+                before, began = process.cpu_times(), time.perf_counter()
                 run = host.sync("orders")
-                seconds = time.perf_counter() - began
-                print(f"{dialect} {step}: {seconds:.3f} s, {run['rows_read']} read, {run['records_processed']} written")
+                seconds, after = time.perf_counter() - began, process.cpu_times()
+                cpu = after.user + after.system - before.user - before.system
+                print(
+                    f"{dialect} {step}: {seconds:.3f} s, {cpu:.2f} s of the host's CPU, "
+                    f"{run['rows_read']} read, {run['records_processed']} written"
+                )
             done.set()
             watcher.join()
             print(f"{dialect} memory: idle host {idle / 2**20:.0f} MiB, at most {peak / 2**20:.0f} MiB")

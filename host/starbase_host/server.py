@@ -157,7 +157,9 @@ class Ending:
 def bind(config: HostConfig) -> socket.socket:
     """The listening socket. Raises ConfigError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, or asyncio does not know the connections for TCP and leaves Nagle's algorithm on: an answer is written in
+    # two pieces, of which the second then waits 40 ms for the client to acknowledge the first.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))

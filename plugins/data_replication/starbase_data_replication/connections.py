@@ -5,6 +5,7 @@ The one place where sealed settings are opened, and `${NAME}`s are read: just be
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -36,6 +37,7 @@ class Connections:
         self._max_connections = max_connections
         # By the settings as written: the settings as resolved, and the source opened with them.
         self._open: dict[str, tuple[str, Source]] = {}
+        self._opening = asyncio.Lock()
 
     def dialect(self, name: str) -> Dialect:
         """Raises ConfigError when no plugin offers it any more."""
@@ -93,13 +95,16 @@ class Connections:
     async def source(self, settings: Mapping[str, Any]) -> Source:
         """The source of these settings, opened, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
         written, resolved = _key(settings), resolve(settings)
-        if written in self._open and self._open[written][0] != _key(resolved):
-            # A password in the environment was rotated.
-            await self._close(written)
-        if written not in self._open:
-            dialect = self.dialect(settings["dialect"])
-            self._open[written] = _key(resolved), dialect.open(resolved, max_connections=self._max_connections)
-        return self._open[written][1]
+        async with self._opening:
+            if written in self._open and self._open[written][0] != _key(resolved):
+                # A password in the environment was rotated.
+                await self._close(written)
+            if written not in self._open:
+                dialect = self.dialect(settings["dialect"])
+                # Not on the loop: with the first source its driver is imported, which takes a part of a second.
+                source = await asyncio.to_thread(dialect.open, resolved, max_connections=self._max_connections)
+                self._open[written] = _key(resolved), source
+            return self._open[written][1]
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
         """Close what none of these settings, as stored, needs."""

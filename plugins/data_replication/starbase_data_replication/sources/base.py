@@ -222,5 +222,5 @@ class Dialect(Protocol):
         ...
 
     def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
-        """A source, not yet connected. `settings` have their `${NAME}`s resolved."""
+        """A source, not yet connected. `settings` have their `${NAME}`s resolved. Called off the event loop."""
         ...

@@ -72,21 +72,28 @@ class Pool:
     async def _open(self) -> Any:
         async with self._opening:
             if self._database is None:
-                # Imported on first use: SQLAlchemy, which it brings, is most of a second at start.
-                from databases import Database
-
+                database_class = await asyncio.to_thread(_import, self._scheme)
                 arguments = dict(self._arguments)
                 url = f"{self._scheme}://"
                 if self._scheme == "mysql":
                     # Its backend sets this one itself, always to true.
                     arguments.pop("autocommit", None)
                     url += _authority({part: arguments.pop(part, None) for part in URL_PARTS})
-                database = Database(url, min_size=0, max_size=self._max_connections, **arguments)
+                database = database_class(url, min_size=0, max_size=self._max_connections, **arguments)
                 await database.connect()
                 if self._adopt is not None:
                     database._backend._pool = self._adopt(database._backend._pool)
                 self._database = database
         return self._database
+
+
+def _import(scheme: str) -> Any:
+    """Imported on first use, and off the event loop: SQLAlchemy, which comes with it, takes most of a second."""
+    from databases import Database, DatabaseURL
+
+    # It imports the driver's side only when it is made.
+    Database(DatabaseURL(f"{scheme}://localhost/"))
+    return Database
 
 
 def _authority(parts: Mapping[str, Any]) -> str:

@@ -1,0 +1,64 @@
+"""What a first load takes of memory, in a host as a user runs it, whatever the table holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.hosts import running
+from tests.servers import TestDatabase
+
+MEBIBYTE = 1 << 20
+SPARE = 60 * MEBIBYTE
+
+NARROW, WIDE = 20_000, 300
+FILL = {
+    "postgresql": (
+        "CREATE TABLE t (id int PRIMARY KEY, body text);"
+        f"INSERT INTO t SELECT n, 'x' FROM generate_series(1, {NARROW}) n;"
+        f"INSERT INTO t SELECT {NARROW} + n, repeat('xyz_', {MEBIBYTE // 4}) FROM generate_series(1, {WIDE}) n"
+    ),
+    "mysql": (
+        "CREATE TABLE t (id int PRIMARY KEY, body longtext);"
+        f"INSERT INTO t SELECT seq, 'x' FROM seq_1_to_{NARROW};"
+        f"INSERT INTO t SELECT {NARROW} + seq, repeat('xyz_', {MEBIBYTE // 4}) FROM seq_1_to_{WIDE}"
+    ),
+}
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[list[int]]:
+    """Resident memory before, and the most that was seen meanwhile."""
+    process = psutil.Process(pid)
+    seen = [process.memory_info().rss] * 2
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen[1] = max(seen[1], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+
+
+@pytest.mark.prove
+def test_wide_rows_after_narrow_ones_take_no_more_than_a_few_of_them(
+    source_database: TestDatabase, tmp_path: Path
+) -> None:
+    source_database.execute(FILL[source_database.dialect])
+    with running(tmp_path) as host:
+        body = {"sourceConfig": source_database.source_config, "sourceTable": "t", "targetTable": "t"}
+        host.configure(name="t", isActive=False, **body)
+        with watched(host.pid) as seen:
+            assert host.sync("t")["rows_read"] == NARROW + WIDE
+        assert seen[1] - seen[0] < SPARE + 4 * MEBIBYTE
