@@ -155,7 +155,7 @@ def test_what_may_be_shown_whole_is_not_sealed_and_what_is_sealed_shows_nothing(
 def test_the_key_itself_cannot_be_named_in_a_source_config(tmp_path: Path) -> None:
     """Else whoever may configure could have it sent to a server of their own."""
     with HostProcess(tmp_path, environ={VARIABLE: OLD}) as host:
-        body = {"name": "t", "sourceTable": "t", "targetTable": "t"}
+        body = {"name": "t", "sourceTable": "t", "targetTable": "t", "isActive": False}
         for field in ("host", "user", "password"):
             source = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "user": "u", field: f"${{{VARIABLE}}}"}
             host.configure(**body, sourceConfig=source)

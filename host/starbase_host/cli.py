@@ -19,6 +19,7 @@ from starbase_host import config as configuration
 from starbase_host.client import CommandHost
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError, StarbaseError
+from starbase_host.finding import toml_key
 from starbase_host.plugins import Plugins
 
 log = logging.getLogger("starbase")
@@ -129,7 +130,8 @@ class _Commands(click.Group):
             for command in commands:
                 if command.name in self.commands:
                     raise ConfigError(
-                        plugins.key(f"plugins.{name}"), f"its command {command.name} exists already; rename it"
+                        toml_key(self._host.config, f"plugins.{name}"),
+                        f"its command {command.name} exists already; rename it",
                     )
                 self.add_command(command)
 

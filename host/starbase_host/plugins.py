@@ -1,4 +1,4 @@
-"""Plugins: find, load, check and call them. An instance, never a global.
+"""Plugins: check and call them; `finding` makes them. An instance, never a global.
 
 The host calls implementations itself, because pluggy stops at the first that raises and does not await.
 Outside the two query hooks, one that raises, hangs or answers nonsense is logged with its plugin's name.
@@ -9,14 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
-import importlib
 import logging
-import re
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
@@ -25,38 +20,23 @@ import pluggy
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
 from starbase_host.clock import Clock
-from starbase_host.config import HostConfig, PluginConfig
-from starbase_host.containment import Lifespan, Worker, leave
+from starbase_host.config import HostConfig
+from starbase_host.containment import Lifespan, leave
 from starbase_host.database import Database
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected
+from starbase_host.finding import LoadedPlugin, find, one_line, toml_key
 from starbase_host.routes import Role, Route, wrong_with
 
 log = logging.getLogger("starbase.plugins")
 
-ENTRY_POINT_GROUP = "starbase.plugins"
 LEAVE_TIMEOUT_SECONDS = 3.0
 # Entering a lifespan may call a hook of other plugins, each of which may take the whole time of a hook.
 ENTER_TIMES = 3
-PREFIX = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]*)+\Z")
 
 T = TypeVar("T")
 
 # What the host itself answers; no plugin may take it.
 HOST_PATHS = ("/query", "/health", "/status", "/plugins", "/openapi.json")
-
-
-@dataclass(kw_only=True)
-class LoadedPlugin:
-    """A plugin that is on. `failed` says why it is not working, when it is not."""
-
-    name: str
-    instance: Any
-    worker: Worker
-    origin: str
-    prefix: str
-    hooks: tuple[str, ...] = ()
-    failed: str | None = None
-    routes: list[Route] = field(default_factory=list)
 
 
 class Host:
@@ -119,10 +99,8 @@ class Plugins:
 
     def load(self) -> None:
         """Make every enabled plugin and check its hooks. Raises ConfigError with the file, the key and the mend."""
-        installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
         self._manager.add_hookspecs(hookspecs)
-        for wanted in self._wanted(installed):
-            self._loaded[wanted.name] = self._make(wanted, installed)
+        self._loaded = {plugin.name: plugin for plugin in find(self._config)}
         for plugin in self.loaded:
             self._register(plugin)
         self._add_hookspecs()
@@ -221,63 +199,14 @@ class Plugins:
                 found.append((plugin, route))
         return found
 
-    def _wanted(self, installed: dict[str, EntryPoint]) -> list[PluginConfig]:
-        if self._config.plugins is None:
-            return [PluginConfig(name=name) for name in sorted(installed)]
-        return [plugin for plugin in self._config.plugins if plugin.enabled]
-
-    def _make(self, wanted: PluginConfig, installed: dict[str, EntryPoint]) -> LoadedPlugin:
-        key = self.key(f"plugins.{wanted.name}")
-        try:
-            factory = self._factory(wanted, installed, key)
-            instance = factory(wanted.options)
-            if instance is None:
-                raise ConfigError(key, "its factory answered None; let `plugin(options)` return the plugin's object")
-            prefix = getattr(instance, "path_prefix", None) or "/" + wanted.name.replace("_", "-")
-        except ConfigError as error:
-            if error.field.startswith(key):
-                raise
-            raise ConfigError(f"{key}.{error.field}", error.reason) from error
-        except (Exception, SystemExit) as error:
-            raise ConfigError(key, f"cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
-        if not isinstance(prefix, str) or not PREFIX.match(prefix):
-            raise ConfigError(key, f"its path_prefix {prefix!r} must look like /my-plugin")
-        return LoadedPlugin(
-            name=wanted.name,
-            instance=instance,
-            worker=Worker(wanted.name),
-            origin=wanted.module or f"entry point {wanted.name}",
-            prefix=prefix,
-        )
-
-    def _factory(self, wanted: PluginConfig, installed: dict[str, EntryPoint], key: str) -> Callable[..., Any]:
-        if wanted.module is None:
-            if wanted.name not in installed:
-                raise ConfigError(
-                    key,
-                    f"no such plugin is installed (found: {', '.join(sorted(installed)) or 'none'}); "
-                    'install it, or name its module with `module = "…"`',
-                )
-            factory = installed[wanted.name].load()
-        else:
-            beside = str(self._config.path.absolute().parent) if self._config.path else None
-            if beside is not None and beside not in sys.path:
-                # A module that lies beside plugin.toml is found, as a script's neighbours are.
-                sys.path.append(beside)
-            module = importlib.import_module(wanted.module)
-            factory = getattr(module, "plugin", None)
-        if not callable(factory):
-            raise ConfigError(key, "gives no factory: define `plugin(options)` in it")
-        return factory  # type: ignore[no-any-return]
-
     def _register(self, plugin: LoadedPlugin) -> None:
-        key = self.key(f"plugins.{plugin.name}")
+        key = toml_key(self._config, f"plugins.{plugin.name}")
         try:
             self._manager.register(plugin.instance, name=plugin.name)
         except pluggy.PluginValidationError as error:
             raise self._wrong_signature(error) from error
         except Exception as error:
-            raise ConfigError(key, f"cannot be used: {type(error).__name__}: {_one_line(error)}") from error
+            raise ConfigError(key, f"cannot be used: {type(error).__name__}: {one_line(error)}") from error
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.instance) or []))
         for name in hookspecs.names():
             # Left out in silence, a guard would guard nothing.
@@ -295,19 +224,22 @@ class Plugins:
                 raise self._wrong_signature(error) from error
             except ValueError as error:
                 raise ConfigError(
-                    self.key(f"plugins.{name}"), f"its hookspecs cannot be used: {_one_line(error)}; rename the hook"
+                    toml_key(self._config, f"plugins.{name}"),
+                    f"its hookspecs cannot be used: {one_line(error)}; rename the hook",
                 ) from error
 
     def _wrong_signature(self, error: pluggy.PluginValidationError) -> ConfigError:
         owner = next(plugin.name for plugin in self.loaded if plugin.instance is error.plugin)
-        return ConfigError(self.key(f"plugins.{owner}"), f"{_one_line(error)}; name only what the hook gives")
+        return ConfigError(
+            toml_key(self._config, f"plugins.{owner}"), f"{one_line(error)}; name only what the hook gives"
+        )
 
     def _check_hooks(self) -> None:
         callers = {name: each for name, each in vars(self._manager.hook).items() if isinstance(each, pluggy.HookCaller)}
         known = [name for name, caller in callers.items() if caller.has_spec()]
         for name, caller in callers.items():
             for implementation in caller.get_hookimpls():
-                key = self.key(f"plugins.{implementation.plugin_name}")
+                key = toml_key(self._config, f"plugins.{implementation.plugin_name}")
                 if implementation.hookwrapper or implementation.wrapper:
                     raise ConfigError(key, f"its {name} is a wrapper, which is never called; write a plain hookimpl")
                 if name not in known and not implementation.optionalhook:
@@ -323,7 +255,7 @@ class Plugins:
         for other, owner in taken.items():
             if (plugin.prefix + "/").startswith(other + "/") or (other + "/").startswith(plugin.prefix + "/"):
                 raise ConfigError(
-                    self.key(f"plugins.{plugin.name}"),
+                    toml_key(self._config, f"plugins.{plugin.name}"),
                     f"its prefix {plugin.prefix} clashes with {other} of {owner}; give it another path_prefix",
                 )
         taken[plugin.prefix] = plugin.name
@@ -331,7 +263,7 @@ class Plugins:
     def _check_route(self, plugin: LoadedPlugin, route: Route) -> None:
         wrong = wrong_with(route, plugin.prefix)
         if wrong is not None:
-            raise ConfigError(self.key(f"plugins.{plugin.name}"), f"its route {route.path} {wrong}")
+            raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), f"its route {route.path} {wrong}")
 
     def _implementations(self, hook: str) -> list[tuple[LoadedPlugin, Callable[..., Any], tuple[str, ...]]]:
         caller = getattr(self._manager.hook, hook, None)
@@ -373,17 +305,9 @@ class Plugins:
         plugin.failed = f"{hook}: {type(error).__name__}: {error}"
         log.error("plugin %s: %s", plugin.name, plugin.failed, exc_info=error if traceback else None)
 
-    def key(self, key: str) -> str:
-        """A key of plugin.toml as a ConfigError's field: with the file's name, where there is a file."""
-        return f"{self._config.path.name}: {key}" if self._config.path else key
-
 
 def _chosen(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in names}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _is_sensible_query(query: Any) -> bool:
