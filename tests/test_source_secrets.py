@@ -58,6 +58,21 @@ def test_what_cannot_be_taken_apart_is_hidden_whole() -> None:
     assert masked({"password": "half${X}"})["password"] == MASK
 
 
+@pytest.mark.parametrize("name", ["sslkey", "sslKey", "someThirdPartysKey"])
+def test_the_text_of_a_private_key_is_a_secret_and_the_name_of_a_file_is_none(name: str) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n-----END PRIVATE KEY-----\n"
+    stored = {**POSTGRESQL, name: key}
+    assert masked(stored)[name] == MASK
+    assert unmasked(masked(stored), stored) == stored
+    assert unmasked({**POSTGRESQL, name: MASK}, POSTGRESQL)[name] == MASK
+    assert "MC4C" not in scrub(f"refused {key} and {key!r}", secrets(stored))
+    assert masked({**POSTGRESQL, name: "/etc/key.pem"})[name] == "/etc/key.pem"
+    inside = url(f"postgresql://u@h/db?sslkey={quote(key)}")
+    assert masked(inside)["connectionString"] == MASK
+    assert unmasked(masked(inside), inside) == inside
+    assert "MC4C" not in scrub(f"refused {key} and {quote(key)}", secrets(inside))
+
+
 def test_unmasked_keeps_what_was_sent_back_masked() -> None:
     assert unmasked({**POSTGRESQL, "password": MASK, "host": "h2"}, POSTGRESQL) == {
         **POSTGRESQL,

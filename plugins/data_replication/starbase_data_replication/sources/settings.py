@@ -3,10 +3,11 @@
 Owns how a secret is recognised, shown, kept and scrubbed. Must not know any dialect's keys, but for the two
 that all share: `password` and `connectionString`.
 
-A secret is a password that stands there in plain, as `password` or inside `connectionString` (before the `@`,
-or as a parameter `password`). A `${NAME}` is none: it is stored and shown as written, and read from the
-environment only by `resolve`, just before connecting. Inside a connection string the variable's value stands
-for itself: it needs no percent-encoding, and cannot change where the string's parts begin and end.
+A secret is a private key's text, or a password that stands there in plain, as `password` or inside
+`connectionString` (before the `@`, or as a parameter `password`). A `${NAME}` is none: it is stored and shown as
+written, and read from the environment only by `resolve`, just before connecting. Inside a connection string the
+variable's value stands for itself: it needs no percent-encoding, and cannot change where the string's parts begin
+and end.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 from starbase_data_replication.sources.connection_string import ConnectionString, decode, split
 from starbase_host import ConfigError, InvalidRequest
@@ -140,17 +141,23 @@ def _show(secret: str) -> str:
 def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as they may be shown: each secret `***`, and nothing else changed.
 
-    A connection string that cannot be taken apart is hidden whole.
+    A connection string that cannot be taken apart, or that holds a private key, is hidden whole.
     """
-    shown = dict(settings)
+    shown = {name: MASK if _is_private_key(value) else value for name, value in settings.items()}
     if "password" in shown and shown["password"] is not None:
         password = shown["password"]
         shown["password"] = _show(password) if isinstance(password, str) else MASK
     text = shown.get("connectionString")
     if text is not None and not is_reference(text):
         parts = _split(text)
-        shown["connectionString"] = MASK if parts is None else str(_with_passwords(parts, _show))
+        hidden = parts is None or _is_private_key(text)
+        shown["connectionString"] = MASK if parts is None or hidden else str(_with_passwords(parts, _show))
     return shown
+
+
+def _is_private_key(value: object) -> bool:
+    """Whether a setting is the text of a private key, rather than the name of the file that holds one."""
+    return isinstance(value, str) and "PRIVATE KEY" in unquote_plus(value)
 
 
 def unmasked(new: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +170,9 @@ def unmasked(new: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any
     shown = masked(stored).get("connectionString")
     if shown is not None and result.get("connectionString") == shown:
         result["connectionString"] = stored["connectionString"]
+    for name, value in stored.items():
+        if result.get(name) == MASK and _is_private_key(value):
+            result[name] = value
     plain, encoded = _stored_password(stored)
     if result.get("password") == MASK and plain is not None:
         result["password"] = plain
@@ -202,14 +212,15 @@ def _passwords(parts: ConnectionString | None) -> list[str]:
 
 def secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Every secret as it may turn up in a message: as written and percent-decoded; the longest first."""
-    found: set[str] = set()
     password, text = settings.get("password"), settings.get("connectionString")
+    found = {value for name, value in settings.items() if name != "connectionString" and _is_private_key(value)}
     if isinstance(password, str):
         found.update((password, password if is_reference(password) else quote(password, safe="")))
     parts = _split(text)
     if isinstance(text, str) and parts is None:
         found.add(text)
-    for raw in _passwords(parts):
+    keys = [value for _, value in (parts.parameters if parts else None) or () if _is_private_key(value)]
+    for raw in (*_passwords(parts), *keys):
         found.add(raw)
         try:
             found.add(decode(raw))
