@@ -156,8 +156,8 @@ def _run(guard: Guard, sql: str, values: Values, budget: Budget) -> Answer:
         raise InvalidRequest(fields={"sql": "holds no statement"})
     if rows is None:
         return _run_for_bytes(guard, guard.text, columns, values, budget)
-    if cached and columns and not rows:
-        # A statement from the cache tells the columns of an older schema until its first row has come.
+    if columns and not rows:
+        # A statement tells the columns of the schema that its connection knew, until its first row has come.
         _prepare(guard, sql, values, fresh=True)
         columns = guard.columns
     return Answer(columns=columns, rows=rows, written=guard.connection.total_changes() - before)
