@@ -62,7 +62,8 @@ class RowStream:
         finally:
             if not stream._copying.done():
                 # To end a COPY in good order is to read the rest of it.
-                connection.terminate()
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
                 stream._copying.cancel()
                 await asyncio.wait({stream._copying})
 
