@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
+import asyncpg
+
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Row
 from starbase_data_replication.sources.batches import OVERHEAD_BYTES, convert
