@@ -13,7 +13,7 @@ import pymysql
 import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
-from starbase_data_replication.sources.base import Answering
+from starbase_data_replication.sources.base import Answering, Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from tests.faults import Rig, rig, through
@@ -212,13 +212,15 @@ def test_a_statement_that_the_administrator_kills(ill: Rig) -> None:
 
 def test_a_source_is_asked_whether_it_is_there(source_database: TestDatabase) -> None:
     """What the watchdog asks: a server answers, also by a refusal; where nobody listens there is no answer."""
-    dialect = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}[source_database.dialect]
+    dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
+    dialect = dialects[source_database.dialect]
 
     async def ask(**changed: Any) -> None:
         source = dialect.open({**source_database.source_config, **changed}, max_connections=1)
         try:
-            assert isinstance(source, Answering)
-            await source.answers()
+            asked: object = source
+            assert isinstance(asked, Answering)
+            await asked.answers()
         finally:
             await source.close()
 
