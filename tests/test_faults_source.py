@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,13 @@ import psutil
 import pymysql
 import pytest
 
+from starbase_data_replication.errors import SourceUnavailable
+from starbase_data_replication.sources.base import Answering, Dialect
+from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from tests.faults import Rig, rig, through
 from tests.hosts import until
-from tests.servers import Server, TestDatabase, fresh_database
+from tests.servers import Server, TestDatabase, free_port, fresh_database
 from tests.sessions import MySQLSession, PostgresSession, Session
 
 SERVERS = {"postgresql": "postgres_server", "mysql": "mariadb_server"}
@@ -203,3 +208,23 @@ def test_a_statement_that_the_administrator_kills(ill: Rig) -> None:
                 return ill.failure(name) is not None
 
             until(killed, what="a killed statement")
+
+
+def test_a_source_is_asked_whether_it_is_there(source_database: TestDatabase) -> None:
+    """What the watchdog asks: a server answers, also by a refusal; where nobody listens there is no answer."""
+    dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
+    dialect = dialects[source_database.dialect]
+
+    async def ask(**changed: Any) -> None:
+        source = dialect.open({**source_database.source_config, **changed}, max_connections=1)
+        try:
+            asked: object = source
+            assert isinstance(asked, Answering)
+            await asked.answers()
+        finally:
+            await source.close()
+
+    asyncio.run(ask())
+    asyncio.run(ask(password="a wrong one"))
+    with pytest.raises(SourceUnavailable):
+        asyncio.run(ask(port=free_port()))

@@ -112,4 +112,8 @@ class Watchdog:
                     "tick tries again",
                 )
             return
+        except Exception:
+            # A question that could not be put is no answer either way: the limit for anything at all still holds.
+            log.exception("run of %s: the source could not be asked whether it is there", run.name)
+            return
         log.info("run of %s: the source is silent, but answers; it goes on", run.name)

@@ -82,7 +82,7 @@ class MysqlSource:
             transport=lambda connection: connection._writer.transport,
             adopt=adopt,
         )
-        self._connect = partial(Connection, tls_required=tls_required, **arguments)
+        self._connect = partial(Connection, tls_required=tls_required, reach=reach, **arguments)
         self._server = tuple(arguments.get(name) for name in ("unix_socket", "host", "port"))
         self._database = arguments.get("db")
 

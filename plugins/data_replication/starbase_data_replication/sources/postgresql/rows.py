@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
+import asyncpg
+
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Row
 from starbase_data_replication.sources.batches import OVERHEAD_BYTES, convert
@@ -62,7 +64,8 @@ class RowStream:
         finally:
             if not stream._copying.done():
                 # To end a COPY in good order is to read the rest of it.
-                connection.terminate()
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
                 stream._copying.cancel()
                 await asyncio.wait({stream._copying})
 

@@ -54,6 +54,9 @@ ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 GOODBYE_SECONDS = 2.0
+# What the driver raises over a connection that nothing can be done with any more, a statement that was left in the
+# middle among them.
+UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 # What makes `::text` mean the same on every server and for every role, the way to text and back; what keeps a role's
 # own limits from cutting a long read; and, last in the search path, the schemas of extensions: without its schema, the
@@ -93,7 +96,9 @@ class PostgresqlSource:
     async def answers(self) -> None:
         with door("asking whether the source is there"):
             try:
-                connection = await self._connect(**self._arguments)
+                # The pool's own argument is none of a connection's.
+                own = {name: value for name, value in self._arguments.items() if name != "reset"}
+                connection = await self._connect(**own)
             except asyncpg.PostgresError:
                 return
             try:
@@ -277,7 +282,7 @@ async def _end(connection: Any) -> None:
     try:
         async with asyncio.timeout(GOODBYE_SECONDS):
             await connection.execute("ROLLBACK")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.CancelledError):
+    except (*UNUSABLE, OSError, TimeoutError, asyncio.CancelledError):
         # A stream that was left early, or one that has broken, is back in the pool, which lets nobody touch it.
         with contextlib.suppress(asyncpg.InterfaceError):
             connection.terminate()
