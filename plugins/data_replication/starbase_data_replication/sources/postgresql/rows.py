@@ -107,12 +107,16 @@ class RowStream:
             await self._taken.wait()
             await asyncio.sleep(pause)
 
+        failure = None
         try:
             await connection.copy_from_query(sql, output=sink, timeout=None)
         except Exception as error:
-            # Whoever takes rows hears of it, if they have not left.
-            if not self._arrived.done():
-                self._arrived.set_exception(error)
+            failure = error
+        if self._arrived.done():
+            # Whoever waited for rows was cancelled.
+            return
+        if failure is not None:
+            self._arrived.set_exception(failure)
         else:
             self._arrived.set_result(None)
 
