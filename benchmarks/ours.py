@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.hosts import CONFIG, HostProcess
+from tests.hosts import ADMIN, CONFIG, HostProcess
 
 from benchmarks.measure import Failed, Figure, timed, whole_process
 from benchmarks.sources import Source
@@ -75,3 +75,9 @@ def memory_mib(host: HostProcess, key: str = "VmRSS") -> float:
 
 def rows_of(host: HostProcess, table: str = "orders") -> int:
     return int(host.query(f'SELECT count(*) FROM "{table}"')[0][0])
+
+
+__all__ = [
+    "ADMIN", "HostProcess", "body", "configured", "copy", "host_in", "memory_mib", "rows_of", "sync_command",
+    "sync_inside",
+]  # fmt: skip

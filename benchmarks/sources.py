@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -22,7 +23,7 @@ CREATE: dict[Dialect, str] = {
     "amount decimal(12,2) NOT NULL, note text, payload json, created_at datetime(6) NOT NULL, "
     "updated_at datetime(6) NOT NULL)",
 }
-# 60 characters of note, about 120 bytes of payload, times that lie in the past and rise with the key.
+# 60 characters of note, about 120 bytes of payload, times that rise with the key over two days in the past.
 ROW: dict[Dialect, str] = {
     "postgresql": "n, n * 7 % 50000, (ARRAY['new','paid','packed','sent'])[1 + n % 4], (n % 1000000) / 7.0, "
     "md5(n::text) || substr(md5((n + 1)::text), 1, 28), "
@@ -34,14 +35,14 @@ ROW: dict[Dialect, str] = {
     "{time} - interval 1 day, {time}",
 }
 TIME: dict[Dialect, str] = {
-    "postgresql": "date_trunc('day', now()) - interval '3 days' + n * interval '50 milliseconds'",
-    "mysql": "cast(utc_date() as datetime(6)) - interval 3 day + interval n * 50000 microsecond",
+    "postgresql": "date_trunc('day', now()) - interval '3 days' + n * interval '{step} microseconds'",
+    "mysql": "cast(utc_date() as datetime(6)) - interval 3 day + interval n * {step} microsecond",
 }
 ROUND_TIME: dict[Dialect, str] = {
     "postgresql": "date_trunc('day', now()) - interval '1 day' + {minutes} * interval '1 minute' "
-    "+ {n} * interval '1 millisecond'",
+    "+ {n} * interval '{step} microseconds'",
     "mysql": "cast(utc_date() as datetime(6)) - interval 1 day + interval {minutes} minute "
-    "+ interval {n} * 1000 microsecond",
+    "+ interval {n} * {step} microsecond",
 }
 SERIES: dict[Dialect, str] = {
     "postgresql": "generate_series({first}, {last}) AS series (n)",
@@ -83,7 +84,8 @@ class Source:
         """Make the table anew, with an index on updated_at, and let the server know its statistics."""
         self.database.execute(f"DROP TABLE IF EXISTS {table}")
         self.database.execute(CREATE[self.dialect].format(table=table))
-        self._insert(table, 1, rows, TIME[self.dialect])
+        step = 2 * 86_400_000_000 // rows
+        self._insert(table, 1, rows, TIME[self.dialect].format(step=step))
         self.database.execute(f"CREATE INDEX {table}_updated_at ON {table} (updated_at)")
         self.database.execute(f"VACUUM ANALYZE {table}" if self.dialect == "postgresql" else f"ANALYZE TABLE {table}")
         if table == "orders":
@@ -92,17 +94,17 @@ class Source:
     def change(self, number: int, count: int) -> None:
         """Update `count` rows all over `orders`, and insert as many behind its end.
 
-        Each round's times lie ten minutes after the last one's, as between two syncs of a schedule.
+        Each round's times are spread over the ten minutes after the last one's, as between two syncs of a schedule.
         """
-        time = ROUND_TIME[self.dialect]
+        time = partial(ROUND_TIME[self.dialect].format, minutes=10 * number, step=600_000_000 // count)
         step = max(1, self.rows // count)
         self.database.execute(
             f"UPDATE orders SET status = 'round {number}', "
-            f"updated_at = {time.format(minutes=10 * number, n=f'(id % {count})')} "
+            f"updated_at = {time(n=f'(id % {count})')} "
             f"WHERE id <= {self.rows} AND id % {step} = {number % step}"
         )
         first = self.database.fetch("SELECT max(id) FROM orders")[0][0] + 1
-        self._insert("orders", first, first + count - 1, time.format(minutes=10 * number, n=f"(n - {first})"))
+        self._insert("orders", first, first + count - 1, time(n=f"(n - {first})"))
 
     def _insert(self, table: str, first: int, last: int, time: str) -> None:
         row = ROW[self.dialect].format(time=time)

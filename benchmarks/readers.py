@@ -1,0 +1,108 @@
+"""Readers: a point query through POST /query, idle and during a first load; and how long the event loop was held."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import threading
+import time
+from urllib.parse import urlsplit
+
+from tests.hosts import CLIENT
+
+from benchmarks import ours, page
+from benchmarks.measure import quantile, say, spread
+from benchmarks.settings import Settings
+from benchmarks.sources import Dialect, running
+
+IDLE_SECONDS = 6.0
+PAUSE_SECONDS = 0.002
+
+
+def measure(settings: Settings) -> str:
+    lines = []
+    dialects: tuple[Dialect, ...] = ("postgresql", "mysql")
+    for dialect in dialects:
+        with running(dialect) as source:
+            say(f"readers, {source.name}: filling {settings.rows:,} rows")
+            source.fill(settings.rows)
+            template = ours.configured(settings.directory / dialect, ours.body(source))
+            rounds = []
+            for number in range(settings.slow_runs):
+                directory = ours.copy(template, settings.directory / f"{dialect}-{number}")
+                with ours.host_in(directory, probe=True) as host:
+                    rounds.append(_round(host))
+            for what, index in (("idle", 0), ("during a first load", 1)):
+                asked = [found[index] for found in rounds]
+                lines.append([source.name, what, *_cells([each[0] for each in asked], [each[1] for each in asked])])
+            p99 = [quantile(after[0], 0.99) / quantile(before[0], 0.99) for before, after in rounds]
+            lines.append([source.name, "p99 of the load ÷ idle", "", spread(p99), "", "", "", ""])
+    heads = ["source", "when", "p50, ms", "p99, ms", "most, ms", "loop late p99, ms", "p99.9, ms", "most, ms"]
+    return page.table(heads, lines)
+
+
+Asked = tuple[list[float], list[float]]
+
+
+def _round(host: ours.HostProcess) -> tuple[Asked, Asked]:
+    host.query("CREATE TABLE points (id INTEGER PRIMARY KEY, name TEXT)")
+    host.query(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) "
+        "INSERT INTO points SELECT n, 'point ' || n FROM n"
+    )
+    idle = threading.Event()
+    threading.Timer(IDLE_SECONDS, idle.set).start()
+    before = _ask(host, idle)
+    ended = threading.Event()
+
+    def load() -> None:
+        try:
+            host.sync("orders")
+        finally:
+            ended.set()
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    during = _ask(host, ended)
+    loading.join()
+    say(f"  p99 idle {quantile(before[0], 0.99):.1f} ms, during the load {quantile(during[0], 0.99):.1f} ms")
+    return before, during
+
+
+def _ask(host: ours.HostProcess, ended: threading.Event) -> Asked:
+    """One request after another until `ended`: their latencies, and how late the loop was, in ms."""
+    address = urlsplit(host.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port)
+    headers = {"authorization": f"Bearer {CLIENT}", "content-type": "application/json"}
+    _lag(host)
+    found: list[float] = []
+    while not ended.is_set():
+        body = json.dumps({"sql": "SELECT * FROM points WHERE id = ?", "params": [len(found) % 1000 + 1]})
+        began = time.perf_counter()
+        connection.request("POST", "/query", body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        found.append((time.perf_counter() - began) * 1000)
+        assert answer.status == 200, answer.status
+        time.sleep(PAUSE_SECONDS)
+    connection.close()
+    return found, _lag(host)
+
+
+def _lag(host: ours.HostProcess) -> list[float]:
+    # A client of its own, since the host's other one waits for the load.
+    address = urlsplit(host.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port)
+    connection.request("GET", "/probe/lag", headers={"authorization": f"Bearer {ours.ADMIN}"})
+    late = json.loads(connection.getresponse().read())["result"]
+    connection.close()
+    return [1000 * each for each in late]
+
+
+def _cells(asked: list[list[float]], late: list[list[float]]) -> list[str]:
+    def of(rounds: list[list[float]], share: float) -> str:
+        return spread([quantile(each, share) for each in rounds])
+
+    p50 = spread([statistics.median(each) for each in asked])
+    return [p50, of(asked, 0.99), of(asked, 1), of(late, 0.99), of(late, 0.999), of(late, 1)]
