@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test prove soak lint venv clean
+.PHONY: run test prove soak bench lint venv clean
 
 run: .venv/.stamp-demo
 	@exec .venv/bin/starbase demo
@@ -22,6 +22,11 @@ soak: .venv/.stamp-dev
 	@$(PYTHON) -m tests.servers
 	@exec $(PYTHON) -m tests.soak --minutes $(MINUTES)
 
+# ONLY, ROWS, RUNS, SLOW_RUNS and WRITE say what: see benchmarks/__main__.py.
+bench: .venv/.stamp-dev
+	@$(PYTHON) -m tests.servers
+	@ONLY="$(ONLY)" ROWS="$(ROWS)" RUNS="$(RUNS)" SLOW_RUNS="$(SLOW_RUNS)" WRITE="$(WRITE)" exec $(PYTHON) -m benchmarks
+
 lint: .venv/.stamp-dev
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
@@ -31,7 +36,7 @@ lint: .venv/.stamp-dev
 venv: .venv/.stamp-dev
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.stamp-venv: scripts/setup

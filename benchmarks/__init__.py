@@ -1,1 +1,1 @@
-"""Measurements, run by hand: what the host costs, and what its source pays."""
+"""Measurements of the shipped product beside its peers: `make bench`. docs/performance.md has what they found."""

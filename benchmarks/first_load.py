@@ -1,87 +1,60 @@
-"""How long a first load, an idle sync and a small change take over HTTP, and the host's CPU and memory meanwhile.
-
-    python -m benchmarks.first_load [postgresql|mysql] [ROWS]
-
-Run from the root of a checkout, with the servers that the tests use. Prints one line for each step.
-"""
+"""First load: the whole of `orders`, from nothing, by every tool, into an SQLite file with a primary key."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import tempfile
-import threading
-import time
+import shutil
 from pathlib import Path
-from typing import Literal
 
-import psutil
-from tests.hosts import HostProcess
-from tests.servers import fresh_database, mariadb_server, postgres_server
-
-CREATE = {
-    "postgresql": "CREATE TABLE orders (id bigint PRIMARY KEY, customer_id int, status varchar(16), "
-    "amount numeric(12,2), note text, payload jsonb, created_at timestamptz, updated_at timestamptz)",
-    "mysql": "CREATE TABLE orders (id bigint PRIMARY KEY, customer_id int, status varchar(16), amount decimal(12,2), "
-    "note varchar(60), payload json, created_at datetime(6), updated_at datetime(6), KEY (updated_at))",
-}
-FILL = {
-    "postgresql": "INSERT INTO orders SELECT n, n % 1000, 'status ' || n % 5, n / 7.0, repeat('x', 60), "
-    "jsonb_build_object('a', n, 'b', repeat('y', 90)), now() - interval '2 days', "
-    "now() - interval '1 day' + n * interval '10 milliseconds' FROM generate_series(1, {rows}) n; "
-    "CREATE INDEX ON orders (updated_at); ANALYZE orders",
-    "mysql": "INSERT INTO orders SELECT seq, seq % 1000, concat('status ', seq % 5), seq / 7.0, repeat('x', 60), "
-    "json_object('a', seq, 'b', repeat('y', 90)), now(6) - interval 2 day, "
-    "now(6) - interval 1 day + interval seq * 10000 microsecond FROM seq_1_to_{rows}",
-}
-TOUCH = {
-    "postgresql": "UPDATE orders SET status = 'touched', updated_at = now() WHERE id % 100 = 0; "
-    "INSERT INTO orders SELECT id + 10000000, customer_id, status, amount, note, payload, created_at, now() "
-    "FROM orders WHERE id % 100 = 1",
-    "mysql": "UPDATE orders SET status = 'touched', updated_at = now(6) WHERE id % 100 = 0; "
-    "INSERT INTO orders SELECT id + 10000000, customer_id, status, amount, note, payload, created_at, now(6) "
-    "FROM orders WHERE id % 100 = 1",
-}
+from benchmarks import ours, page, peers
+from benchmarks.measure import Failed, Figure, Tool, in_turn, say
+from benchmarks.settings import Settings
+from benchmarks.sources import Dialect, Source, running
 
 
-def main(dialect: str, rows: int) -> None:
-    server = postgres_server() if dialect == "postgresql" else mariadb_server()
-    kind: Literal["postgresql", "mysql"] = "postgresql" if dialect == "postgresql" else "mysql"
-    with contextlib.ExitStack() as stack:
-        server.start()
-        stack.callback(server.close)
-        database = stack.enter_context(fresh_database(kind, server))
-        database.execute(CREATE[dialect])
-        database.execute(FILL[dialect].format(rows=rows))
-        with tempfile.TemporaryDirectory() as directory, HostProcess(Path(directory)) as host:
-            process = psutil.Process(host.pid)
-            idle = peak = process.memory_info().rss
-            done = threading.Event()
-
-            def watch() -> None:
-                nonlocal peak
-                while not done.wait(0.02):
-                    peak = max(peak, process.memory_info().rss)
-
-            watcher = threading.Thread(target=watch)
-            watcher.start()
-            body = {"sourceConfig": database.source_config, "sourceTable": "orders", "targetTable": "orders"}
-            host.configure(name="orders", isActive=False, trackingColumn="updated_at", **body)
-            for step in ("first load", "idle", "idle", "2 % changed"):
-                if step == "2 % changed":
-                    database.execute(TOUCH[dialect])
-                before, began = process.cpu_times(), time.perf_counter()
-                run = host.sync("orders")
-                seconds, after = time.perf_counter() - began, process.cpu_times()
-                cpu = after.user + after.system - before.user - before.system
-                print(
-                    f"{dialect} {step}: {seconds:.3f} s, {cpu:.2f} s of the host's CPU, "
-                    f"{run['rows_read']} read, {run['records_processed']} written"
-                )
-            done.set()
-            watcher.join()
-            print(f"{dialect} memory: idle host {idle / 2**20:.0f} MiB, at most {peak / 2**20:.0f} MiB")
+def measure(settings: Settings) -> str:
+    parts = []
+    dialects: tuple[Dialect, ...] = ("postgresql", "mysql")
+    for dialect in dialects:
+        with running(dialect) as source:
+            say(f"first load, {source.name}: filling {settings.rows:,} rows")
+            source.fill(settings.rows)
+            own = our_tools(source, settings)
+            tools = [*own, *peer_tools(source, settings)]
+            in_turn(tools, settings.runs)
+            table = page.compared(tools, rows=settings.rows, against=own)
+            parts.append(f"**{source.name}, {settings.rows:,} rows**\n\n{table}")
+    return "\n\n".join(parts)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "postgresql", int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000)
+def our_tools(source: Source, settings: Settings) -> list[Tool]:
+    where = settings.directory / f"first-load-{source.dialect}"
+    template = ours.configured(where / "template", ours.body(source))
+
+    def inside(_: int) -> Figure:
+        with ours.host_in(ours.copy(template, where / "inside")) as host:
+            figure = ours.sync_inside(host)
+            if ours.rows_of(host) != settings.rows:
+                raise Failed("the replica does not hold every row")
+            return Figure(seconds=figure.seconds, mib=ours.memory_mib(host, "VmHWM"))
+
+    def command(_: int) -> Figure:
+        return ours.sync_command(ours.copy(template, where / "command"))
+
+    return [Tool("ours, in the running host", inside), Tool("ours, as a command", command)]
+
+
+def peer_tools(source: Source, settings: Settings) -> list[Tool]:
+    where = settings.directory / f"first-load-{source.dialect}"
+    slow = settings.slow_runs
+
+    def place(name: str) -> Path:
+        shutil.rmtree(where / name, ignore_errors=True)
+        return where / name
+
+    tools = [peers.to_nothing(source, place("nothing")), peers.duckdb(source, place("duckdb"))]
+    tools.append(peers.db_to_sqlite(source, place("db-to-sqlite"), rounds=slow))
+    tools.append(peers.sling(source, place("sling"), rounds=slow))
+    if source.dialect == "postgresql":
+        tools.append(peers.dlt(source, place("dlt"), rounds=slow))
+        tools.append(peers.ingestr(source, place("ingestr"), rounds=min(slow, 1)))
+    return tools

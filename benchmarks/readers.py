@@ -1,96 +1,108 @@
-"""How a first load disturbs those who read: latencies of a point query over HTTP, idle and during the load.
-
-    python -m benchmarks.readers [postgresql|mysql] [ROWS]
-
-Also how long the host's event loop was held at most, as its /health sees it: that route does nothing but answer. Run
-from the root of a checkout, with the servers that the tests use.
-"""
+"""Readers: a point query through POST /query, idle and during a first load; and how long the event loop was held."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import tempfile
+import http.client
+import json
+import statistics
 import threading
 import time
-from pathlib import Path
-from typing import Literal
+from urllib.parse import urlsplit
 
-import httpx
-from tests.hosts import ADMIN, HostProcess
-from tests.servers import fresh_database, mariadb_server, postgres_server
+from tests.hosts import CLIENT
 
-from benchmarks.first_load import CREATE, FILL
+from benchmarks import ours, page
+from benchmarks.measure import quantile, say, spread
+from benchmarks.settings import Settings
+from benchmarks.sources import Dialect, running
 
-IDLE_SECONDS = 8.0
+IDLE_SECONDS = 6.0
 PAUSE_SECONDS = 0.002
 
 
-def latencies(host: HostProcess, ended: threading.Event, *, health: bool) -> list[float]:
-    """Milliseconds of one request after another, until `ended`."""
+def measure(settings: Settings) -> str:
+    lines = []
+    dialects: tuple[Dialect, ...] = ("postgresql", "mysql")
+    for dialect in dialects:
+        with running(dialect) as source:
+            say(f"readers, {source.name}: filling {settings.rows:,} rows")
+            source.fill(settings.rows)
+            template = ours.configured(settings.directory / dialect, ours.body(source))
+            rounds = []
+            for number in range(settings.slow_runs):
+                directory = ours.copy(template, settings.directory / f"{dialect}-{number}")
+                with ours.host_in(directory, probe=True) as host:
+                    rounds.append(_round(host))
+            for what, index in (("idle", 0), ("during a first load", 1)):
+                asked = [found[index] for found in rounds]
+                lines.append([source.name, what, *_cells([each[0] for each in asked], [each[1] for each in asked])])
+            p99 = [quantile(after[0], 0.99) / quantile(before[0], 0.99) for before, after in rounds]
+            lines.append([source.name, "p99 of the load ÷ idle", "", spread(p99), "", "", "", ""])
+    heads = ["source", "when", "p50, ms", "p99, ms", "most, ms", "loop late p99, ms", "p99.9, ms", "most, ms"]
+    return page.table(heads, lines)
+
+
+Asked = tuple[list[float], list[float]]
+
+
+def _round(host: ours.HostProcess) -> tuple[Asked, Asked]:
+    host.query("CREATE TABLE points (id INTEGER PRIMARY KEY, name TEXT)")
+    host.query(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) "
+        "INSERT INTO points SELECT n, 'point ' || n FROM n"
+    )
+    idle = threading.Event()
+    threading.Timer(IDLE_SECONDS, idle.set).start()
+    before = _ask(host, idle)
+    ended = threading.Event()
+
+    def load() -> None:
+        try:
+            host.sync("orders")
+        finally:
+            ended.set()
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    during = _ask(host, ended)
+    loading.join()
+    say(f"  p99 idle {quantile(before[0], 0.99):.1f} ms, during the load {quantile(during[0], 0.99):.1f} ms")
+    return before, during
+
+
+def _ask(host: ours.HostProcess, ended: threading.Event) -> Asked:
+    """One request after another until `ended`: their latencies, and how late the loop was, in ms."""
+    address = urlsplit(host.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port)
+    headers = {"authorization": f"Bearer {CLIENT}", "content-type": "application/json"}
+    _lag(host)
     found: list[float] = []
-    with httpx.Client(base_url=host.url, headers={"authorization": f"Bearer {ADMIN}"}) as client:
-        while not ended.is_set():
-            body = {"sql": "SELECT * FROM points WHERE id = ?", "params": [len(found) % 1000 + 1]}
-            began = time.perf_counter()
-            answer = client.get("/health") if health else client.post("/query", json=body)
-            found.append((time.perf_counter() - began) * 1000)
-            answer.raise_for_status()
-            time.sleep(PAUSE_SECONDS)
-    return found
+    while not ended.is_set():
+        body = json.dumps({"sql": "SELECT * FROM points WHERE id = ?", "params": [len(found) % 1000 + 1]})
+        began = time.perf_counter()
+        connection.request("POST", "/query", body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        found.append((time.perf_counter() - began) * 1000)
+        assert answer.status == 200, answer.status
+        time.sleep(PAUSE_SECONDS)
+    connection.close()
+    return found, _lag(host)
 
 
-def measure(host: HostProcess, what: str, ended: threading.Event) -> None:
-    results: dict[bool, list[float]] = {}
-
-    def ask(health: bool) -> None:
-        results[health] = latencies(host, ended, health=health)
-
-    threads = [threading.Thread(target=ask, args=(health,)) for health in (False, True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for health, name in ((False, "POST /query"), (True, "GET /health")):
-        found = sorted(results[health])
-        median, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
-        print(f"{what}, {name}: {len(found)} asked, median {median:.1f} ms, p99 {p99:.1f} ms, most {found[-1]:.1f} ms")
+def _lag(host: ours.HostProcess) -> list[float]:
+    # A client of its own, since the host's other one waits for the load.
+    address = urlsplit(host.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port)
+    connection.request("GET", "/probe/lag", headers={"authorization": f"Bearer {ours.ADMIN}"})
+    late = json.loads(connection.getresponse().read())["result"]
+    connection.close()
+    return [1000 * each for each in late]
 
 
-def main(dialect: str, rows: int) -> None:
-    server = postgres_server() if dialect == "postgresql" else mariadb_server()
-    kind: Literal["postgresql", "mysql"] = "postgresql" if dialect == "postgresql" else "mysql"
-    with contextlib.ExitStack() as stack:
-        server.start()
-        stack.callback(server.close)
-        database = stack.enter_context(fresh_database(kind, server))
-        database.execute(CREATE[dialect])
-        database.execute(FILL[dialect].format(rows=rows))
-        with tempfile.TemporaryDirectory() as directory, HostProcess(Path(directory)) as host:
-            host.query("CREATE TABLE points (id INTEGER PRIMARY KEY, name TEXT)")
-            host.query(
-                "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) "
-                "INSERT INTO points SELECT n, 'point ' || n FROM n"
-            )
-            body = {"sourceConfig": database.source_config, "sourceTable": "orders", "targetTable": "orders"}
-            host.configure(name="orders", isActive=False, trackingColumn="updated_at", **body)
-            idle = threading.Event()
-            timer = threading.Timer(IDLE_SECONDS, idle.set)
-            timer.start()
-            measure(host, "idle", idle)
-            ended = threading.Event()
+def _cells(asked: list[list[float]], late: list[list[float]]) -> list[str]:
+    def of(rounds: list[list[float]], share: float) -> str:
+        return spread([quantile(each, share) for each in rounds])
 
-            def load() -> None:
-                try:
-                    host.sync("orders")
-                finally:
-                    ended.set()
-
-            loading = threading.Thread(target=load)
-            loading.start()
-            measure(host, "during a first load", ended)
-            loading.join()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "postgresql", int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000)
+    p50 = spread([statistics.median(each) for each in asked])
+    return [p50, of(asked, 0.99), of(asked, 1), of(late, 0.99), of(late, 0.999), of(late, 1)]

@@ -1,0 +1,18 @@
+"""The limit: PostgreSQL's COPY … (FORMAT binary) of `orders` through asyncpg into nothing.
+
+copy_binary.py HOST PORT USER PASSWORD DATABASE
+"""
+
+import asyncio
+import sys
+
+import asyncpg
+
+
+async def main(host: str, port: str, user: str, password: str, database: str) -> None:
+    connection = await asyncpg.connect(host=host, port=int(port), user=user, password=password, database=database)
+    await connection.copy_from_query("SELECT * FROM orders", output="/dev/null", format="binary")
+    await connection.close()
+
+
+asyncio.run(main(*sys.argv[1:]))

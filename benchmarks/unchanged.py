@@ -1,0 +1,94 @@
+"""Nothing changed: what one sync inside the running host takes, in milliseconds and in round trips to the source.
+
+On a small and on a large table, since the cost must not grow with it. As a command, and next to the peers:
+the group `incremental`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks import ours, page
+from benchmarks.measure import say, spread
+from benchmarks.settings import Settings
+from benchmarks.sources import Dialect, Source, running
+from benchmarks.wire import Door, door
+
+SYNCS = 30
+# Syncs of a schedule do not follow one another at once either.
+PAUSE_SECONDS = 0.3
+
+
+def measure(settings: Settings) -> str:
+    lines = []
+    dialects: tuple[Dialect, ...] = ("postgresql", "mysql")
+    for dialect in dialects:
+        with running(dialect) as source, door(source.server.host, source.server.port) as opened:
+            small = max(1000, settings.rows // 100)
+            source.fill(settings.rows)
+            source.fill(small, "small")
+            source.rows = settings.rows
+            lines += _lines(source, opened, settings.directory / dialect, small)
+    heads = [
+        "source",
+        "rows",
+        "read",
+        "ms over HTTP",
+        "ms of the run",
+        "round trips",
+        "ms a round trip",
+        "ms without them",
+    ]
+    return page.table(heads, lines) + (
+        f"\n\nMedians of {SYNCS} syncs, {PAUSE_SECONDS:g} s apart, on a pooled connection. A round trip is that of "
+        "`SELECT 1` in this machine. `read` are the rows of the last minute (`lookbackSeconds`), which every sync looks at."
+    )
+
+
+def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[list[str]]:
+    counted = {**source.database.source_config, "host": "127.0.0.1", "port": opened.port}
+    tables = {"orders": source.rows, "small": small}
+    bodies = [ours.body(source, name=table, table=table) for table in tables]
+    bodies += [ours.body(source, name=f"{table}_counted", table=table, sourceConfig=counted) for table in tables]
+    ours.configured(directory, *bodies)
+    trip = _round_trip_ms(source)
+    lines = []
+    with ours.host_in(directory) as host:
+        for table, rows in tables.items():
+            for name in (table, f"{table}_counted"):
+                # Twice: after the first load, what its lookback leaves to be read again.
+                host.sync(name)
+                host.sync(name)
+            wall, inside, read = [], [], 0
+            for _ in range(SYNCS):
+                time.sleep(PAUSE_SECONDS)
+                began = time.perf_counter()
+                run = host.sync(table)
+                wall.append((time.perf_counter() - began) * 1000)
+                inside.append(float(run["sync_duration_ms"]))
+                read = run["rows_read"]
+                assert run["records_processed"] == 0, run
+            before = opened.round_trips
+            host.sync(f"{table}_counted")
+            trips = opened.round_trips - before
+            say(f"  {source.name}, {rows:,} rows: {statistics.median(wall):.1f} ms, {trips} round trips")
+            without = statistics.median(wall) - trips * trip
+            lines.append(
+                [
+                    source.name, f"{rows:,}", f"{read:,}", spread(wall, ".1f"), spread(inside, ".0f"), str(trips), f"{trip:.2f}",
+                    f"{without:.1f}",
+                ]
+            )  # fmt: skip
+    return lines
+
+
+def _round_trip_ms(source: Source) -> float:
+    found = []
+    with source.database.connect() as session:
+        for _ in range(200):
+            began = time.perf_counter()
+            session.fetch("SELECT 1")
+            found.append((time.perf_counter() - began) * 1000)
+    return statistics.median(found)
