@@ -20,7 +20,9 @@ from starbase_data_replication import compare as comparing
 from starbase_data_replication import replica, store
 from starbase_data_replication.compare import Compared, Comparison, Differences, What
 from starbase_data_replication.errors import SchemaMismatch, SourceRejected
-from starbase_data_replication.model import Options, Progress, Replication, TableSchema
+from starbase_data_replication.model import TableSchema
+from starbase_data_replication.options import Options, Replication
+from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Key, Part, ReadPlan, Source
 from starbase_data_replication.sources.mysql.compare import double_text, float_text
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect

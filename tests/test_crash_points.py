@@ -18,7 +18,7 @@ from tests.servers import TestDatabase
 # Each wraps one step; `reached` ends the process at the nth time, and only in its first life.
 CRASHER = """
 import functools, os, pathlib, signal
-from starbase_data_replication import runner, store, sync, target
+from starbase_data_replication import store, sync, target
 
 def plugin(options):
     reached = Reached(options["nth"])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from starbase_data_replication import store
-from starbase_data_replication.model import Progress, Replication
+from starbase_data_replication.options import Replication
+from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect

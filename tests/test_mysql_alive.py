@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from starbase_data_replication.model import Alive, Candidate, Options
+from starbase_data_replication.model import Alive, Candidate
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import alive
 from starbase_data_replication.sources.mysql.alive import Look, Transaction

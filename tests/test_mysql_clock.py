@@ -7,7 +7,8 @@ import datetime
 import pytest
 
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.model import Candidate, Options
+from starbase_data_replication.model import Candidate
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import clock
 from starbase_data_replication.sources.mysql.source import MysqlSource

@@ -135,6 +135,10 @@ def test_it_harms_nobody_else(mode: str, embedded_database: TestDatabase, tmp_pa
             name="orders", sourceConfig=embedded_database.source_config, sourceTable="orders", targetTable="orders",
             syncIntervalMinutes=0.01,
         )  # fmt: skip
+        host.configure(
+            name="masked", sourceConfig=embedded_database.source_config, sourceTable="orders", targetTable="masked",
+            transforms={"evil_transform_batch": ["note"]},
+        )  # fmt: skip
         until(lambda: "event success" in seen.read_text(), what="the first sync, and its event")
         embedded_database.execute("INSERT INTO orders VALUES (3, 'three')")
         until(lambda: len(host.query("SELECT * FROM orders")) == 3, what="the schedule's next sync")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from starbase_data_replication.config import parse, to_json
 from starbase_data_replication.fields import FIELDS
-from starbase_data_replication.model import Options, Replication, TableName
+from starbase_data_replication.model import TableName
+from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect, Source
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.config import to_json
-from starbase_data_replication.model import Options
+from starbase_data_replication.options import Options
 from tests.test_replication_config import BODY, DIALECTS, SOURCE, configure, problems
 
 

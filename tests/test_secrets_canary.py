@@ -17,7 +17,7 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from starbase_data_replication.model import Replication
+from starbase_data_replication.options import Replication
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.settings import scrub

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from starbase_data_replication.model import RunKind, SyncRun
-from starbase_data_replication.runner import Running
+from starbase_data_replication.running import Running
+from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.schema import WAIT, configure_body, flag_body
 from starbase_data_replication.service import Service
 from starbase_host import Answer, Host, InvalidRequest, Route, StarbaseError, Unavailable, iso, read_json

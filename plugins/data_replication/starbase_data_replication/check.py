@@ -15,7 +15,8 @@ import apsw
 from starbase_data_replication import store, target
 from starbase_data_replication.compare import Compared, Comparison, Differences, compare, recheck
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Options, Position, Row, TableSchema
+from starbase_data_replication.model import Position, Row, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import MAX_KEYS, Key, ReadPlan
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.target import Target
@@ -69,7 +70,7 @@ class Check:
             if comparison.differences and schema.key:
                 # What changed since the last sync is no difference: bring the replica up to date, and look again. One
                 # of a group must not run ahead of the others: there, what its next sync will read is left out.
-                above = await self.sync.stored_position() if self.sync.together else (await self.sync.run()).position
+                above = await self._reached()
             counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
             keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
             changed = 0
@@ -116,6 +117,18 @@ class Check:
     @property
     def _options(self) -> Options:
         return self.sync.stored.replication.options
+
+    async def _reached(self) -> Position | None:
+        """Where the replica stands, brought up to date if it may be."""
+        if self.sync.together:
+            return await self.sync.footing.stored_position()
+        return (await self.sync.run()).position
+
+    async def _reached(self) -> Position | None:
+        """Where the replica stands, brought up to date if it may be."""
+        if self.sync.together:
+            return await self.sync.footing.stored_position()
+        return (await self.sync.run()).position
 
     async def _again(
         self, schema: TableSchema, found: Found, what: Literal["keys", "rows"]
@@ -234,9 +247,9 @@ class _Pass:
     async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, Found]:
         sync = self._sync
         replication = sync.stored.replication
-        position = await sync.stored_position()
-        schema = await sync.describe(position)
-        replica = sync.replica(schema, position.dropped if position is not None else ())
+        position = await sync.footing.stored_position()
+        schema = await sync.footing.describe(position)
+        replica = sync.footing.replica(schema, position.dropped if position is not None else ())
         if not await sync.database.read(lambda c: target.exists(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         self._found = found = Found(sync, schema)

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Column, Options, TableSchema
+from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.options import Options
 
 
 def selected(schema: TableSchema, options: Options, *, known: Collection[str] = ()) -> TableSchema:

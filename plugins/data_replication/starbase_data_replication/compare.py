@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.model import Column, Options, TableSchema
+from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.replica import LEAF_ROWS, Replica
 from starbase_data_replication.sources.base import MAX_KEYS, Comparing, Key, Part, Source, Summary
 from starbase_host import Database

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from starbase_data_replication.fields import FIELDS
-from starbase_data_replication.model import Options, Replication
+from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.settings import unmasked
 from starbase_data_replication.sources.texts import mend_unknown

@@ -19,7 +19,8 @@ import apsw
 
 from starbase_data_replication.compare import compare
 from starbase_data_replication.errors import SourceRejected, SyncError
-from starbase_data_replication.model import Batch, Options, Row, TableName, TableSchema
+from starbase_data_replication.model import Batch, Row, TableName, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Dialect, ReadPlan, Source
 from starbase_data_replication.target import Target
 from starbase_host import Database, quote

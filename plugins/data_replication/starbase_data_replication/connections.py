@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from starbase_data_replication.model import Replication
+from starbase_data_replication.options import Replication
 from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
 from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Options, Phase, Position, Shape, TableName, TableSchema
+from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
+from starbase_data_replication.options import Options
 
 
 class KeyChanged(SchemaMismatch):

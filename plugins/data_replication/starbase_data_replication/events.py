@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from starbase_data_replication import health
-from starbase_data_replication.model import ReplicationEvent
+from starbase_data_replication.runs import ReplicationEvent
 from starbase_data_replication.store import Store
 from starbase_host import Host, Worker
 

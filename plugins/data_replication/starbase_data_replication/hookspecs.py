@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starbase_host import hookspec
 
 if TYPE_CHECKING:
-    from starbase_data_replication.model import ReplicationEvent
+    from starbase_data_replication.runs import ReplicationEvent
     from starbase_data_replication.sources.base import Dialect
 
 

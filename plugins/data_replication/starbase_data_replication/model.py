@@ -1,4 +1,4 @@
-"""The plugin's values: what a replication, a table, a position and a run are.
+"""The plugin's values: what a table, a batch of its rows and a position are.
 
 Frozen, keyword-only, and free of any database, clock or network, so that everything else may import them.
 Words are those of docs/glossary.md. Times are seconds since 1970 (float, UTC), unless a name says otherwise.
@@ -6,11 +6,10 @@ Words are those of docs/glossary.md. Times are seconds since 1970 (float, UTC), 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from starbase_data_replication.casts import Cast
 
@@ -26,104 +25,6 @@ class TableName:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a replication may set beside the fields that StarbaseDB knows.
-
-    close_wait_seconds: how long a sync waits for the transactions that were alive when it noted the watermark.
-    lookback_seconds: the floor stays below what was noted less than this long ago; None means 60 where the
-        source tells which transactions are alive, 300 where it does not.
-    settle_seconds: for tracking columns that hold a time, how far behind the source's clock a value must lie
-        before it may become the floor.
-    tracking_time_zone: the zone that zoneless tracking times are written in; None means the server's own.
-    mode: "incremental", or "full": every sync loads the whole table beside the old one.
-    null_tracking: what to do with rows whose tracking value is NULL: "read", "ignore" or "error".
-    deletes: "ignore", "reconcile", {"mark": column of the replica} or {"sourceColumn": column of the source}.
-    deletes_interval_minutes, deletes_max_share: when keys are compared, and how large a share may be removed.
-    verify_interval_minutes: when the whole replica is compared; None means never.
-    on_schema_change: "apply", "backfill" or "error": what to do when the source table changes its shape.
-    columns, exclude_columns: which of the source's columns are copied; None and () are all of them.
-    where: an expression of the source's SQL; only rows for which it is true are copied.
-    rename: the source's name of a column to the replica's.
-    key_columns: the columns that identify a row, for views and for tables without a key.
-    transforms: a plugin's name to the columns that its `transform_batch` changes on their way.
-    group: replications of one group are read from one snapshot and committed together.
-    max_rows_per_second: how fast syncs may read; None means as fast as they can.
-    """
-
-    close_wait_seconds: float = 2.0
-    lookback_seconds: float | None = None
-    settle_seconds: float = 2.0
-    tracking_time_zone: str | None = None
-    mode: str = "incremental"
-    null_tracking: str = "read"
-    deletes: str | Mapping[str, str] = "ignore"
-    deletes_interval_minutes: float = 60.0
-    deletes_max_share: float = 0.3
-    verify_interval_minutes: float | None = None
-    on_schema_change: str = "apply"
-    columns: Sequence[str] | None = None
-    exclude_columns: Sequence[str] = ()
-    where: str | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
-    key_columns: Sequence[str] | None = None
-    transforms: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    group: str | None = None
-    max_rows_per_second: float | None = None
-
-    @property
-    def selection(self) -> dict[str, Any]:
-        """What of the source table is copied, and as what: rows that were copied before do not fit another one."""
-        names = ("columns", "exclude_columns", "where", "rename", "key_columns", "transforms")
-        return {name: value for name in names if (value := getattr(self, name))}
-
-    @property
-    def mark_column(self) -> str | None:
-        """The extra column of the replica that says since when a row is gone from the source."""
-        return self.deletes.get("mark") if isinstance(self.deletes, Mapping) else None
-
-    @property
-    def deleted_column(self) -> str | None:
-        """The column of the source that says that a row is to be taken as deleted."""
-        return self.deletes.get("sourceColumn") if isinstance(self.deletes, Mapping) else None
-
-    @property
-    def reconciles(self) -> bool:
-        """Whether keys are compared on a schedule."""
-        return self.deletes == "reconcile" or self.mark_column is not None
-
-    def lookback(self, *, known: bool) -> float:
-        """Seconds; `known` says whether the source tells which transactions are alive."""
-        if self.lookback_seconds is not None:
-            return self.lookback_seconds
-        return 60.0 if known else 300.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replication:
-    """One configured link: a source table, and the SQLite table that mirrors it.
-
-    source_config is as the user wrote it (with `${NAME}` unresolved and secrets in place); it is never logged.
-    """
-
-    name: str
-    source_config: Mapping[str, Any] = field(repr=False)
-    source_table: str
-    target_table: str
-    sync_interval_minutes: float = 60.0
-    tracking_column: str = "id"
-    is_active: bool = True
-    options: Options = Options()
-
-    @property
-    def dialect(self) -> str:
-        return str(self.source_config["dialect"])
-
-    @property
-    def interval_seconds(self) -> float:
-        return self.sync_interval_minutes * 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,111 +214,3 @@ class Batch:
     last_key: tuple[str, ...] | None = None
     last: bool = False
     exceptions: Mapping[Exceptions, int] = field(default_factory=dict)
-
-
-class RunKind(StrEnum):
-    """Why a run began."""
-
-    SCHEDULED = "scheduled"
-    MANUAL = "manual"
-    RESET = "reset"
-    VERIFY = "verify"
-    RECONCILE = "reconcile"
-
-    @property
-    def syncs(self) -> bool:
-        """Whether such a run is a sync, rather than a look at what is there."""
-        return self not in (RunKind.VERIFY, RunKind.RECONCILE)
-
-
-RunStatus = Literal["success", "error", "interrupted", "skipped"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncRun:
-    """One execution of a sync, as it is recorded when it has ended.
-
-    records_processed counts rows inserted, changed or removed in the replica, not rows that were read again.
-    """
-
-    run_id: str
-    config_name: str
-    kind: RunKind
-    status: RunStatus
-    started_at: float
-    finished_at: float
-    records_processed: int = 0
-    rows_read: int = 0
-    bytes_read: int = 0
-    error_message: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def sync_duration_ms(self) -> int:
-        return max(0, round((self.finished_at - self.started_at) * 1000))
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """How far a run is. The one value here that changes: the run writes it, status reads it.
-
-    rows and bytes were read, changed were written. schema_changes: how the source's shape has changed since the
-    last sync, in words.
-    """
-
-    started_at: float
-    rows: int = 0
-    changed: int = 0
-    bytes: int = 0
-    estimated_rows: int | None = None
-    schema_changes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicationEvent:
-    """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
-
-    type is `sync`, `verify`, `reset`, `schema_change`, `degraded` or `recovered`; later versions add others.
-    status is `success` or `error`: whether the run could be done. details: of a `verify`, what it found; of a
-    `schema_change`, `{"changes": […]}` in words; of `degraded` and `recovered`, since when it failed and how
-    often; else None.
-    occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
-    """
-
-    type: str
-    run_id: str
-    occurred_at: str
-    config_name: str
-    status: str
-    records_processed: int
-    sync_duration_ms: int
-    error_message: str | None
-    details: Mapping[str, Any] | None = None
-    version: int = 1
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-__all__ = [
-    "Alive",
-    "Batch",
-    "Candidate",
-    "Column",
-    "Exceptions",
-    "Options",
-    "Phase",
-    "Position",
-    "Progress",
-    "Replication",
-    "ReplicationEvent",
-    "Row",
-    "RunKind",
-    "RunStatus",
-    "Shape",
-    "SyncRun",
-    "TableName",
-    "TableSchema",
-    "replace",
-]

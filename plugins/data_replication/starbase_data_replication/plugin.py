@@ -16,6 +16,7 @@ from starbase_data_replication.api import Api
 from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Callback, Events
+from starbase_data_replication.recording import Recorder
 from starbase_data_replication.runner import Runner
 from starbase_data_replication.sealing import Seal
 from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
@@ -95,7 +96,7 @@ class DataReplication:
             host=host,
             store=store,
             connections=connections,
-            events=self._events,
+            recorder=Recorder(host=host, store=store, connections=connections, events=self._events),
             # One place is left to the other sources, where there is more than one.
             slots=Slots(
                 total=self._max_concurrent_syncs,
@@ -152,10 +153,10 @@ class DataReplication:
             assert self._events is not None
             await self._events.post_all()
         elif alarm.name.startswith("sync:"):
-            await service.runner.on_due(alarm.name.removeprefix("sync:"), alarm.at)
+            await service.ticks.on_due(alarm.name.removeprefix("sync:"), alarm.at)
         else:
             prefix, colon, name = alarm.name.partition(":")
-            await service.runner.on_check_due(prefix + colon, name)
+            await service.ticks.on_check_due(prefix + colon, name)
 
     def _running(self) -> Service:
         if self._service is None:

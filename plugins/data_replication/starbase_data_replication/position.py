@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starbase_data_replication.model import Alive, Candidate, Options, Phase, Position
+from starbase_data_replication.model import Alive, Candidate, Phase, Position
+from starbase_data_replication.options import Options
 
 # A long transaction keeps candidates waiting; so many are kept, thinned evenly.
 MAX_CANDIDATES = 32

@@ -10,10 +10,13 @@ import apsw
 
 from starbase_data_replication import config, schedule, store, target
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.model import Options, Replication, RunKind
-from starbase_data_replication.runner import ALARMS, Runner, Running, check_interval_seconds
+from starbase_data_replication.options import Options, Replication
+from starbase_data_replication.runner import Runner
+from starbase_data_replication.running import Running
+from starbase_data_replication.runs import RunKind
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.store import Store, Stored
+from starbase_data_replication.ticks import ALARMS, Ticks, check_interval_seconds
 from starbase_data_replication.values import NAME
 from starbase_host import Host, InvalidRequest, iso, quote, same_name
 
@@ -46,6 +49,7 @@ class Service:
     ) -> None:
         self.store = store
         self.runner = runner
+        self.ticks = Ticks(runner=runner)
         self._host = host
         self._connections = connections
         self._dialects = dialects

@@ -13,17 +13,9 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.model import (
-    Alive,
-    Candidate,
-    Options,
-    Phase,
-    Position,
-    Replication,
-    RunKind,
-    Shape,
-    SyncRun,
-)
+from starbase_data_replication.model import Alive, Candidate, Phase, Position, Shape
+from starbase_data_replication.options import Options, Replication
+from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.sealing import dump, load, overwriting
 from starbase_host import Conflict, Database, NotFound, iso
 

@@ -10,27 +10,26 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import apsw
 
-from starbase_data_replication import drift, store, target
+from starbase_data_replication import notices, store
 from starbase_data_replication import position as floor
-from starbase_data_replication.columns import selected
-from starbase_data_replication.errors import SchemaMismatch, SourceChanged, TableMissing
+from starbase_data_replication.errors import SourceChanged
+from starbase_data_replication.footing import Footing
 from starbase_data_replication.model import (
     Alive,
     Batch,
     Candidate,
     Exceptions,
-    Options,
     Phase,
     Position,
-    Progress,
     Row,
     TableName,
     TableSchema,
 )
+from starbase_data_replication.options import Options
+from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Reader, ReadPlan, Source
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
@@ -43,7 +42,6 @@ LOAD_CLOSE_WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.05
 # A batch of a row so large is written before the next one is fetched: both at once would take twice the memory.
 LARGE_BYTES = 8 * 1024 * 1024
-MAX_NULL_ROWS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +70,7 @@ class Sync:
     progress: Progress
     transforms: Transforms = field(default_factory=Transforms)
     together: bool = False
+    footing: Footing = field(init=False)
     schema: TableSchema = field(init=False)
     _replica: Target = field(init=False)
     # As it is stored; and as this run goes on with it.
@@ -82,6 +81,17 @@ class Sync:
     _noted: Alive | None = field(default=None, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
     _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
+
+    def __post_init__(self) -> None:
+        self.footing = Footing(
+            stored=self.stored,
+            source=self.source,
+            table=self.table,
+            identity=self.identity,
+            database=self.database,
+            progress=self.progress,
+            together=self.together,
+        )
 
     async def run(self) -> Synced:
         """Bring the replica up to date. Raises SyncError; what was committed until then stays and counts."""
@@ -100,13 +110,19 @@ class Sync:
 
     async def begin(self) -> None:
         """Look at the table, make the replica fit it, and note who could still commit below the watermark."""
-        position = await self.stored_position()
-        self.schema = schema = await self.describe(position)
+        position = await self.footing.stored_position()
+        self.schema = schema = await self.footing.describe(position)
         self.progress.estimated_rows = schema.estimated_rows
-        await self._prepare(position)
-        self._warnings = [*schema.warnings, *_warnings(schema), *self._drift_warnings()]
-        self._warnings += [*await self._null_rows(), *await self._rows_ahead()]
-        if self._position.load_key is None and not self._whole:
+        self._replica, self._stored = await self.footing.prepare(schema, position)
+        self._position = self._stored
+        self._exceptions.clear()
+        self._warnings = [*schema.warnings, *notices.of_table(schema)]
+        self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
+        self._warnings += await notices.null_rows(self.source, schema, self._options, self._position.phase)
+        if self._whole:
+            return
+        self._warnings += await notices.rows_ahead(self.source, schema, self._options)
+        if self._position.load_key is None:
             candidate = await self.source.note(schema, self._options, noted_at=self.clock.now())
             self._noted = candidate.alive if candidate is not None else None
             self._position = floor.add(self._position, candidate, self._options)
@@ -161,8 +177,8 @@ class Sync:
         return Synced(
             changed=self.progress.changed,
             position=self._after,
-            protection=self._protection(),
-            warnings=(*self._warnings, *_told(self._exceptions)),
+            protection=notices.protection(self._noted, whole=self._whole),
+            warnings=(*self._warnings, *notices.of_exceptions(self._exceptions)),
         )
 
     def commit(self, connection: apsw.Connection) -> None:
@@ -174,84 +190,6 @@ class Sync:
             self.progress.changed += self._replica.merge(connection)
         if self._after != self._stored:
             store.save_position(connection, self.stored, self._after)
-
-    async def stored_position(self) -> Position | None:
-        """How far the replica has come; None before its first sync."""
-        return await self.database.read(lambda connection: store.load_position(connection, self.stored))
-
-    async def describe(self, position: Position | None) -> TableSchema:
-        """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
-        shape = position.shape if position is not None and position.identity == self.identity else None
-        try:
-            described = await self.source.describe(self.table, self.stored.replication.tracking_column)
-        except TableMissing as error:
-            if shape is not None:
-                self.progress.schema_changes = (str(error),)
-                # A table that comes back under this name may be another one, with other rows.
-                await self.database.write(self._forget)
-            raise
-        return selected(described, self._options, known=shape.columns if shape is not None else ())
-
-    def _forget(self, connection: apsw.Connection) -> None:
-        store.check_revision(connection, self.stored)
-        store.delete_position(connection, self.stored)
-
-    def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
-        """The SQLite side of this replication, for what the source looks like now."""
-        name, mark = self.stored.replication.target_table, self._options.mark_column
-        return Target(name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former)
-
-    async def _prepare(self, position: Position | None) -> None:
-        """Decide where to go on from, and make a table to write to."""
-        schema, reload = self.schema, False
-        dropped: tuple[str, ...] = ()
-        if position is not None and position.identity == self.identity and position.shape is not None:
-            found = drift.drift(position.shape, schema.shape)
-            self.progress.schema_changes = found.texts
-            reload = drift.must_reload(
-                schema.table, position, schema.shape, found, self._options, name=self.stored.name
-            )
-            dropped = drift.dropped(position, schema, found, self._options)
-        self._replica = self.replica(schema, dropped, _former(position, schema))
-        fresh = position is None or position.identity != self.identity or self._whole or reload
-        # What a group has read of a load that was cut short belongs to another moment than what it reads now.
-        fresh |= self.together and position is not None and position.phase is Phase.LOAD
-        if fresh and (schema.where is not None or self._options.key_columns is not None):
-            await self.source.check(schema, key=self._options.key_columns is not None)
-        start = None if fresh else position
-        if start is None or not await self.database.read(partial(self._fits, position=start)):
-            start = await self.database.write(partial(self._make_table, position=start))
-        self._stored = self._position = start
-
-    def _fits(self, connection: apsw.Connection, *, position: Position) -> bool:
-        """Whether there is nothing to make."""
-        return self._replica.fits(connection, shadow=position.into_shadow) and not self.together
-
-    def _make_table(self, connection: apsw.Connection, *, position: Position | None) -> Position:
-        replica = self._replica
-        if position is not None:
-            # Somebody may have dropped the table; what the position speaks of is gone then.
-            written = replica.shadow if position.into_shadow else replica.name
-            position = position if target.exists(connection, written) else None
-        fresh = position is None
-        if position is None:
-            # Rows that are there already are not ours to trust: load beside them, and swap.
-            occupied = target.exists_with_rows(connection, replica.name)
-            if not store.owns_target(connection, replica.name):
-                _check_foreign(connection, replica, occupied=occupied)
-            store.own_target(connection, replica.name)
-            position = Position(
-                identity=self.identity,
-                into_shadow=occupied or self._whole or self.together,
-                shape=self.schema.shape,
-                dropped=tuple(replica.dropped),
-            )
-        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None)
-        if self.together and not position.into_shadow:
-            replica.match_stage(connection)
-        if fresh:
-            store.save_position(connection, self.stored, position)
-        return position
 
     async def _ask_again(self) -> None:
         asked = floor.asked(self._position)
@@ -298,56 +236,6 @@ class Sync:
             rows = [row for row in rows if row[at] is None]
         return rows, removed
 
-    async def _null_rows(self) -> list[str]:
-        """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them."""
-        schema, policy = self.schema, self._options.null_tracking
-        if not schema.tracking.nullable or (policy == "read" and self._position.phase is Phase.LOAD):
-            return []
-        limit = {"read": MAX_NULL_ROWS + 1, "error": 1, "ignore": None}[policy]
-        found = await self.source.count_nulls(schema, at_most=limit)
-        name = schema.tracking_column
-        if policy == "ignore":
-            return [f"{found} rows have no {name} and are ignored, as nullTracking says"] if found else []
-        if found and policy == "error":
-            raise SchemaMismatch(f"nullTracking: rows of {schema.table} have no {name}; fill it, or set read or ignore")
-        if found > MAX_NULL_ROWS:
-            raise SchemaMismatch(
-                f"nullTracking: more than {MAX_NULL_ROWS} rows of {schema.table} have no {name}, and would be read at "
-                "every sync; fill it, or set nullTracking to ignore"
-            )
-        return []
-
-    async def _rows_ahead(self) -> list[str]:
-        if self._whole:
-            return []
-        schema = self.schema
-        found = await self.source.count_ahead(schema, self._options, at_most=MAX_NULL_ROWS)
-        if not found:
-            return []
-        rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_NULL_ROWS else f"at least {found} rows"
-        return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
-
-    def _drift_warnings(self) -> list[str]:
-        changes = self.progress.schema_changes
-        if not changes:
-            return []
-        said = [f"{self.schema.table} has changed: {'; '.join(changes)}"]
-        if self._position.phase is Phase.FOLLOW and any(change.endswith("was added") for change in changes):
-            said.append(
-                "rows that were copied before a column was added hold NULL in it until they change; "
-                "verify with repair, or set onSchemaChange to backfill"
-            )
-        return said
-
-    def _protection(self) -> str | None:
-        """What protects against late commits, and why; None where this sync has learnt nothing of it."""
-        if self._whole:
-            return "full: the table is loaded whole at each sync"
-        if self._noted is None:
-            return None
-        kind = "transactions" if self._noted.known else "lookback"
-        return f"{kind}: {self._noted.reason}" if self._noted.reason else kind
-
     def _plan(self) -> ReadPlan:
         schema, nulls = self.schema, self._options.null_tracking != "ignore"
         rows = batch_rows(ReadPlan.batch_rows, self._options.max_rows_per_second)
@@ -364,8 +252,7 @@ class Sync:
 
     @property
     def _whole(self) -> bool:
-        """Whether every sync loads the whole table, so that nothing is ever followed."""
-        return not self.schema.key or self._options.mode == "full"
+        return self.footing.whole(self.schema)
 
     @property
     def _options(self) -> Options:
@@ -375,34 +262,3 @@ class Sync:
 def _reached(position: Position, batch: Batch) -> Position:
     """Where a batch in the middle of a read leads: along the key in a first load; nowhere, when following."""
     return replace(position, load_key=batch.last_key) if position.phase is Phase.LOAD else position
-
-
-def _former(position: Position | None, schema: TableSchema) -> list[str]:
-    """The names that columns which the source still has were last given in the replica."""
-    if position is None or position.shape is None:
-        return []
-    there = {column.name for column in (*schema.columns, *schema.left_out)}
-    return [column[2] for name, column in position.shape.columns.items() if name in there]
-
-
-def _check_foreign(connection: apsw.Connection, replica: Target, *, occupied: bool) -> None:
-    """A table that somebody else has made is used when it is empty and fits; its rows are not ours to replace."""
-    if occupied:
-        raise SchemaMismatch(
-            f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
-        )
-    replica.check_fit(connection)
-
-
-def _told(exceptions: Counter[Exceptions]) -> list[str]:
-    return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in exceptions.items()]
-
-
-def _warnings(schema: TableSchema) -> list[str]:
-    unknown = [f"{column.name} ({column.source_type})" for column in schema.columns if not column.cast.known]
-    warnings = [f"type not in the ledger, kept as the source's text: {', '.join(unknown)}"] if unknown else []
-    if not schema.key:
-        warnings.append(
-            f"{schema.table} has no primary key and no unique index without NULLs: every sync loads it whole"
-        )
-    return warnings

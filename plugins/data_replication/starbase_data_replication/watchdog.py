@@ -11,7 +11,8 @@ import logging
 from dataclasses import dataclass, field
 
 from starbase_data_replication.errors import SyncError
-from starbase_data_replication.runner import Runner, Running
+from starbase_data_replication.runner import Runner
+from starbase_data_replication.running import Running
 from starbase_data_replication.service import Service
 from starbase_data_replication.sources.base import Answering
 from starbase_host import Clock

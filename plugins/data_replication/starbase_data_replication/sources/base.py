@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
+from starbase_data_replication.model import Alive, Batch, Candidate, Column, TableName, TableSchema
+from starbase_data_replication.options import Options
 
 # The values of the key's columns, as the replica stores them.
 Key = tuple[Any, ...]

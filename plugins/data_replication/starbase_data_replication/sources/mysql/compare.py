@@ -14,7 +14,8 @@ from itertools import takewhile
 
 from starbase_data_replication.casts import NO_AFFINITY, text_or_bytes
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.model import Column, Options, TableSchema
+from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.mysql.connection import Connection

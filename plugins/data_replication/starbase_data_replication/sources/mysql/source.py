@@ -18,17 +18,8 @@ from pymysql.constants import CR
 from pymysql.err import OperationalError
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected
-from starbase_data_replication.model import (
-    Alive,
-    Batch,
-    Candidate,
-    Column,
-    Exceptions,
-    Options,
-    Row,
-    TableName,
-    TableSchema,
-)
+from starbase_data_replication.model import Alive, Batch, Candidate, Column, Exceptions, Row, TableName, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.mysql import alive, clock

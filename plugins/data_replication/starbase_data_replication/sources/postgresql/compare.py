@@ -12,7 +12,8 @@ from itertools import takewhile
 from typing import Any, Self
 
 from starbase_data_replication.casts import NO_AFFINITY
-from starbase_data_replication.model import Column, Options, TableSchema
+from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import convert
 from starbase_data_replication.sources.postgresql.door import door

@@ -17,7 +17,8 @@ from typing import Any
 import asyncpg
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, Options, TableName, TableSchema
+from starbase_data_replication.model import Alive, Batch, Candidate, Column, TableName, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.pool import Pool

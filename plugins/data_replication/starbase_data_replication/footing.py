@@ -1,0 +1,135 @@
+"""Where a sync starts from: what the table is now, whether the replica still fits it, and a table to write to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import apsw
+
+from starbase_data_replication import drift, store, target
+from starbase_data_replication.columns import selected
+from starbase_data_replication.errors import SchemaMismatch, TableMissing
+from starbase_data_replication.model import Phase, Position, TableName, TableSchema
+from starbase_data_replication.options import Options
+from starbase_data_replication.runs import Progress
+from starbase_data_replication.sources.base import Source
+from starbase_data_replication.store import Stored
+from starbase_data_replication.target import Target
+from starbase_host import Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footing:
+    """What a replication stands on. `identity` is what its position must be about; together: one of a group."""
+
+    stored: Stored
+    source: Source
+    table: TableName
+    identity: str
+    database: Database
+    progress: Progress
+    together: bool
+
+    async def stored_position(self) -> Position | None:
+        """How far the replica has come; None before its first sync."""
+        return await self.database.read(lambda connection: store.load_position(connection, self.stored))
+
+    async def describe(self, position: Position | None) -> TableSchema:
+        """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
+        shape = position.shape if position is not None and position.identity == self.identity else None
+        try:
+            described = await self.source.describe(self.table, self.stored.replication.tracking_column)
+        except TableMissing as error:
+            if shape is not None:
+                self.progress.schema_changes = (str(error),)
+                # A table that comes back under this name may be another one, with other rows.
+                await self.database.write(self._forget)
+            raise
+        return selected(described, self._options, known=shape.columns if shape is not None else ())
+
+    def _forget(self, connection: apsw.Connection) -> None:
+        store.check_revision(connection, self.stored)
+        store.delete_position(connection, self.stored)
+
+    def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
+        """The SQLite side of this replication, for what the source looks like now."""
+        name, mark = self.stored.replication.target_table, self._options.mark_column
+        return Target(name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former)
+
+    def whole(self, schema: TableSchema) -> bool:
+        """Whether every sync loads the whole table, so that nothing is ever followed."""
+        return not schema.key or self._options.mode == "full"
+
+    async def prepare(self, schema: TableSchema, position: Position | None) -> tuple[Target, Position]:
+        """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
+        reload = False
+        dropped: tuple[str, ...] = ()
+        if position is not None and position.identity == self.identity and position.shape is not None:
+            found = drift.drift(position.shape, schema.shape)
+            self.progress.schema_changes = found.texts
+            reload = drift.must_reload(
+                schema.table, position, schema.shape, found, self._options, name=self.stored.name
+            )
+            dropped = drift.dropped(position, schema, found, self._options)
+        replica = self.replica(schema, dropped, _former(position, schema))
+        fresh = position is None or position.identity != self.identity or self.whole(schema) or reload
+        # What a group has read of a load that was cut short belongs to another moment than what it reads now.
+        fresh |= self.together and position is not None and position.phase is Phase.LOAD
+        if fresh and (schema.where is not None or self._options.key_columns is not None):
+            await self.source.check(schema, key=self._options.key_columns is not None)
+        start = None if fresh else position
+        if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
+            start = await self.database.write(partial(self._make_table, replica=replica, position=start))
+        return replica, start
+
+    def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
+        """Whether there is nothing to make."""
+        return replica.fits(connection, shadow=position.into_shadow) and not self.together
+
+    def _make_table(self, connection: apsw.Connection, *, replica: Target, position: Position | None) -> Position:
+        if position is not None:
+            # Somebody may have dropped the table; what the position speaks of is gone then.
+            written = replica.shadow if position.into_shadow else replica.name
+            position = position if target.exists(connection, written) else None
+        fresh = position is None
+        if position is None:
+            # Rows that are there already are not ours to trust: load beside them, and swap.
+            occupied = target.exists_with_rows(connection, replica.name)
+            if not store.owns_target(connection, replica.name):
+                _check_foreign(connection, replica, occupied=occupied)
+            store.own_target(connection, replica.name)
+            position = Position(
+                identity=self.identity,
+                into_shadow=occupied or self.whole(replica.schema) or self.together,
+                shape=replica.schema.shape,
+                dropped=tuple(replica.dropped),
+            )
+        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None)
+        if self.together and not position.into_shadow:
+            replica.match_stage(connection)
+        if fresh:
+            store.save_position(connection, self.stored, position)
+        return position
+
+    @property
+    def _options(self) -> Options:
+        return self.stored.replication.options
+
+
+def _former(position: Position | None, schema: TableSchema) -> list[str]:
+    """The names that columns which the source still has were last given in the replica."""
+    if position is None or position.shape is None:
+        return []
+    there = {column.name for column in (*schema.columns, *schema.left_out)}
+    return [column[2] for name, column in position.shape.columns.items() if name in there]
+
+
+def _check_foreign(connection: apsw.Connection, replica: Target, *, occupied: bool) -> None:
+    """A table that somebody else has made is used when it is empty and fits; its rows are not ours to replace."""
+    if occupied:
+        raise SchemaMismatch(
+            f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
+        )
+    replica.check_fit(connection)

@@ -1,0 +1,81 @@
+"""What a sync tells the user beside its result: warnings, and what protects it. Some of it the source must be asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Alive, Exceptions, Phase, TableSchema
+from starbase_data_replication.options import Options
+from starbase_data_replication.sources.base import Source
+
+MAX_NULL_ROWS = 10_000
+
+
+async def null_rows(source: Source, schema: TableSchema, options: Options, phase: Phase) -> list[str]:
+    """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them."""
+    policy = options.null_tracking
+    if not schema.tracking.nullable or (policy == "read" and phase is Phase.LOAD):
+        return []
+    limit = {"read": MAX_NULL_ROWS + 1, "error": 1, "ignore": None}[policy]
+    found = await source.count_nulls(schema, at_most=limit)
+    name = schema.tracking_column
+    if policy == "ignore":
+        return [f"{found} rows have no {name} and are ignored, as nullTracking says"] if found else []
+    if found and policy == "error":
+        raise SchemaMismatch(f"nullTracking: rows of {schema.table} have no {name}; fill it, or set read or ignore")
+    if found > MAX_NULL_ROWS:
+        raise SchemaMismatch(
+            f"nullTracking: more than {MAX_NULL_ROWS} rows of {schema.table} have no {name}, and would be read at "
+            "every sync; fill it, or set nullTracking to ignore"
+        )
+    return []
+
+
+async def rows_ahead(source: Source, schema: TableSchema, options: Options) -> list[str]:
+    """What to tell the user of rows that lie in the future."""
+    found = await source.count_ahead(schema, options, at_most=MAX_NULL_ROWS)
+    if not found:
+        return []
+    rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_NULL_ROWS else f"at least {found} rows"
+    return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
+
+
+def of_drift(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[str]:
+    """What to tell the user of a table that has changed its shape."""
+    if not changes:
+        return []
+    said = [f"{schema.table} has changed: {'; '.join(changes)}"]
+    if phase is Phase.FOLLOW and any(change.endswith("was added") for change in changes):
+        said.append(
+            "rows that were copied before a column was added hold NULL in it until they change; "
+            "verify with repair, or set onSchemaChange to backfill"
+        )
+    return said
+
+
+def protection(noted: Alive | None, *, whole: bool) -> str | None:
+    """What protects against late commits, and why; None where this sync has learnt nothing of it."""
+    if whole:
+        return "full: the table is loaded whole at each sync"
+    if noted is None:
+        return None
+    kind = "transactions" if noted.known else "lookback"
+    return f"{kind}: {noted.reason}" if noted.reason else kind
+
+
+def of_exceptions(exceptions: Counter[Exceptions]) -> list[str]:
+    """What to tell the user of values that their column's form cannot hold."""
+    return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in exceptions.items()]
+
+
+def of_table(schema: TableSchema) -> list[str]:
+    """What to tell the user of the table itself."""
+    unknown = [f"{column.name} ({column.source_type})" for column in schema.columns if not column.cast.known]
+    warnings = [f"type not in the ledger, kept as the source's text: {', '.join(unknown)}"] if unknown else []
+    if not schema.key:
+        warnings.append(
+            f"{schema.table} has no primary key and no unique index without NULLs: every sync loads it whole"
+        )
+    return warnings

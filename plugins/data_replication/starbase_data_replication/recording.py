@@ -1,0 +1,160 @@
+"""How a run has ended, as its record, its effect on the status, and its events. Nothing here begins or ends a run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import apsw
+
+from starbase_data_replication import health, store, target
+from starbase_data_replication.check import Checked
+from starbase_data_replication.connections import Connections
+from starbase_data_replication.events import Events
+from starbase_data_replication.running import Running
+from starbase_data_replication.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
+from starbase_data_replication.store import Outcome, Store, Stored, Superseded
+from starbase_data_replication.sync import Synced
+from starbase_host import Host, StarbaseError, iso
+
+log = logging.getLogger("starbase.data_replication")
+
+# A table is counted again only after so many times as long as counting it took the last time.
+COUNT_SHARE = 20
+
+
+@dataclass(kw_only=True)
+class Counted:
+    """When a replica was last counted, and how long that took; monotonic seconds."""
+
+    at: float = float("-inf")
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Recorder:
+    """Records the runs of one host, and tells of them."""
+
+    host: Host
+    store: Store
+    connections: Connections
+    events: Events
+    _counted: dict[str, Counted] = field(default_factory=dict)
+
+    async def finish(
+        self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
+    ) -> SyncRun:
+        """Record a run, and tell of it. Raises what the database raises when it does not take the record."""
+        if error is not None:
+            error = self.connections.scrubbed(error, stored.replication.source_config)
+        record = self.record(run, status, error, synced)
+        outcome = Outcome()
+        if synced is not None:
+            outcome = Outcome(
+                floor=synced.position.floor,
+                protection=synced.protection,
+                row_count=await self._count(stored, synced),
+            )
+        if run.checked is not None and run.kind is RunKind.VERIFY:
+            outcome = Outcome(verified=self._verified(run, record))
+        await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
+        log.log(
+            logging.WARNING if status == "error" else logging.INFO,
+            "%s run of %s: %s, %d rows in %d ms%s",
+            run.kind.value, run.name, status, record.records_processed, record.sync_duration_ms,
+            f": {record.error_message}" if record.error_message else "",
+        )  # fmt: skip
+        if status in ("success", "error"):
+            self.events.send(_event(record, run.checked))
+        # A run that fails because of it is tried again and again, and finds the same each time: said once.
+        if run.progress.schema_changes and (status == "success" or not stored.columns["consecutive_failures"]):
+            self.events.send(_schema_change_event(record, run.progress.schema_changes))
+        self.events.post()
+        return record
+
+    def record(self, run: Running, status: RunStatus, error: str | None, synced: Synced | None) -> SyncRun:
+        return SyncRun(
+            run_id=run.run_id,
+            config_name=run.name,
+            kind=run.kind,
+            status=status,
+            started_at=run.progress.started_at,
+            finished_at=self.host.clock.now(),
+            records_processed=run.checked.changed if run.checked is not None else run.progress.changed,
+            rows_read=run.progress.rows,
+            bytes_read=run.progress.bytes,
+            error_message=error,
+            warnings=synced.warnings if synced is not None else (),
+        )
+
+    def _verified(self, run: Running, record: SyncRun) -> dict[str, object]:
+        assert run.checked is not None
+        return {
+            **run.checked.as_dict(),
+            "at": iso(record.finished_at),
+            "duration_ms": record.sync_duration_ms,
+            "repaired": run.thorough,
+        }
+
+    async def _count(self, stored: Stored, synced: Synced) -> int | None:
+        """How many rows the replica holds, where counting is cheap next to how often it is done."""
+        counted = self._counted.setdefault(stored.name, Counted())
+        now = self.host.clock.monotonic()
+        never = stored.columns["row_count"] is None
+        if not never and (synced.changed == 0 or now - counted.at < COUNT_SHARE * counted.seconds):
+            return None
+        name = stored.replication.target_table
+        rows = await self.store.database.read(lambda connection: target.count_rows(connection, name))
+        counted.at = self.host.clock.monotonic()
+        counted.seconds = counted.at - now
+        return rows
+
+
+def _record_run(connection: apsw.Connection, *, record: SyncRun, outcome: Outcome) -> None:
+    store.record(connection, record, outcome)
+    health.after(connection, record)
+
+
+def outcome(
+    run: Running, work: asyncio.Task[dict[str, Synced]]
+) -> tuple[RunStatus, str | None, Synced | None, BaseException | None]:
+    """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
+    if not work.done():
+        work.add_done_callback(lambda late: late.cancelled() or late.exception())
+    elif not work.cancelled() and work.exception() is None:
+        return "success", None, work.result().get(run.name), None
+    if run.given_up is not None:
+        return "error", run.given_up, None, None
+    if not work.done() or work.cancelled():
+        reason = run.interrupt_reason or "the run of another of its group was interrupted"
+        return "interrupted", reason, None, None
+    failure = work.exception()
+    if isinstance(failure, Superseded):
+        return "interrupted", str(failure), None, None
+    if isinstance(failure, StarbaseError):
+        run.failure_status = failure.status
+        return "error", str(failure), None, None
+    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None, failure
+
+
+def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:
+    types = {RunKind.VERIFY: "verify", RunKind.RESET: "reset"}
+    return ReplicationEvent(
+        type=types.get(run.kind, "sync"),
+        details=checked.as_dict() if checked is not None and run.kind is RunKind.VERIFY else None,
+        run_id=run.run_id,
+        occurred_at=iso(run.finished_at) or "",
+        config_name=run.config_name,
+        status=run.status,
+        records_processed=run.records_processed,
+        sync_duration_ms=run.sync_duration_ms,
+        error_message=run.error_message,
+    )
+
+
+def _schema_change_event(run: SyncRun, changes: Sequence[str]) -> ReplicationEvent:
+    return replace(_event(run, None), type="schema_change", details={"changes": list(changes)}, id=uuid.uuid4().hex)

@@ -1,0 +1,94 @@
+"""What a run is: its kind, its progress, its record, and the event that tells of it. Times are seconds since 1970."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class RunKind(StrEnum):
+    """Why a run began."""
+
+    SCHEDULED = "scheduled"
+    MANUAL = "manual"
+    RESET = "reset"
+    VERIFY = "verify"
+    RECONCILE = "reconcile"
+
+    @property
+    def syncs(self) -> bool:
+        """Whether such a run is a sync, rather than a look at what is there."""
+        return self not in (RunKind.VERIFY, RunKind.RECONCILE)
+
+
+RunStatus = Literal["success", "error", "interrupted", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncRun:
+    """One execution of a sync, as it is recorded when it has ended.
+
+    records_processed counts rows inserted, changed or removed in the replica, not rows that were read again.
+    """
+
+    run_id: str
+    config_name: str
+    kind: RunKind
+    status: RunStatus
+    started_at: float
+    finished_at: float
+    records_processed: int = 0
+    rows_read: int = 0
+    bytes_read: int = 0
+    error_message: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sync_duration_ms(self) -> int:
+        return max(0, round((self.finished_at - self.started_at) * 1000))
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is. The one value here that changes: the run writes it, status reads it.
+
+    rows and bytes were read, changed were written. schema_changes: how the source's shape has changed since the
+    last sync, in words.
+    """
+
+    started_at: float
+    rows: int = 0
+    changed: int = 0
+    bytes: int = 0
+    estimated_rows: int | None = None
+    schema_changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicationEvent:
+    """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
+
+    type is `sync`, `verify`, `reset`, `schema_change`, `degraded` or `recovered`; later versions add others.
+    status is `success` or `error`: whether the run could be done. details: of a `verify`, what it found; of a
+    `schema_change`, `{"changes": […]}` in words; of `degraded` and `recovered`, since when it failed and how
+    often; else None.
+    occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
+    """
+
+    type: str
+    run_id: str
+    occurred_at: str
+    config_name: str
+    status: str
+    records_processed: int
+    sync_duration_ms: int
+    error_message: str | None
+    details: Mapping[str, Any] | None = None
+    version: int = 1
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
