@@ -18,6 +18,13 @@ from tests.servers import (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`mariadb_in_prove`, for what depends little on the kind of source: with MariaDB it is a proof."""
+    for item in items:
+        if item.get_closest_marker("mariadb_in_prove") and "[mariadb" in item.name:
+            item.add_marker(pytest.mark.prove)
+
+
 def _running(server: Server) -> Iterator[Server]:
     failure = ""
     try:

@@ -126,6 +126,7 @@ def test_what_holds_between_the_tables_holds_whenever_one_looks(
         assert host.query(BROKEN)[0][2] == sum(shop.orders for shop in shops)
 
 
+@pytest.mark.mariadb_in_prove
 def test_one_that_fails_lets_none_be_written(source_database: TestDatabase, tmp_path: Path) -> None:
     make(source_database)
     source_database.execute("INSERT INTO orders (id, total) VALUES (1, 0)")
@@ -148,6 +149,7 @@ def test_one_that_fails_lets_none_be_written(source_database: TestDatabase, tmp_
         assert host.query("SELECT name FROM sqlite_schema WHERE name GLOB 'tmp_replication_s[th]*'") == []
 
 
+@pytest.mark.mariadb_in_prove
 def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp_path: Path) -> None:
     make(source_database)
     quoted = "lines" if source_database.dialect == "postgresql" else "`lines`"
@@ -171,6 +173,7 @@ def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp
         assert "reset it" in answer.text
 
 
+@pytest.mark.mariadb_in_prove
 def test_a_group_has_one_source_and_no_reconciliation(source_database: TestDatabase, tmp_path: Path) -> None:
     with running(tmp_path) as host:
         configure(host, source_database, "orders", isActive=False)

@@ -8,14 +8,21 @@ from collections.abc import Callable
 
 import pytest
 
+<<<<<<< HEAD
 from starbase_data_replication.model import Alive, Candidate
 from starbase_data_replication.options import Options
+=======
+from starbase_data_replication.errors import SourceUnavailable
+from starbase_data_replication.model import Alive, Candidate, Options
+>>>>>>> idle
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import alive
 from starbase_data_replication.sources.mysql.alive import Look, Transaction
+from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from tests.mysql_sources import described, eventually, in_background, opened, rows_of, running, wait_until, with_source
 from tests.servers import TestDatabase, ThrowawayMariaDB
+from tests.sessions import Session
 
 ITEMS = (
     "CREATE TABLE items (id bigint AUTO_INCREMENT PRIMARY KEY, at datetime(6), INDEX (at)) ENGINE=InnoDB;"
@@ -205,6 +212,170 @@ def test_many_ask_at_once_and_each_sees_the_server_as_it_is(items: TestDatabase)
         return [*before, *after, *last]
 
     assert with_source(items, work) == [True] * 4 + [False] * 4 + [True] * 4
+
+
+class Looks:
+    """The looks that are really taken, in their order: counted, and held up once they have seen what they see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.before: dict[int, Callable[[Connection], None]] = {}
+        self.hold: dict[int, asyncio.Event] = {}
+        self.seen: dict[int, asyncio.Event] = {}
+        self._real = alive._look_once
+        monkeypatch.setattr(alive, "_look_once", self._look_once)
+
+    async def _look_once(self, connection: Connection) -> Look:
+        self.count += 1
+        number = self.count
+        if number in self.before:
+            self.before[number](connection)
+        found = await self._real(connection)
+        if number in self.hold:
+            self.seen[number].set()
+            await self.hold[number].wait()
+        return found
+
+
+def writers(found: Alive) -> set[str]:
+    """The threads of the transactions in it."""
+    return {token.split(":")[1] for token in found.tokens if token.startswith("t:")}
+
+
+def begun(session: Session) -> str:
+    """Begin a transaction that writes; its thread."""
+    session.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+    return str(session.fetch("SELECT CONNECTION_ID()")[0][0])
+
+
+async def asking(source: MysqlSource, database: TestDatabase) -> asyncio.Task[Candidate]:
+    """Somebody who has noted a value, and waits for a look that others have to begin before it can."""
+    task = asyncio.create_task(noted(source, database))
+    gates = alive._gates[asyncio.get_running_loop()]
+
+    async def waits() -> bool:
+        return any(gate.coming for gate in gates.values())
+
+    await eventually(waits)
+    return task
+
+
+def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> tuple[int, float]:
+        async with opened(items, max_connections=20) as source:
+            schema = await described(source, items, "items")
+
+            async def ask() -> None:
+                found = await source.note(schema, Options(), noted_at=1000.0)
+                assert found is not None
+                assert found.alive.known
+
+            await asyncio.gather(*(ask() for _ in range(20)))
+            looks = Looks(monkeypatch)
+            began = time.monotonic()
+            await asyncio.gather(*(ask() for _ in range(20)))
+            return looks.count, (time.monotonic() - began) / alive.PAUSE_SECONDS
+
+    count, pauses = asyncio.run(work())
+    assert count <= 3
+    assert pauses < 10
+
+
+def test_a_look_that_had_begun_is_not_shared_by_who_asks_later(
+    items: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look has seen what it sees; what begins then is in the look of whoever notes its value after that."""
+    early, late = items.connect(), items.connect()
+
+    async def work(source: MysqlSource) -> list[set[str]]:
+        looks = Looks(monkeypatch)
+        looks.hold[1], looks.seen[1] = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(noted(source, items))
+        await looks.seen[1].wait()
+        one = begun(early)
+        second = await asking(source, items)
+        two = begun(late)
+        third = asyncio.create_task(noted(source, items))
+        looks.hold[1].set()
+        found = [writers((await task).alive) for task in (first, second, third)]
+        assert found[0] == set()
+        assert one in found[1]
+        assert {one, two} <= found[2]
+        return found
+
+    with_source(items, work)
+
+
+def test_no_shared_look_misses_a_transaction_that_began_before_the_value_was_noted(
+    items: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing but the sharing is left to keep them apart.
+    monkeypatch.setattr(alive, "PAUSE_SECONDS", 0.11)
+    looks = Looks(monkeypatch)
+    sessions = [items.connect() for _ in range(8)]
+
+    async def work() -> None:
+        async with opened(items, max_connections=8) as source:
+
+            async def one(number: int, session: Session) -> None:
+                for turn in range(4):
+                    await asyncio.sleep((number * 7 + turn * 5) % 11 * 0.01)
+                    thread = await asyncio.to_thread(begun, session)
+                    earlier = (await noted(source, items)).alive
+                    assert thread in writers(earlier)
+                    assert thread in writers(await now(source, earlier))
+                    await asyncio.to_thread(session.execute, "COMMIT")
+                    assert thread not in writers(await now(source, earlier))
+
+            await asyncio.gather(*(one(number, session) for number, session in enumerate(sessions)))
+
+    asyncio.run(work())
+    # 96 were asked for.
+    assert looks.count < 64
+
+
+@pytest.mark.parametrize("how", ["cancelled", "broken"])
+def test_who_shares_a_look_that_comes_to_nothing_looks_itself(
+    items: TestDatabase, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    writer = items.connect()
+    thread = begun(writer)
+
+    async def work(source: MysqlSource) -> None:
+        await noted(source, items)
+        monkeypatch.setattr(alive, "PAUSE_SECONDS", 0.5)
+        looks = Looks(monkeypatch)
+        await noted(source, items)
+        looks.before[2] = (lambda connection: connection.close()) if how == "broken" else (lambda _: None)
+        first = await asking(source, items)
+        others = [asyncio.create_task(noted(source, items)) for _ in range(2)]
+        if how == "cancelled":
+            await asyncio.sleep(0)
+            first.cancel()
+        found = await asyncio.gather(first, *others, return_exceptions=True)
+        assert isinstance(found[0], asyncio.CancelledError if how == "cancelled" else SourceUnavailable)
+        for each in found[1:]:
+            assert isinstance(each, Candidate)
+            assert writers(each.alive) == {thread}
+
+    with_source(items, work)
+
+
+def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) -> None:
+    user = f"poor_{items.name}"
+    items.execute(f"CREATE USER {user} IDENTIFIED BY 'secret'; GRANT SELECT ON {items.name}.* TO {user}")
+
+    async def work() -> None:
+        async with opened(items) as rich, opened(items, user=user, password="secret") as poor:
+            for _ in range(2):
+                asked = [noted(source, items) for source in (rich, poor, poor, rich)]
+                found = [candidate.alive.known for candidate in await asyncio.gather(*asked)]
+                assert found == [True, False, False, True]
+
+    try:
+        asyncio.run(work())
+    finally:
+        items.execute(f"DROP USER {user}")
 
 
 def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends_nobody(

@@ -11,6 +11,8 @@ import pytest
 from tests.hosts import HostProcess, running, until
 from tests.servers import TestDatabase
 
+pytestmark = pytest.mark.mariadb_in_prove
+
 BIG = {
     "postgresql": "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, 30000) n",
     "mysql": "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_30000",

@@ -13,6 +13,8 @@ from tests.servers import ROOT, TestDatabase
 TRANSFORMER = """
 from starbase_host import hookimpl
 
+pytestmark = pytest.mark.mariadb_in_prove
+
 def plugin(options):
     return Transformer()
 

@@ -16,6 +16,8 @@ from tests.faults import CREATE, FILL
 from tests.hosts import running
 from tests.servers import TestDatabase
 
+pytestmark = pytest.mark.mariadb_in_prove
+
 
 class Hand(Clock):
     """A clock that a test moves: sleeping takes no time but its own."""

@@ -11,6 +11,8 @@ Tokens, by what identifies their subject:
 
 A session that was seen with a statement may go on as a transaction; one that was seen with a transaction may
 have prepared it and gone.
+
+Looks at one server keep a distance. Who waits for the next one shares it: see `_next_look`.
 """
 
 from __future__ import annotations
@@ -41,14 +43,13 @@ WHERE ID <> CONNECTION_ID() AND USER <> 'unauthenticated user' AND COMMAND <> 'D
 MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
 MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
 
-SERVER = (
-    "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
-    "('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')"
-)
-# Both terms are read off the clock of one statement, so that their difference is the same each time.
-STARTED = """
-SELECT CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(VARIABLE_VALUE AS SIGNED)
-FROM {schema}.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Uptime'
+# Of each variable its name and value; with each the same: since when the server runs, and as whom it takes us. Both
+# terms of the difference are read off the clock of one statement, so that it is the same each time.
+SERVER = """
+SELECT LOWER(v.VARIABLE_NAME), v.VARIABLE_VALUE,
+       CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(s.VARIABLE_VALUE AS SIGNED), CURRENT_USER()
+FROM {schema}.GLOBAL_VARIABLES v JOIN {schema}.GLOBAL_STATUS s ON s.VARIABLE_NAME = 'Uptime'
+WHERE v.VARIABLE_NAME IN ('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')
 """
 
 # InnoDB renews its list when nobody has read it for 0.1 s; we leave it alone for longer.
@@ -147,18 +148,24 @@ def _same_mark(noted: str, now: str | None) -> bool:
 
 
 async def look(connection: Connection, server: tuple[object, ...]) -> Look:
-    """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads."""
-    variables: dict[str, str] = dict(await connection.fetch(SERVER))
+    """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads, as configured.
+
+    What is answered was seen after this was called, perhaps over somebody else's connection.
+    """
+    schema = "information_schema" if connection.is_mariadb else "performance_schema"
+    rows = await connection.fetch(SERVER.format(schema=schema))
+    variables: dict[str, str] = {variable: value for variable, value, *_ in rows}
     if variables.get("wsrep_on") == "ON":
         return Look(unknown=CLUSTER)
     if {variables.get("read_only"), variables.get("innodb_read_only")} != {"OFF"}:
         return Look(unknown=READ_ONLY)
-    schema = "information_schema" if connection.is_mariadb else "performance_schema"
-    ((started,),) = await connection.fetch(STARTED.format(schema=schema))
+    *_, started, account = rows[0]
     name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
+    gate = _gates.setdefault(asyncio.get_running_loop(), {}).setdefault(server, _Gate())
     for _ in range(TRIES):
-        async with _turn(server):
-            seen = await _look_once(connection)
+        # What decides what can be seen: behind one address there may be several servers, and the privileges are the
+        # account's, which the server picks by user and address.
+        seen = await _next_look(connection, gate, (name, started, account))
         if not seen.passing:
             return replace(seen, server=name, started=started)
     return Look(unknown=NOT_RENEWED, passing=True)
@@ -196,9 +203,12 @@ async def _look_once(connection: Connection) -> Look:
 
 
 class _Gate:
+    """Keeps looks at one server apart. coming: those that wait for their turn, by what decides what they can see."""
+
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.opens_at = 0.0
+        self.coming: dict[tuple[str, ...], asyncio.Future[Look | None]] = {}
 
 
 # The list is the server's, whoever reads it: so the pause between two readings is too, whichever source reads.
@@ -206,10 +216,40 @@ _gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, 
 _gates = weakref.WeakKeyDictionary()
 
 
+async def _next_look(connection: Connection, gate: _Gate, sight: tuple[str, ...]) -> Look:
+    """The next look of this sight that begins: ours, or that of whoever waits for its turn already.
+
+    Only one that begins after we asked will do. We have noted a value before: a transaction that may still commit at or
+    below it was alive then, and is alive in every later look, or has ended and is in every later snapshot. A look that
+    had begun before may have been past it: a transaction that began, and took its value, between that look and our
+    value would be in neither, and the floor would pass its row. Likewise a look that had begun before `still_alive` was
+    asked knows nothing of the moment: it would only count as alive who has ended, and be asked again.
+    """
+    while gate.coming.get(sight) is not None:
+        coming = gate.coming[sight]
+        # Awaited by itself, it would be cancelled with the first of those who wait.
+        await asyncio.wait({coming})
+        seen = coming.result()
+        if seen is not None:
+            return seen
+        # Who was to look was cancelled, or its connection broke. That is its own affair, and we look ourselves.
+    coming = gate.coming[sight] = asyncio.get_running_loop().create_future()
+    seen = None
+    try:
+        async with _turn(gate):
+            # It begins: whoever asks from now on waits for another.
+            del gate.coming[sight]
+            seen = await _look_once(connection)
+            return seen
+    finally:
+        if gate.coming.get(sight) is coming:
+            del gate.coming[sight]
+        coming.set_result(seen)
+
+
 @contextlib.asynccontextmanager
-async def _turn(server: tuple[object, ...]) -> AsyncIterator[None]:
+async def _turn(gate: _Gate) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
-    gate = _gates.setdefault(loop, {}).setdefault(server, _Gate())
     async with gate.lock:
         await asyncio.sleep(max(0.0, gate.opens_at - loop.time()))
         try:

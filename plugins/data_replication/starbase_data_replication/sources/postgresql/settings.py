@@ -155,12 +155,7 @@ def pool_arguments(settings: PostgresqlSettings) -> dict[str, Any]:
         "target_session_attrs": settings.target_session_attrs,
         "server_settings": {"application_name": settings.application_name},
         "statement_cache_size": 0,
-        "reset": _leave_as_it_is,
     }
-
-
-async def _leave_as_it_is(connection: object) -> None:
-    """Whatever is set is set for a transaction, so nothing is left to reset; asyncpg's way costs a round trip."""
 
 
 def _ssl(settings: PostgresqlSettings) -> ssl.SSLContext | str | bool:
