@@ -8,13 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-<<<<<<< HEAD
+from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.model import Alive, Candidate
 from starbase_data_replication.options import Options
-=======
-from starbase_data_replication.errors import SourceUnavailable
-from starbase_data_replication.model import Alive, Candidate, Options
->>>>>>> idle
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import alive
 from starbase_data_replication.sources.mysql.alive import Look, Transaction

@@ -124,12 +124,6 @@ class Check:
             return await self.sync.footing.stored_position()
         return (await self.sync.run()).position
 
-    async def _reached(self) -> Position | None:
-        """Where the replica stands, brought up to date if it may be."""
-        if self.sync.together:
-            return await self.sync.footing.stored_position()
-        return (await self.sync.run()).position
-
     async def _again(
         self, schema: TableSchema, found: Found, what: Literal["keys", "rows"]
     ) -> AsyncIterator[Differences]:
