@@ -16,10 +16,9 @@ have prepared it and gone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import NamedTuple
@@ -157,8 +156,7 @@ async def look(connection: Connection, server: tuple[object, ...]) -> Look:
     ((started,),) = await connection.fetch(STARTED.format(schema=schema))
     name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
     for _ in range(TRIES):
-        async with _turn(server):
-            seen = await _look_once(connection)
+        seen = await _shared((connection.user, name, started), server, lambda: _look_once(connection))
         if not seen.passing:
             return replace(seen, server=name, started=started)
     return Look(unknown=NOT_RENEWED, passing=True)
@@ -199,6 +197,8 @@ class _Gate:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.opens_at = 0.0
+        # By what it would show: the look that waits for its turn, None in it when it could not be had.
+        self.next: dict[tuple[object, ...], asyncio.Future[Look | None]] = {}
 
 
 # The list is the server's, whoever reads it: so the pause between two readings is too, whichever source reads.
@@ -206,13 +206,32 @@ _gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, 
 _gates = weakref.WeakKeyDictionary()
 
 
-@contextlib.asynccontextmanager
-async def _turn(server: tuple[object, ...]) -> AsyncIterator[None]:
+async def _shared(what: tuple[object, ...], server: tuple[object, ...], take: Callable[[], Awaitable[Look]]) -> Look:
+    """A look that begins after this call. Those who wait at the same time for the same one share it.
+
+    Each taking its own, one after the other, a server would bear no more than six syncs a second.
+    """
     loop = asyncio.get_running_loop()
     gate = _gates.setdefault(loop, {}).setdefault(server, _Gate())
-    async with gate.lock:
-        await asyncio.sleep(max(0.0, gate.opens_at - loop.time()))
-        try:
-            yield
-        finally:
-            gate.opens_at = loop.time() + PAUSE_SECONDS
+    while what in gate.next:
+        if (found := await asyncio.shield(gate.next[what])) is not None:
+            return found
+    coming: asyncio.Future[Look | None] = loop.create_future()
+    gate.next[what] = coming
+    try:
+        async with gate.lock:
+            await asyncio.sleep(max(0.0, gate.opens_at - loop.time()))
+            # Who asks from here on would be shown what was noted before it asked.
+            del gate.next[what]
+            try:
+                found = await take()
+                coming.set_result(found)
+                return found
+            finally:
+                gate.opens_at = loop.time() + PAUSE_SECONDS
+    finally:
+        # Cancelled, or the connection failed: the others take one of their own.
+        if gate.next.get(what) is coming:
+            del gate.next[what]
+        if not coming.done():
+            coming.set_result(None)
