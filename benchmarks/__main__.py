@@ -11,7 +11,6 @@ import datetime
 import importlib
 import os
 import platform
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -70,7 +69,7 @@ def versions() -> str:
     lines = [
         ["system", f"{platform.freedesktop_os_release().get('PRETTY_NAME')}, {platform.machine()}"],
         ["Python", platform.python_version()],
-        ["SQLite, ours / Python's own", f"{apsw.sqlite_lib_version()} / {sqlite3.sqlite_version}"],
+        ["SQLite", apsw.sqlite_lib_version()],
         ["PostgreSQL", first_line(str(postgres[-1]), "--version") if postgres else "not installed"],
         ["MariaDB", first_line("mariadbd", "--version")],
     ]

@@ -78,7 +78,7 @@ def _tool(name: str, url: str, method: str, body: str, headers: dict[str, str]) 
 
 @contextlib.contextmanager
 def _bare(database: Path) -> Iterator[str]:
-    words = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"]
+    words = [sys.executable, "-m", "uvicorn", "benchmarks.programs.bare:app", "--http", "h11", "--no-access-log"]
     with _serving(words, {"DATABASE": str(database)}) as address:
         yield address
 

@@ -43,7 +43,7 @@ def measure(settings: Settings) -> str:
     ]
     return page.table(heads, lines) + (
         f"\n\nMedians of {SYNCS} syncs, {PAUSE_SECONDS:g} s apart, on a pooled connection. A round trip is that of "
-        "`SELECT 1` in this machine. `read` are the rows of the last minute (`lookbackSeconds`), which every sync looks at."
+        "`SELECT 1` in this machine. `read` are rows of the last minute (`lookbackSeconds`)."
     )
 
 
@@ -77,8 +77,8 @@ def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[li
             without = statistics.median(wall) - trips * trip
             lines.append(
                 [
-                    source.name, f"{rows:,}", f"{read:,}", spread(wall, ".1f"), spread(inside, ".0f"), str(trips), f"{trip:.2f}",
-                    f"{without:.1f}",
+                    source.name, f"{rows:,}", f"{read:,}", spread(wall, ".1f"), spread(inside, ".0f"), str(trips),
+                    f"{trip:.2f}", f"{without:.1f}",
                 ]
             )  # fmt: skip
     return lines

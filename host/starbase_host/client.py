@@ -11,15 +11,17 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import httpx
 
 from starbase_host.app import admin_token, create_app
 from starbase_host.config import HostConfig
 from starbase_host.errors import StarbaseError
 from starbase_host.lock import holder_of
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 
@@ -57,6 +59,8 @@ class HostClient:
         return asyncio.run_coroutine_threadsafe(self._request(method, path, body, params), self._loop)
 
     async def _request(self, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+        import httpx
+
         content = None if body is None else json.dumps(body)
         try:
             response = await self._client.request(method, path, content=content, params=params)
@@ -100,6 +104,9 @@ class CommandHost:
         click.echo(json.dumps(result, ensure_ascii=False) if self.json_output else text)
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> httpx.AsyncClient:
+        # Only a command needs it: the host itself starts without.
+        import httpx
+
         holder = holder_of(self.config.lock_file)
         if holder is not None:
             url = holder.get("url") or f"http://{self.config.bind}"

@@ -8,6 +8,7 @@ can be written by anybody.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class Throttle:
             self._guesses.popitem(last=False)
 
 
+# Asked at every request, mostly by the same few.
+@functools.lru_cache(maxsize=1024)
 def _network(address: str) -> str:
     """What one party is sure to have: an IPv4 address, or 64 bits of an IPv6 one."""
     try:

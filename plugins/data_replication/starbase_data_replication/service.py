@@ -59,26 +59,29 @@ class Service:
         """Create or change a replication, and make it due at once. Raises InvalidRequest or Conflict."""
         now = self._host.clock.now()
 
-        def save(connection: apsw.Connection) -> Stored:
+        def save(connection: apsw.Connection) -> tuple[Stored, bool]:
             name = body.get("name") if isinstance(body, dict) else None
             existing = store.find(connection, name) if isinstance(name, str) and NAME.match(name) else None
-            stored = [each.replication for each in store.all_of(connection)]
             replication = config.parse(
                 body,
                 existing=self._connections.unsealed(existing.replication) if existing is not None else None,
                 dialects=self._dialects,
-                targets={same_name(each.target_table): each.name for each in stored},
+                targets={same_name(target): each for each, target in store.targets(connection)},
             )
-            config.check_group(replication, map(self._connections.unsealed, stored), self._dialects)
+            if replication.options.group is not None:
+                others = (self._connections.unsealed(each.replication) for each in store.all_of(connection))
+                config.check_group(replication, others, self._dialects)
             self._check_transforms(replication)
             masked = self._dialects[replication.dialect].secret_parts(replication.source_config)
-            return store.save(connection, self._connections.sealed(replication, masked), masked, now=now)
+            stored = store.save(connection, self._connections.sealed(replication, masked), masked, now=now)
+            return stored, existing is not None
 
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
         with self._connections.discreet(body.get("sourceConfig") if isinstance(body, dict) else None):
-            stored = await self._host.database.write(save)
+            stored, existed = await self._host.database.write(save)
         await self.runner.interrupt(stored.name, "the configuration changed")
-        await self._close_unused()
+        if existed:
+            await self._close_unused()
         await self._forget_alarms(stored.name)
         if stored.replication.is_active:
             await self._schedule(stored, now)

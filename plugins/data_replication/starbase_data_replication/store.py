@@ -89,6 +89,12 @@ def all_of(connection: apsw.Connection) -> list[Stored]:
     return [_stored(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
 
 
+def targets(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Name and target table of every replication, without taking a thousand configurations apart."""
+    rows = connection.execute("SELECT name, target_table FROM tmp_replication_configs")
+    return [(str(name), str(target)) for name, target in rows]
+
+
 def save(connection: apsw.Connection, replication: Replication, masked: Mapping[str, Any], *, now: float) -> Stored:
     """Insert or change a configuration. Its revision rises, so that a run under way cannot write any more."""
     values = (

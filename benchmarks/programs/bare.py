@@ -1,6 +1,6 @@
 """What a request costs without the product: Starlette that answers a constant, and one that runs the query itself.
 
-Served by the uvicorn of the project's environment: `uvicorn benchmarks.bare:app`. DATABASE names the file.
+Served by the uvicorn of the project's environment: `uvicorn benchmarks.programs.bare:app`. DATABASE names the file.
 """
 
 from __future__ import annotations
