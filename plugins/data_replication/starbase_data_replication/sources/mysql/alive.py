@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import uuid
 import weakref
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import NamedTuple
