@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import apsw
 
-from starbase_data_replication import store, target
+from starbase_data_replication import store, tables
 from starbase_data_replication.compare import Compared, Comparison, Differences, compare, recheck
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Position, Row, TableSchema
@@ -182,7 +182,7 @@ class Found:
 
     def __init__(self, sync: Sync, schema: TableSchema) -> None:
         self._database = sync.database
-        self.table = target.differences_name(sync.stored.id)
+        self.table = tables.differences_name(sync.stored.id)
         self._width = len(schema.key)
         self._columns = ", ".join(f"k{number}" for number in range(self._width))
 
@@ -244,7 +244,7 @@ class _Pass:
         position = await sync.footing.stored_position()
         schema = await sync.footing.describe(position)
         replica = sync.footing.replica(schema, position.dropped if position is not None else ())
-        if not await sync.database.read(lambda c: target.exists(c, replica.name) and replica.has_mark(c)):
+        if not await sync.database.read(lambda c: tables.exists(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         self._found = found = Found(sync, schema)
         await found.begin()

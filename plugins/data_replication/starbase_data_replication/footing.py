@@ -8,7 +8,7 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication import drift, store, target
+from starbase_data_replication import drift, store, tables
 from starbase_data_replication.columns import selected
 from starbase_data_replication.errors import SchemaMismatch, TableMissing
 from starbase_data_replication.model import Phase, Position, TableName, TableSchema
@@ -92,11 +92,11 @@ class Footing:
         if position is not None:
             # Somebody may have dropped the table; what the position speaks of is gone then.
             written = replica.shadow if position.into_shadow else replica.name
-            position = position if target.exists(connection, written) else None
+            position = position if tables.exists(connection, written) else None
         fresh = position is None
         if position is None:
             # Rows that are there already are not ours to trust: load beside them, and swap.
-            occupied = target.exists_with_rows(connection, replica.name)
+            occupied = tables.exists_with_rows(connection, replica.name)
             if not store.owns_target(connection, replica.name):
                 _check_foreign(connection, replica, occupied=occupied)
             store.own_target(connection, replica.name)

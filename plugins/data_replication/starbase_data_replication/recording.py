@@ -11,7 +11,7 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication import health, store, target
+from starbase_data_replication import health, store, tables
 from starbase_data_replication.check import Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.events import Events
@@ -108,7 +108,7 @@ class Recorder:
         if not never and (synced.changed == 0 or now - counted.at < COUNT_SHARE * counted.seconds):
             return None
         name = stored.replication.target_table
-        rows = await self.store.database.read(lambda connection: target.count_rows(connection, name))
+        rows = await self.store.database.read(lambda connection: tables.count_rows(connection, name))
         counted.at = self.host.clock.monotonic()
         counted.seconds = counted.at - now
         return rows

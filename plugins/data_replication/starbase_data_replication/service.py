@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication import config, schedule, store, target
+from starbase_data_replication import config, logbook, schedule, store, tables
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runner import Runner
@@ -121,7 +121,7 @@ class Service:
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
-            for name_of in (target.shadow_name, target.stage_name, target.differences_name):
+            for name_of in (tables.shadow_name, tables.stage_name, tables.differences_name):
                 table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
@@ -138,7 +138,7 @@ class Service:
     async def wake(self) -> None:
         """At start: give every active replication its alarm, and see to the log."""
         left_behind = await self.runner.recover()
-        left_behind |= await self._host.database.read(store.interrupted_names)
+        left_behind |= await self._host.database.read(logbook.interrupted_names)
         await self.mend_schedules(left_behind)
         now = self._host.clock.now()
         alarms = {alarm.name for alarm in await self._host.alarms.list()}
@@ -173,10 +173,10 @@ class Service:
         """Remove records that are past their retention, in small transactions; then set the next alarm."""
         now = self._host.clock.now()
         before = iso(now - self._retention.days * 86_400) or ""
-        names = await self._host.database.read(store.logged_names)
+        names = await self._host.database.read(logbook.logged_names)
 
         def remove(connection: apsw.Connection) -> int:
-            return store.prune(connection, names, before=before, keep=self._retention.runs, at_most=PRUNE_AT_MOST)
+            return logbook.prune(connection, names, before=before, keep=self._retention.runs, at_most=PRUNE_AT_MOST)
 
         while await self._host.database.write(remove) >= PRUNE_AT_MOST:
             pass

@@ -7,12 +7,13 @@ them on the host's database. No SQL on a replica table, and no decision about wh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import apsw
 
+from starbase_data_replication import logbook
 from starbase_data_replication.model import Alive, Candidate, Phase, Position, Shape
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runs import RunKind, SyncRun
@@ -57,11 +58,6 @@ STATE_COLUMNS = (
     "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
     "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
     "degraded_since", "running",
-)  # fmt: skip
-
-LOG_COLUMNS = (
-    "id", "config_name", "status", "records_processed", "error_message", "sync_duration_ms", "created_at",
-    "run_id", "kind", "started_at", "finished_at", "rows_read", "bytes_read", "warnings",
 )  # fmt: skip
 
 _SELECT = f"""
@@ -228,56 +224,6 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         )
 
 
-def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[dict[str, Any]]:
-    """The record of runs, newest first."""
-    where, values = ("WHERE config_name = ?", (name,)) if name is not None else ("", ())
-    sql = f"SELECT {', '.join(LOG_COLUMNS)} FROM tmp_replication_logs {where} ORDER BY id DESC LIMIT ?"
-    found = [dict(zip(LOG_COLUMNS, row, strict=True)) for row in connection.execute(sql, (*values, limit))]
-    for entry in found:
-        entry["warnings"] = json.loads(entry["warnings"])
-    return found
-
-
-def interrupted_names(connection: apsw.Connection) -> set[str]:
-    """Replications whose last run was interrupted."""
-    sql = (
-        "SELECT name FROM tmp_replication_configs c WHERE 'interrupted' = (SELECT status FROM tmp_replication_logs "
-        "WHERE config_name = c.name ORDER BY id DESC LIMIT 1)"
-    )
-    return {str(name) for (name,) in connection.execute(sql)}
-
-
-def logged_names(connection: apsw.Connection) -> list[str]:
-    """Every name that has a record, one step into the index for each: a log may be long."""
-    sql = (
-        "WITH RECURSIVE names (name) AS (SELECT min(config_name) FROM tmp_replication_logs UNION ALL "
-        "SELECT (SELECT min(config_name) FROM tmp_replication_logs WHERE config_name > name) FROM names "
-        "WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL"
-    )
-    return [str(name) for (name,) in connection.execute(sql)]
-
-
-def prune(connection: apsw.Connection, names: Iterable[str], *, before: str, keep: int, at_most: int) -> int:
-    """Remove old records, at most so many, so that the transaction stays small; how many were removed."""
-    connection.execute(
-        "DELETE FROM tmp_replication_logs WHERE id IN "
-        "(SELECT id FROM tmp_replication_logs WHERE created_at < ? ORDER BY created_at LIMIT ?)",
-        (before, at_most),
-    )
-    removed = connection.changes()
-    for name in names:
-        if removed >= at_most:
-            break
-        connection.execute(
-            "DELETE FROM tmp_replication_logs WHERE id IN (SELECT id FROM tmp_replication_logs WHERE config_name = ?1 "
-            "AND id < (SELECT id FROM tmp_replication_logs WHERE config_name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2) "
-            "LIMIT ?3)",
-            (name, keep - 1, at_most - removed),
-        )
-        removed += connection.changes()
-    return removed
-
-
 class Store:
     """The functions above, each in a transaction of its own."""
 
@@ -297,7 +243,7 @@ class Store:
         await self.database.write(lambda connection: record(connection, run, outcome))
 
     async def logs(self, *, limit: int, name: str | None) -> list[dict[str, Any]]:
-        return await self.database.read(lambda connection: logs(connection, limit=limit, name=name))
+        return await self.database.read(lambda connection: logbook.logs(connection, limit=limit, name=name))
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

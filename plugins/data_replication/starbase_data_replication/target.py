@@ -15,6 +15,7 @@ import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, Row, TableSchema
+from starbase_data_replication.tables import affinity, columns_of, fitting_views, shadow_name, stage_name
 from starbase_host import quote, same_name
 
 # Rows of one INSERT. More of them save calls into SQLite; past some twenty nothing is gained.
@@ -58,7 +59,7 @@ class Target:
         self.table = self.shadow if shadow else self.name
         if fresh:
             connection.execute(f"DROP TABLE IF EXISTS {quote(self.shadow)}")
-        found = _columns_of(connection, self.table)
+        found = columns_of(connection, self.table)
         if found is None:
             connection.execute(self._create_sql(self._extra_columns(connection)))
             return
@@ -73,7 +74,7 @@ class Target:
     def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
         """Whether the table that this run writes to is there, with every column. Raises SchemaMismatch as `match`."""
         self.table = self.shadow if shadow else self.name
-        found = _columns_of(connection, self.table)
+        found = columns_of(connection, self.table)
         if found is None:
             return False
         self._check_fit(found)
@@ -83,13 +84,13 @@ class Target:
 
     def check_fit(self, connection: apsw.Connection) -> None:
         """Raises SchemaMismatch when the target exists and cannot be the replica as it is."""
-        found = _columns_of(connection, self.name)
+        found = columns_of(connection, self.name)
         if found is not None:
             self._check_fit(found)
 
     def has_mark(self, connection: apsw.Connection) -> bool:
         """Whether the target has the mark column, where there is to be one."""
-        found = _columns_of(connection, self.name) or {}
+        found = columns_of(connection, self.name) or {}
         return self.mark is None or same_name(self.mark) in {same_name(name) for name in found}
 
     def apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
@@ -177,7 +178,7 @@ class Target:
                 (self.name,),
             )
         )
-        views = _fitting_views(connection)
+        views = fitting_views(connection)
         connection.execute(f"DROP TABLE IF EXISTS {quote(self.name)}")
         connection.execute(f"ALTER TABLE {quote(self.shadow)} RENAME TO {quote(self.name)}")
         warnings = []
@@ -186,13 +187,13 @@ class Target:
                 connection.execute(sql)
             except apsw.Error as error:
                 warnings.append(f"the {kind} {name} no longer fits and was left out ({error}): {sql}")
-        still = _fitting_views(connection)
+        still = fitting_views(connection)
         warnings += [f"the view {name} no longer fits: {views[name]}" for name in views if name not in still]
         return warnings
 
     def _extra_columns(self, connection: apsw.Connection) -> list[str]:
         """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
-        there = _columns_of(connection, self.name) or {}
+        there = columns_of(connection, self.name) or {}
         # One that is left out, or has another name now, is not to stay behind.
         described = (*self.schema.columns, *self.schema.left_out)
         known = {same_name(name) for column in described for name in (column.name, column.target)}
@@ -277,81 +278,15 @@ class Target:
         kinds = {same_name(name): kind for name, (kind, _) in found.items()}
         for column in self.schema.columns:
             declared = kinds.get(same_name(column.target))
-            if declared is not None and _affinity(declared) != _affinity(column.cast.declared):
+            if declared is not None and affinity(declared) != affinity(column.cast.declared):
                 raise SchemaMismatch(
                     f"table {self.name} exists and declares {column.target} as {declared or 'nothing'}, which would "
                     f"change values; it must be declared {column.cast.declared or 'without a type'}"
                 )
 
 
-def shadow_name(config_id: int) -> str:
-    """The table that a replication loads into beside its target."""
-    return f"tmp_replication_shadow_{config_id}"
-
-
-def stage_name(config_id: int) -> str:
-    """The table that holds what a group has read of a table, until all of the group is committed."""
-    return f"tmp_replication_stage_{config_id}"
-
-
-def _fitting_views(connection: apsw.Connection) -> dict[str, str]:
-    """Views that can be read now, with their SQL."""
-    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'").fetchall()
-    views = {str(name): str(sql) for name, sql in rows}
-    for name in list(views):
-        try:
-            connection.execute(f"SELECT 1 FROM {quote(name)} LIMIT 0")
-        except apsw.Error:
-            del views[name]
-    return views
-
-
-def differences_name(config_id: int) -> str:
-    """The table that holds the differences that a verification or a reconciliation has found."""
-    return f"tmp_replication_differences_{config_id}"
-
-
-def exists(connection: apsw.Connection, name: str) -> bool:
-    """Whether there is a table of that name."""
-    return _columns_of(connection, name) is not None
-
-
-def exists_with_rows(connection: apsw.Connection, name: str) -> bool:
-    """Whether there is a table of that name that holds any row."""
-    if not exists(connection, name):
-        return False
-    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quote(name)})").get)
-
-
-def count_rows(connection: apsw.Connection, name: str) -> int | None:
-    """How many rows a table holds; None when there is no such table."""
-    if not exists(connection, name):
-        return None
-    return int(connection.execute(f"SELECT count(*) FROM {quote(name)}").get)
-
-
 def _definition(column: Column) -> str:
     return f"{quote(column.target)} {column.cast.declared}".rstrip()
-
-
-def _columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, int]] | None:
-    """Of an existing table: column to (declared type, position in the key); None when there is no table."""
-    rows = list(connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?)", (table,)))
-    kind = connection.execute("SELECT type FROM sqlite_schema WHERE lower(name) = lower(?)", (table,)).get
-    if kind is not None and kind != "table":
-        raise SchemaMismatch(f"{table} is a {kind}; choose another targetTable")
-    return {name: (declared, position) for name, declared, position in rows} if rows else None
-
-
-def _affinity(declared: str) -> str:
-    """SQLite's rules, https://www.sqlite.org/datatype3.html section 3.1."""
-    upper = declared.upper()
-    for affinity, marks in (("INTEGER", ("INT",)), ("TEXT", ("CHAR", "CLOB", "TEXT")), ("BLOB", ("BLOB",))):
-        if any(mark in upper for mark in marks):
-            return affinity
-    if not upper:
-        return "BLOB"
-    return "REAL" if any(mark in upper for mark in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
 def _check_names(schema: TableSchema, mark: str | None) -> None:

@@ -1,0 +1,77 @@
+"""The tables of the host's database, as this plugin looks at them: what they are called, what they hold, what they are.
+
+Functions of an APSW connection. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_host import quote
+
+
+def shadow_name(config_id: int) -> str:
+    """The table that a replication loads into beside its target."""
+    return f"tmp_replication_shadow_{config_id}"
+
+
+def stage_name(config_id: int) -> str:
+    """The table that holds what a group has read of a table, until all of the group is committed."""
+    return f"tmp_replication_stage_{config_id}"
+
+
+def fitting_views(connection: apsw.Connection) -> dict[str, str]:
+    """Views that can be read now, with their SQL."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'").fetchall()
+    views = {str(name): str(sql) for name, sql in rows}
+    for name in list(views):
+        try:
+            connection.execute(f"SELECT 1 FROM {quote(name)} LIMIT 0")
+        except apsw.Error:
+            del views[name]
+    return views
+
+
+def differences_name(config_id: int) -> str:
+    """The table that holds the differences that a verification or a reconciliation has found."""
+    return f"tmp_replication_differences_{config_id}"
+
+
+def exists(connection: apsw.Connection, name: str) -> bool:
+    """Whether there is a table of that name."""
+    return columns_of(connection, name) is not None
+
+
+def exists_with_rows(connection: apsw.Connection, name: str) -> bool:
+    """Whether there is a table of that name that holds any row."""
+    if not exists(connection, name):
+        return False
+    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quote(name)})").get)
+
+
+def count_rows(connection: apsw.Connection, name: str) -> int | None:
+    """How many rows a table holds; None when there is no such table."""
+    if not exists(connection, name):
+        return None
+    return int(connection.execute(f"SELECT count(*) FROM {quote(name)}").get)
+
+
+def columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, int]] | None:
+    """Of an existing table: column to (declared type, position in the key); None when there is no table."""
+    rows = list(connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?)", (table,)))
+    kind = connection.execute("SELECT type FROM sqlite_schema WHERE lower(name) = lower(?)", (table,)).get
+    if kind is not None and kind != "table":
+        raise SchemaMismatch(f"{table} is a {kind}; choose another targetTable")
+    return {name: (declared, position) for name, declared, position in rows} if rows else None
+
+
+def affinity(declared: str) -> str:
+    """SQLite's rules, https://www.sqlite.org/datatype3.html section 3.1."""
+    upper = declared.upper()
+    for affinity, marks in (("INTEGER", ("INT",)), ("TEXT", ("CHAR", "CLOB", "TEXT")), ("BLOB", ("BLOB",))):
+        if any(mark in upper for mark in marks):
+            return affinity
+    if not upper:
+        return "BLOB"
+    return "REAL" if any(mark in upper for mark in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
