@@ -242,7 +242,7 @@ class _Pass:
         sync = self._sync
         replication = sync.stored.replication
         position = await sync.footing.stored_position()
-        schema = await sync.footing.describe(position)
+        schema = await sync.footing.describe(sync.source, position)
         replica = sync.footing.replica(schema, position.dropped if position is not None else ())
         if not await sync.database.read(lambda c: tables.exists(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")

@@ -14,7 +14,7 @@ from starbase_data_replication.errors import SchemaMismatch, TableMissing
 from starbase_data_replication.model import Phase, Position, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Source
+from starbase_data_replication.sources.base import Looker
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_host import Database
@@ -25,7 +25,6 @@ class Footing:
     """What a replication stands on. `identity` is what its position must be about; together: one of a group."""
 
     stored: Stored
-    source: Source
     table: TableName
     identity: str
     database: Database
@@ -36,11 +35,11 @@ class Footing:
         """How far the replica has come; None before its first sync."""
         return await self.database.read(lambda connection: store.load_position(connection, self.stored))
 
-    async def describe(self, position: Position | None) -> TableSchema:
+    async def describe(self, looker: Looker, position: Position | None) -> TableSchema:
         """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
         shape = position.shape if position is not None and position.identity == self.identity else None
         try:
-            described = await self.source.describe(self.table, self.stored.replication.tracking_column)
+            described = await looker.describe(self.table, self.stored.replication.tracking_column)
         except TableMissing as error:
             if shape is not None:
                 self.progress.schema_changes = (str(error),)
@@ -62,7 +61,9 @@ class Footing:
         """Whether every sync loads the whole table, so that nothing is ever followed."""
         return not schema.key or self._options.mode == "full"
 
-    async def prepare(self, schema: TableSchema, position: Position | None) -> tuple[Target, Position]:
+    async def prepare(
+        self, looker: Looker, schema: TableSchema, position: Position | None
+    ) -> tuple[Target, Position]:
         """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
         reload = False
         dropped: tuple[str, ...] = ()
@@ -78,7 +79,7 @@ class Footing:
         # What a group has read of a load that was cut short belongs to another moment than what it reads now.
         fresh |= self.together and position is not None and position.phase is Phase.LOAD
         if fresh and (schema.where is not None or self._options.key_columns is not None):
-            await self.source.check(schema, key=self._options.key_columns is not None)
+            await looker.check(schema, key=self._options.key_columns is not None)
         start = None if fresh else position
         if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
             start = await self.database.write(partial(self._make_table, replica=replica, position=start))

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Alive, Exceptions, Phase, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Source
+from starbase_data_replication.sources.base import Looker
 
 MAX_NULL_ROWS = 10_000
 
 
-async def null_rows(source: Source, schema: TableSchema, options: Options, phase: Phase) -> list[str]:
+async def null_rows(looker: Looker, schema: TableSchema, options: Options, phase: Phase) -> list[str]:
     """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them."""
     policy = options.null_tracking
     if not schema.tracking.nullable or (policy == "read" and phase is Phase.LOAD):
         return []
     limit = {"read": MAX_NULL_ROWS + 1, "error": 1, "ignore": None}[policy]
-    found = await source.count_nulls(schema, at_most=limit)
+    found = await looker.count_nulls(schema, at_most=limit)
     name = schema.tracking_column
     if policy == "ignore":
         return [f"{found} rows have no {name} and are ignored, as nullTracking says"] if found else []
@@ -33,9 +33,9 @@ async def null_rows(source: Source, schema: TableSchema, options: Options, phase
     return []
 
 
-async def rows_ahead(source: Source, schema: TableSchema, options: Options) -> list[str]:
+async def rows_ahead(looker: Looker, schema: TableSchema, options: Options) -> list[str]:
     """What to tell the user of rows that lie in the future."""
-    found = await source.count_ahead(schema, options, at_most=MAX_NULL_ROWS)
+    found = await looker.count_ahead(schema, options, at_most=MAX_NULL_ROWS)
     if not found:
         return []
     rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_NULL_ROWS else f"at least {found} rows"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import apsw
@@ -30,7 +31,7 @@ from starbase_data_replication.model import (
 )
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Reader, ReadPlan, Source
+from starbase_data_replication.sources.base import Looker, Looking, Reader, ReadPlan, Source
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_data_replication.throttle import batch_rows, throttled
@@ -85,7 +86,6 @@ class Sync:
     def __post_init__(self) -> None:
         self.footing = Footing(
             stored=self.stored,
-            source=self.source,
             table=self.table,
             identity=self.identity,
             database=self.database,
@@ -111,19 +111,23 @@ class Sync:
     async def begin(self) -> None:
         """Look at the table, make the replica fit it, and note who could still commit below the watermark."""
         position = await self.footing.stored_position()
-        self.schema = schema = await self.footing.describe(position)
+        async with _looking(self.source, self.table) as looker:
+            await self._begin(looker, position)
+
+    async def _begin(self, looker: Looker, position: Position | None) -> None:
+        self.schema = schema = await self.footing.describe(looker, position)
         self.progress.estimated_rows = schema.estimated_rows
-        self._replica, self._stored = await self.footing.prepare(schema, position)
+        self._replica, self._stored = await self.footing.prepare(looker, schema, position)
         self._position = self._stored
         self._exceptions.clear()
         self._warnings = [*schema.warnings, *notices.of_table(schema)]
         self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
-        self._warnings += await notices.null_rows(self.source, schema, self._options, self._position.phase)
+        self._warnings += await notices.null_rows(looker, schema, self._options, self._position.phase)
         if self._whole:
             return
-        self._warnings += await notices.rows_ahead(self.source, schema, self._options)
+        self._warnings += await notices.rows_ahead(looker, schema, self._options)
         if self._position.load_key is None:
-            candidate = await self.source.note(schema, self._options, noted_at=self.clock.now())
+            candidate = await looker.note(schema, self._options, noted_at=self.clock.now())
             self._noted = candidate.alive if candidate is not None else None
             self._position = floor.add(self._position, candidate, self._options)
 
@@ -257,6 +261,10 @@ class Sync:
     @property
     def _options(self) -> Options:
         return self.stored.replication.options
+
+
+def _looking(source: Source, table: TableName) -> AbstractAsyncContextManager[Looker]:
+    return source.looking(table) if isinstance(source, Looking) else nullcontext(source)
 
 
 def _reached(position: Position, batch: Batch) -> Position:

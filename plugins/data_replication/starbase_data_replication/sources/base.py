@@ -126,8 +126,8 @@ class Reader(Protocol):
         ...
 
 
-class Source(Reader, Protocol):
-    """One configured remote, with its pool of connections. Every method raises a SyncError kind, never a driver's."""
+class Looker(Protocol):
+    """What is asked of a table before it is read. Every method raises a SyncError kind, never a driver's."""
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         """Look the table up. Raises TableMissing, or SourceRejected when the tracking column is missing."""
@@ -139,10 +139,6 @@ class Source(Reader, Protocol):
 
         Raises SourceRejected that names the field, `where` or `keyColumns`.
         """
-        ...
-
-    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Several reads from one snapshot, one after the other; it is open with the first of them."""
         ...
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
@@ -164,6 +160,14 @@ class Source(Reader, Protocol):
         """
         ...
 
+
+class Source(Looker, Reader, Protocol):
+    """One configured remote, with its pool of connections. Every method raises a SyncError kind, never a driver's."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """Several reads from one snapshot, one after the other; it is open with the first of them."""
+        ...
+
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         """Of each set, which are alive now, by one look at the server.
 
@@ -183,6 +187,18 @@ class Source(Reader, Protocol):
 
     async def close(self) -> None:
         """End every connection."""
+        ...
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A source that answers what one sync asks in one transaction. Optional: without it, each question has its own."""
+
+    def looking(self, table: TableName) -> AbstractAsyncContextManager[Looker]:
+        """Open a transaction, on entering, to ask about this table in.
+
+        Who is alive is seen when `note` is called, and not when the transaction was opened.
+        """
         ...
 
 

@@ -29,6 +29,7 @@ class _ColumnRow(NamedTuple):
     bits: str | None
     charset: str | None
     collation: str | None
+    folding: str
 
 
 class _KeyRow(NamedTuple):
@@ -42,8 +43,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     """Raises SourceRejected when the table or the tracking column is missing."""
     names = (table.schema or "", table.name)
     found = [_ColumnRow(*_texts(row)) for row in await connection.fetch(DESCRIBE, (*names, *names))]
-    ((folding,),) = await connection.fetch("SELECT @@GLOBAL.lower_case_table_names")
-    rows = [row for row in found if _same(row, names, folded=folding != "0")]
+    rows = [row for row in found if _same(row, names)]
     if not rows:
         raise TableMissing(f"the source has no table or view {table} that this user can see")
     if rows[0].table_type == "TEMPORARY":
@@ -68,10 +68,12 @@ def _texts(row: Sequence[Any]) -> list[Any]:
     return [value.decode() if isinstance(value, bytes) else value for value in row]
 
 
-def _same(row: _ColumnRow, names: tuple[str, str], *, folded: bool) -> bool:
+def _same(row: _ColumnRow, names: tuple[str, str]) -> bool:
     """Whether the server means this table by these names: the catalogue compares them more loosely than SQL does."""
     found = (row.table_schema, row.table_name)
-    return found == names or (folded and [name.lower() for name in found] == [name.lower() for name in names])
+    return found == names or (
+        row.folding != "0" and [name.lower() for name in found] == [name.lower() for name in names]
+    )
 
 
 def _column(row: _ColumnRow) -> Column:

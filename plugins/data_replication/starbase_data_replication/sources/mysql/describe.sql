@@ -1,6 +1,8 @@
 -- One row for each column of a table or view, in its order, generated and invisible ones too. The two
 -- parameters, given twice, are its database and its name; each table of the catalogue has its own, because only
--- so does MariaDB open this one table and not all. Names that differ in case may answer as well: see the caller.
+-- so does MariaDB open this one table and not all. For the same reason the two are joined by their bytes: of a plain
+-- equality MariaDB concludes that one pair of parameters is enough. Names that differ in case may answer as well,
+-- where folding is not 0: see the caller.
 SELECT t.TABLE_SCHEMA AS table_schema,
        t.TABLE_NAME AS table_name,
        t.TABLE_TYPE AS table_type,
@@ -12,8 +14,10 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        c.DATETIME_PRECISION AS digits,
        c.NUMERIC_PRECISION AS bits,
        c.CHARACTER_SET_NAME AS charset,
-       c.COLLATION_NAME AS collation
+       c.COLLATION_NAME AS collation,
+       @@GLOBAL.lower_case_table_names AS folding
 FROM information_schema.TABLES t
-JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME
+JOIN information_schema.COLUMNS c ON CAST(c.TABLE_SCHEMA AS BINARY) = CAST(t.TABLE_SCHEMA AS BINARY)
+                                 AND CAST(c.TABLE_NAME AS BINARY) = CAST(t.TABLE_NAME AS BINARY)
 WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s AND c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s
 ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME, c.ORDINAL_POSITION

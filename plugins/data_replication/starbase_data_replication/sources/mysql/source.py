@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pymysql.err import OperationalError
 from starbase_data_replication.errors import SourceChanged, SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Exceptions, Row, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.mysql import alive, clock
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -76,6 +77,8 @@ class MysqlSource:
         self._connect = partial(Connection, tls_required=tls_required, reach=reach, **arguments)
         self._server = tuple(arguments.get(name) for name in ("unix_socket", "host", "port"))
         self._database = arguments.get("db")
+        # The connection whose transaction everything is asked in; None is one for each question.
+        self._held: Connection | None = None
 
     async def close(self) -> None:
         with door("closing the connections"):
@@ -92,6 +95,16 @@ class MysqlSource:
                     raise
             finally:
                 connection.close()
+
+    @contextlib.asynccontextmanager
+    async def looking(self, table: TableName) -> AsyncIterator[Looker]:
+        # Its snapshot is older than who is alive, as it is in a note of its own: a value noted from it closes no later.
+        async with contextlib.AsyncExitStack() as stack:
+            with door(f"looking up {table}"):
+                connection = await stack.enter_async_context(self._transaction())
+            looker = copy.copy(self)
+            looker._held = connection
+            yield looker
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
@@ -194,6 +207,9 @@ class MysqlSource:
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
         """A connection with a snapshot open. Rows that nobody has taken by the end are not read."""
+        if self._held is not None:
+            yield self._held
+            return
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 connection: Connection = await stack.enter_async_context(self._pool.connection())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ import asyncpg
 from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Reader, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -90,6 +91,8 @@ class PostgresqlSource:
             max_connections=max_connections,
             transport=lambda connection: connection._transport,
         )
+        # The connection in whose transaction, READ COMMITTED, everything is asked; None is one for each question.
+        self._held: Any = None
 
     async def close(self) -> None:
         await self._pool.close()
@@ -104,6 +107,16 @@ class PostgresqlSource:
                 await connection.fetchval("SELECT 1")
             finally:
                 connection.terminate()
+
+    @contextlib.asynccontextmanager
+    async def looking(self, table: TableName) -> AsyncIterator[Looker]:
+        # READ COMMITTED: each statement in it sees what is committed when it begins.
+        async with contextlib.AsyncExitStack() as stack:
+            with door(f"looking up {table}"):
+                connection = await stack.enter_async_context(self._transaction("READ COMMITTED"))
+            looker = copy.copy(self)
+            looker._held = connection
+            yield looker
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
@@ -226,6 +239,9 @@ class PostgresqlSource:
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
         """A transaction that only reads; begun, set up and given these first statements in one message."""
+        if self._held is not None:
+            yield self._held
+            return
         async with self._pool.connection() as connection:
             try:
                 await connection.execute("; ".join((f"BEGIN ISOLATION LEVEL {isolation} READ ONLY", SETTINGS, *first)))
