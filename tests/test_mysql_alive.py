@@ -195,19 +195,20 @@ def test_without_process_nobody_knows_and_the_reason_says_what_to_grant(items: T
 def test_many_ask_at_once_and_each_sees_the_server_as_it_is(items: TestDatabase) -> None:
     writer = items.connect()
 
-    async def work(source: MysqlSource) -> list[bool]:
-        async def one(number: int) -> bool:
+    async def work(source: MysqlSource) -> list[set[str]]:
+        async def one(number: int) -> set[str]:
             await asyncio.sleep(number * 0.01)
-            return (await noted(source, items)).alive.ended
+            return writers((await noted(source, items)).alive)
 
         before = await asyncio.gather(*(one(number) for number in range(4)))
-        writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+        thread = begun(writer)
         after = await asyncio.gather(*(one(number) for number in range(4)))
         writer.execute("COMMIT")
         last = await asyncio.gather(*(one(number) for number in range(4)))
-        return [*before, *after, *last]
+        assert after == [{thread}] * 4
+        return [*before, *last]
 
-    assert with_source(items, work) == [True] * 4 + [False] * 4 + [True] * 4
+    assert with_source(items, work) == [set()] * 8
 
 
 class Looks:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from starbase_data_replication.compare import compare
 from starbase_data_replication.errors import SourceRejected, SyncError
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Dialect, ReadPlan, Source
+from starbase_data_replication.sources.base import Dialect, ReadPlan, Source, looking
 from starbase_data_replication.target import Target
 from starbase_host import Database, quote
 
@@ -96,6 +96,8 @@ async def description(sample: Sample) -> None:
                 column.cast.declared in DECLARED, f"{column.name} is declared as none of INTEGER, TEXT, BLOB, nothing"
             )
         table = _table(sample)
+        async with looking(source, table) as looker:
+            _must(await looker.describe(table, sample.tracking_column) == schema, "in `looking`, describe differs")
         for missing, tracking in ((replace(table, name="no_such_table"), "id"), (table, "no_such_column")):
             try:
                 await source.describe(missing, tracking)
@@ -168,8 +170,11 @@ async def who_is_alive(sample: Sample) -> None:
     async with _opened(sample) as (source, schema):
         if sample.hold is None:
             return
-        with sample.hold():
-            candidate = await source.note(schema, sample.options, noted_at=0.0)
+        with ExitStack() as held:
+            async with looking(source, schema.table) as looker:
+                # It begins after whatever is opened to look, and is to be seen all the same.
+                held.enter_context(sample.hold())
+                candidate = await looker.note(schema, sample.options, noted_at=0.0)
             _must(candidate is not None, "note finds no watermark in a table with rows")
             assert candidate is not None
             (alive,) = await source.still_alive([candidate.alive])

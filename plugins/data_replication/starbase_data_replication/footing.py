@@ -61,9 +61,7 @@ class Footing:
         """Whether every sync loads the whole table, so that nothing is ever followed."""
         return not schema.key or self._options.mode == "full"
 
-    async def prepare(
-        self, looker: Looker, schema: TableSchema, position: Position | None
-    ) -> tuple[Target, Position]:
+    async def prepare(self, looker: Looker, schema: TableSchema, position: Position | None) -> tuple[Target, Position]:
         """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
         reload = False
         dropped: tuple[str, ...] = ()

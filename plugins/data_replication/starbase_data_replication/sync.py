@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import apsw
@@ -31,7 +30,7 @@ from starbase_data_replication.model import (
 )
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Looker, Looking, Reader, ReadPlan, Source
+from starbase_data_replication.sources.base import Looker, Reader, ReadPlan, Source, looking
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_data_replication.throttle import batch_rows, throttled
@@ -111,7 +110,7 @@ class Sync:
     async def begin(self) -> None:
         """Look at the table, make the replica fit it, and note who could still commit below the watermark."""
         position = await self.footing.stored_position()
-        async with _looking(self.source, self.table) as looker:
+        async with looking(self.source, self.table) as looker:
             await self._begin(looker, position)
 
     async def _begin(self, looker: Looker, position: Position | None) -> None:
@@ -261,10 +260,6 @@ class Sync:
     @property
     def _options(self) -> Options:
         return self.stored.replication.options
-
-
-def _looking(source: Source, table: TableName) -> AbstractAsyncContextManager[Looker]:
-    return source.looking(table) if isinstance(source, Looking) else nullcontext(source)
 
 
 def _reached(position: Position, batch: Batch) -> Position:

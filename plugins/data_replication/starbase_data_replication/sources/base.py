@@ -6,7 +6,7 @@ Nothing here, and nothing in a dialect's room, knows of the target.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -200,6 +200,11 @@ class Looking(Protocol):
         Who is alive is seen when `note` is called, and not when the transaction was opened.
         """
         ...
+
+
+def looking(source: Source, table: TableName) -> AbstractAsyncContextManager[Looker]:
+    """What to ask about a table: in one transaction where the source can, and then nothing else of it meanwhile."""
+    return source.looking(table) if isinstance(source, Looking) else nullcontext(source)
 
 
 @runtime_checkable
