@@ -12,7 +12,6 @@ import importlib
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -84,4 +83,4 @@ def versions() -> str:
 _load_before = os.getloadavg()[0]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

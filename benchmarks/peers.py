@@ -45,7 +45,14 @@ def environment(name: str) -> Path:
         say(f"installing {', '.join(REQUIREMENTS[name])}")
         shutil.rmtree(directory, ignore_errors=True)
         venv.create(directory, with_pip=True)
-        pip = [directory / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip: list[str | Path] = [
+            directory / "bin" / "python",
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+        ]
         command = [*pip, "--prefer-binary", *REQUIREMENTS[name]]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -97,7 +104,8 @@ def duckdb(source: Source, directory: Path, *, mode: str = "load") -> Tool:
     name = f"DuckDB, {extension} and sqlite extensions" + ("" if mode == "load" else ", an upsert by hand")
 
     def make() -> Tool:
-        words = [environment("peers") / "python", PROGRAMS / "duck.py", mode, source.dialect, *_server(source)]
+        program = [environment("peers") / "python", PROGRAMS / "duck.py"]
+        words: list[str | Path] = [*program, mode, source.dialect, *_server(source)]
         return _tool(name, lambda where: [*words, where / "out.db"], directory, fresh=mode == "load")
 
     return _offered(name, make)
@@ -124,7 +132,11 @@ def sling(source: Source, directory: Path, *, fresh: bool = True, rounds: int = 
 
 def dlt(source: Source, directory: Path, *, fresh: bool = True, rounds: int = 1000) -> Tool:
     def make() -> Tool:
-        words = [environment("peers") / "python", PROGRAMS / "dlt_load.py", source.url(_sqlalchemy(source))]
+        words: list[str | Path] = [
+            environment("peers") / "python",
+            PROGRAMS / "dlt_load.py",
+            source.url(_sqlalchemy(source)),
+        ]
         return _tool(
             "dlt, pyarrow, merge", lambda where: [*words, where / "out.db", where / "state"], directory,
             fresh=fresh, rounds=rounds,
@@ -165,7 +177,7 @@ def db_to_sqlite(source: Source, directory: Path, *, rounds: int = 1000) -> Tool
 def to_nothing(source: Source, directory: Path) -> Tool:
     """The limit: reading alone, into nothing, as fast as the server gives it."""
     if source.dialect == "postgresql":
-        words = [sys.executable, PROGRAMS / "copy_binary.py", *_server(source)]
+        words: list[str | Path] = [sys.executable, PROGRAMS / "copy_binary.py", *_server(source)]
         return _tool("COPY (FORMAT binary) into nothing, the limit", lambda _: words, directory, fresh=True)
     name = "mariadb --quick into nothing, the limit"
     program = shutil.which("mariadb") or shutil.which("mysql")

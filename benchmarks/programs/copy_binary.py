@@ -5,13 +5,14 @@ copy_binary.py HOST PORT USER PASSWORD DATABASE
 
 import asyncio
 import sys
+from pathlib import Path
 
 import asyncpg
 
 
 async def main(host: str, port: str, user: str, password: str, database: str) -> None:
     connection = await asyncpg.connect(host=host, port=int(port), user=user, password=password, database=database)
-    await connection.copy_from_query("SELECT * FROM orders", output="/dev/null", format="binary")
+    await connection.copy_from_query("SELECT * FROM orders", output=Path("/dev/null"), format="binary")
     await connection.close()
 
 
