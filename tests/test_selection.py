@@ -10,10 +10,10 @@ import pytest
 from tests.hosts import CONFIG, HostProcess
 from tests.servers import ROOT, TestDatabase
 
+pytestmark = pytest.mark.mariadb_in_prove
+
 TRANSFORMER = """
 from starbase_host import hookimpl
-
-pytestmark = pytest.mark.mariadb_in_prove
 
 def plugin(options):
     return Transformer()
