@@ -32,6 +32,8 @@ REQUIREMENTS = {
     "ingestr": ["ingestr==0.14.155"],
 }  # fmt: skip
 
+INSTALL_SECONDS = 600.0
+
 # Sling and dlt would tell their makers of each run.
 QUIET = {"SLING_DISABLE_TELEMETRY": "TRUE", "RUNTIME__DLTHUB_TELEMETRY": "false", "DISABLE_TELEMETRY": "true"}
 
@@ -54,7 +56,10 @@ def environment(name: str) -> Path:
             "--quiet",
         ]
         command = [*pip, "--prefer-binary", *REQUIREMENTS[name]]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"could not be installed within {INSTALL_SECONDS:g} s") from None
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise Failed(f"cannot be installed: {lines[-1] if lines else 'pip failed'}")

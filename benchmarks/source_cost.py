@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import ours, page, peers
 from benchmarks.measure import Failed, Tool, say
@@ -29,9 +30,16 @@ LAST_COLUMN: dict[Dialect, str] = {"postgresql": "temporary files, MiB", "mysql"
 
 @dataclass(frozen=True)
 class Cost:
+    """Of the server: seconds of CPU, buffers looked at, and what stands in the last column."""
+
     cpu: float
     buffers: float
     last: float
+
+    def less(self, other: Cost, count: int) -> Cost:
+        """What each of `count` syncs cost that this has and `other` has not."""
+        cpu, buffers = max(0.0, self.cpu - other.cpu), max(0.0, self.buffers - other.buffers)
+        return Cost(cpu / count, buffers / count, max(0.0, self.last - other.last) / count)
 
 
 def measure(settings: Settings) -> str:
@@ -49,19 +57,22 @@ def measure(settings: Settings) -> str:
 
 
 def _ours(source: Source, settings: Settings) -> list[list[str]]:
-    loads, idle = [], None
+    loads: list[Cost] = []
+    directory = settings.directory / source.dialect
     template = ours.configured(settings.directory / f"{source.dialect}-template", ours.body(source))
     for _ in range(settings.slow_runs):
-        with ours.host_in(ours.copy(template, settings.directory / source.dialect)) as host:
-            loads.append(_cost(source, 1, lambda host=host: host.sync("orders")))  # type: ignore[misc]
+        ours.copy(template, directory)
+        loads.append(_cost(source, lambda: _syncs(directory, 1)))
+    once = _cost(source, lambda: _syncs(directory, 1))
+    many = _cost(source, lambda: _syncs(directory, 1 + IDLE_SYNCS))
+    return [_line("ours, in the running host", loads, many.less(once, IDLE_SYNCS))]
+
+
+def _syncs(directory: Path, count: int) -> None:
+    """A host that syncs so often, one after the other, and ends: then the server's sessions have told all they know."""
+    with ours.host_in(directory) as host:
+        for _ in range(count):
             host.sync("orders")
-            idle = _cost(source, IDLE_SYNCS, lambda host=host: _idle(host))  # type: ignore[misc]
-    return [_line("ours, in the running host", loads, idle)]
-
-
-def _idle(host: ours.HostProcess) -> None:
-    for _ in range(IDLE_SYNCS):
-        host.sync("orders")
 
 
 def _peers(source: Source, settings: Settings) -> list[list[str]]:
@@ -86,22 +97,21 @@ def _peers(source: Source, settings: Settings) -> list[list[str]]:
 
 def _run(source: Source, tool: Tool) -> Cost:
     tool.prepare(0)
-    return _cost(source, 1, lambda: tool.run(0))
+    return _cost(source, lambda: tool.run(0))
 
 
-def _cost(source: Source, times: int, work: Callable[[], object]) -> Cost:
+def _cost(source: Source, work: Callable[[], object]) -> Cost:
     before = _counters(source)
     cpu = source.cpu_seconds()
     work()
     cpu = source.cpu_seconds() - cpu
     after = _counters(source)
-    found = Cost(cpu / times, (after[0] - before[0]) / times, (after[1] - before[1]) / times)
-    say(f"  {found.cpu:.3f} s of the server's CPU, {found.buffers:.0f} buffers")
-    return found
+    say(f"  {cpu:.3f} s of the server's CPU, {after[0] - before[0]:.0f} buffers")
+    return Cost(cpu, after[0] - before[0], after[1] - before[1])
 
 
 def _counters(source: Source) -> tuple[float, float]:
-    # PostgreSQL's sessions hand their counts in a second after their last statement.
+    # PostgreSQL's sessions hand in their counts when they end.
     time.sleep(SETTLE_SECONDS)
     first, second = source.database.fetch(COUNTERS[source.dialect])[0]
     return float(first), float(second)
