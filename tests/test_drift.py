@@ -247,6 +247,34 @@ def test_a_table_that_is_dropped_or_renamed_leaves_its_replica(mirror: Mirror) -
     mirror.is_as_if_loaded_afresh()
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE t ADD COLUMN m int", "ALTER TABLE t RENAME COLUMN n TO m"],
+)
+def test_a_verification_of_a_table_that_has_changed_asks_for_a_sync(mirror: Mirror, change: str) -> None:
+    mirror.alter(both=change)
+    answer = mirror.host.request("POST", f"/data-replication/verify/{mirror.name}")
+    assert answer.status_code == 502
+    assert "has changed since the last sync; sync first" in answer.text
+    mirror.sync()
+    assert mirror.host.request("POST", f"/data-replication/verify/{mirror.name}").status_code == 200
+
+
+def test_an_empty_replica_takes_another_shape(mirror: Mirror) -> None:
+    mirror.alter(both="DELETE FROM t")
+    mirror.host.result("POST", f"/data-replication/reset/{mirror.name}")
+    mirror.alter(
+        postgresql="ALTER TABLE t ALTER COLUMN n TYPE text", mysql="ALTER TABLE t MODIFY COLUMN n varchar(10) NULL"
+    )
+    mirror.sync()
+    mirror.alter(both="INSERT INTO t (id, n, at) VALUES (1, '007', '2024-03-01')")
+    mirror.sync()
+    assert mirror.rows("id, n") == [[1, "007"]]
+    mirror.configure(rename={"id": "n", "n": "id"})
+    mirror.sync()
+    assert mirror.rows("n, id") == [[1, "007"]]
+
+
 def test_another_table_takes_the_place(host: HostProcess, postgres_database: TestDatabase) -> None:
     mirror = _made(host, postgres_database)
     mirror.alter(both="CREATE TABLE u (LIKE t INCLUDING ALL)")

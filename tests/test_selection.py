@@ -169,6 +169,16 @@ def test_a_view_is_followed_by_columns_that_identify_a_row(host: HostProcess, pe
     assert differences(host, name) == [0, 0, 0]
 
 
+def test_a_row_of_a_view_that_loses_its_key_is_an_error(host: HostProcess, people: TestDatabase) -> None:
+    people.execute("CREATE VIEW named AS SELECT n AS person, at FROM people")
+    name = configure(host, people, sourceTable="named", keyColumns=["person"])
+    host.sync(name)
+    people.execute("UPDATE people SET n = NULL WHERE id = 1")
+    answer = host.request("POST", f"/data-replication/verify/{name}")
+    assert answer.status_code == 502
+    assert "keyColumns: a row has no value" in answer.text
+
+
 def test_a_plugin_masks_values_on_their_way(host: HostProcess, people: TestDatabase) -> None:
     name = configure(host, people, transforms={"mask_emails": ["email"], "transformer": ["n"]})
     host.sync(name)

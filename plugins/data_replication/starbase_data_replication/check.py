@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import apsw
@@ -246,6 +247,8 @@ class _Pass:
         replica = sync.footing.replica(schema, position.dropped if position is not None else ())
         if not await sync.database.read(lambda c: tables.exists(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
+        if not await sync.database.read(partial(_fits, replica=replica)):
+            raise SchemaMismatch(f"{schema.table} has changed since the last sync; sync first")
         self._found = found = Found(sync, schema)
         await found.begin()
 
@@ -268,6 +271,14 @@ class _Pass:
     async def __aexit__(self, *_: object) -> None:
         if self._found is not None:
             await self._found.end()
+
+
+def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
+    """Whether the replica has the shape of the source's table now."""
+    try:
+        return replica.fits(connection, shadow=False)
+    except SchemaMismatch:
+        return False
 
 
 def _key(schema: TableSchema, row: Row) -> Key:

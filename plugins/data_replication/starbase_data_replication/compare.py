@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.replica import LEAF_ROWS, Replica
@@ -218,6 +219,10 @@ class _Pass:
         async for rows in self.remote.hashes(part):
             missing, different = [], []
             for key, hashed in rows:
+                if None in key:
+                    raise SchemaMismatch(
+                        "keyColumns: a row has no value in the columns that are to identify it; fill it"
+                    )
                 ours = held.pop(key, None)
                 if ours == hashed:
                     continue

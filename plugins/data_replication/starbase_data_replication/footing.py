@@ -94,14 +94,15 @@ class Footing:
             position = position if tables.exists(connection, written) else None
         fresh = position is None
         if position is None:
-            # Rows that are there already are not ours to trust: load beside them, and swap.
-            occupied = tables.exists_with_rows(connection, replica.name)
-            if not store.owns_target(connection, replica.name):
-                _check_foreign(connection, replica, occupied=occupied)
+            # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
+            beside = tables.exists(connection, replica.name)
+            if beside and not store.owns_target(connection, replica.name):
+                _check_foreign(connection, replica, occupied=tables.exists_with_rows(connection, replica.name))
+                beside = False
             store.own_target(connection, replica.name)
             position = Position(
                 identity=self.identity,
-                into_shadow=occupied or self.whole(replica.schema) or self.together,
+                into_shadow=beside or self.whole(replica.schema) or self.together,
                 shape=replica.schema.shape,
                 dropped=tuple(replica.dropped),
             )

@@ -127,7 +127,7 @@ class MysqlComparing:
     def _stored(self, key: Sequence[object]) -> Key:
         """Integers come as text, of which SQLite makes numbers by itself."""
         return tuple(
-            int(str(value)) if column.cast.declared == "INTEGER" else value
+            int(str(value)) if column.cast.declared == "INTEGER" and value is not None else value
             for column, value in zip(self._key, key, strict=True)
         )
 
