@@ -177,6 +177,8 @@ RETYPED = [
     ("n", "float8", "double", True),
     ("name", "varchar(40)", "varchar(40)", False),
     ("name", "text", "text", None),
+    ("name", "varchar(3) USING left(name, 2)", "varchar(3)", True),
+    ("n", "smallint USING n + 1", "smallint", True),
     ("name", "int USING name::int", "int", True),
     ("name", "char(9)", "char(9)", True),
     ("name", "bytea USING name::bytea", "varbinary(20)", True),

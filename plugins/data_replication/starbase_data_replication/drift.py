@@ -5,12 +5,24 @@ Pure functions over shapes. Must not know how a column is added or how rows are 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
 from starbase_data_replication.options import Options
+
+TYPE = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<length>[0-9]+)\))?(?P<sign> unsigned)?\Z")
+# Types that hold alike what they both can hold, from the narrowest on.
+INTEGERS = ("tinyint", "smallint", "mediumint", "int", "integer", "bigint")
+FAMILIES = (
+    INTEGERS,
+    ("character varying", "varchar", "text"),
+    ("tinytext", "text", "mediumtext", "longtext"),
+    ("varbinary",),
+)
 
 
 class KeyChanged(SchemaMismatch):
@@ -54,6 +66,7 @@ def drift(before: Shape, now: Shape) -> Drift:
         (old_type, old_form, *_), (new_type, new_form, *_) = before.columns[name], now.columns[name]
         if old_type != new_type:
             texts.append(f"column {name} was {old_type}, and is {new_type}")
+            other_form |= not _wider(old_type, new_type)
         other_form |= old_form != new_form
     reload = replaced or other_form or tuple(before.key) != tuple(now.key)
     return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
@@ -85,6 +98,20 @@ def dropped(before: Position, schema: TableSchema, found: Drift, options: Option
     names = (*before.dropped, *(options.rename.get(name, name) for name in found.dropped))
     there = {column.target for column in schema.columns}
     return tuple(dict.fromkeys(name for name in names if name not in there))
+
+
+def _wider(before: str, now: str) -> bool:
+    """Whether a type has only got room for more. One that has got less may have cost values a piece of themselves."""
+    old, new = (TYPE.match(each) for each in (before.lower(), now.lower()))
+    if old is None or new is None:
+        return False
+    for family in FAMILIES:
+        if old["name"] in family and new["name"] in family and old["sign"] == new["sign"]:
+            longer = [math.inf if each["length"] is None else int(each["length"]) for each in (old, new)]
+            # The number behind an integer's name says how it is shown.
+            fits = family is INTEGERS or longer[0] <= longer[1]
+            return family.index(old["name"]) <= family.index(new["name"]) and fits
+    return False
 
 
 def _listed(names: Sequence[str]) -> str:
