@@ -215,7 +215,9 @@ def test_the_values_know_nothing() -> None:
     for room, names in allowed.items():
         assert inner[room] <= names, room
         libraries = {each.top for each in imports_of(rooms(PLUGIN)[room])} - {PLUGIN.name}
-        assert libraries <= pure, f"{room} imports {libraries - pure}"
+        # How SQLite compares names is the host's to know.
+        known = pure | {"starbase_host"} if room == "drift" else pure
+        assert libraries <= known, f"{room} imports {libraries - known}"
 
 
 def test_one_module_knows_that_databases_exists() -> None:

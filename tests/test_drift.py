@@ -262,6 +262,72 @@ def test_a_verification_of_a_table_that_has_changed_asks_for_a_sync(mirror: Mirr
     assert mirror.host.request("POST", f"/data-replication/verify/{mirror.name}").status_code == 200
 
 
+def test_a_column_whose_name_changes_in_case_alone(mirror: Mirror) -> None:
+    mirror.alter(
+        postgresql='ALTER TABLE t RENAME COLUMN name TO "Name"', mysql="ALTER TABLE t RENAME COLUMN name TO `Name`"
+    )
+    for n, when in enumerate(("2024-03-01", "2024-03-02")):
+        quoted = '"Name"' if mirror.database.dialect == "postgresql" else "`Name`"
+        mirror.alter(both=f"UPDATE t SET {quoted} = 'new {n}', at = '{when}' WHERE id = 1")
+        mirror.sync()
+        assert mirror.rows("id, name") == [[1, f"new {n}"], [2, "8"]]
+    mirror.is_as_if_loaded_afresh()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_tracking_column_that_changes_its_type(mirror: Mirror, copied: bool) -> None:
+    mirror.configure(trackingColumn="n", excludeColumns=[] if copied else ["n"])
+    mirror.sync()
+    mirror.alter(
+        postgresql="ALTER TABLE t ALTER COLUMN n TYPE text", mysql="ALTER TABLE t MODIFY COLUMN n varchar(10) NULL"
+    )
+    mirror.alter(both="INSERT INTO t (id, n) VALUES (3, '10')")
+    mirror.sync()
+    assert mirror.rows("id") == [[1], [2], [3]]
+    assert "the tracking column was" in json.dumps(mirror.changes())
+
+
+def test_a_tracking_column_that_changes_its_collation(host: HostProcess, postgres_database: TestDatabase) -> None:
+    mirror = _made(host, postgres_database)
+    mirror.alter(both="ALTER TABLE t ADD COLUMN k text COLLATE \"C\"; UPDATE t SET k = 'Z'")
+    mirror.configure(trackingColumn="k")
+    mirror.sync()
+    mirror.alter(both='ALTER TABLE t ALTER COLUMN k TYPE text COLLATE "und-x-icu"')
+    mirror.alter(both="INSERT INTO t (id, k) VALUES (3, 'a')")
+    mirror.sync()
+    assert mirror.rows("id") == [[1], [2], [3]]
+
+
+def test_columns_that_exchange_their_names(host: HostProcess, postgres_database: TestDatabase) -> None:
+    mirror = _made(host, postgres_database)
+    mirror.alter(both="ALTER TABLE t ADD COLUMN m int DEFAULT 5")
+    mirror.sync()
+    mirror.alter(
+        both="ALTER TABLE t RENAME n TO x; ALTER TABLE t RENAME m TO n; ALTER TABLE t RENAME x TO m; "
+        "ALTER TABLE t DROP COLUMN name; ALTER TABLE t ADD COLUMN name varchar(20) DEFAULT 'another'"
+    )
+    mirror.sync()
+    assert mirror.rows("id, name, n, m") == [[1, "another", 5, 7], [2, "another", 5, 8]]
+
+
+def test_a_column_that_says_what_is_deleted_is_dropped(mirror: Mirror) -> None:
+    mirror.configure(deletes={"sourceColumn": "n"})
+    mirror.sync()
+    mirror.alter(both="ALTER TABLE t DROP COLUMN n")
+    assert "deletes.sourceColumn: " in mirror.fails()
+    answer = mirror.host.request("POST", f"/data-replication/verify/{mirror.name}")
+    assert (answer.status_code, "deletes.sourceColumn: " in answer.text) == (502, True)
+
+
+def test_a_column_that_is_left_out_is_dropped(mirror: Mirror) -> None:
+    mirror.configure(excludeColumns=["n"])
+    mirror.sync()
+    mirror.alter(both="ALTER TABLE t DROP COLUMN n")
+    mirror.sync()
+    mirror.sync()
+    assert mirror.rows("id, name") == [[1, "007"], [2, "8"]]
+
+
 def test_an_empty_replica_takes_another_shape(mirror: Mirror) -> None:
     mirror.alter(both="DELETE FROM t")
     mirror.host.result("POST", f"/data-replication/reset/{mirror.name}")

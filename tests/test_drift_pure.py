@@ -9,7 +9,7 @@ from starbase_data_replication.model import Shape
 
 
 def shape(source_type: str) -> Shape:
-    return Shape(columns={"c": (source_type, "the same form", "c")}, key=("id",))
+    return Shape(columns={"c": (source_type, "the same form", "c", "1")}, key=("id",))
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,28 @@ def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp
 
 
 @pytest.mark.mariadb_in_prove
+def test_a_group_follows_and_is_verified(source_database: TestDatabase, tmp_path: Path) -> None:
+    make(source_database)
+    old = "INSERT INTO orders (id, total, at) VALUES (1, 0, '2024-01-01'), (2, 0, '2024-01-02'), (3, 0, '2024-01-03')"
+    source_database.execute(old)
+    with running(tmp_path) as host:
+        for name in ("orders", "lines"):
+            configure(host, source_database, name, isActive=False, lookbackSeconds=0, deletes={"mark": "gone"})
+        assert host.sync("orders")["rows_read"] == 3
+        # What lies above the floor is read once more, and then nothing.
+        source_database.execute("INSERT INTO orders (id, total, at) VALUES (4, 0, '2024-01-04')")
+        assert host.sync("orders")["rows_read"] == 1
+        assert host.sync("orders")["rows_read"] == 0
+        source_database.execute("DELETE FROM orders WHERE id = 3")
+        host.result("POST", "/data-replication/reconcile/orders")
+        host.sync("orders")
+        assert [row[0] for row in host.query("SELECT id FROM orders WHERE gone IS NOT NULL")] == [3]
+        host.query("UPDATE orders SET total = 99 WHERE id = 1")
+        host.query("DELETE FROM orders WHERE id = 2")
+        verified = host.result("POST", "/data-replication/verify/orders")
+        assert [verified["keys"][kind] for kind in ("missing", "extra", "different")] == [[[2]], [], [[1]]]
+
+
 def test_a_group_has_one_source_and_no_reconciliation(source_database: TestDatabase, tmp_path: Path) -> None:
     with running(tmp_path) as host:
         configure(host, source_database, "orders", isActive=False)

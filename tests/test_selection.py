@@ -25,6 +25,15 @@ class Transformer:
             raise ValueError(f"cannot: {columns}")
         if replication.endswith("short"):
             return {name: values[1:] for name, values in columns.items()}
+        if replication.endswith("hostile"):
+            class Hostile(str):
+                def isascii(self):
+                    raise ValueError(f"SHOWN {columns}")
+            return {name: [Hostile("x") for _ in values] for name, values in columns.items()}
+        if replication.endswith("text"):
+            return {name: ["SHOWN-11" for _ in values] for name, values in columns.items()}
+        if replication.endswith("nan"):
+            return {name: [float("nan") for _ in values] for name, values in columns.items()}
         if replication.endswith("odd"):
             return {name: [2**70 for _ in values] for name, values in columns.items()}
         return {name: [value * 2 for value in values] for name, values in columns.items()}
@@ -179,6 +188,14 @@ def test_a_row_of_a_view_that_loses_its_key_is_an_error(host: HostProcess, peopl
     assert "keyColumns: a row has no value" in answer.text
 
 
+def test_a_row_without_a_key_is_never_given_one(host: HostProcess, people: TestDatabase) -> None:
+    name = configure(host, people, keyColumns=["n"], lookbackSeconds=600)
+    host.sync(name)
+    people.execute("INSERT INTO people (id, n, at) VALUES (5, NULL, '2024-03-01')")
+    assert "keyColumns: a row of the source has no value" in error(host, name)
+    assert [row[0] for row in table(host, name)[1]] == [1, 2, 3]
+
+
 def test_a_plugin_masks_values_on_their_way(host: HostProcess, people: TestDatabase) -> None:
     name = configure(host, people, transforms={"mask_emails": ["email"], "transformer": ["n"]})
     host.sync(name)
@@ -191,7 +208,7 @@ def test_a_plugin_masks_values_on_their_way(host: HostProcess, people: TestDatab
     assert table(host, name)[1][1][2:4] == ["b***@example.com", 4]
 
 
-@pytest.mark.parametrize("how", ["raises", "short", "odd"])
+@pytest.mark.parametrize("how", ["raises", "short", "odd", "hostile"])
 def test_a_transform_that_fails_lets_nothing_through(host: HostProcess, people: TestDatabase, how: str) -> None:
     name = configure(host, people, f".{how}", transforms={"transformer": ["email"]})
     said = error(host, name)
@@ -199,6 +216,21 @@ def test_a_transform_that_fails_lets_nothing_through(host: HostProcess, people: 
     assert table(host, name)[1] == []
     everywhere = said + host.log + str(host.logs(name)) + str(host.status(name))
     assert "example.com" not in everywhere
+    assert "SHOWN" not in everywhere
+
+
+def test_what_one_transform_makes_another_may_not_take(host: HostProcess, people: TestDatabase) -> None:
+    name = configure(host, people, ".text", transforms={"transformer": ["n"], "mask_emails": ["n"]})
+    assert "transforms: plugin mask_emails has failed (ValueError)" in error(host, name)
+    assert "SHOWN" not in host.log
+    name = configure(host, people, ".nan", transforms={"transformer": ["n"]})
+    host.sync(name)
+    assert [row[3] for row in table(host, name)[1]] == ["NaN"] * 3
+
+
+def test_what_says_that_a_row_is_deleted_is_not_transformed(host: HostProcess, people: TestDatabase) -> None:
+    name = configure(host, people, deletes={"sourceColumn": "email"}, transforms={"transformer": ["email"]})
+    assert "transforms: email" in error(host, name)
 
 
 def test_a_transform_that_nobody_offers(host: HostProcess, people: TestDatabase) -> None:

@@ -69,8 +69,7 @@ class Check:
         async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
             above: Position | None = None
             if comparison.differences and schema.key:
-                # What changed since the last sync is no difference: bring the replica up to date, and look again. One
-                # of a group must not run ahead of the others: there, what its next sync will read is left out.
+                # What changed since the last sync is no difference: bring the replica up to date, and look again.
                 above = await self._reached()
             counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
             keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
@@ -120,10 +119,8 @@ class Check:
         return self.sync.stored.replication.options
 
     async def _reached(self) -> Position | None:
-        """Where the replica stands, brought up to date if it may be."""
-        if self.sync.together:
-            return await self.sync.footing.stored_position()
-        return (await self.sync.run()).position
+        """Where the replica stands, brought up to date; None for one of a group: it may not go ahead of the others."""
+        return None if self.sync.together else (await self.sync.run()).position
 
     async def _again(
         self, schema: TableSchema, found: Found, what: Literal["keys", "rows"]

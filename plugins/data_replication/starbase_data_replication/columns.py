@@ -5,7 +5,6 @@ A pure function of what the source looks like and of the options. Must not know 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from starbase_data_replication.errors import SchemaMismatch
@@ -13,15 +12,17 @@ from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 
 
-def selected(schema: TableSchema, options: Options, *, known: Collection[str] = ()) -> TableSchema:
+def selected(schema: TableSchema, options: Options, *, checked: bool = False) -> TableSchema:
     """The part of `schema` that the options ask for.
 
-    known: columns that were there at an earlier sync: naming one that is gone since is no mistake.
+    checked: these options have fitted the table before: naming a column that is gone since is no mistake.
 
     Raises SchemaMismatch that names the field for a column that was never there, or that must not be left out.
     """
     names = [column.name for column in schema.columns]
-    _check_names(schema, options, there={*names, *known})
+    if not checked:
+        _check_names(schema, options)
+    _check_needed(schema, options)
     wanted = [name for name in names if options.columns is None or name in options.columns]
     wanted = [name for name in wanted if name not in options.exclude_columns]
     key = schema.key if options.key_columns is None else tuple(options.key_columns)
@@ -33,9 +34,9 @@ def selected(schema: TableSchema, options: Options, *, known: Collection[str] = 
         if name in names and name not in wanted:
             raise SchemaMismatch(f"{left_out}: {name} of {schema.table} {why}, so it must be copied")
     transformed = {name for columns in options.transforms.values() for name in columns}
-    for name in key:
+    for name, why in needed:
         if name in transformed:
-            raise SchemaMismatch(f"transforms: {name} is part of the key of {schema.table}, which must stay as it is")
+            raise SchemaMismatch(f"transforms: {name} of {schema.table} {why}, so it must stay as it is")
 
     def copied(column: Column) -> Column:
         renamed, changed = options.rename.get(column.name), column.name in transformed
@@ -50,19 +51,25 @@ def selected(schema: TableSchema, options: Options, *, known: Collection[str] = 
     )
 
 
-def _check_names(schema: TableSchema, options: Options, *, there: Collection[str]) -> None:
+def _check_names(schema: TableSchema, options: Options) -> None:
+    present = {column.name for column in schema.columns}
     fields = {
         "columns": options.columns or (),
         "excludeColumns": options.exclude_columns,
         "rename": options.rename,
         "transforms": [name for columns in options.transforms.values() for name in columns],
-        "deletes.sourceColumn": [options.deleted_column] if options.deleted_column is not None else [],
     }
     for field, names in fields.items():
         for name in names:
-            if name not in there:
+            if name not in present:
                 raise SchemaMismatch(f"{field}: {schema.table} has no column {name}; write it as the source does")
+
+
+def _check_needed(schema: TableSchema, options: Options) -> None:
+    """Without these columns there is nothing to go on with, whether they were there once or not."""
     present = {column.name for column in schema.columns}
-    for name in options.key_columns or ():
-        if name not in present:
-            raise SchemaMismatch(f"keyColumns: {schema.table} has no column {name}; write it as the source does")
+    deleted = [options.deleted_column] if options.deleted_column is not None else []
+    for field, names in (("keyColumns", options.key_columns or ()), ("deletes.sourceColumn", deleted)):
+        for name in names:
+            if name not in present:
+                raise SchemaMismatch(f"{field}: {schema.table} has no column {name}; write it as the source does")

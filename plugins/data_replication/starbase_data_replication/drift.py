@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
 from starbase_data_replication.options import Options
+from starbase_host import same_name
 
 TYPE = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<length>[0-9]+)\))?(?P<sign> unsigned)?\Z")
 # Types that hold alike what they both can hold, from the narrowest on.
@@ -63,12 +64,21 @@ def drift(before: Shape, now: Shape) -> Drift:
     texts += [f"column {name} ({before.columns[name][0]}) was dropped" for name in dropped]
     other_form = False
     for name in now.columns.keys() & before.columns.keys():
-        (old_type, old_form, *_), (new_type, new_form, *_) = before.columns[name], now.columns[name]
+        old_type, old_form, _, old_number = before.columns[name]
+        new_type, new_form, _, new_number = now.columns[name]
+        if old_number != new_number:
+            texts.append(f"column {name} is another one, which has taken this name")
+            other_form = True
         if old_type != new_type:
             texts.append(f"column {name} was {old_type}, and is {new_type}")
             other_form |= not _wider(old_type, new_type)
         other_form |= old_form != new_form
-    reload = replaced or other_form or tuple(before.key) != tuple(now.key)
+    if before.tracking != now.tracking:
+        texts.append(f"the tracking column was {before.tracking}, and is {now.tracking}")
+        other_form = True
+    # To SQLite, names that differ in case alone are one.
+    cased = {same_name(name) for name in added} & {same_name(name) for name in dropped}
+    reload = replaced or other_form or bool(cased) or tuple(before.key) != tuple(now.key)
     return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
 
 
@@ -88,16 +98,17 @@ def must_reload(table: TableName, before: Position, now: Shape, found: Drift, op
     if key and tuple(key) != tuple(now.key) and options.mode != "full":
         keys = "" if now.key else ", or name the columns that identify a row in keyColumns"
         raise KeyChanged(f"{said}; {mend}{keys}")
+    gone = {same_name(name) for name in before.dropped}
     # The rows that a load under way has read have the shape of before; and a column that comes back holds old values.
-    again = before.phase is Phase.LOAD or any(options.rename.get(each, each) in before.dropped for each in found.added)
+    again = before.phase is Phase.LOAD or any(same_name(options.rename.get(each, each)) in gone for each in found.added)
     return found.reload or again or (bool(found.added) and options.on_schema_change == "backfill")
 
 
 def dropped(before: Position, schema: TableSchema, found: Drift, options: Options) -> tuple[str, ...]:
     """The replica's names of all columns that the source has no longer."""
     names = (*before.dropped, *(options.rename.get(name, name) for name in found.dropped))
-    there = {column.target for column in schema.columns}
-    return tuple(dict.fromkeys(name for name in names if name not in there))
+    there = {same_name(column.target) for column in schema.columns}
+    return tuple(dict.fromkeys(name for name in names if same_name(name) not in there))
 
 
 def _wider(before: str, now: str) -> bool:

@@ -46,7 +46,7 @@ class Footing:
                 # A table that comes back under this name may be another one, with other rows.
                 await self.database.write(self._forget)
             raise
-        return selected(described, self._options, known=shape.columns if shape is not None else ())
+        return selected(described, self._options, checked=shape is not None)
 
     def _forget(self, connection: apsw.Connection) -> None:
         store.check_revision(connection, self.stored)

@@ -34,8 +34,9 @@ class Column:
     source_type: the source's own name of the type, for people. tracking_kind, compare_type, time_digits: for
     the dialect's own room, when this column is the tracking column or part of the key: the base type's short
     name, the type to compare with, and the fractional digits of a time (None: the type's most).
-    renamed: the replica's name of the column, where it is another. transformed: a plugin changes its values on
-    their way, so that they cannot be compared with the source's.
+    collation: what its texts are ordered by. number: stays with the column whatever it is called; "" where the source
+    does not tell. renamed: the replica's name of the column, where it is another. transformed: a plugin changes its
+    values on their way, so that they cannot be compared with the source's.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Column:
     tracking_kind: str = ""
     compare_type: str = ""
     time_digits: int | None = None
+    collation: str = ""
+    number: str = ""
     renamed: str | None = None
     transformed: bool = False
 
@@ -68,12 +71,13 @@ LENGTHS_ONLY = frozenset({"text", "varchar", "tinytext", "mediumtext", "longtext
 class Shape:
     """What a replica was built from, to be compared with what its source looks like later.
 
-    columns: the source's name of a column to its type, its `form`, and the replica's name of it. kind: "table",
-    "view" and so on. incarnation: see TableSchema.
+    columns: the source's name of a column to its type, its `form`, the replica's name of it, and its number.
+    tracking: what the tracking column is ordered by. kind: "table", "view" and so on. incarnation: see TableSchema.
     """
 
     columns: Mapping[str, Sequence[str]]
     key: Sequence[str]
+    tracking: str = ""
     kind: str = "table"
     incarnation: str | None = None
 
@@ -122,8 +126,9 @@ class TableSchema:
 
     @property
     def shape(self) -> Shape:
-        columns = {column.name: (column.source_type, column.form, column.target) for column in self.columns}
-        return Shape(columns=columns, key=self.key, kind=self.kind, incarnation=self.incarnation)
+        columns = {each.name: (each.source_type, each.form, each.target, each.number) for each in self.columns}
+        tracking = f"{self.tracking.source_type} {self.tracking.collation}".rstrip()
+        return Shape(columns=columns, key=self.key, tracking=tracking, kind=self.kind, incarnation=self.incarnation)
 
 
 @dataclass(frozen=True, kw_only=True)

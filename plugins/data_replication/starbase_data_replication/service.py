@@ -18,13 +18,14 @@ from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.store import Store, Stored
 from starbase_data_replication.ticks import ALARMS, Ticks, check_interval_seconds
 from starbase_data_replication.values import NAME
-from starbase_host import Host, InvalidRequest, iso, quote, same_name
+from starbase_host import Conflict, Host, InvalidRequest, iso, quote, same_name
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
 PRUNE_ALARM = "prune"
 POST_ALARM = "post"
 PRUNE_INTERVAL_SECONDS = 3600.0
 PRUNE_AT_MOST = 1000
+RESET_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +111,16 @@ class Service:
     async def reset(self, name: str) -> Running:
         """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound."""
         stored = await self.store.get(name)
-        await self.runner.interrupt(name, "the replication was reset")
-        await self._host.database.write(lambda connection: store.delete_position(connection, stored))
-        return await self.runner.start(name, RunKind.RESET)
+        for attempt in range(RESET_ATTEMPTS):
+            await self.runner.interrupt(name, "the replication was reset")
+            await self._host.database.write(lambda connection: store.delete_position(connection, stored))
+            try:
+                return await self.runner.start(name, RunKind.RESET)
+            except Conflict:
+                # Another of its group was due just now, and has taken it along.
+                if attempt == RESET_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""

@@ -291,5 +291,5 @@ def _position(plain: dict[str, Any]) -> Position:
 
 
 def _shape(plain: dict[str, Any]) -> Shape:
-    columns = {name: tuple(type_and_form) for name, type_and_form in plain["columns"].items()}
+    columns = {name: tuple(facts) for name, facts in plain["columns"].items()}
     return Shape(**{**plain, "columns": columns, "key": tuple(plain["key"])})

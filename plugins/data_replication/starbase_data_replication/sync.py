@@ -214,7 +214,8 @@ class Sync:
             return changed, swapped
 
         changed, warnings = await self.database.write(write)
-        self._stored = position
+        if not self.together:
+            self._stored = position
         self.progress.changed += changed
         self._warnings += warnings
 

@@ -18,6 +18,7 @@ from starbase_data_replication.model import Column, Row, TableSchema
 from starbase_data_replication.tables import affinity, columns_of, fitting_views, shadow_name, stage_name
 from starbase_host import quote, same_name
 
+NO_VALUE = "a row of the source has no value in a column that is to identify it; fill it, or name other columns"
 # Rows of one INSERT. More of them save calls into SQLite; past some twenty nothing is gained.
 ROWS_PER_STATEMENT = 20
 VARIABLES = apsw.Connection(":memory:").limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
@@ -107,6 +108,8 @@ class Target:
                 connection.execute(self._upsert(len(rows) - whole), tuple(chain.from_iterable(rows[whole:])))
                 changed += connection.changes()
         except apsw.ConstraintError as error:
+            if any(column.nullable for column in self.schema.key_columns) and "NOT NULL" in str(error):
+                raise SchemaMismatch(f"keyColumns: {NO_VALUE}") from error
             raise SchemaMismatch(
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
             ) from error
@@ -211,7 +214,11 @@ class Target:
         if len(key) == 1:
             # INTEGER PRIMARY KEY on its own column makes it SQLite's rowid: one tree, not two.
             position = self.schema.columns.index(key[0])
-            definitions[position] = f"{_definition(key[0])} NOT NULL PRIMARY KEY"
+            definition = _definition(key[0])
+            if key[0].nullable and key[0].cast.declared == "INTEGER":
+                # As SQLite's rowid, it would be given a number of SQLite's own where it is NULL.
+                definition = f"{quote(key[0].target)} INT"
+            definitions[position] = f"{definition} NOT NULL PRIMARY KEY"
         elif key:
             for column in key:
                 definitions[self.schema.columns.index(column)] += " NOT NULL"

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from starbase_data_replication.casts import float_or_text
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import Row, TableSchema
 
@@ -20,6 +21,10 @@ class TransformFailed(SyncError):
     """A plugin that changes values has failed; names the plugin and the kind of the failure."""
 
     code = "transform_failed"
+
+
+class _Unfit(Exception):
+    """An answer that cannot be stored; its text holds no value."""
 
 
 class Transforms:
@@ -40,25 +45,23 @@ class Transforms:
         for plugin, names in self._wanted.items():
             at = [places[name] for name in names if name in places]
             if at:
-                given = {schema.columns[place].name: _plain(values[place], place in numbers) for place in at}
-                answer = await _ask(self._call, plugin, replication, given, len(rows))
+                given = {schema.columns[place].name: values[place] for place in at}
+                answer = await _ask(self._call, plugin, replication, given, {schema.columns[n].name for n in numbers})
                 for place in at:
                     values[place] = answer[schema.columns[place].name]
         return list(zip(*values, strict=True))
 
 
 async def _ask(
-    call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], rows: int
+    call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], numbers: set[str]
 ) -> dict[str, list[Any]]:
     try:
-        answer = await call(plugin, "transform_batch", replication=replication, columns=columns)
+        given = {name: _plain(values, name in numbers) for name, values in columns.items()}
+        answer = await call(plugin, "transform_batch", replication=replication, columns=given)
+        return {name: _storable(answer[name], len(values)) for name, values in columns.items()}
     except Exception as error:
         # Neither its text nor a chain to it: a traceback would show both, and they may hold values.
-        why = type(error).__name__
-    else:
-        if isinstance(answer, Mapping) and all(_fits(answer.get(name), rows) for name in columns):
-            return {name: list(answer[name]) for name in columns}
-        why = "what it answered is not, for each column, a list of as many values that SQLite can store"
+        why = str(error) if type(error) is _Unfit else type(error).__name__
     raise TransformFailed(f"transforms: plugin {plugin} has failed ({why}); nothing of this batch was written")
 
 
@@ -67,19 +70,20 @@ def _plain(values: list[Any], number: bool) -> list[Any]:
     return [int(value) if isinstance(value, str) else value for value in values] if number else values
 
 
-def _fits(values: Any, rows: int) -> bool:
-    return (
-        isinstance(values, Sequence)
-        and not isinstance(values, str | bytes)
-        and len(values) == rows
-        and all(map(_storable, values))
-    )
+def _storable(values: Any, rows: int) -> list[Any]:
+    """The values as SQLite is to store them. Raises _Unfit, or what a plugin's own type raises when looked at."""
+    if isinstance(values, list | tuple) and len(values) == rows:
+        stored = [float_or_text(value) if type(value) is float else value for value in values]
+        if all(map(_is_storable, stored)):
+            return stored
+    raise _Unfit("what it answered is not, for each column, a list of as many values that SQLite can store")
 
 
-def _storable(value: Any) -> bool:
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    if isinstance(value, str):
+def _is_storable(value: Any) -> bool:
+    # Exactly these types: one derived from them may be anything.
+    if type(value) in (int, bool):
+        return bool(-(2**63) <= value < 2**63)
+    if type(value) is str:
         # Half of a surrogate pair has no UTF-8.
         return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
-    return isinstance(value, float | bytes | None)
+    return value is None or type(value) in (float, bytes)

@@ -88,6 +88,7 @@ def _column(row: _ColumnRow) -> Column:
         tracking_kind=base,
         compare_type="" if row.charset is None else f"{row.charset} {row.collation}",
         time_digits=digits,
+        collation=row.collation or "",
     )
 
 

@@ -353,6 +353,8 @@ def _column(row: Mapping[str, Any], *, raw: bool) -> Column:
         tracking_kind=kind,
         compare_type="oid" if kind in OBJECTS else row["base_type"],
         time_digits=row["time_digits"],
+        collation=row["collation"] or "",
+        number=str(row["number"]),
     )
 
 
