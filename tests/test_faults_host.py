@@ -306,6 +306,43 @@ def test_plugins_whose_hooks_misbehave(tmp_path: Path, postgres_database: TestDa
         assert own.host.request("GET", "/health").status_code == 200
 
 
+FLOOD = """
+import asyncio, contextlib, itertools
+from starbase_host import hookimpl
+def plugin(options):
+    return Flood()
+class Flood:
+    numbers = itertools.count()
+    @hookimpl
+    def plugin_lifespan(self, host):
+        return self._lifespan(host)
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, host):
+        self.host = host
+        await host.alarms.set("flood", host.clock.now())
+        yield
+    @hookimpl
+    async def on_alarm(self, alarm):
+        for number in itertools.islice(self.numbers, 20):
+            if number < 3000:
+                await self.host.alarms.set(f"flood {number}", self.host.clock.now())
+    @hookimpl(optionalhook=True)
+    async def replication_event(self, event):
+        self.host.log.info("%s", "x" * 100_000)
+"""
+
+
+@pytest.mark.prove
+def test_a_plugin_that_floods(tmp_path: Path, postgres_database: TestDatabase) -> None:
+    """Each of its alarms sets twenty that are due at once, and each event is answered with much to log."""
+    (tmp_path / "flood.py").write_text(FLOOD)
+    with rig(tmp_path, postgres_database, options=OPTIONS + '\n[plugins.flood]\nmodule = "flood"\n') as own:
+        for _ in range(4):
+            own.steady_goes_on(seconds=15)
+        assert own.host.request("GET", "/health").status_code == 200
+        assert own.host.query("SELECT count(*) FROM tmp_alarms")[0][0] > 0
+
+
 @pytest.mark.prove
 def test_a_thousand_replications_due_at_once(tmp_path: Path, postgres_server: Server) -> None:
     with fresh_database("postgresql", postgres_server) as database:
