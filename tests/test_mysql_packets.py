@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from pymysql.err import InternalError, OperationalError
 
 from starbase_data_replication.sources.mysql import packets
-from starbase_data_replication.sources.mysql.packets import FULL_PACKET, Record, RowParser
+from starbase_data_replication.sources.mysql.packets import FULL_PACKET, RowParser
+
+Record = tuple[Any, ...]
 
 BINARY = (False, True, False)
 FIRST = 250
@@ -55,7 +58,7 @@ def parsed(sent: bytes, cuts: Sequence[int], *, rows: int = 1000, size: int = 1 
             taken, taken_bytes = parser.parse(rows, size)
             assert len(taken) <= rows
             assert (taken_bytes > 0) == bool(taken)
-            found += taken
+            found += map(tuple, taken)
         assert parser.ended == (end == len(sent))
     return found
 

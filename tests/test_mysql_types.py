@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from starbase_data_replication.model import Column
 from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.sources.mysql.packed import fits
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.mysql.types import CASTS, NOT_UNICODE
 from tests.hosts import HostProcess, running
@@ -105,6 +107,7 @@ def test_any_value_can_be_made_again_from_the_replica(
         stored = replica(host, "SELECT * FROM t ORDER BY id")
         assert_excepted_are_told(host, run)
         assert_sorted_as_said(host, session)
+        assert_the_same_when_put_together(host, mariadb_database)
         found = verified(host)
     create(session, "back")
     definitions = ["int", *(kind.definition for kind in KINDS.values())]
@@ -133,6 +136,25 @@ def assert_excepted_are_told(host: HostProcess, run: dict[str, Any]) -> None:
     }
     assert set(run["warnings"]) == wanted
     assert wanted
+
+
+def assert_the_same_when_put_together(host: HostProcess, database: TestDatabase) -> None:
+    """Without the columns that keep a table from it, rows come as one value each, and are the same."""
+
+    async def columns(source: MysqlSource) -> list[Column]:
+        return list((await described(source, database, "t", "id")).columns)
+
+    found = with_source(database, columns)
+    kept = [column.name for column in found if fits(column)]
+    left = [column.name for column in found if not fits(column)]
+    assert len(kept) > 2 * len(left)
+    configure(host, database, name="packed", targetTable="packed", excludeColumns=left)
+    run = host.sync("packed")
+    assert run["status"] == "success", run
+    values = ", ".join(f'"{name}", typeof("{name}")' for name in kept)
+    assert replica(host, f"SELECT {values} FROM packed ORDER BY id") == replica(
+        host, f"SELECT {values} FROM t ORDER BY id"
+    )
 
 
 def assert_sorted_as_said(host: HostProcess, session: Session) -> None:

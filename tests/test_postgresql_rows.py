@@ -59,8 +59,10 @@ def test_rows_arrive_as_they_were_sent_wherever_the_stream_is_cut(rows: list[Row
     sent = "".join("\t".join(map(written, row)) + "\n" for row in rows).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PIECE_BYTES", piece)
-        assert parsed(sent, cuts) == rows
-        assert parsed(sent, range(len(sent))) == rows
+        # An integer travels as its digits, of which SQLite makes a number.
+        expected = [(None if row[0] is None else str(row[0]), *row[1:]) for row in rows]
+        assert parsed(sent, cuts) == expected
+        assert parsed(sent, range(len(sent))) == expected
 
 
 def test_one_column_of_empty_texts_and_of_nulls() -> None:

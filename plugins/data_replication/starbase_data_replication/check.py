@@ -146,8 +146,8 @@ class Check:
         )
 
     async def _repair(self, schema: TableSchema, replica: Target, differences: Differences) -> int:
-        rows = await self._read(schema, [*differences.missing, *differences.different])
-        rows = await self.sync.transforms.apply(self.sync.stored.name, schema, rows)
+        read = await self._read(schema, [*differences.missing, *differences.different])
+        rows = await self.sync.transforms.apply(self.sync.stored.name, schema, read)
 
         def write(connection: apsw.Connection) -> int:
             store.check_revision(connection, self.sync.stored)

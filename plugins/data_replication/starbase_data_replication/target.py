@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Column, Row, TableSchema
+from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.tables import affinity, columns_of, fitting_views, shadow_name, stage_name
 from starbase_host import quote, same_name
 
@@ -97,15 +97,13 @@ class Target:
     def apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
         """Insert or update; rows that are the same already are left alone. How many were written."""
         width = len(self.schema.columns)
-        step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width))
-        whole = len(rows) - len(rows) % step
+        step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width)) * width
+        values = Rows.of(rows, width).values
         changed = 0
         try:
-            for at in range(0, whole, step):
-                connection.execute(self._upsert(step), tuple(chain.from_iterable(rows[at : at + step])))
-                changed += connection.changes()
-            if len(rows) > whole:
-                connection.execute(self._upsert(len(rows) - whole), tuple(chain.from_iterable(rows[whole:])))
+            for at in range(0, len(values), step):
+                bound = values[at : at + step]
+                connection.execute(self._upsert(len(bound) // width), bound)
                 changed += connection.changes()
         except apsw.ConstraintError as error:
             if any(column.nullable for column in self.schema.key_columns) and "NOT NULL" in str(error):

@@ -12,7 +12,7 @@ from typing import Any
 
 from starbase_data_replication.casts import float_or_text
 from starbase_data_replication.errors import SyncError
-from starbase_data_replication.model import Row, TableSchema
+from starbase_data_replication.model import Row, Rows, TableSchema
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -34,22 +34,22 @@ class Transforms:
         self._call = call
         self._wanted = wanted
 
-    async def apply(self, replication: str, schema: TableSchema, rows: list[Row]) -> list[Row]:
+    async def apply(self, replication: str, schema: TableSchema, rows: Sequence[Row]) -> Sequence[Row]:
         """The same rows with what the plugins make of them. Raises TransformFailed."""
         if self._call is None or not self._wanted or not rows:
             return rows
-        values = [list(column) for column in zip(*rows, strict=True)]
         # Columns that only say something of the row stand behind those of the schema.
+        changed = Rows.of(rows, len(rows[0]))
         places = {column.name: at for at, column in enumerate(schema.columns)}
         numbers = {at for at, column in enumerate(schema.columns) if column.cast.declared == "INTEGER"}
         for plugin, names in self._wanted.items():
             at = [places[name] for name in names if name in places]
             if at:
-                given = {schema.columns[place].name: values[place] for place in at}
+                given = {schema.columns[place].name: changed.column(place) for place in at}
                 answer = await _ask(self._call, plugin, replication, given, {schema.columns[n].name for n in numbers})
                 for place in at:
-                    values[place] = answer[schema.columns[place].name]
-        return list(zip(*values, strict=True))
+                    changed.replace_column(place, answer[schema.columns[place].name])
+        return changed
 
 
 async def _ask(

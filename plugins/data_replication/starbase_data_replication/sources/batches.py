@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from starbase_data_replication.model import Column, Exceptions, Row
+from starbase_data_replication.model import Column, Exceptions, Row, Rows
 
 # What a value costs beside its own bytes, roughly: the object's header.
 OVERHEAD_BYTES = 56
@@ -18,38 +18,38 @@ MAX_BYTES_OF_ONE_CHARACTER = 4
 TOO_LARGE = "are too large for SQLite, whose rows hold 1,000,000,000 bytes, and became NULL"
 
 
-def convert(
-    records: Sequence[Sequence[Any]], columns: Sequence[Column], exceptions: Counter[Exceptions] | None = None
-) -> list[Row]:
-    """Apply the casts' `convert`, where a column has one; rows come back as they are where none has.
+def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Exceptions] | None = None) -> Rows:
+    """Apply the casts' `convert` in place, where a column has one.
 
     exceptions: is added the values that a cast has `excepted`.
     """
-    casts = [(index, column.cast.convert) for index, column in enumerate(columns) if column.cast.convert is not None]
-    converted: list[Row] = [] if casts else records if isinstance(records, list) else list(records)
-    for record in records if casts else ():
-        row = list(record)
-        for index, function in casts:
-            if row[index] is not None:
-                row[index] = function(row[index])
-        converted.append(tuple(row))
-    if exceptions is not None:
-        _count(converted, columns, exceptions)
-    return converted
-
-
-def _count(rows: Sequence[Row], columns: Sequence[Column], exceptions: Counter[Exceptions]) -> None:
     for index, column in enumerate(columns):
-        kind = column.cast.excepted
-        if kind is not None:
-            found = sum(isinstance(row[index], kind) for row in rows)
+        function, kind = column.cast.convert, column.cast.excepted
+        if function is not None:
+            values = [None if value is None else function(value) for value in rows.column(index)]
+            rows.replace_column(index, values)
+        if kind is not None and exceptions is not None:
+            found = sum(isinstance(value, kind) for value in rows.column(index))
             if found:
                 exceptions[Exceptions(column.name, column.cast.policy)] += found
+    return rows
+
+
+def keys_of(records: Sequence[Sequence[Any]], key: Sequence[Column]) -> Sequence[Row]:
+    """The keys at the records' beginning, with their casts; of a table without a key, nothing."""
+    if not key:
+        return [()] * len(records)
+    return convert(Rows.of([tuple(record)[: len(key)] for record in records], len(key)), key)
 
 
 def fitting(
-    rows: list[Row], size: int, columns: Sequence[Column], exceptions: Counter[Exceptions], *, limit: int = MAX_BYTES
-) -> list[Row]:
+    rows: Sequence[Row],
+    size: int,
+    columns: Sequence[Column],
+    exceptions: Counter[Exceptions],
+    *,
+    limit: int = MAX_BYTES,
+) -> Sequence[Row]:
     """The rows without the values that SQLite has no room for, in a value of their own or in a row of all.
 
     size: the batch's, about, in characters or bytes. Only a batch that may hold such a value is looked into.

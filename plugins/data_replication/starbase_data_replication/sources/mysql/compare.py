@@ -17,7 +17,7 @@ from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Key, Part, Summary
-from starbase_data_replication.sources.batches import convert
+from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.rows import RowStream
@@ -121,7 +121,7 @@ class MysqlComparing:
                 rows, _ = await stream.take(FETCHED_ROWS, FETCHED_BYTES)
             if any(row[-1] is None for row in rows):
                 raise SourceRejected(f"{self._doing}: a row is larger than max_allowed_packet, so it has no hash")
-            keys = convert([row[:-1] for row in rows], self._key)
+            keys = keys_of(rows, self._key)
             yield [(self._stored(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
 
     def _stored(self, key: Sequence[object]) -> Key:

@@ -20,7 +20,7 @@ from pymysql import _auth
 from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
-from starbase_data_replication.sources.mysql.packets import Record, RowParser
+from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.reach import Reach
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
@@ -98,7 +98,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         except (AssertionError, LookupError, ValueError, struct.error) as error:
             raise OperationalError(CR.CR_SERVER_HANDSHAKE_ERR, "it does not speak MySQL's protocol") from error
 
-    async def fetch(self, sql: str, values: Sequence[str] | None = None) -> list[Record]:
+    async def fetch(self, sql: str, values: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement; every row of its answer. Placeholders are %s, and % is %% where there are any."""
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
             cursor = await self.cursor(Cursor)
@@ -109,7 +109,12 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         """Begin a SELECT whose rows are then taken by `receive`, until `streamed` says that all were."""
         await self.query(sql, unbuffered=True)
         binary = [encoding is None for encoding, _ in self._result.converters]
-        return RowParser(binary, sequence=self._next_seq_id)
+        return RowParser(binary, sequence=self.sequence)
+
+    @property
+    def sequence(self) -> int:
+        """The number that the server's next packet must bear."""
+        return int(self._next_seq_id)
 
     async def receive(self, wanted: int) -> bytes:
         """Bytes as they come: not many more than are wanted, perhaps fewer. The server waits while nobody asks."""

@@ -14,6 +14,7 @@ from pymysql.constants import CR
 from pymysql.err import InternalError, OperationalError, raise_mysql_exception
 
 from starbase_data_replication.casts import text_or_bytes
+from starbase_data_replication.model import Rows
 
 HEADER_BYTES = 4
 LENGTH_BITS = 0xFFFFFF
@@ -30,9 +31,7 @@ NO_ROW = "a packet is no row"
 
 _header = struct.Struct("<I").unpack_from
 # After these first bytes stands the length of a value, in so many bytes.
-_LENGTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
-
-Record = tuple[Any, ...]
+LENGTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
 class RowParser:
@@ -47,6 +46,7 @@ class RowParser:
     def __init__(self, binary: Sequence[bool], *, sequence: int) -> None:
         self.wanted = HEADER_BYTES
         self.ended = False
+        self.width = len(binary)
         self._binary = tuple(binary)
         self._sequence = sequence
         self._parts: list[bytes] = []
@@ -65,12 +65,12 @@ class RowParser:
             self._parts.clear()
             self._at = 0
 
-    def parse(self, rows: int, size: int) -> tuple[list[Record], int]:
+    def parse(self, rows: int, size: int) -> tuple[Rows, int]:
         """The next whole rows, as many as `rows` or as come to `size` bytes; and their bytes.
 
         Raises what pymysql raises for an error that the server sends, and for a stream that is none of its own.
         """
-        taken: list[Record] = []
+        taken = Rows([], self.width)
         taken_bytes = 0
         while len(taken) < rows and taken_bytes < size and not self.ended and self.wanted <= 0:
             length = self._next()
@@ -92,14 +92,14 @@ class RowParser:
         self.wanted = HEADER_BYTES + length - there
         return length if self.wanted <= 0 else None
 
-    def _parse_small(self, taken: list[Record], rows: int, size: int) -> int:
+    def _parse_small(self, taken: Rows, rows: int, size: int) -> int:
         """Take rows apart as long as they are whole and small. The one loop that must be fast."""
         data, at, sequence, binary = self._data, self._at, self._sequence, self._binary
         # A slice of this is a text without decoding, wherever it is ASCII.
         latin = data.decode("latin-1")
         last = len(data) - HEADER_BYTES
         begin, room = at, rows - len(taken)
-        add = taken.append
+        add = taken.values.append
         while room and at - begin < size and at <= last:
             header = _header(data, at)[0]
             length = header & LENGTH_BITS
@@ -108,44 +108,39 @@ class RowParser:
             if length >= LARGE_BYTES or end > len(data):
                 break
             if header >> 24 != sequence:
-                _out_of_order(header >> 24, sequence)
+                self._sequence = sequence
+                self._expect(header >> 24)
             first = data[here] if length else NULL
             if first >= END and (first == ERROR or length <= LONGEST_END):
                 self._finish(first, data[here:end])
                 break
-            row: list[Any] = []
             for is_bytes in binary:
                 count = data[here]
                 here += 1
                 if count >= NULL:
                     if count == NULL:
-                        row.append(None)
+                        add(None)
                         continue
-                    width = _LENGTHS[count]
+                    width = LENGTHS[count]
                     count = int.from_bytes(data[here : here + width], "little")
                     here += width
                 until = here + count
                 text = latin[here:until]
-                row.append(
-                    data[here:until] if is_bytes else text if text.isascii() else text_or_bytes(data[here:until])
-                )
+                add(data[here:until] if is_bytes else text if text.isascii() else text_or_bytes(data[here:until]))
                 here = until
             if here != end:
                 raise InternalError(NO_ROW)
-            add(tuple(row))
             at = end
             sequence = (sequence + 1) & 0xFF
             room -= 1
         self._at, self._sequence = at, sequence
         return at - begin
 
-    def _parse_large(self, taken: list[Record], length: int) -> int:
+    def _parse_large(self, taken: Rows, length: int) -> int:
         """One packet of a row that is large, or that began in another packet."""
         start = self._at + HEADER_BYTES
-        number = self._data[start - 1]
-        if number != self._sequence:
-            _out_of_order(number, self._sequence)
-        self._sequence = (number + 1) & 0xFF
+        self._expect(self._data[start - 1])
+        self._sequence = (self._sequence + 1) & 0xFF
         self._begun.append(memoryview(self._data)[start : start + length])
         self._at = start + length
         if self._at == len(self._data):
@@ -154,8 +149,17 @@ class RowParser:
             return 0
         payload = self._begun[0] if len(self._begun) == 1 else memoryview(b"".join(self._begun))
         self._begun.clear()
-        taken.append(_record(payload, self._binary))
+        taken.values += _record(payload, self._binary)
         return len(payload)
+
+    def _expect(self, number: int) -> None:
+        """Raises for a packet of another number than the next one's."""
+        if number == self._sequence:
+            return
+        if number == 0:
+            # A server that shuts down says so out of turn.
+            raise OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+        raise InternalError(f"Packet sequence number wrong - got {number} expected {self._sequence}")
 
     def _finish(self, first: int, payload: bytes) -> None:
         self.ended = True
@@ -163,8 +167,8 @@ class RowParser:
             raise_mysql_exception(payload)
 
 
-def _record(payload: memoryview, binary: Sequence[bool]) -> Record:
-    """A row taken apart with no more copies than its values."""
+def _record(payload: memoryview, binary: Sequence[bool]) -> list[Any]:
+    """A row's values, taken apart with no more copies than its values."""
     row: list[Any] = []
     here = 0
     for is_bytes in binary:
@@ -174,7 +178,7 @@ def _record(payload: memoryview, binary: Sequence[bool]) -> Record:
             row.append(None)
             continue
         if count > NULL:
-            width = _LENGTHS[count]
+            width = LENGTHS[count]
             count = int.from_bytes(payload[here : here + width], "little")
             here += width
         value = payload[here : here + count]
@@ -182,7 +186,7 @@ def _record(payload: memoryview, binary: Sequence[bool]) -> Record:
         here += count
     if here != len(payload):
         raise InternalError(NO_ROW)
-    return tuple(row)
+    return row
 
 
 def _text(value: memoryview) -> str | bytes:
@@ -191,10 +195,3 @@ def _text(value: memoryview) -> str | bytes:
         return str(value, "utf-8")
     except UnicodeDecodeError:
         return bytes(value)
-
-
-def _out_of_order(number: int, expected: int) -> None:
-    if number == 0:
-        # A server that shuts down says so out of turn.
-        raise OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
-    raise InternalError(f"Packet sequence number wrong - got {number} expected {expected}")

@@ -33,6 +33,7 @@ from starbase_data_replication.sources.mysql.connection import (
 )
 from starbase_data_replication.sources.mysql.describe import describe
 from starbase_data_replication.sources.mysql.door import door
+from starbase_data_replication.sources.mysql.packed import Packing, Unpackable
 from starbase_data_replication.sources.mysql.rows import RowStream
 from starbase_data_replication.sources.mysql.sql import (
     column_sql,
@@ -40,6 +41,7 @@ from starbase_data_replication.sources.mysql.sql import (
     highest,
     key_text,
     select,
+    selected,
     table_sql,
     where_sql,
 )
@@ -79,6 +81,8 @@ class MysqlSource:
         self._database = arguments.get("db")
         # The connection whose transaction everything is asked in; None is one for each question.
         self._held: Connection | None = None
+        # Tables with a row that could not be put together.
+        self._unpackable: set[TableName] = set()
 
     async def close(self) -> None:
         with door("closing the connections"):
@@ -193,7 +197,7 @@ class MysqlSource:
             # The door stands in front of the source only: what fails in the caller's hands is not the source's.
             with door("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction())
-            yield _Snapshot(connection)
+            yield _Snapshot(connection, self._unpackable)
 
     @contextlib.asynccontextmanager
     async def comparing(
@@ -221,25 +225,42 @@ class MysqlSource:
 class _Snapshot:
     """A connection inside a transaction with a snapshot."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, unpackable: set[TableName]) -> None:
         self._connection = connection
+        self._unpackable = unpackable
 
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
-        doing = f"reading {plan.schema.table}"
-        with door(doing):
-            stream = await RowStream.open(self._connection, select(plan))
-        yield _batches(stream, plan, doing)
+        table = plan.schema.table
+        doing = f"reading {table}"
+        packing = Packing(plan.schema.columns)
+        if packing.possible and plan.keys is None and not plan.departed and table not in self._unpackable:
+            with door(doing):
+                sql = select(plan, [packing.expression])
+                stream = await RowStream.open(self._connection, sql, parser=packing.parser)
+            yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
+        else:
+            with door(doing):
+                stream = await RowStream.open(self._connection, select(plan, [*map(selected, plan.schema.columns)]))
+            yield _batches(stream, plan, plan.schema.columns, doing)
+
+    async def _or_apart(self, batches: AsyncIterator[Batch], table: TableName) -> AsyncIterator[Batch]:
+        try:
+            async for batch in batches:
+                yield batch
+                del batch
+        except Unpackable:
+            self._unpackable.add(table)
+            raise SourceChanged(f"{table} has a row that is too large to be put together; it is read again") from None
 
 
-async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
-    columns = plan.schema.columns
+async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str) -> AsyncIterator[Batch]:
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
         with door(doing):
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         exceptions: Counter[Exceptions] = Counter()
-        rows = convert(records, columns, exceptions)
+        rows: Sequence[Row] = convert(records, columns, exceptions)
         last_key = _position(rows[-1], plan.schema) if rows and resumable else None
         rows = fitting(rows, size, columns, exceptions)
         yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)

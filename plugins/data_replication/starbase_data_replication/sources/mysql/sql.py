@@ -91,7 +91,7 @@ def highest(schema: TableSchema, cap: str | None) -> str:
     )
 
 
-def select(plan: ReadPlan) -> str:
+def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
     """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
     schema = plan.schema
     wanted = None if schema.where is None else where_sql(schema.where)
@@ -109,8 +109,8 @@ def select(plan: ReadPlan) -> str:
         conditions.append(after(schema.key_columns, plan.after_key))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
-    expressions = [*map(selected, schema.columns), *([f"{wanted} IS TRUE"] if plan.departed else [])]
-    sql = f"SELECT {', '.join(expressions)} FROM {table_sql(schema.table)} AS t"
+    departed = [f"{wanted} IS TRUE"] if plan.departed else []
+    sql = f"SELECT {', '.join((*expressions, *departed))} FROM {table_sql(schema.table)} AS t"
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
     if plan.in_key_order:

@@ -15,7 +15,7 @@ from starbase_data_replication.casts import NO_AFFINITY
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Key, Part, Summary
-from starbase_data_replication.sources.batches import convert
+from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.sql import (
     among,
@@ -112,7 +112,7 @@ class PostgresqlComparing:
             with door(self._doing):
                 records = await cursor.fetch(FETCHED_ROWS, timeout=TIMEOUT_SECONDS)
             more = len(records) == FETCHED_ROWS
-            keys = convert([tuple(record)[:-1] for record in records], self._key)
+            keys = keys_of(records, self._key)
             yield [(tuple(key), record[-1]) for key, record in zip(keys, records, strict=True)]
 
     def _summary(self, number: int, part: Part, values: list[Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import asyncpg
 
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
-from starbase_data_replication.model import Column, Exceptions, Row
+from starbase_data_replication.model import Column, Exceptions, Rows
 from starbase_data_replication.sources.batches import OVERHEAD_BYTES, convert
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
@@ -45,7 +45,8 @@ class RowStream:
         self._columns = columns
         self._text = CopyText(columns, width=width)
         self._overhead = OVERHEAD_BYTES * (width + 1)
-        self._rows: list[Row] = []
+        self._width = width
+        self._values: list[Any] = []
         self._row_bytes = 0
         self._arrived: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._taken = asyncio.Event()
@@ -69,24 +70,25 @@ class RowStream:
                 stream._copying.cancel()
                 await asyncio.wait({stream._copying})
 
-    async def take(self, rows: int, size: int) -> tuple[list[Row], int]:
+    async def take(self, rows: int, size: int) -> tuple[Rows, int]:
         """The next rows, as many as `rows` or as come to `size` bytes, and how many bytes they are, about."""
-        taken: list[Row] = []
+        taken = Rows([], self._width)
         taken_bytes = 0
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
             while len(taken) < rows and taken_bytes < size and await self._some():
-                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes), len(self._rows))
-                taken += self._rows[:count]
-                del self._rows[:count]
-                taken_bytes += count * self._row_bytes
+                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes))
+                values = self._values[: count * self._width]
+                del self._values[: len(values)]
+                taken.values += values
+                taken_bytes += len(values) // self._width * self._row_bytes
         return taken, taken_bytes
 
     async def _some(self) -> bool:
         """Whether there are rows; waits for them."""
-        while not self._rows and not self.ended:
+        while not self._values and not self.ended:
             length, rows = self._text.rows()
             if rows:
-                self._rows = convert(rows, self._columns, self.exceptions)
+                self._values = convert(rows, self._columns, self.exceptions).values
                 self._row_bytes = length // len(rows) + self._overhead
                 break
             # Not before: while a large row is being written, the next one is not to come in.
@@ -137,13 +139,13 @@ class CopyText:
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
-    def rows(self) -> tuple[int, list[Row]]:
+    def rows(self) -> tuple[int, Rows]:
         """Some whole rows and how many bytes they were; none when there is not a whole one."""
         end = self._data.find(b"\n", self._at + PIECE_BYTES)
         if end < 0:
             end = self._data.rfind(b"\n", self._at)
         if end < 0:
-            return 0, []
+            return 0, Rows([], self._width)
         text = str(memoryview(self._data)[self._at : end], "utf-8")
         length = end + 1 - self._at
         self._at = end + 1
@@ -153,16 +155,12 @@ class CopyText:
         values: list[Any] = text.replace("\n", "\t").split("\t")
         escaped = "\\" in text
         del text
-        return length, self._rows_of(values, escaped=escaped)
-
-    def _rows_of(self, values: list[Any], *, escaped: bool) -> list[Row]:
         if escaped:
             values = [value if "\\" not in value else unescaped(value) for value in values]
+        rows = Rows(values, self._width)
         for index, parser in self._parsers:
-            values[index :: self._width] = [
-                None if value is None else parser(value) for value in values[index :: self._width]
-            ]
-        return list(zip(*[iter(values)] * self._width, strict=True))
+            rows.replace_column(index, [None if value is None else parser(value) for value in rows.column(index)])
+        return length, rows
 
 
 def unescaped(value: str) -> str | None:
@@ -191,5 +189,5 @@ def parser_of(cast: Cast) -> Callable[[str], Any] | None:
     return None if cast.convert is unsigned else PARSERS.get(cast.declared)
 
 
-# By what a cast declares: what its text stands for.
-PARSERS: dict[str, Callable[[str], Any]] = {"INTEGER": int, "BLOB": _bytes, NO_AFFINITY: float}
+# By what a cast declares: what its text stands for. Of an integer's digits SQLite's INTEGER affinity makes the number.
+PARSERS: dict[str, Callable[[str], Any]] = {"BLOB": _bytes, NO_AFFINITY: float}

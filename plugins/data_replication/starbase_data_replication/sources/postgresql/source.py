@@ -66,7 +66,8 @@ UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 SETTINGS = """
     SET LOCAL standard_conforming_strings = on; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
     SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex';
-    SET LOCAL array_nulls = on; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+    SET LOCAL array_nulls = on; SET LOCAL jit = off;
+    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
     SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',
         nullif(pg_catalog.current_setting('search_path'), ''),
         pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')), true)
@@ -283,13 +284,13 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
         with door(doing):
-            rows, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        last_key = tuple(key_text(rows[-1][each]) for each in positions) if rows and resumable else None
+            taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
+        last_key = tuple(key_text(taken[-1][each]) for each in positions) if taken and resumable else None
         exceptions, stream.exceptions = stream.exceptions, Counter()
-        rows = fitting(rows, size, columns, exceptions)
+        rows = fitting(taken, size, columns, exceptions)
         yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
         # Not kept while the next ones come in.
-        del rows
+        del taken, rows
 
 
 async def _leave_as_it_is(connection: object) -> None:

@@ -1,0 +1,132 @@
+"""Rows that the server sends as one value each: taken apart wherever the stream is cut, or else read plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymysql.err import InternalError, OperationalError
+
+from starbase_data_replication.sources.mysql import packets
+from starbase_data_replication.sources.mysql.packed import PackedParser, Unpackable
+from tests import hosts
+from tests.servers import TestDatabase
+from tests.test_mysql_packets import END, FIRST, error_packet, length, stream
+
+WIDTH = 3
+MIB = 1 << 20
+Record = tuple[Any, ...]
+
+
+def packed(record: Sequence[str | bytes | None]) -> bytes:
+    """A row as the server puts it together."""
+    values = (b"\xfe" if value is None else value.encode() if isinstance(value, str) else value for value in record)
+    joined = b"\xff".join((b"\xf8", *values, b"\xf9"))
+    return length(len(joined)) + joined
+
+
+def parsed(sent: bytes, cuts: Sequence[int]) -> list[Record]:
+    """What comes of a stream that arrives in these pieces."""
+    parser = PackedParser(WIDTH, [0, 2], sequence=FIRST)
+    found: list[Record] = []
+    ends = [*sorted(cut for cut in cuts if 0 < cut < len(sent)), len(sent)]
+    for begin, end in zip([0, *ends], ends, strict=False):
+        parser.feed(sent[begin:end])
+        while parser.wanted <= 0 and not parser.ended:
+            taken, taken_bytes = parser.parse(1000, 1 << 30)
+            assert (taken_bytes > 0) == bool(taken)
+            found += [tuple(row) for row in taken]
+        assert parser.ended == (end == len(sent))
+    return found
+
+
+# The characters that stand in for the separators while rows are split, and whatever else a text may hold.
+texts = st.text(max_size=8) | st.sampled_from(["é" * 130, "x" * 251, "x" * 70_000, "\x1f", "\x1e", "a\x1fb\x1e", "\\N"])
+rows_sent = st.lists(st.tuples(st.none() | texts, texts, st.none() | texts), max_size=300)
+
+
+@given(rows_sent, st.lists(st.integers(0, 3000)))
+def test_rows_arrive_as_they_were_sent_wherever_the_stream_is_cut(rows: list[Record], cuts: list[int]) -> None:
+    assert parsed(stream([*map(packed, rows), END]), cuts) == rows
+
+
+def test_a_stream_may_be_cut_at_any_byte() -> None:
+    rows: list[Record] = [
+        ("a", "", None),
+        (None, "é" * 200, None),
+        ("", "x" * 300, "7"),
+        ("", "", ""),
+        ("\x1e", "b", "c"),
+    ]
+    sent = stream([*map(packed, rows), END])
+    assert all(parsed(sent, [cut]) == rows for cut in range(len(sent)))
+    assert parsed(sent, range(len(sent))) == rows
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=4), st.sets(st.integers(0, 600)))
+def test_a_row_goes_on_in_the_next_packet(sizes: list[int], cuts: set[int]) -> None:
+    rows: list[Record] = [("x" * size, "y" * size, None if size % 2 else "é" * size) for size in sizes]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packets, "FULL_PACKET", 40)
+        patch.setattr(packets, "LARGE_BYTES", 6)
+        sent = stream([*map(packed, rows), END], full=40)
+        assert parsed(sent, sorted(cuts)) == rows
+        assert parsed(sent, range(len(sent))) == rows
+
+
+def test_bytes_that_are_no_text_come_as_bytes() -> None:
+    rows: list[Record] = [("a", b"\xed\xa0\x80", "\x1f"), (b"\xc3", "b", None), ("a", "b", "c")]
+    assert parsed(stream([*map(packed, rows), END]), []) == rows
+
+
+GOOD = packed(("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "text"),
+    [
+        (stream([GOOD, b"\xfb", GOOD, END]), Unpackable, None),
+        (stream([b"\xfb", END]), Unpackable, None),
+        (stream([GOOD, GOOD, packed(("a", b"b\xffb", "c")), END]), Unpackable, None),
+        (stream([packed(("a", "b")), END]), Unpackable, None),
+        (stream([GOOD, error_packet()]), OperationalError, "interrupted"),
+        (stream([GOOD]) + stream([GOOD, GOOD, END])[2 * len(stream([GOOD])) :], InternalError, "sequence"),
+    ],
+)  # fmt: skip
+def test_what_is_no_such_row_is_an_error(sent: bytes, kind: type[Exception], text: str | None) -> None:
+    for cut in range(len(sent)):
+        with pytest.raises(kind, match=text):
+            parsed(sent, [cut])
+
+
+def test_a_row_larger_than_the_server_may_put_together_is_read_all_the_same(
+    tmp_path: Path, mariadb_database: TestDatabase
+) -> None:
+    """Two values fit into max_allowed_packet, and the row does not: the server answers NULL for it."""
+    ((before,),) = mariadb_database.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    mariadb_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a longtext NOT NULL, b longtext, c varbinary(9));"
+        "INSERT INTO t SELECT seq, 'a', NULL, X'FF00' FROM seq_1_to_3000;"
+        f"UPDATE t SET a = REPEAT('é', {MIB // 2 - 300}), b = REPEAT('b', {MIB - 300}) WHERE id = 2000"
+    )
+    mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
+    try:
+        with hosts.running(tmp_path) as host:
+            host.configure(
+                name="t",
+                sourceConfig=mariadb_database.source_config,
+                sourceTable="t",
+                targetTable="t",
+                trackingColumn="id",
+                isActive=False,
+            )
+            run = host.sync("t")
+            assert (run["status"], run["warnings"]) == ("success", [])
+            check = "SELECT count(*), sum(length(a)), sum(length(b)), sum(hex(c) = 'FF00'), sum(b IS NULL) FROM t"
+            assert host.query(check) == [[3000, 2999 + MIB // 2 - 300, MIB - 300, 3000, 2999]]
+    finally:
+        mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {before}")
