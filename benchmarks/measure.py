@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,18 +34,26 @@ class Failed(Exception):
 
 
 def whole_process(
-    command: Sequence[str | Path], *, cwd: Path, environ: Mapping[str, str] | None = None, timeout: float = 1800
+    command: Sequence[str | Path], *, cwd: Path, environ: Mapping[str, str] | None = None, timeout: float = 400
 ) -> Figure:
     """Run a command to its end, output to a file in `cwd`. Raises Failed, with the output's last line."""
     with tempfile.NamedTemporaryFile("r", suffix=".report") as report, (cwd / "output.log").open("wb") as output:
         words = [sys.executable, "-S", "-E", str(LAUNCH), report.name, *map(str, command)]
+        launched = subprocess.Popen(
+            words, cwd=cwd, env={**os.environ, **(environ or {})}, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
         try:
-            subprocess.run(
-                words, cwd=cwd, env={**os.environ, **(environ or {})}, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, timeout=timeout, check=True,
-            )  # fmt: skip
+            launched.wait(timeout)
         except subprocess.TimeoutExpired:
             raise Failed(f"did not end within {timeout:g} s") from None
+        finally:
+            # What it has launched as well: it would take a core from everything that is measured later.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(launched.pid, signal.SIGKILL)
+            launched.wait()
+        if launched.returncode != 0:
+            raise Failed(f"cannot be started: {_last_line(cwd / 'output.log')}")
         code, seconds, cpu, kib = report.read().split()
     if code != "0":
         raise Failed(f"exit status {code}: {_last_line(cwd / 'output.log')}")

@@ -15,7 +15,8 @@ def main(url: str, path: str, directory: str) -> None:
     pipeline = dlt.pipeline(
         "orders",
         pipelines_dir=directory,
-        destination=dlt.destinations.sqlalchemy(f"sqlite:///{path}"),
+        # Without keys, which is the default, a merge of 20,000 rows into a million does not end within minutes.
+        destination=dlt.destinations.sqlalchemy(f"sqlite:///{path}", create_primary_keys=True),
         dataset_name="main",
     )
     table = sql_table(
