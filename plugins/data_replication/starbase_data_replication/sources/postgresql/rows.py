@@ -24,8 +24,8 @@ STATEMENT_TIMEOUT_SECONDS = 600.0
 # So much text is taken apart at once: the event loop waits meanwhile.
 PIECE_BYTES = 1 << 17
 
-# Each piece that arrives costs a turn of the event loop and more. After a small one the socket is left alone for a
-# moment: the server goes on writing into it, and the next piece is larger.
+# Each piece that arrives costs a turn of the event loop and more. In a long stream, after a small one, the socket is
+# left alone for a moment: the server goes on writing into it, and the next piece is larger.
 SMALL_BYTES = 1 << 17
 PAUSE_SECONDS = 0.002
 
@@ -101,8 +101,12 @@ class RowStream:
         return not self.ended
 
     async def _copy(self, connection: Any, sql: str) -> None:
+        received = 0
+
         async def sink(data: bytes) -> None:
-            pause = PAUSE_SECONDS if len(data) < SMALL_BYTES else 0.0
+            nonlocal received
+            received += len(data)
+            pause = PAUSE_SECONDS if len(data) < SMALL_BYTES < received else 0.0
             self._taken.clear()
             self._arrived.set_result(data)
             del data
