@@ -31,7 +31,7 @@ def packed(record: Sequence[str | bytes | None]) -> bytes:
 
 def parsed(sent: bytes, cuts: Sequence[int]) -> list[Record]:
     """What comes of a stream that arrives in these pieces."""
-    parser = PackedParser(WIDTH, [0, 2], sequence=FIRST)
+    parser = PackedParser(WIDTH, sequence=FIRST)
     found: list[Record] = []
     ends = [*sorted(cut for cut in cuts if 0 < cut < len(sent)), len(sent)]
     for begin, end in zip([0, *ends], ends, strict=False):
@@ -78,8 +78,23 @@ def test_a_row_goes_on_in_the_next_packet(sizes: list[int], cuts: set[int]) -> N
         assert parsed(sent, range(len(sent))) == rows
 
 
+@pytest.mark.parametrize("wanted", [249, 63_996, 63_999, 0x1F9FB, 0x1F9FF])
+def test_a_packet_whose_header_looks_like_the_end_of_a_row(wanted: int) -> None:
+    """Its length, or that of its value, holds the bytes that stand there; or its number does, in every 256th."""
+    row: Record = ("a", "x" * (wanted - len(packed(("a", "", "c"))) + 1), "c")
+    assert len(packed(row)) - len(length(wanted)) == wanted
+    rows = [row] * (300 if wanted < 1000 else 4)
+    sent = stream([*map(packed, rows), b"\xfe\xff\xf9\2\0"])
+    size = len(sent) // len(rows)
+    edges = [edge for number in range(len(rows) + 1) for edge in range(number * size - 12, number * size + 12)]
+    for cut in edges if wanted > 1000 else edges[-24 * 260 :]:
+        assert parsed(sent, [cut]) == rows
+
+
 def test_bytes_that_are_no_text_come_as_bytes() -> None:
     rows: list[Record] = [("a", b"\xed\xa0\x80", "\x1f"), (b"\xc3", "b", None), ("a", "b", "c")]
+    assert parsed(stream([*map(packed, rows), END]), []) == rows
+    rows = [("a", b"a\xfeb", None), ("a", "b", "c")]
     assert parsed(stream([*map(packed, rows), END]), []) == rows
 
 
@@ -125,8 +140,44 @@ def test_a_row_larger_than_the_server_may_put_together_is_read_all_the_same(
                 isActive=False,
             )
             run = host.sync("t")
-            assert (run["status"], run["warnings"]) == ("success", [])
+            assert (run["status"], run["records_processed"], run["warnings"]) == ("success", 3000, [])
             check = "SELECT count(*), sum(length(a)), sum(length(b)), sum(hex(c) = 'FF00'), sum(b IS NULL) FROM t"
             assert host.query(check) == [[3000, 2999 + MIB // 2 - 300, MIB - 300, 3000, 2999]]
+    finally:
+        mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {before}")
+
+
+def test_a_group_of_tables_that_cannot_be_put_together(tmp_path: Path, mariadb_database: TestDatabase) -> None:
+    """Each is found out in an attempt of its own; what has changed is told, and what was thrown away not counted."""
+    ((before,),) = mariadb_database.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    tables = ("t1", "t2", "t3")
+    for table in tables:
+        mariadb_database.execute(
+            f"CREATE TABLE {table} (id int PRIMARY KEY, a longtext NOT NULL, b longtext);"
+            f"INSERT INTO {table} SELECT seq, 'a', NULL FROM seq_1_to_6000"
+        )
+    mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
+    try:
+        with hosts.running(tmp_path) as host:
+            for table in tables:
+                host.configure(
+                    name=table, sourceConfig=mariadb_database.source_config, sourceTable=table, targetTable=table,
+                    trackingColumn="id", group="g", mode="full",
+                )  # fmt: skip
+            hosts.until(lambda: all(host.logs(table) for table in tables))
+            host.sync("t1")
+            for table in tables:
+                large = f"a = REPEAT('é', {MIB // 2 - 300}), b = REPEAT('b', {MIB - 300})"
+                mariadb_database.execute(f"ALTER TABLE {table} ADD c int; UPDATE {table} SET {large} WHERE id = 5900")
+            before_last = {table: len(host.logs(table)) for table in tables}
+            host.sync("t1")
+            hosts.until(lambda: all(len(host.logs(table)) > before_last[table] for table in tables))
+            for table in tables:
+                run = host.logs(table)[0]
+                assert (run["status"], run["records_processed"]) == ("success", 6000)
+                assert "column c (int(11)) was added" in str(run["warnings"])
+                assert host.query(f"SELECT count(*), sum(length(a)), sum(length(b)) FROM {table}") == [
+                    [6000, 5999 + MIB // 2 - 300, MIB - 300]
+                ]
     finally:
         mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {before}")

@@ -7,6 +7,7 @@
       SourceRejected      the source answered, and said no: a wrong password, no right to read
       TableMissing        one of those: the source has no such table
       SourceChanged       one of those: its table is not what it was when it was looked up (transient)
+      ReadAgain           one of those: nothing is wrong, and the next attempt reads the table in another way
       SchemaMismatch      the source table cannot become, or no longer fits, the replica
       CastFailed          a value could not be cast; names the column and the type, never the value
 """
@@ -39,6 +40,10 @@ class TableMissing(SourceRejected):
 class SourceChanged(SourceRejected):
     code = "source_changed"
     transient = True
+
+
+class ReadAgain(SourceChanged):
+    """Not shown: whoever syncs tries again at once."""
 
 
 class SchemaMismatch(SyncError):

@@ -67,7 +67,8 @@ class Footing:
         dropped: tuple[str, ...] = ()
         if position is not None and position.identity == self.identity and position.shape is not None:
             found = drift.drift(position.shape, schema.shape)
-            self.progress.schema_changes = found.texts
+            # An attempt before this one may have stored the new shape already; what it has found is still to be told.
+            self.progress.schema_changes = found.texts or self.progress.schema_changes
             reload = drift.must_reload(
                 schema.table, position, schema.shape, found, self._options, name=self.stored.name
             )

@@ -7,19 +7,16 @@ reader looks. The price: a first load of a group does not resume, since its rows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import apsw
 
-from starbase_data_replication.errors import SourceChanged
-from starbase_data_replication.sync import Sync
+from starbase_data_replication.sync import Sync, tried_again
 
 
 async def sync_together(syncs: Sequence[Sync]) -> None:
     """Bring all replicas of a group to one moment of their source. Raises SyncError; then nothing has changed."""
-    try:
-        await _sync_together(syncs)
-    except SourceChanged:
-        await _sync_together(syncs)
+    await tried_again(partial(_sync_together, syncs))
 
 
 async def _sync_together(syncs: Sequence[Sync]) -> None:

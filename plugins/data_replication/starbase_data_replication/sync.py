@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import apsw
 
 from starbase_data_replication import notices, store
 from starbase_data_replication import position as floor
-from starbase_data_replication.errors import SourceChanged
+from starbase_data_replication.errors import ReadAgain, SourceChanged
 from starbase_data_replication.footing import Footing
 from starbase_data_replication.model import (
     Alive,
@@ -42,6 +43,8 @@ LOAD_CLOSE_WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.05
 # A batch of a row so large is written before the next one is fetched: both at once would take twice the memory.
 LARGE_BYTES = 8 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +97,7 @@ class Sync:
 
     async def run(self) -> Synced:
         """Bring the replica up to date. Raises SyncError; what was committed until then stays and counts."""
-        try:
-            return await self._run()
-        except SourceChanged:
-            # The table changed between two steps: look at it again. Twice in a row is for the schedule.
-            return await self._run()
+        return await tried_again(self._run)
 
     async def _run(self) -> Synced:
         await self.begin()
@@ -118,6 +117,9 @@ class Sync:
         self.progress.estimated_rows = schema.estimated_rows
         self._replica, self._stored = await self.footing.prepare(looker, schema, position)
         self._position = self._stored
+        if self._position.into_shadow and self._position.load_key is None:
+            # Whatever an attempt before this one has written into a shadow is gone.
+            self.progress.changed = 0
         self._exceptions.clear()
         self._warnings = [*schema.warnings, *notices.of_table(schema)]
         self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
@@ -261,6 +263,22 @@ class Sync:
     @property
     def _options(self) -> Options:
         return self.stored.replication.options
+
+
+async def tried_again(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What an attempt answers, or the next one where the table changed between two steps. Raises what it raises."""
+    changed = False
+    while True:
+        try:
+            return await attempt()
+        except ReadAgain:
+            # It has an end: each table is read in another way once.
+            continue
+        except SourceChanged:
+            if changed:
+                # Twice is for the schedule.
+                raise
+            changed = True
 
 
 def _reached(position: Position, batch: Batch) -> Position:

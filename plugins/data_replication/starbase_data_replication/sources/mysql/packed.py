@@ -24,6 +24,8 @@ OPEN, CLOSE = b"\xf8", b"\xf9"
 BEGIN, END = OPEN + BETWEEN, BETWEEN + CLOSE
 # From the end of a row to the beginning of the next: a packet's header, and the length of its one value.
 ROW_EDGE = re.compile(rb"\xff\xf9.{4}(?:[\x00-\xfa]|\xfc..|\xfd...)\xf8\xff", re.DOTALL)
+# From one row's end to the next there are at least a header, a length, and two values that are empty.
+SHORTEST_ROW = 11
 # ASCII stands in for two of the bytes above, where no value holds it: a text in ASCII is split fastest.
 BETWEEN_TEXT = "\x1f"
 NULL_TEXT = "\x1e"
@@ -57,20 +59,18 @@ class Packing:
         return [replace(column, cast=replace(column.cast, convert=_convert(column.cast))) for column in self._columns]
 
     def parser(self, *, sequence: int) -> RowParser:
-        nullable = [index for index, column in enumerate(self._columns) if column.nullable]
-        return PackedParser(len(self._columns), nullable, sequence=sequence)
+        return PackedParser(len(self._columns), sequence=sequence)
 
 
 class PackedParser(RowParser):
     """As RowParser, for rows of so many columns in one value. Raises Unpackable as well.
 
-    It gives all the rows that a piece of the stream holds. nullable: the columns that may be NULL.
+    It gives all the rows that a piece of the stream holds.
     """
 
-    def __init__(self, width: int, nullable: Sequence[int], *, sequence: int) -> None:
+    def __init__(self, width: int, *, sequence: int) -> None:
         super().__init__([True], sequence=sequence)
         self.width = width
-        self._nullable = nullable
 
     def _parse_small(self, taken: Rows, rows: int, size: int) -> int:
         data, at = self._data, self._at
@@ -78,6 +78,10 @@ class PackedParser(RowParser):
         start += 1 + LENGTHS.get(data[start], 0) if start < len(data) else 0
         # Nothing large can lie between: what is large is waited for when it stands first, and little comes with it.
         end = data.rfind(END, at)
+        before = data.rfind(END, at, max(end, 0))
+        if before >= 0 and end - before < SHORTEST_ROW:
+            # Not a row's end, but a part of the header, or the length, of a packet that is not all there.
+            end = before
         if end < start or data[start : start + len(BEGIN)] != BEGIN:
             # What is no row of this form, the end of all rows among it.
             records = Rows([], 1)
@@ -107,26 +111,30 @@ class PackedParser(RowParser):
 
     def _values(self, together: bytes, count: int) -> list[Any]:
         """The values of so many rows."""
-        values, null = _split(together)
+        values = _texts(together)
+        if values is None:
+            values = [None if value == NULL else text_or_bytes(value) for value in together.split(BETWEEN)]
+        # There cannot be too few, since a NULL has a text; and there are too many where a value holds BETWEEN.
         if len(values) != count * self.width:
             raise Unpackable
-        rows = Rows(values, self.width)
-        for index in self._nullable if null is not None else ():
-            column = rows.column(index)
-            if null in column:
-                rows.replace_column(index, [None if value == null else value for value in column])
-        return rows.values
+        return values
 
 
-def _split(together: bytes) -> tuple[list[str | bytes | None], str | None]:
-    """The values, and the text that stands for NULL among them, if any does."""
-    if BETWEEN_TEXT.encode() not in together and NULL_TEXT.encode() not in together:
-        ascii_bytes = together.replace(BETWEEN, BETWEEN_TEXT.encode()).replace(NULL, NULL_TEXT.encode())
-        try:
-            return [*ascii_bytes.decode().split(BETWEEN_TEXT)], NULL_TEXT if NULL in together else None
-        except UnicodeDecodeError:
-            pass
-    return [None if value == NULL else text_or_bytes(value) for value in together.split(BETWEEN)], None
+def _texts(together: bytes) -> list[Any] | None:
+    """The values; None where they are not all text, or hold what is to stand in for other bytes."""
+    if BETWEEN_TEXT.encode() in together or NULL_TEXT.encode() in together:
+        return None
+    nulls = together.count(NULL)
+    try:
+        text = together.replace(BETWEEN, BETWEEN_TEXT.encode()).replace(NULL, NULL_TEXT.encode()).decode()
+    except UnicodeDecodeError:
+        return None
+    values: list[Any] = text.split(BETWEEN_TEXT)
+    if nulls:
+        if values.count(NULL_TEXT) != nulls:
+            return None
+        values = [None if value == NULL_TEXT else value for value in values]
+    return values
 
 
 def fits(column: Column) -> bool:
@@ -145,7 +153,8 @@ def _packed(column: Column) -> str:
         if column.cast.convert is not text_or_bytes and not column.compare_type.startswith("utf8mb4 "):
             expression = f"CONVERT({expression} USING utf8mb4)"
         expression = f"CAST({expression} AS BINARY)"
-    return f"IFNULL({expression}, CAST(X'{NULL.hex()}' AS BINARY))" if column.nullable else expression
+    # Of every column: a view may say of one that it cannot be NULL, and be wrong.
+    return f"IFNULL({expression}, CAST(X'{NULL.hex()}' AS BINARY))"
 
 
 def _convert(cast: Cast) -> Any:

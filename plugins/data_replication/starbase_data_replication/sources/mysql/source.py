@@ -18,7 +18,7 @@ from typing import Any
 from pymysql.constants import CR
 from pymysql.err import OperationalError
 
-from starbase_data_replication.errors import SourceChanged, SourceRejected
+from starbase_data_replication.errors import ReadAgain, SourceChanged, SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Exceptions, Row, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
@@ -251,7 +251,7 @@ class _Snapshot:
                 del batch
         except Unpackable:
             self._unpackable.add(table)
-            raise SourceChanged(f"{table} has a row that is too large to be put together; it is read again") from None
+            raise ReadAgain(f"{table} has a row that cannot be put together; it is read again") from None
 
 
 async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str) -> AsyncIterator[Batch]:
