@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +14,10 @@ from starbase_data_replication.sources.mysql import packets
 from starbase_data_replication.sources.mysql.packed import PackedParser, Unpackable
 from tests import hosts
 from tests.servers import TestDatabase
-from tests.test_mysql_packets import END, FIRST, error_packet, length, stream
+from tests.test_mysql_packets import END, FIRST, Record, error_packet, length, parsed_by, stream
 
 WIDTH = 3
 MIB = 1 << 20
-Record = tuple[Any, ...]
 
 
 def packed(record: Sequence[str | bytes | None]) -> bytes:
@@ -30,18 +28,7 @@ def packed(record: Sequence[str | bytes | None]) -> bytes:
 
 
 def parsed(sent: bytes, cuts: Sequence[int]) -> list[Record]:
-    """What comes of a stream that arrives in these pieces."""
-    parser = PackedParser(WIDTH, sequence=FIRST)
-    found: list[Record] = []
-    ends = [*sorted(cut for cut in cuts if 0 < cut < len(sent)), len(sent)]
-    for begin, end in zip([0, *ends], ends, strict=False):
-        parser.feed(sent[begin:end])
-        while parser.wanted <= 0 and not parser.ended:
-            taken, taken_bytes = parser.parse(1000, 1 << 30)
-            assert (taken_bytes > 0) == bool(taken)
-            found += [tuple(row) for row in taken]
-        assert parser.ended == (end == len(sent))
-    return found
+    return parsed_by(PackedParser(WIDTH, sequence=FIRST), sent, cuts)
 
 
 # The characters that stand in for the separators while rows are split, and whatever else a text may hold.

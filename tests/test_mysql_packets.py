@@ -48,8 +48,13 @@ def stream(payloads: Sequence[bytes], *, full: int = FULL_PACKET) -> bytes:
 
 
 def parsed(sent: bytes, cuts: Sequence[int], *, rows: int = 1000, size: int = 1 << 30) -> list[Record]:
+    return parsed_by(RowParser(BINARY, sequence=FIRST), sent, cuts, rows=rows, size=size)
+
+
+def parsed_by(
+    parser: RowParser, sent: bytes, cuts: Sequence[int], *, rows: int = 1000, size: int = 1 << 30
+) -> list[Record]:
     """What comes of a stream that arrives in these pieces."""
-    parser = RowParser(BINARY, sequence=FIRST)
     found: list[Record] = []
     ends = [*sorted(cut for cut in cuts if 0 < cut < len(sent)), len(sent)]
     for begin, end in zip([0, *ends], ends, strict=False):

@@ -34,17 +34,8 @@ def after(connection: apsw.Connection, run: SyncRun) -> None:
         "UPDATE tmp_replication_configs SET degraded_since = ? WHERE name = ?",
         (run.finished_at if failed else None, run.config_name),
     )
-    event = ReplicationEvent(
-        type="degraded" if failed else "recovered",
-        run_id=run.run_id,
-        occurred_at=iso(run.finished_at) or "",
-        config_name=run.config_name,
-        status=run.status,
-        records_processed=run.records_processed,
-        sync_duration_ms=run.sync_duration_ms,
-        error_message=run.error_message,
-        details={"degraded_since": iso(run.finished_at if failed else since), "consecutive_failures": failures},
-    )
+    details = {"degraded_since": iso(run.finished_at if failed else since), "consecutive_failures": failures}
+    event = ReplicationEvent.of(run, "degraded" if failed else "recovered", details)
     connection.execute("INSERT INTO tmp_replication_outbox (event) VALUES (?)", (json.dumps(event.as_dict()),))
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import apsw
@@ -72,7 +70,8 @@ class Recorder:
             self.events.send(_event(record, run.checked))
         # A run that fails because of it is tried again and again, and finds the same each time: said once.
         if run.progress.schema_changes and (status == "success" or not stored.columns["consecutive_failures"]):
-            self.events.send(_schema_change_event(record, run.progress.schema_changes))
+            changes = {"changes": list(run.progress.schema_changes)}
+            self.events.send(ReplicationEvent.of(record, "schema_change", changes))
         self.events.post()
         return record
 
@@ -143,18 +142,5 @@ def outcome(
 
 def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:
     types = {RunKind.VERIFY: "verify", RunKind.RESET: "reset"}
-    return ReplicationEvent(
-        type=types.get(run.kind, "sync"),
-        details=checked.as_dict() if checked is not None and run.kind is RunKind.VERIFY else None,
-        run_id=run.run_id,
-        occurred_at=iso(run.finished_at) or "",
-        config_name=run.config_name,
-        status=run.status,
-        records_processed=run.records_processed,
-        sync_duration_ms=run.sync_duration_ms,
-        error_message=run.error_message,
-    )
-
-
-def _schema_change_event(run: SyncRun, changes: Sequence[str]) -> ReplicationEvent:
-    return replace(_event(run, None), type="schema_change", details={"changes": list(changes)}, id=uuid.uuid4().hex)
+    found = checked.as_dict() if checked is not None and run.kind is RunKind.VERIFY else None
+    return ReplicationEvent.of(run, types.get(run.kind, "sync"), found)

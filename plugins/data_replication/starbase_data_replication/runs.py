@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from starbase_host import iso
 
 
 class RunKind(StrEnum):
@@ -89,6 +91,21 @@ class ReplicationEvent:
     details: Mapping[str, Any] | None = None
     version: int = 1
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @classmethod
+    def of(cls, run: SyncRun, type: str, details: Mapping[str, Any] | None = None) -> Self:
+        """What there is to tell of a run that has ended."""
+        return cls(
+            type=type,
+            run_id=run.run_id,
+            occurred_at=iso(run.finished_at) or "",
+            config_name=run.config_name,
+            status=run.status,
+            records_processed=run.records_processed,
+            sync_duration_ms=run.sync_duration_ms,
+            error_message=run.error_message,
+            details=details,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

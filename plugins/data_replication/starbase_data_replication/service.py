@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -111,16 +112,16 @@ class Service:
     async def reset(self, name: str) -> Running:
         """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound."""
         stored = await self.store.get(name)
-        for attempt in range(RESET_ATTEMPTS):
-            await self.runner.interrupt(name, "the replication was reset")
-            await self._host.database.write(lambda connection: store.delete_position(connection, stored))
-            try:
-                return await self.runner.start(name, RunKind.RESET)
-            except Conflict:
-                # Another of its group was due just now, and has taken it along.
-                if attempt == RESET_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+        for _ in range(RESET_ATTEMPTS - 1):
+            # Another of its group may be due just now, and take it along.
+            with contextlib.suppress(Conflict):
+                return await self._start_over(stored)
+        return await self._start_over(stored)
+
+    async def _start_over(self, stored: Stored) -> Running:
+        await self.runner.interrupt(stored.name, "the replication was reset")
+        await self._host.database.write(lambda connection: store.delete_position(connection, stored))
+        return await self.runner.start(stored.name, RunKind.RESET)
 
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""

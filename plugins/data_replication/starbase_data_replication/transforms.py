@@ -41,12 +41,12 @@ class Transforms:
         # Columns that only say something of the row stand behind those of the schema.
         changed = Rows.of(rows, len(rows[0]))
         places = {column.name: at for at, column in enumerate(schema.columns)}
-        numbers = {at for at, column in enumerate(schema.columns) if column.cast.declared == "INTEGER"}
+        numbers = {column.name for column in schema.columns if column.cast.declared == "INTEGER"}
         for plugin, names in self._wanted.items():
             at = [places[name] for name in names if name in places]
             if at:
                 given = {schema.columns[place].name: changed.column(place) for place in at}
-                answer = await _ask(self._call, plugin, replication, given, {schema.columns[n].name for n in numbers})
+                answer = await _ask(self._call, plugin, replication, given, numbers)
                 for place in at:
                     changed.replace_column(place, answer[schema.columns[place].name])
         return changed

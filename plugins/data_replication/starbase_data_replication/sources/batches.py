@@ -1,7 +1,9 @@
-"""What the dialects share of making batches: what a value costs, and the casts that only Python can do."""
+"""What the dialects share of making batches: rows that wait, what a value costs, and the casts that Python does."""
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +18,39 @@ MAX_BYTES = 1_000_000_000
 ROW_OVERHEAD_BYTES = 9
 MAX_BYTES_OF_ONE_CHARACTER = 4
 TOO_LARGE = "are too large for SQLite, whose rows hold 1,000,000,000 bytes, and became NULL"
+
+
+class Buffered(ABC):
+    """A stream of rows, of which more may come at once than were asked for: the others wait for the next question.
+
+    timeout_seconds: how long a question may take.
+    """
+
+    def __init__(self, width: int, *, timeout_seconds: float) -> None:
+        self._more = Rows([], width)
+        self._row_bytes = 0
+        self._timeout_seconds = timeout_seconds
+
+    async def take(self, rows: int, size: int) -> tuple[Rows, int]:
+        """The next rows, as many as `rows` or as come to `size` bytes, and how many bytes they are, about."""
+        width = self._more.width
+        taken = Rows([], width)
+        taken_bytes = 0
+        async with asyncio.timeout(self._timeout_seconds):
+            while len(taken) < rows and taken_bytes < size and await self._some(rows - len(taken), size - taken_bytes):
+                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes))
+                values = self._more.values[: count * width]
+                del self._more.values[: len(values)]
+                taken.values += values
+                taken_bytes += len(values) // width * self._row_bytes
+        return taken, taken_bytes
+
+    @abstractmethod
+    async def _some(self, rows: int, size: int) -> bool:
+        """Whether `_more` has rows; waits for them where it has none, and says in `_row_bytes` what one of them costs.
+
+        rows, size: more than so many, or so many bytes, need not come.
+        """
 
 
 def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Exceptions] | None = None) -> Rows:

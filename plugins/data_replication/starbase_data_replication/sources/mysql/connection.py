@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiomysql
@@ -105,16 +105,16 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             await cursor.execute(sql, values)
             return list(await cursor.fetchall())
 
-    async def stream(self, sql: str) -> RowParser:
-        """Begin a SELECT whose rows are then taken by `receive`, until `streamed` says that all were."""
-        await self.query(sql, unbuffered=True)
-        binary = [encoding is None for encoding, _ in self._result.converters]
-        return RowParser(binary, sequence=self.sequence)
+    async def stream(self, sql: str, *, parser: Callable[..., RowParser] | None = None) -> RowParser:
+        """Begin a SELECT whose rows are then taken by `receive`, until `streamed` says that all were.
 
-    @property
-    def sequence(self) -> int:
-        """The number that the server's next packet must bear."""
-        return int(self._next_seq_id)
+        parser: makes the parser of the rows, given the `sequence` to begin with; None is that of plain columns.
+        """
+        await self.query(sql, unbuffered=True)
+        if parser is not None:
+            return parser(sequence=self._next_seq_id)
+        binary = [encoding is None for encoding, _ in self._result.converters]
+        return RowParser(binary, sequence=self._next_seq_id)
 
     async def receive(self, wanted: int) -> bytes:
         """Bytes as they come: not many more than are wanted, perhaps fewer. The server waits while nobody asks."""

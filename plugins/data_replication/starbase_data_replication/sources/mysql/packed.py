@@ -13,7 +13,7 @@ from typing import Any
 
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes
 from starbase_data_replication.model import Column, Rows
-from starbase_data_replication.sources.mysql.packets import HEADER_BYTES, LENGTHS, RowParser
+from starbase_data_replication.sources.mysql.packets import HEADER_BYTES, LENGTHS, RowParser, check_number
 from starbase_data_replication.sources.mysql.sql import selected
 from starbase_data_replication.sources.mysql.types import AS_BYTES
 
@@ -27,8 +27,9 @@ ROW_EDGE = re.compile(rb"\xff\xf9.{4}(?:[\x00-\xfa]|\xfc..|\xfd...)\xf8\xff", re
 # From one row's end to the next there are at least a header, a length, and two values that are empty.
 SHORTEST_ROW = 11
 # ASCII stands in for two of the bytes above, where no value holds it: a text in ASCII is split fastest.
-BETWEEN_TEXT = "\x1f"
-NULL_TEXT = "\x1e"
+BETWEEN_ASCII = b"\x1f"
+NULL_ASCII = b"\x1e"
+BETWEEN_TEXT, NULL_TEXT = BETWEEN_ASCII.decode(), NULL_ASCII.decode()
 
 # Text of these is ASCII, whatever the character set.
 ASCII_KINDS = frozenset({"decimal", "date", "time", "datetime", "timestamp"})
@@ -50,8 +51,8 @@ class Packing:
     @property
     def expression(self) -> str:
         """What to select."""
-        between, edges = (f"CAST(X'{BETWEEN.hex()}' AS BINARY)", (f"X'{OPEN.hex()}'", f"X'{CLOSE.hex()}'"))
-        return f"CONCAT_WS({between}, {edges[0]}, {', '.join(map(_packed, self._columns))}, {edges[1]})"
+        values = [f"X'{OPEN.hex()}'", *map(_packed, self._columns), f"X'{CLOSE.hex()}'"]
+        return f"CONCAT_WS(CAST(X'{BETWEEN.hex()}' AS BINARY), {', '.join(values)})"
 
     @property
     def columns(self) -> list[Column]:
@@ -88,7 +89,7 @@ class PackedParser(RowParser):
             length = super()._parse_small(records, 1, size)
             self._unpack(taken, records)
             return length
-        self._expect(data[at + HEADER_BYTES - 1])
+        check_number(data[at + HEADER_BYTES - 1], self._sequence)
         together, edges = ROW_EDGE.subn(BETWEEN, data[start + len(BEGIN) : end])
         taken.values += self._values(together, edges + 1)
         # That no packet was left out, the number of the next one will tell.
@@ -122,11 +123,11 @@ class PackedParser(RowParser):
 
 def _texts(together: bytes) -> list[Any] | None:
     """The values; None where they are not all text, or hold what is to stand in for other bytes."""
-    if BETWEEN_TEXT.encode() in together or NULL_TEXT.encode() in together:
+    if BETWEEN_ASCII in together or NULL_ASCII in together:
         return None
     nulls = together.count(NULL)
     try:
-        text = together.replace(BETWEEN, BETWEEN_TEXT.encode()).replace(NULL, NULL_TEXT.encode()).decode()
+        text = together.replace(BETWEEN, BETWEEN_ASCII).replace(NULL, NULL_ASCII).decode()
     except UnicodeDecodeError:
         return None
     values: list[Any] = text.split(BETWEEN_TEXT)

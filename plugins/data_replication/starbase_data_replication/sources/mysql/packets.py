@@ -108,8 +108,7 @@ class RowParser:
             if length >= LARGE_BYTES or end > len(data):
                 break
             if header >> 24 != sequence:
-                self._sequence = sequence
-                self._expect(header >> 24)
+                check_number(header >> 24, sequence)
             first = data[here] if length else NULL
             if first >= END and (first == ERROR or length <= LONGEST_END):
                 self._finish(first, data[here:end])
@@ -139,7 +138,7 @@ class RowParser:
     def _parse_large(self, taken: Rows, length: int) -> int:
         """One packet of a row that is large, or that began in another packet."""
         start = self._at + HEADER_BYTES
-        self._expect(self._data[start - 1])
+        check_number(self._data[start - 1], self._sequence)
         self._sequence = (self._sequence + 1) & 0xFF
         self._begun.append(memoryview(self._data)[start : start + length])
         self._at = start + length
@@ -152,19 +151,20 @@ class RowParser:
         taken.values += _record(payload, self._binary)
         return len(payload)
 
-    def _expect(self, number: int) -> None:
-        """Raises for a packet of another number than the next one's."""
-        if number == self._sequence:
-            return
-        if number == 0:
-            # A server that shuts down says so out of turn.
-            raise OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
-        raise InternalError(f"Packet sequence number wrong - got {number} expected {self._sequence}")
-
     def _finish(self, first: int, payload: bytes) -> None:
         self.ended = True
         if first == ERROR:
             raise_mysql_exception(payload)
+
+
+def check_number(number: int, expected: int) -> None:
+    """Raises for a packet that bears another number than the one expected."""
+    if number == expected:
+        return
+    if number == 0:
+        # A server that shuts down says so out of turn.
+        raise OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+    raise InternalError(f"Packet sequence number wrong - got {number} expected {expected}")
 
 
 def _record(payload: memoryview, binary: Sequence[bool]) -> list[Any]:

@@ -17,7 +17,7 @@ import asyncpg
 
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Rows
-from starbase_data_replication.sources.batches import OVERHEAD_BYTES, convert
+from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered, convert
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
@@ -32,7 +32,7 @@ PAUSE_SECONDS = 0.002
 ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
-class RowStream:
+class RowStream(Buffered):
     """Rows that the server still has to send; it waits while nobody takes them.
 
     ended: all have been taken. Until then the connection cannot be used for anything else.
@@ -40,14 +40,12 @@ class RowStream:
     """
 
     def __init__(self, connection: Any, sql: str, columns: Sequence[Column], width: int) -> None:
+        super().__init__(width, timeout_seconds=STATEMENT_TIMEOUT_SECONDS)
         self.ended = False
         self.exceptions: Counter[Exceptions] = Counter()
         self._columns = columns
         self._text = CopyText(columns, width=width)
         self._overhead = OVERHEAD_BYTES * (width + 1)
-        self._width = width
-        self._values: list[Any] = []
-        self._row_bytes = 0
         self._arrived: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._taken = asyncio.Event()
         self._copying = asyncio.create_task(self._copy(connection, sql))
@@ -70,26 +68,12 @@ class RowStream:
                 stream._copying.cancel()
                 await asyncio.wait({stream._copying})
 
-    async def take(self, rows: int, size: int) -> tuple[Rows, int]:
-        """The next rows, as many as `rows` or as come to `size` bytes, and how many bytes they are, about."""
-        taken = Rows([], self._width)
-        taken_bytes = 0
-        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            while len(taken) < rows and taken_bytes < size and await self._some():
-                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes))
-                values = self._values[: count * self._width]
-                del self._values[: len(values)]
-                taken.values += values
-                taken_bytes += len(values) // self._width * self._row_bytes
-        return taken, taken_bytes
-
-    async def _some(self) -> bool:
-        """Whether there are rows; waits for them."""
-        while not self._values and not self.ended:
-            length, rows = self._text.rows()
-            if rows:
-                self._values = convert(rows, self._columns, self.exceptions).values
-                self._row_bytes = length // len(rows) + self._overhead
+    async def _some(self, rows: int, size: int) -> bool:
+        while not self._more.values and not self.ended:
+            length, found = self._text.rows()
+            if found:
+                self._more = convert(found, self._columns, self.exceptions)
+                self._row_bytes = length // len(found) + self._overhead
                 break
             # Not before: while a large row is being written, the next one is not to come in.
             self._taken.set()
