@@ -24,8 +24,6 @@ from starbase_host.protocol import HEADER_BYTES, Protocol
 log = logging.getLogger("starbase")
 
 GRACE_SECONDS = 2
-# So many more containers made than freed begin a collection of the young ones.
-COLLECT_AFTER = 50_000
 KEEP_ALIVE_SECONDS = 5
 # From the signal to the end of the process, at the latest.
 LAST_SECONDS = 4.5
@@ -93,7 +91,9 @@ def serve(config: HostConfig, ready: Callable[[str], None]) -> None:
             server.ready = lambda: ready(url)
             server.ending = ending.hurry
             ending.server = server
-            spare_the_collector()
+            # What is alive now stays: it need not be looked through again.
+            gc.collect()
+            gc.freeze()
             await server.serve()
 
     before = {number: signal.signal(number, ending.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -105,17 +105,6 @@ def serve(config: HostConfig, ready: Callable[[str], None]) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     ending.leave()
-
-
-def spare_the_collector() -> None:
-    """What is alive once the host has started stays; and rows by the hundred thousand hold no cycles to look for.
-
-    At its defaults the collector took a tenth of a first load, and its full passes held the loop for longer than
-    anything else.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
 class Ending:

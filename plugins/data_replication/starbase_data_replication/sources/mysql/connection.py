@@ -26,7 +26,8 @@ from starbase_data_replication.sources.reach import Reach
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
 GOODBYE_SECONDS = 2.0
-RECEIVE_BYTES = 1 << 18
+# So much is taken apart at once: the event loop waits meanwhile.
+RECEIVE_BYTES = 1 << 16
 # A firewall may forget a connection that nobody has used for a while, without telling either end.
 IDLE_SECONDS = 300.0
 

@@ -37,6 +37,8 @@ class RowStream(Buffered):
         parser = self._parser
         while not self._more.values and not parser.ended:
             if parser.wanted > 0:
+                # What is there is read without waiting: whoever else needs the loop comes first.
+                await asyncio.sleep(0)
                 parser.feed(await self._connection.receive(parser.wanted))
             self._more, found_bytes = parser.parse(rows, size)
             if self._more.values:
