@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ log = logging.getLogger("starbase.data_replication")
 
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
+CLOSE_SECONDS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -42,6 +44,7 @@ class Recorder:
     connections: Connections
     events: Events
     _counted: dict[str, Counted] = field(default_factory=dict)
+    _counting: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
@@ -52,14 +55,12 @@ class Recorder:
         record = self.record(run, status, error, synced)
         outcome = Outcome()
         if synced is not None:
-            outcome = Outcome(
-                floor=synced.position.floor,
-                protection=synced.protection,
-                row_count=await self._count(stored, synced),
-            )
+            outcome = Outcome(floor=synced.position.floor, protection=synced.protection)
         if run.checked is not None and run.kind is RunKind.VERIFY:
             outcome = Outcome(verified=self._verified(run, record))
         await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
+        if synced is not None:
+            self._have_counted(stored, synced)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
             "%s run of %s: %s, %d rows in %d ms%s",
@@ -99,18 +100,34 @@ class Recorder:
             "repaired": run.thorough,
         }
 
-    async def _count(self, stored: Stored, synced: Synced) -> int | None:
-        """How many rows the replica holds, where counting is cheap next to how often it is done."""
+    async def close(self) -> None:
+        """Let the counts that are under way end: a command's host lives no longer than its one sync."""
+        counting = set(self._counting.values())
+        if counting:
+            _, late = await asyncio.wait(counting, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+
+    def _have_counted(self, stored: Stored, synced: Synced) -> None:
+        """Have the replica's rows counted, where that is cheap next to how often it is done. No run waits for it."""
         counted = self._counted.setdefault(stored.name, Counted())
-        now = self.host.clock.monotonic()
         never = stored.columns["row_count"] is None
-        if not never and (synced.changed == 0 or now - counted.at < COUNT_SHARE * counted.seconds):
-            return None
-        name = stored.replication.target_table
-        rows = await self.store.database.read(lambda connection: tables.count_rows(connection, name))
-        counted.at = self.host.clock.monotonic()
-        counted.seconds = counted.at - now
-        return rows
+        soon = self.host.clock.monotonic() - counted.at < COUNT_SHARE * counted.seconds
+        if stored.name in self._counting or (not never and (synced.changed == 0 or soon)):
+            return
+        task = asyncio.create_task(self._count(stored, counted))
+        self._counting[stored.name] = task
+        task.add_done_callback(lambda _: self._counting.pop(stored.name))
+
+    async def _count(self, stored: Stored, counted: Counted) -> None:
+        # A host that ends, or a table that is gone, is no failure: what is counted is counted again.
+        with contextlib.suppress(StarbaseError, apsw.Error):
+            began = self.host.clock.monotonic()
+            name = stored.replication.target_table
+            rows = await self.store.database.read(lambda connection: tables.count_rows(connection, name))
+            counted.at = self.host.clock.monotonic()
+            counted.seconds = counted.at - began
+            await self.store.database.write(partial(store.save_row_count, stored=stored, rows=rows))
 
 
 def _record_run(connection: apsw.Connection, *, record: SyncRun, outcome: Outcome) -> None:

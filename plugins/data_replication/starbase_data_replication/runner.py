@@ -109,6 +109,7 @@ class Runner:
             stop(run, "the host stopped")
         if runs:
             await asyncio.wait({run.result for run in runs}, timeout=2.0)
+        await self.recorder.close()
 
     async def recover(self) -> set[str]:
         """Record the runs that a host that was killed, or stopped, left behind; whose they were."""

@@ -48,7 +48,6 @@ class Outcome:
 
     floor: str | None = None
     protection: str | None = None
-    row_count: int | None = None
     verified: Mapping[str, Any] | None = None
 
 
@@ -210,10 +209,10 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         connection.execute(
             "UPDATE tmp_replication_configs SET last_success_at = ?1, last_sync_timestamp = ?2, "
             "consecutive_failures = 0, warnings = ?3, last_sync_value = coalesce(?4, last_sync_value), "
-            "protection = coalesce(?5, protection), row_count = coalesce(?6, row_count) WHERE name = ?7",
+            "protection = coalesce(?5, protection) WHERE name = ?6",
             (
                 run.finished_at, iso(run.finished_at), json.dumps(run.warnings), outcome.floor, outcome.protection,
-                outcome.row_count, run.config_name,
+                run.config_name,
             ),
         )  # fmt: skip
     elif run.status == "error":
@@ -222,6 +221,14 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
             "consecutive_failures = consecutive_failures + 1 WHERE name = ?",
             (run.error_message, run.finished_at, run.config_name),
         )
+
+
+def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None) -> None:
+    """Note how many rows a replica holds, unless the replication has been changed since."""
+    connection.execute(
+        "UPDATE tmp_replication_configs SET row_count = ? WHERE id = ? AND revision = ?",
+        (rows, stored.id, stored.revision),
+    )
 
 
 class Store:
