@@ -29,10 +29,11 @@ CLOSE_SECONDS = 1.0
 
 @dataclass(kw_only=True)
 class Counted:
-    """When a replica was last counted, and how long that took; monotonic seconds."""
+    """When a replica was last counted, and how long that took (monotonic seconds); and what counts it now."""
 
     at: float = float("-inf")
     seconds: float = 0.0
+    counting: asyncio.Task[None] | None = None
 
 
 @dataclass(kw_only=True)
@@ -44,7 +45,6 @@ class Recorder:
     connections: Connections
     events: Events
     _counted: dict[str, Counted] = field(default_factory=dict)
-    _counting: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
@@ -102,7 +102,7 @@ class Recorder:
 
     async def close(self) -> None:
         """Let the counts that are under way end: a command's host lives no longer than its one sync."""
-        counting = set(self._counting.values())
+        counting = {each.counting for each in self._counted.values() if each.counting is not None}
         if counting:
             _, late = await asyncio.wait(counting, timeout=CLOSE_SECONDS)
             for task in late:
@@ -113,11 +113,10 @@ class Recorder:
         counted = self._counted.setdefault(stored.name, Counted())
         never = stored.columns["row_count"] is None
         soon = self.host.clock.monotonic() - counted.at < COUNT_SHARE * counted.seconds
-        if stored.name in self._counting or (not never and (synced.changed == 0 or soon)):
+        under_way = counted.counting is not None and not counted.counting.done()
+        if under_way or (not never and (synced.changed == 0 or soon)):
             return
-        task = asyncio.create_task(self._count(stored, counted))
-        self._counting[stored.name] = task
-        task.add_done_callback(lambda _: self._counting.pop(stored.name))
+        counted.counting = asyncio.create_task(self._count(stored, counted))
 
     async def _count(self, stored: Stored, counted: Counted) -> None:
         # A host that ends, or a table that is gone, is no failure: what is counted is counted again.
