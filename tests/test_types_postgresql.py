@@ -12,6 +12,7 @@ from starbase_data_replication.sources.postgresql.types import (
     CASTS_BY_KIND,
     EXTENSION_CASTS,
     OBJECTS,
+    OWN_TEXT,
     cast_for,
 )
 from tests.postgres_types import EXTENSIONS, create_extensions, has_xml
@@ -67,6 +68,16 @@ def test_each_example_is_what_its_type_becomes_and_reads_back(either_postgres: T
                 sql = f'SELECT ({select})::text FROM (SELECT $1::text::{via}"{name}" AS x) s'
                 ((answer,),) = session.fetch(sql, cast.example)
                 assert answer == cast.example, name
+
+
+def test_what_is_copied_without_a_cast_has_no_text_but_its_own(either_postgres: TestDatabase) -> None:
+    functions = either_postgres.fetch(
+        "SELECT t.typname::text FROM pg_cast c JOIN pg_type t ON t.oid = c.castsource "
+        "WHERE c.casttarget = 'pg_catalog.text'::regtype"
+    )
+    assert ("inet",) in functions
+    assert {name for (name,) in functions} & OWN_TEXT == set()
+    assert {CASTS[name].select for name in OWN_TEXT} == {"{}::text"}
 
 
 def test_extensions_are_there(postgres_database: TestDatabase) -> None:

@@ -1,4 +1,4 @@
-"""The internal SQLite database: one writer thread, read-only readers, migrations.
+"""The internal SQLite database: one writer, read-only readers, migrations.
 
 APSW is the only SQLite library that may touch the file in this process: two copies of SQLite in one process
 drop each other's file locks, and a commit can fail or tear. `guard` refuses the standard module on it.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import queue
 import re
 import sys
 import threading
@@ -26,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 import apsw
 
 from starbase_host.errors import StarbaseError, Unavailable
+from starbase_host.writer import Writer
 
 T = TypeVar("T")
 
@@ -83,9 +83,6 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
-        # Each checkpoint waits twice for the disk, and copies pages that the next one copies again. The journal may
-        # grow to 64 MiB before one; then a load is a sixth faster than with SQLite's 4 MiB.
-        connection.execute("PRAGMA wal_autocheckpoint = 16000")
         # In KiB: the inner pages of a large table's trees stay, where changes lie scattered.
         connection.execute("PRAGMA cache_size = -8192")
         # A swap drops a table and renames another into its place; the newer rename would refuse while a view
@@ -126,8 +123,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.private_tables: set[str] = set()
-        self._jobs: queue.SimpleQueue[Callable[[apsw.Connection], None] | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
+        self._writer: Writer | None = None
         self._gate = threading.Lock()
         self._open = False
         self._file = (0, 0)
@@ -149,12 +145,12 @@ class Database:
         try:
             connection = connect(self.path, readonly=False)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            beside = connect(self.path, readonly=False)
         except apsw.Error as error:
             raise DatabaseError(f"{self.path}: is not a usable SQLite database: {error}") from error
         guard(self.path)
         self._file = opened.st_dev, opened.st_ino
-        self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="writer", daemon=True)
-        self._writer.start()
+        self._writer = Writer(connection, beside)
         self._open = True
 
     def close(self) -> None:
@@ -165,8 +161,7 @@ class Database:
         # The last connection writes the journal back into the file, which a reader may not.
         self._readers.close()
         if self._writer is not None:
-            self._jobs.put(None)
-            self._writer.join()
+            self._writer.close()
             self._writer = None
 
     async def write(self, function: Callable[[apsw.Connection], T], *, transaction: bool = True) -> T:
@@ -193,9 +188,9 @@ class Database:
                 _deliver(loop, future, result=result)
 
         with self._gate:
-            if not self._open:
+            if not self._open or self._writer is None:
                 raise Unavailable("the database is closed")
-            self._jobs.put(job)
+            self._writer.put(job)
         return await future
 
     async def read(self, function: Callable[[apsw.Connection], T]) -> T:
@@ -222,13 +217,6 @@ class Database:
             raise Unavailable(f"{self.path}: {error.strerror}; {PUT_BACK}") from None
         if (found.st_dev, found.st_ino) != self._file:
             raise Unavailable(f"{self.path}: is another file than when the host started; {PUT_BACK}")
-
-    def _write_loop(self, connection: apsw.Connection) -> None:
-        with contextlib.closing(connection):
-            while (job := self._jobs.get()) is not None:
-                job(connection)
-                # What it has written is not to be kept until the next one comes.
-                del job
 
 
 class ReaderPool:

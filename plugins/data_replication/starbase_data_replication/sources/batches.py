@@ -38,11 +38,12 @@ class Buffered(ABC):
         taken_bytes = 0
         async with asyncio.timeout(self._timeout_seconds):
             while len(taken) < rows and taken_bytes < size and await self._some(rows - len(taken), size - taken_bytes):
-                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes))
-                values = self._more.values[: count * width]
-                del self._more.values[: len(values)]
+                count = min(rows - len(taken), -(-(size - taken_bytes) // self._row_bytes), len(self._more))
+                values = self._more.values
+                self._more = Rows(values[count * width :], width)
+                del values[count * width :]
                 taken.values += values
-                taken_bytes += len(values) // width * self._row_bytes
+                taken_bytes += count * self._row_bytes
         return taken, taken_bytes
 
     @abstractmethod

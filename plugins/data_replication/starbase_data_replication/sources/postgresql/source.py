@@ -30,11 +30,10 @@ from starbase_data_replication.sources.postgresql.rows import STATEMENT_TIMEOUT_
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
 from starbase_data_replication.sources.postgresql.sql import (
     among,
+    copied,
     key_text,
     literal,
     quoted,
-    selected,
-    sent,
     table_sql,
     where_sql,
 )
@@ -403,7 +402,7 @@ def _select(plan: ReadPlan) -> str:
     """
     schema = plan.schema
     wanted = None if schema.where is None else where_sql(schema.where)
-    expressions = ", ".join(sent(selected(column), column) for column in schema.columns)
+    expressions = ", ".join(map(copied, schema.columns))
     if plan.departed:
         expressions += f", ({wanted} IS TRUE)::int4"
     sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"

@@ -121,6 +121,9 @@ CASTS: dict[str, Cast] = {
     "gtsvector": _INTERNAL,
 }  # fmt: skip
 
+# Of these, some that are often many or large, and whose `::text` is their own output: no function in pg_cast makes it.
+OWN_TEXT = frozenset({"numeric", "json", "jsonb", "uuid", "date", "time", "timetz"})
+
 # Base types of extensions: PostgreSQL's own (contrib), and pgvector.
 EXTENSION_CASTS: dict[str, Cast] = {
     "citext": _text("the text; the source ignores case when it sorts", "Naïve"),

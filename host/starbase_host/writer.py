@@ -1,0 +1,117 @@
+"""The one thread that writes to the internal database: jobs in their order; and the journal, written back beside it.
+
+SQLite itself would write the journal (its WAL) back within the commit that fills it. Whoever waits for that commit
+would wait for the disk as well, and nothing else would be written meanwhile: a quarter of a load's time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+import apsw
+
+log = logging.getLogger("starbase.database")
+
+Job = Callable[[apsw.Connection], None]
+
+# Pages of 4 KiB. So much is worth the two waits for the disk that each time costs.
+WORTH_PAGES = 7_000
+# The journal begins anew only when all of it is written back, and nothing is added meanwhile: here the writer waits.
+FULL_PAGES = 15_000
+# While nobody has written for so long, less is worth it: what is written next finds room.
+IDLE_PAGES = 1_000
+IDLE_SECONDS = 0.25
+
+
+class Writer:
+    """Owns two connections: one to write on, and one to write the journal back. A job must not raise."""
+
+    def __init__(self, connection: apsw.Connection, beside: apsw.Connection) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._journal = Journal(beside)
+        self._thread = threading.Thread(target=self._run, args=(connection,), name="writer", daemon=True)
+        self._thread.start()
+
+    def put(self, job: Job) -> None:
+        """Queue a job."""
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Finish what is queued, then close the connections. Blocks."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self, connection: apsw.Connection) -> None:
+        # In the place of SQLite's own, which writes back by itself.
+        connection.set_wal_hook(self._journal.committed)
+        # The last to be closed writes back what is left.
+        with contextlib.closing(connection), contextlib.closing(self._journal):
+            while (job := self._jobs.get()) is not None:
+                job(connection)
+                # What it has written is not to be kept until the next one comes.
+                del job
+                if self._journal.pages >= FULL_PAGES:
+                    self._journal.write_back()
+
+
+class Journal:
+    """What is committed and not yet in the file itself, and the thread that writes it back on its own connection.
+
+    pages: how long it is, those included that are written back already.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.pages = 0
+        self._connection = connection
+        self._written_back = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._one_at_a_time = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def committed(self, _: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite's hook: a commit has made it so long."""
+        if name == "main":
+            with self._changed:
+                if pages < self.pages:
+                    self._written_back = 0
+                self.pages = pages
+                self._changed.notify()
+        return apsw.SQLITE_OK
+
+    def write_back(self) -> None:
+        """Write back what no reader's snapshot keeps from it. Blocks."""
+        with self._one_at_a_time:
+            self._written_back = self.pages
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as error:
+                # Everything in it is committed, and stays; a disk that fails is told to whoever writes next.
+                log.warning("the journal cannot be written back into the database (%s); it grows meanwhile", error)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while self._wait():
+            self.write_back()
+
+    def _wait(self) -> bool:
+        """Wait until writing back is worth it; whether it still is, or this is the end."""
+        with self._changed:
+            while not self._closed:
+                new = self.pages - self._written_back
+                if new >= WORTH_PAGES:
+                    return True
+                if not self._changed.wait(IDLE_SECONDS if new >= IDLE_PAGES else None) and new >= IDLE_PAGES:
+                    return True
+        return False

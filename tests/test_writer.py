@@ -1,0 +1,73 @@
+"""The one thread that writes, on a real file: when the journal is written back, and that it goes on if that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+from starbase_host.database import Database, connect
+from starbase_host.writer import FULL_PAGES, IDLE_PAGES, Writer
+from tests.hosts import until
+
+PAGE = 4096
+CREATE = "CREATE TABLE filled (value BLOB)"
+
+
+def fill(pages: int) -> str:
+    """A statement that writes at least so many pages."""
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {pages})"
+    return f"INSERT INTO filled {numbers} SELECT zeroblob({PAGE}) FROM n"
+
+
+async def write(database: Database, *statements: str) -> None:
+    """All at once, so that the writer always has a next one."""
+    await asyncio.gather(*(database.write(partial(_execute, sql=sql)) for sql in statements))
+
+
+def _execute(connection: apsw.Connection, sql: str) -> None:
+    connection.execute(sql)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "one.db")
+    database.open()
+    yield database
+    database.close()
+
+
+def test_the_journal_is_written_back_while_nobody_writes(database: Database) -> None:
+    asyncio.run(write(database, CREATE, fill(IDLE_PAGES)))
+    until(lambda: database.path.stat().st_size >= IDLE_PAGES * PAGE, what="writing back")
+
+
+def test_the_journal_is_bounded_while_somebody_always_writes(database: Database) -> None:
+    each = 2_000
+    asyncio.run(write(database, CREATE, *[fill(each)] * (2 * FULL_PAGES // each)))
+    # A frame of the journal is a page and 24 bytes; a job writes a few pages more than its rows.
+    journal = database.path.with_name("one.db-wal").stat().st_size
+    assert journal < (FULL_PAGES + 2 * each) * (PAGE + 24)
+
+
+def test_a_journal_that_cannot_be_written_back_ends_no_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "one.db"
+    connection, beside = connect(path, readonly=False), connect(path, readonly=False)
+    writer = Writer(connection, beside)
+
+    def broken(connection: apsw.Connection) -> None:
+        beside.close()
+        connection.execute(f"{CREATE}; {fill(IDLE_PAGES)}")
+
+    writer.put(broken)
+    until(lambda: "written back" in caplog.text, what="the warning")
+    ran = threading.Event()
+    writer.put(lambda _: ran.set())
+    assert ran.wait(30)
+    writer.close()
+    assert not path.with_name("one.db-wal").exists()
