@@ -12,7 +12,8 @@ import apsw
 import pytest
 
 from starbase_host.database import Database, connect
-from starbase_host.writer import FULL_PAGES, IDLE_PAGES, Writer
+from starbase_host.errors import Unavailable
+from starbase_host.writer import FULL_PAGES, IDLE_PAGES, WORTH_PAGES, Writer
 from tests.hosts import until
 
 PAGE = 4096
@@ -53,6 +54,31 @@ def test_the_journal_is_bounded_while_somebody_always_writes(database: Database)
     # A frame of the journal is a page and 24 bytes; a job writes a few pages more than its rows.
     journal = database.path.with_name("one.db-wal").stat().st_size
     assert journal < (FULL_PAGES + 2 * each) * (PAGE + 24)
+
+
+def test_an_emptied_journal_is_empty_whoever_writes_it_back_just_then(database: Database) -> None:
+    async def emptied() -> None:
+        for _ in range(3):
+            await database.write(partial(_execute, sql=fill(WORTH_PAGES)))
+            await database.empty_journal()
+            assert database.path.with_name("one.db-wal").stat().st_size == 0
+
+    asyncio.run(write(database, CREATE))
+    asyncio.run(emptied())
+
+
+def test_a_journal_that_somebody_reads_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starbase_host.database.BUSY_TIMEOUT_MS", 10)
+    database = Database(tmp_path / "one.db")
+    database.open()
+    asyncio.run(write(database, CREATE))
+    reader = connect(database.path, readonly=True)
+    reader.execute("BEGIN; SELECT * FROM filled").fetchall()
+    asyncio.run(write(database, fill(1)))
+    with pytest.raises(Unavailable):
+        asyncio.run(database.empty_journal())
+    reader.close()
+    database.close()
 
 
 def test_a_journal_that_cannot_be_written_back_ends_no_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -164,19 +164,29 @@ class Database:
             self._writer.close()
             self._writer = None
 
-    async def write(self, function: Callable[[apsw.Connection], T], *, transaction: bool = True) -> T:
+    async def write(self, function: Callable[[apsw.Connection], T]) -> T:
         """Run `function(connection)` on the writer thread inside BEGIN IMMEDIATE, and commit.
 
         When this returns, it is committed; when it raises, nothing is. A caller that is cancelled does not
-        stop the function. With transaction=False the function manages its own.
+        stop the function.
         """
+        return await self._on_writer(lambda connection: _in_transaction(connection, function))
+
+    async def empty_journal(self) -> None:
+        """Leave nothing in the journal, of what was overwritten in the file itself either.
+
+        Raises Unavailable when somebody reads from it and does not end within the busy timeout.
+        """
+        await self._on_writer(lambda _: self._writer.empty_journal() if self._writer is not None else None)
+
+    async def _on_writer(self, function: Callable[[apsw.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def job(connection: apsw.Connection) -> None:
             try:
                 self._check_file()
-                result = _in_transaction(connection, function) if transaction else function(connection)
+                result = function(connection)
             except tuple(UNUSABLE) as error:
                 why = next(why for kind, why in UNUSABLE.items() if isinstance(error, kind))
                 unavailable = Unavailable(f"{why} ({error})")

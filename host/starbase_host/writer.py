@@ -40,6 +40,13 @@ class Writer:
         """Queue a job."""
         self._jobs.put(job)
 
+    def empty_journal(self) -> None:
+        """Write all of the journal back, and cut it to nothing. For a job.
+
+        Raises apsw.BusyError when a reader needs it for longer than the busy timeout.
+        """
+        self._journal.empty()
+
     def close(self) -> None:
         """Finish what is queued, then close the connections. Blocks."""
         self._jobs.put(None)
@@ -93,6 +100,11 @@ class Journal:
             except apsw.Error as error:
                 # Everything in it is committed, and stays; a disk that fails is told to whoever writes next.
                 log.warning("the journal cannot be written back into the database (%s); it grows meanwhile", error)
+
+    def empty(self) -> None:
+        # Two at a time would be refused at once, whatever the busy timeout.
+        with self._one_at_a_time:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
         with self._changed:

@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 
 from starbase_data_replication.sources.settings import SECRET_KEY
-from starbase_host import ConfigError, Database
+from starbase_host import ConfigError, Database, Unavailable
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -110,8 +110,13 @@ class Seal:
                 SECRET_KEY, len(plain), MAKE,
             )  # fmt: skip
         else:
-            # What was stored in plain is overwritten in the database; the write-ahead log must not keep it either.
-            await database.write(_truncate_log, transaction=False)
+            # What was stored in plain is overwritten in the database; the journal must not keep it either.
+            try:
+                await database.empty_journal()
+            except Unavailable as error:
+                log.warning(
+                    "passwords that were stored in plain may still be read in the database's journal: %s", error
+                )
         if unreadable:
             log.error("the stored passwords of %s cannot be opened: %s", ", ".join(unreadable), self._mend())
 
@@ -157,10 +162,6 @@ def overwriting(connection: apsw.Connection) -> Iterator[None]:
         yield
     finally:
         connection.pragma("secure_delete", before)
-
-
-def _truncate_log(connection: apsw.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _fernet(key: str, number: int) -> Any:
