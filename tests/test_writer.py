@@ -13,7 +13,7 @@ import pytest
 
 from starbase_host.database import Database, connect
 from starbase_host.errors import Unavailable
-from starbase_host.writer import FULL_PAGES, IDLE_PAGES, WORTH_PAGES, Writer
+from starbase_host.writer import FULL_PAGES, IDLE_PAGES, WORTH_PAGES, Journal, Writer
 from tests.hosts import until
 
 PAGE = 4096
@@ -81,7 +81,33 @@ def test_a_journal_that_somebody_reads_is_not_empty(tmp_path: Path, monkeypatch:
     database.close()
 
 
-def test_a_journal_that_cannot_be_written_back_ends_no_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_reader_holds_up_is_written_back_once_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without anybody writing: on a full disk nobody could."""
+    monkeypatch.setattr("starbase_host.writer.RETRY_SECONDS", 0.01)
+    path = tmp_path / "one.db"
+    connection = connect(path, readonly=False)
+    connection.execute(CREATE)
+    reader = connect(path, readonly=True)
+    reader.execute("BEGIN; SELECT * FROM filled").fetchall()
+    journal = Journal(connect(path, readonly=False))
+    connection.set_wal_hook(journal.committed)
+    connection.execute(fill(IDLE_PAGES))
+    until(lambda: journal.held_up, what="writing back in vain")
+    assert path.stat().st_size < IDLE_PAGES * PAGE
+    reader.close()
+    until(lambda: path.stat().st_size >= IDLE_PAGES * PAGE, what="writing back")
+    until(lambda: not journal.held_up, what="the end of it")
+    journal.close()
+    connection.close()
+
+
+def test_a_journal_that_cannot_be_written_back_ends_no_writer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is told once."""
+    monkeypatch.setattr("starbase_host.writer.RETRY_SECONDS", 0.01)
     path = tmp_path / "one.db"
     connection, beside = connect(path, readonly=False), connect(path, readonly=False)
     writer = Writer(connection, beside)
@@ -93,7 +119,10 @@ def test_a_journal_that_cannot_be_written_back_ends_no_writer(tmp_path: Path, ca
     writer.put(broken)
     until(lambda: "written back" in caplog.text, what="the warning")
     ran = threading.Event()
+    for _ in range(3):
+        writer.put(partial(_execute, sql=fill(FULL_PAGES // 2)))
     writer.put(lambda _: ran.set())
     assert ran.wait(30)
     writer.close()
+    assert caplog.text.count("written back") == 1
     assert not path.with_name("one.db-wal").exists()

@@ -25,6 +25,8 @@ FULL_PAGES = 15_000
 # While nobody has written for so long, less is worth it: what is written next finds room.
 IDLE_PAGES = 1_000
 IDLE_SECONDS = 0.25
+# Whatever has held it up, a reader's snapshot or a disk: it is tried again without anybody writing.
+RETRY_SECONDS = 5.0
 
 
 class Writer:
@@ -68,13 +70,15 @@ class Writer:
 class Journal:
     """What is committed and not yet in the file itself, and the thread that writes it back on its own connection.
 
-    pages: how long it is, those included that are written back already.
+    pages: how long it is, those included that are written back already. held_up: the last time, much of it stayed.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.pages = 0
+        self.held_up = False
         self._connection = connection
         self._written_back = 0
+        self._warned = False
         self._closed = False
         self._changed = threading.Condition()
         self._one_at_a_time = threading.Lock()
@@ -94,17 +98,29 @@ class Journal:
     def write_back(self) -> None:
         """Write back what no reader's snapshot keeps from it. Blocks."""
         with self._one_at_a_time:
-            self._written_back = self.pages
             try:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                there, done = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error as error:
                 # Everything in it is committed, and stays; a disk that fails is told to whoever writes next.
-                log.warning("the journal cannot be written back into the database (%s); it grows meanwhile", error)
+                if not self._warned:
+                    log.warning("the journal cannot be written back into the database now (%s); it grows", error)
+                self._warned = self.held_up = True
+                return
+            self._wrote_back(there, done)
 
     def empty(self) -> None:
         # Two at a time would be refused at once, whatever the busy timeout.
         with self._one_at_a_time:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._wrote_back(0, 0)
+
+    def _wrote_back(self, there: int, done: int) -> None:
+        with self._changed:
+            self._warned, self.held_up = False, there - done >= IDLE_PAGES
+            if there == 0:
+                self.pages = 0
+            # It may have begun anew since.
+            self._written_back = min(done, self.pages)
 
     def close(self) -> None:
         with self._changed:
@@ -120,6 +136,8 @@ class Journal:
     def _wait(self) -> bool:
         """Wait until writing back is worth it; whether it still is, or this is the end."""
         with self._changed:
+            if self.held_up:
+                self._changed.wait_for(lambda: self._closed, RETRY_SECONDS)
             while not self._closed:
                 new = self.pages - self._written_back
                 if new >= WORTH_PAGES:

@@ -40,9 +40,10 @@ SETTINGS = (
     "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = 'ALLOW_INVALID_DATES', "
     "SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1, "
     "SESSION max_sort_length = 8192, SESSION lock_wait_timeout = 300, "
-    "SESSION optimizer_switch = 'mrr=on,mrr_cost_based=off', SESSION {buffer} = 4194304, "
-    "SESSION net_write_timeout = 3600, SESSION {limit} = 0"
+    "SESSION optimizer_switch = 'mrr=on,mrr_cost_based=off', SESSION net_write_timeout = 3600, "
 )
+OF_MARIADB = "SESSION max_statement_time = 0, SESSION mrr_buffer_size = 4194304"
+OF_MYSQL = "SESSION max_execution_time = 0"
 # Nothing here writes, and InnoDB knows it: see alive.py for how a reader is told from a writer by that.
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
@@ -73,9 +74,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
                 await self._greet()
                 ((version,),) = await self.fetch("SELECT version()")
                 self.is_mariadb = "mariadb" in version.lower()
-                limit = "max_statement_time" if self.is_mariadb else "max_execution_time"
-                buffer = "mrr_buffer_size" if self.is_mariadb else "read_rnd_buffer_size"
-                await self.fetch(SETTINGS.format(limit=limit, buffer=buffer))
+                await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else OF_MYSQL))
                 await self.fetch(ISOLATION)
         except BaseException:
             self.close()
