@@ -142,6 +142,6 @@ class Journal:
                 new = self.pages - self._written_back
                 if new >= WORTH_PAGES:
                     return True
-                if not self._changed.wait(IDLE_SECONDS if new >= IDLE_PAGES else None) and new >= IDLE_PAGES:
+                if not self._changed.wait(IDLE_SECONDS if new >= IDLE_PAGES else None):
                     return True
         return False
