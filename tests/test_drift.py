@@ -284,7 +284,7 @@ def test_a_tracking_column_that_changes_its_type(mirror: Mirror, copied: bool) -
     mirror.alter(both="INSERT INTO t (id, n) VALUES (3, '10')")
     mirror.sync()
     assert mirror.rows("id") == [[1], [2], [3]]
-    assert "the tracking column was" in json.dumps(mirror.changes())
+    mirror.told("the tracking column was")
 
 
 def test_a_tracking_column_that_changes_its_collation(host: HostProcess, postgres_database: TestDatabase) -> None:

@@ -95,7 +95,7 @@ def test_the_main_job(source_database: TestDatabase, tmp_path: Path) -> None:
         assert host.stop() == 0
         host.start()
         assert host.status("orders")["is_active"] == 0
-        assert host.status("orders")["row_count"] == 520
+        until(lambda: host.status("orders")["row_count"] == 520, what="the replica's count")
 
         configure(host, source_database, syncIntervalMinutes=0.01)
         insert(source_database, 521, 530)

@@ -259,6 +259,18 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing() -> None:
     assert server.directory == Path()
 
 
+def test_an_error_that_much_else_is_said_after_is_told() -> None:
+    class Talkative(EmbeddedPostgres):
+        def prepare(self) -> None:
+            said = "echo '[ERROR] no room left'; for n in 1 2 3 4 5 6 7; do echo \"see page $n\"; done; exit 1"
+            self.run("/bin/sh", "-c", said)
+
+    server = Talkative()
+    with pytest.raises(ServerError, match=r"sh failed, status 1\n\[ERROR\] no room left\nsee page 3\n"):
+        server.start()
+    assert server.directory == Path()
+
+
 CHILD = """
 import signal, sys
 from starbase_data_replication.demo.embedded import EmbeddedPostgres

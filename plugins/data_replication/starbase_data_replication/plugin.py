@@ -15,6 +15,7 @@ from starbase_data_replication import hookspecs
 from starbase_data_replication.api import Api
 from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
+from starbase_data_replication.counts import Counts
 from starbase_data_replication.events import Callback, Events
 from starbase_data_replication.recording import Recorder
 from starbase_data_replication.runner import Runner
@@ -96,7 +97,13 @@ class DataReplication:
             host=host,
             store=store,
             connections=connections,
-            recorder=Recorder(host=host, store=store, connections=connections, events=self._events),
+            recorder=Recorder(
+                host=host,
+                store=store,
+                connections=connections,
+                events=self._events,
+                counts=Counts(database=host.database, clock=host.clock),
+            ),
             # One place is left to the other sources, where there is more than one.
             slots=Slots(
                 total=self._max_concurrent_syncs,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 
 import apsw
 
-from starbase_data_replication import health, store, tables
+from starbase_data_replication import health, store
 from starbase_data_replication.check import Checked
 from starbase_data_replication.connections import Connections
+from starbase_data_replication.counts import Counts
 from starbase_data_replication.events import Events
 from starbase_data_replication.running import Running
 from starbase_data_replication.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
@@ -21,19 +21,6 @@ from starbase_data_replication.sync import Synced
 from starbase_host import Host, StarbaseError, iso
 
 log = logging.getLogger("starbase.data_replication")
-
-# A table is counted again only after so many times as long as counting it took the last time.
-COUNT_SHARE = 20
-CLOSE_SECONDS = 1.0
-
-
-@dataclass(kw_only=True)
-class Counted:
-    """When a replica was last counted, and how long that took (monotonic seconds); and what counts it now."""
-
-    at: float = float("-inf")
-    seconds: float = 0.0
-    counting: asyncio.Task[None] | None = None
 
 
 @dataclass(kw_only=True)
@@ -44,7 +31,7 @@ class Recorder:
     store: Store
     connections: Connections
     events: Events
-    _counted: dict[str, Counted] = field(default_factory=dict)
+    counts: Counts
 
     async def finish(
         self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
@@ -53,14 +40,14 @@ class Recorder:
         if error is not None:
             error = self.connections.scrubbed(error, stored.replication.source_config)
         record = self.record(run, status, error, synced)
-        outcome = Outcome()
+        outcome = Outcome(recount=_to_be_counted(run, stored, record))
         if synced is not None:
-            outcome = Outcome(floor=synced.position.floor, protection=synced.protection)
+            outcome = replace(outcome, floor=synced.position.floor, protection=synced.protection)
         if run.checked is not None and run.kind is RunKind.VERIFY:
-            outcome = Outcome(verified=self._verified(run, record))
+            outcome = replace(outcome, verified=self._verified(run, record))
         await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
-        if synced is not None:
-            self._have_counted(stored, synced)
+        if outcome.recount:
+            self.counts.due(stored)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
             "%s run of %s: %s, %d rows in %d ms%s",
@@ -100,33 +87,10 @@ class Recorder:
             "repaired": run.thorough,
         }
 
-    async def close(self) -> None:
-        """Let the counts that are under way end: a command's host lives no longer than its one sync."""
-        counting = {each.counting for each in self._counted.values() if each.counting is not None}
-        if counting:
-            _, late = await asyncio.wait(counting, timeout=CLOSE_SECONDS)
-            for task in late:
-                task.cancel()
 
-    def _have_counted(self, stored: Stored, synced: Synced) -> None:
-        """Have the replica's rows counted, where that is cheap next to how often it is done. No run waits for it."""
-        counted = self._counted.setdefault(stored.name, Counted())
-        never = stored.columns["row_count"] is None
-        soon = self.host.clock.monotonic() - counted.at < COUNT_SHARE * counted.seconds
-        under_way = counted.counting is not None and not counted.counting.done()
-        if under_way or (not never and (synced.changed == 0 or soon)):
-            return
-        counted.counting = asyncio.create_task(self._count(stored, counted))
-
-    async def _count(self, stored: Stored, counted: Counted) -> None:
-        # A host that ends, or a table that is gone, is no failure: what is counted is counted again.
-        with contextlib.suppress(StarbaseError, apsw.Error):
-            began = self.host.clock.monotonic()
-            name = stored.replication.target_table
-            rows = await self.store.database.read(lambda connection: tables.count_rows(connection, name))
-            counted.at = self.host.clock.monotonic()
-            counted.seconds = counted.at - began
-            await self.store.database.write(partial(store.save_row_count, stored=stored, rows=rows))
+def _to_be_counted(run: Running, stored: Stored, record: SyncRun) -> bool:
+    first = record.status == "success" and stored.columns["row_count"] is None
+    return bool(first or run.progress.replaced or run.progress.changed or record.records_processed)
 
 
 def _record_run(connection: apsw.Connection, *, record: SyncRun, outcome: Outcome) -> None:

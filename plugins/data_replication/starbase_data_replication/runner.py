@@ -25,7 +25,7 @@ from starbase_data_replication.running import Running, stop
 from starbase_data_replication.runs import Progress, RunKind, RunStatus, SyncRun
 from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.line import HEARD
-from starbase_data_replication.store import Store, Stored
+from starbase_data_replication.store import Outcome, Store, Stored
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
 from starbase_host import Clock, Conflict, Host
@@ -109,7 +109,7 @@ class Runner:
             stop(run, "the host stopped")
         if runs:
             await asyncio.wait({run.result for run in runs}, timeout=2.0)
-        await self.recorder.close()
+        await self.recorder.counts.close()
 
     async def recover(self) -> set[str]:
         """Record the runs that a host that was killed, or stopped, left behind; whose they were."""
@@ -126,7 +126,7 @@ class Runner:
                     finished_at=self.host.clock.now(),
                     error_message="the host ended during the run; it goes on from what was committed",
                 )
-                await self.store.record(run)
+                await self.store.record(run, Outcome(recount=True))
                 names.add(stored.name)
         return names
 

@@ -147,6 +147,9 @@ class Service:
     async def wake(self) -> None:
         """At start: give every active replication its alarm, and see to the log."""
         left_behind = await self.runner.recover()
+        for stored in await self.store.all():
+            if stored.columns["uncounted"]:
+                self.runner.recorder.counts.due(stored)
         left_behind |= await self._host.database.read(logbook.interrupted_names)
         await self.mend_schedules(left_behind)
         now = self._host.clock.now()
@@ -214,6 +217,7 @@ class Service:
         running = self.runner.running.get(stored.name)
         columns.pop("running")
         columns.pop("last_due_at")
+        columns.pop("uncounted")
         return {
             **columns,
             "source_config": dict(stored.masked_source_config),

@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication import logbook
+from starbase_data_replication import logbook, tables
 from starbase_data_replication.model import Alive, Candidate, Phase, Position, Shape
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runs import RunKind, SyncRun
@@ -44,11 +44,15 @@ class Superseded(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run leaves behind beside its own record. None keeps what is stored."""
+    """What a run leaves behind beside its own record. None keeps what is stored.
+
+    recount: the replica may hold another number of rows than before.
+    """
 
     floor: str | None = None
     protection: str | None = None
     verified: Mapping[str, Any] | None = None
+    recount: bool = False
 
 
 # The columns of the row that status shows as they are; source_config and options are taken apart.
@@ -56,7 +60,7 @@ STATE_COLUMNS = (
     "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
     "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
     "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
-    "degraded_since", "running",
+    "degraded_since", "running", "uncounted",
 )  # fmt: skip
 
 _SELECT = f"""
@@ -197,7 +201,10 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
     )  # fmt: skip
     if run.status == "skipped":
         return
-    connection.execute("UPDATE tmp_replication_configs SET running = NULL WHERE name = ?", (run.config_name,))
+    connection.execute(
+        "UPDATE tmp_replication_configs SET running = NULL, uncounted = uncounted + ? WHERE name = ?",
+        (outcome.recount, run.config_name),
+    )
     if not run.kind.syncs:
         verified = json.dumps(dict(outcome.verified)) if outcome.verified is not None else None
         connection.execute(
@@ -223,11 +230,20 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         )
 
 
-def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None) -> None:
-    """Note how many rows a replica holds, unless the replication has been changed since."""
+def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None, int]:
+    """How many rows a replica holds, None when there is none; and how many runs that takes into account.
+
+    The runs first: one that is recorded in between is then counted once more, rather than never.
+    """
+    runs: int = connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
+    return tables.count_rows(connection, stored.replication.target_table), runs
+
+
+def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None, runs: int) -> None:
+    """Note what was counted, unless the replication has got another replica since."""
     connection.execute(
-        "UPDATE tmp_replication_configs SET row_count = ? WHERE id = ? AND revision = ?",
-        (rows, stored.id, stored.revision),
+        "UPDATE tmp_replication_configs SET row_count = ?, uncounted = uncounted - ? WHERE id = ? AND target_table = ?",
+        (rows, runs, stored.id, stored.replication.target_table),
     )
 
 

@@ -191,6 +191,7 @@ class Sync:
         store.check_revision(connection, self.stored)
         if self._position.into_shadow:
             self._warnings += self._replica.swap(connection)
+            self.progress.replaced = True
         else:
             self.progress.changed += self._replica.merge(connection)
         if self._after != self._stored:
@@ -218,6 +219,7 @@ class Sync:
         changed, warnings = await self.database.write(write)
         if not self.together:
             self._stored = position
+            self.progress.replaced |= batch.last and self._position.into_shadow
         self.progress.changed += changed
         self._warnings += warnings
 

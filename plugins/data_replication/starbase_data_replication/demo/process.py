@@ -180,7 +180,10 @@ class PrivateServer:
             raise ServerError(f"{Path(command[0]).name} failed, status {status}\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
-        return "\n".join((self.directory / "log").read_text(errors="replace").splitlines()[-5:])
+        """What the server said of its errors, and last."""
+        lines = (self.directory / "log").read_text(errors="replace").splitlines()
+        errors = [line for line in lines[:-5] if re.search(r"\b(ERROR|FATAL|PANIC)\b", line)]
+        return "\n".join([*errors[:5], *lines[-5:]])
 
     def stop(self) -> None:
         """Stop the server and end its clients' sessions; its data stay for the next `start`."""
