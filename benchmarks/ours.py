@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.hosts import ADMIN, CONFIG, HostProcess
 
+from benchmarks import environments
 from benchmarks.measure import Failed, Figure, timed, whole_process
 from benchmarks.sources import Source
 
-STARBASE = [sys.executable, "-m", "starbase_host.cli"]
 PROBE = '\n[plugins.probe]\nmodule = "benchmarks.probe"\n'
 
 
@@ -40,6 +39,11 @@ def configured(directory: Path, *bodies: dict[str, Any]) -> Path:
     return directory
 
 
+def starbase() -> Path:
+    """The command, as a user has it."""
+    return environments.product() / "starbase"
+
+
 def copy(template: Path, directory: Path) -> Path:
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(template, directory)
@@ -49,7 +53,7 @@ def copy(template: Path, directory: Path) -> Path:
 def sync_command(directory: Path, name: str = "orders") -> Figure:
     """`starbase replication sync NAME`, in a process of its own, with no host running."""
     return whole_process(
-        [*STARBASE, "--config", str(directory / "plugin.toml"), "replication", "sync", name], cwd=directory
+        [starbase(), "--config", str(directory / "plugin.toml"), "replication", "sync", name], cwd=directory
     )
 
 
@@ -78,6 +82,6 @@ def rows_of(host: HostProcess, table: str = "orders") -> int:
 
 
 __all__ = [
-    "ADMIN", "HostProcess", "body", "configured", "copy", "host_in", "memory_mib", "rows_of", "sync_command",
-    "sync_inside",
+    "ADMIN", "HostProcess", "body", "configured", "copy", "host_in", "memory_mib", "rows_of", "starbase",
+    "sync_command", "sync_inside",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The tools that a user might pick instead: their own environments, and how each does a load and a sync.
 
-Nothing of them is a dependency of the project. Each environment lies in .bench/, which git ignores. One that
-cannot be installed, or whose program does not run, is a line in the table with the reason.
+Nothing of them is a dependency of the project. One that cannot be installed, or whose program does not run, is a line
+in the table with the reason.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import functools
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.measure import Failed, Figure, Tool, say, unavailable, whole_process
+from benchmarks.environments import installed
+from benchmarks.measure import Failed, Figure, Tool, unavailable, whole_process
 from benchmarks.sources import Source
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENTS = ROOT / ".bench"
 PROGRAMS = Path(__file__).with_name("programs")
 
 REQUIREMENTS = {
@@ -32,8 +30,6 @@ REQUIREMENTS = {
     "ingestr": ["ingestr==0.14.155"],
 }  # fmt: skip
 
-INSTALL_SECONDS = 600.0
-
 # Sling and dlt would tell their makers of each run.
 QUIET = {"SLING_DISABLE_TELEMETRY": "TRUE", "RUNTIME__DLTHUB_TELEMETRY": "false", "DISABLE_TELEMETRY": "true"}
 
@@ -41,30 +37,7 @@ QUIET = {"SLING_DISABLE_TELEMETRY": "TRUE", "RUNTIME__DLTHUB_TELEMETRY": "false"
 @functools.cache
 def environment(name: str) -> Path:
     """The directory of an environment's programs, installed if need be. Raises Failed."""
-    directory = ENVIRONMENTS / name
-    stamp, wanted = directory / "requirements", "\n".join(REQUIREMENTS[name])
-    if not stamp.exists() or stamp.read_text() != wanted:
-        say(f"installing {', '.join(REQUIREMENTS[name])}")
-        shutil.rmtree(directory, ignore_errors=True)
-        venv.create(directory, with_pip=True)
-        pip: list[str | Path] = [
-            directory / "bin" / "python",
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        command = [*pip, "--prefer-binary", *REQUIREMENTS[name]]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"could not be installed within {INSTALL_SECONDS:g} s") from None
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            raise Failed(f"cannot be installed: {lines[-1] if lines else 'pip failed'}")
-        stamp.write_text(wanted)
-    return directory / "bin"
+    return installed(name, REQUIREMENTS[name], stamp="\n".join(REQUIREMENTS[name]))
 
 
 def version(name: str, package: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.hosts import CONFIG
 from tests.servers import free_port
 
-from benchmarks import crowd, ours, page
+from benchmarks import crowd, environments, ours, page
 from benchmarks.measure import Failed, Figure, Tool, in_turn, spread, whole_process
 from benchmarks.settings import Settings
 
@@ -27,11 +27,12 @@ def measure(settings: Settings) -> str:
     with crowd.sources() as sources:
         crowd.configure(full, sources, 1000, 60)
     crowd.set_alarms(full, [time.time() + 3600] * 1000)
+    import_asyncio: list[str | Path] = [environments.product() / "python", "-c", "import asyncio"]
     tools = [
         Tool("serve to /health, no replication", lambda _: _serve(empty)),
         Tool("serve to /health, 1,000 replications", lambda _: _serve(full)),
-        Tool("starbase --help", lambda _: whole_process([*ours.STARBASE, "--help"], cwd=empty)),
-        Tool("python -c 'import asyncio', for comparison", lambda _: whole_process(_PYTHON, cwd=empty)),
+        Tool("starbase --help", lambda _: whole_process([ours.starbase(), "--help"], cwd=empty)),
+        Tool("python -c 'import asyncio', for comparison", lambda _: whole_process(import_asyncio, cwd=empty)),
     ]
     in_turn(tools, 2 * settings.runs)
     lines = []
@@ -47,16 +48,13 @@ def measure(settings: Settings) -> str:
     )
 
 
-_PYTHON = [ours.STARBASE[0], "-c", "import asyncio"]
-
-
 def _serve(directory: Path) -> Figure:
     port = free_port()
     (directory / "plugin.toml").write_text(CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
     shutil.rmtree(directory / "log", ignore_errors=True)
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*ours.STARBASE, "serve", "--config", str(directory / "plugin.toml")], env=os.environ,
+        [ours.starbase(), "serve", "--config", str(directory / "plugin.toml")], env=os.environ,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -54,7 +54,7 @@ def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = Non
         if SECRET_KEY in REFERENCE.findall(text):
             missing[field] = f"the environment variable {SECRET_KEY} may not be used here"
             continue
-        unset = sorted(set(REFERENCE.findall(text)) - set(values))
+        unset = sorted(name for name in set(REFERENCE.findall(text)) if name not in values)
         if unset:
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
             missing[field] = f"the environment {what} not set; set it for the host's process, and start that again"
