@@ -173,6 +173,15 @@ def test_a_repair_leaves_out_what_the_configuration_leaves_out(source_database: 
         assert rows_of(host) == [[3, "c"]]
 
 
+def test_a_flag_that_belongs_into_the_body(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        prepare(host, postgres_database, 1)
+        for action, flag in (("verify", "repair"), ("reconcile", "force")):
+            answer = host.request("POST", f"/data-replication/{action}/t", **{flag: "true"})
+            assert answer.status_code == 400
+            assert answer.json()["fields"] == {flag: f'belongs into the body: {{"{flag}": true}}'}
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"repair": 1}', b'{"repairs": true}'])
 def test_a_wrong_body_is_a_400(postgres_database: TestDatabase, tmp_path: Path, body: bytes) -> None:
     with running(tmp_path) as host:

@@ -143,6 +143,9 @@ def _run_route(verb: str, endpoint: Callable[..., Awaitable[Any]], summary: str,
 
 async def _option(request: Request, name: str) -> bool:
     """One flag of an optional body: `{"repair": true}`."""
+    if name in request.query_params:
+        # Left out in silence, it would look as if it had been done.
+        raise InvalidRequest(fields={name: f'belongs into the body: {{"{name}": true}}'})
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return False
     body = await read_json(request)

@@ -63,7 +63,7 @@ class Counts:
         while counted.due is not None:
             await self._rest(counted)
             stored, counted.due = counted.due, None
-            # A host that ends, or a table that is gone, is no failure: it stays due.
+            # A host that ends, or a table that is gone, is no failure: it stays due, for the next run or the next host.
             with contextlib.suppress(StarbaseError, apsw.Error):
                 began = self.clock.monotonic()
                 rows, runs = await self.database.read(partial(store.count_rows, stored=stored))

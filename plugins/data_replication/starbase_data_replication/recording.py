@@ -46,7 +46,7 @@ class Recorder:
         if run.checked is not None and run.kind is RunKind.VERIFY:
             outcome = replace(outcome, verified=self._verified(run, record))
         await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
-        if outcome.recount:
+        if outcome.recount or stored.columns["uncounted"]:
             self.counts.due(stored)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
