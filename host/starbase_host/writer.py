@@ -92,7 +92,9 @@ class Journal:
                 if pages < self.pages:
                     self._written_back = 0
                 self.pages = pages
-                self._changed.notify()
+                # A host whose syncs find nothing need not wake another thread for each of their records.
+                if pages - self._written_back >= IDLE_PAGES:
+                    self._changed.notify()
         return apsw.SQLITE_OK
 
     def write_back(self) -> None:
