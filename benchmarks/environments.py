@@ -48,5 +48,6 @@ def product() -> Path:
     digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes())
     for path in sorted(parts):
         if path.suffix in (".py", ".sql"):
+            digest.update(str(path.relative_to(ROOT)).encode())
             digest.update(path.read_bytes())
     return installed("product", [str(ROOT)], stamp=digest.hexdigest())

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from starbase_data_replication import store
+from starbase_data_replication import check, compare, counts, store
+from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.plugin import plugin as data_replication
 from starbase_data_replication.store import count_rows
 from starbase_host import Clock
@@ -124,6 +126,78 @@ def test_rows_that_are_gone_are_not_counted(
         answer = host.request("POST", f"/data-replication/{action}/t", flags)
         assert answer.status_code in (200, 202), answer.text
         until(lambda: host.status("t")["row_count"] == 0, what="the count of what is left")
+
+
+def test_another_target_is_another_number(source_database: TestDatabase, tmp_path: Path) -> None:
+    """A first load that finds nothing writes no row, and there is a number all the same."""
+    source_database.execute(CREATE)
+    source_database.execute("INSERT INTO t VALUES (1), (2)")
+    with running(tmp_path) as host:
+        host.configure(**body(source_database))
+        host.sync("t")
+        until(lambda: host.status("t")["row_count"] == 2, what="the first count")
+        source_database.execute("DELETE FROM t")
+        host.configure(**body(source_database, targetTable="other"))
+        assert host.status("t")["row_count"] is None
+        host.sync("t")
+        until(lambda: host.status("t")["row_count"] == 0, what="the count of the other table")
+
+
+def test_a_check_that_fails_has_removed_rows_all_the_same(
+    source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source_database.execute(CREATE)
+    source_database.execute("INSERT INTO t VALUES " + ", ".join(f"({n})" for n in range(1500)))
+    looked = 0
+    recheck = compare.recheck
+
+    async def fails_later(*of: Any, **more: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        if looked > 1:
+            raise SourceUnavailable("it is gone")
+        return await recheck(*of, **more)
+
+    monkeypatch.setattr(check, "recheck", fails_later)
+
+    async def play() -> None:
+        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+            config = body(source_database, deletes="reconcile", deletesMaxShare=1)
+            await host.request("POST", "/data-replication/configure", config)
+            await sync(host)
+            await come_true(lambda: _is(host, 1500))
+            source_database.execute("DELETE FROM t WHERE id < 1200")
+            assert (await host.request("POST", "/data-replication/reconcile/t")).status_code != 200
+            await come_true(lambda: _is(host, 1000))
+
+    asyncio.run(play())
+
+
+def test_a_count_that_cannot_be_noted_is_tried_again(
+    postgres_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres_database.execute(CREATE)
+    postgres_database.execute("INSERT INTO t VALUES (1), (2)")
+    tried = 0
+    save_row_count = store.save_row_count
+
+    def busy_at_first(*of: Any, **more: Any) -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise apsw.BusyError("database is locked")
+        save_row_count(*of, **more)
+
+    monkeypatch.setattr(store, "save_row_count", busy_at_first)
+    monkeypatch.setattr(counts, "AGAIN_SECONDS", 0.01)
+
+    async def play() -> None:
+        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+            await host.request("POST", "/data-replication/configure", body(postgres_database))
+            await sync(host)
+            await come_true(lambda: _is(host, 2))
+
+    asyncio.run(play())
 
 
 def test_what_a_killed_host_had_not_counted(source_database: TestDatabase, tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ class Check:
 
         def write(connection: apsw.Connection) -> int:
             store.check_revision(connection, self.sync.stored)
+            store.changed(connection, self.sync.stored)
             return replica.apply(connection, rows)
 
         return await self.sync.database.write(write) + await self._remove(replica, differences.extra)
@@ -160,6 +161,7 @@ class Check:
 
         def write(connection: apsw.Connection) -> int:
             store.check_revision(connection, self.sync.stored)
+            store.changed(connection, self.sync.stored)
             if replica.mark is not None:
                 return replica.mark_removed(connection, keys, at)
             return replica.remove(connection, keys)

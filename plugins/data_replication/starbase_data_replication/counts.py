@@ -1,12 +1,11 @@
 """How many rows each replica holds, as status shows it: counted in the background, and in the end always right.
 
-Owns when a table is counted. No run waits for it, and what is due when the host is killed is counted by the next.
+Owns when a table is counted. No run waits for it, and what is due when a host ends is counted by the next that stays.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,17 +18,18 @@ from starbase_host import Clock, Database, StarbaseError
 # A table is counted again only after so many times as long as counting it took the last time.
 COUNT_SHARE = 20
 CLOSE_SECONDS = 1.0
+# A database that is locked or full is asked again after so long.
+AGAIN_SECONDS = 5.0
 
 
 @dataclass(kw_only=True)
 class Counted:
-    """When a replica was last counted, and how long that took (monotonic seconds); and what counts it now.
+    """When a replica may be counted again (monotonic seconds), and what counts it now.
 
     due: whose rows have changed since the last count began.
     """
 
-    at: float = float("-inf")
-    seconds: float = 0.0
+    again_at: float = float("-inf")
     due: Stored | None = None
     counting: asyncio.Task[None] | None = None
 
@@ -42,6 +42,8 @@ class Counts:
     clock: Clock
     _counted: dict[int, Counted] = field(default_factory=dict)
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
+    # A count may take long, and the database has few readers.
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def due(self, stored: Stored) -> None:
         """Have its replica counted, as soon as that is cheap next to how often it is done."""
@@ -61,19 +63,26 @@ class Counts:
 
     async def _count(self, counted: Counted) -> None:
         while counted.due is not None:
-            await self._rest(counted)
+            await self._rest(counted.again_at - self.clock.monotonic())
             stored, counted.due = counted.due, None
-            # A host that ends, or a table that is gone, is no failure: it stays due, for the next run or the next host.
-            with contextlib.suppress(StarbaseError, apsw.Error):
-                began = self.clock.monotonic()
-                rows, runs = await self.database.read(partial(store.count_rows, stored=stored))
-                counted.at = self.clock.monotonic()
-                counted.seconds = counted.at - began
-                await self.database.write(partial(store.save_row_count, stored=stored, rows=rows, runs=runs))
+            try:
+                async with self._one_at_a_time:
+                    began = self.clock.monotonic()
+                    rows, changes = await self.database.read(partial(store.count_rows, stored=stored))
+                    ended = self.clock.monotonic()
+                await self.database.write(partial(store.save_row_count, stored=stored, rows=rows, changes=changes))
+                counted.again_at = ended + COUNT_SHARE * (ended - began)
+            except (StarbaseError, apsw.Error) as error:
+                if isinstance(error, StarbaseError) and not error.transient:
+                    # A view in the replica's place, say: the next run tells.
+                    continue
+                if self._closing.is_set():
+                    return
+                counted.due = counted.due or stored
+                counted.again_at = self.clock.monotonic() + AGAIN_SECONDS
 
-    async def _rest(self, counted: Counted) -> None:
-        """Wait until counting again is cheap, or the host ends."""
-        seconds = counted.at + COUNT_SHARE * counted.seconds - self.clock.monotonic()
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the host ends."""
         if seconds <= 0:
             return
         ends = [asyncio.create_task(each) for each in (self.clock.sleep(seconds), self._closing.wait())]

@@ -158,6 +158,7 @@ class DataReplication:
             await service.prune()
         elif alarm.name == POST_ALARM:
             assert self._events is not None
+            await service.count()
             await self._events.post_all()
         elif alarm.name.startswith("sync:"):
             await service.ticks.on_due(alarm.name.removeprefix("sync:"), alarm.at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import apsw
@@ -40,13 +40,12 @@ class Recorder:
         if error is not None:
             error = self.connections.scrubbed(error, stored.replication.source_config)
         record = self.record(run, status, error, synced)
-        outcome = Outcome(recount=_to_be_counted(run, stored, record))
+        outcome = Outcome()
         if synced is not None:
-            outcome = replace(outcome, floor=synced.position.floor, protection=synced.protection)
+            outcome = Outcome(floor=synced.position.floor, protection=synced.protection)
         if run.checked is not None and run.kind is RunKind.VERIFY:
-            outcome = replace(outcome, verified=self._verified(run, record))
-        await self.store.database.write(partial(_record_run, record=record, outcome=outcome))
-        if outcome.recount or stored.columns["uncounted"]:
+            outcome = Outcome(verified=self._verified(run, record))
+        if await self.store.database.write(partial(_record_run, stored=stored, record=record, outcome=outcome)):
             self.counts.due(stored)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
@@ -88,14 +87,11 @@ class Recorder:
         }
 
 
-def _to_be_counted(run: Running, stored: Stored, record: SyncRun) -> bool:
-    first = record.status == "success" and stored.columns["row_count"] is None
-    return bool(first or run.progress.replaced or run.progress.changed or record.records_processed)
-
-
-def _record_run(connection: apsw.Connection, *, record: SyncRun, outcome: Outcome) -> None:
+def _record_run(connection: apsw.Connection, *, stored: Stored, record: SyncRun, outcome: Outcome) -> bool:
+    """Whether the replica is to be counted."""
     store.record(connection, record, outcome)
     health.after(connection, record)
+    return store.is_uncounted(connection, stored)
 
 
 def outcome(

@@ -25,7 +25,7 @@ from starbase_data_replication.running import Running, stop
 from starbase_data_replication.runs import Progress, RunKind, RunStatus, SyncRun
 from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.line import HEARD
-from starbase_data_replication.store import Outcome, Store, Stored
+from starbase_data_replication.store import Store, Stored
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
 from starbase_host import Clock, Conflict, Host
@@ -126,7 +126,7 @@ class Runner:
                     finished_at=self.host.clock.now(),
                     error_message="the host ended during the run; it goes on from what was committed",
                 )
-                await self.store.record(run, Outcome(recount=True))
+                await self.store.record(run)
                 names.add(stored.name)
         return names
 

@@ -57,15 +57,14 @@ class SyncRun:
 class Progress:
     """How far a run is. The one value here that changes: the run writes it, status reads it.
 
-    rows and bytes were read, changed were written. replaced: the replica is another table than before, loaded anew.
-    schema_changes: how the source's shape has changed since the last sync, in words.
+    rows and bytes were read, changed were written. schema_changes: how the source's shape has changed since the
+    last sync, in words.
     """
 
     started_at: float
     rows: int = 0
     changed: int = 0
     bytes: int = 0
-    replaced: bool = False
     estimated_rows: int | None = None
     schema_changes: tuple[str, ...] = ()
 

@@ -147,9 +147,6 @@ class Service:
     async def wake(self) -> None:
         """At start: give every active replication its alarm, and see to the log."""
         left_behind = await self.runner.recover()
-        for stored in await self.store.all():
-            if stored.columns["uncounted"]:
-                self.runner.recorder.counts.due(stored)
         left_behind |= await self._host.database.read(logbook.interrupted_names)
         await self.mend_schedules(left_behind)
         now = self._host.clock.now()
@@ -158,6 +155,12 @@ class Service:
             await self._host.alarms.set(PRUNE_ALARM, now + PRUNE_INTERVAL_SECONDS)
         # By an alarm, because those fire when every plugin is there to listen.
         await self._host.alarms.set(POST_ALARM, now)
+
+    async def count(self) -> None:
+        """Have the replicas counted that the host before this one has changed, and not counted any more."""
+        for stored in await self.store.all():
+            if stored.columns["uncounted"]:
+                self.runner.recorder.counts.due(stored)
 
     async def mend_schedules(self, left_behind: Collection[str] = ()) -> None:
         """Give every active replication an alarm that is no further away than its interval.

@@ -44,15 +44,11 @@ class Superseded(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run leaves behind beside its own record. None keeps what is stored.
-
-    recount: the replica may hold another number of rows than before.
-    """
+    """What a run leaves behind beside its own record. None keeps what is stored."""
 
     floor: str | None = None
     protection: str | None = None
     verified: Mapping[str, Any] | None = None
-    recount: bool = False
 
 
 # The columns of the row that status shows as they are; source_config and options are taken apart.
@@ -110,6 +106,7 @@ def save(connection: apsw.Connection, replication: Replication, masked: Mapping[
         "INSERT INTO tmp_replication_configs (source_config, target_table, source_table, sync_interval_minutes, "
         "tracking_column, is_active, options, updated_at, created_at, name) VALUES (?,?,?,?,?,?,?,?,?,?) "
         "ON CONFLICT (name) DO UPDATE SET source_config = excluded.source_config, "
+        "row_count = iif(target_table = excluded.target_table, row_count, NULL), "
         "target_table = excluded.target_table, source_table = excluded.source_table, "
         "sync_interval_minutes = excluded.sync_interval_minutes, tracking_column = excluded.tracking_column, "
         "is_active = excluded.is_active, options = excluded.options, updated_at = excluded.updated_at, "
@@ -201,10 +198,7 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
     )  # fmt: skip
     if run.status == "skipped":
         return
-    connection.execute(
-        "UPDATE tmp_replication_configs SET running = NULL, uncounted = uncounted + ? WHERE name = ?",
-        (outcome.recount, run.config_name),
-    )
+    connection.execute("UPDATE tmp_replication_configs SET running = NULL WHERE name = ?", (run.config_name,))
     if not run.kind.syncs:
         verified = json.dumps(dict(outcome.verified)) if outcome.verified is not None else None
         connection.execute(
@@ -230,20 +224,30 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         )
 
 
+def changed(connection: apsw.Connection, stored: Stored) -> None:
+    """A replica may hold another number of rows than was counted. Belongs into the transaction that changes it."""
+    connection.execute("UPDATE tmp_replication_configs SET uncounted = uncounted + 1 WHERE id = ?", (stored.id,))
+
+
+def is_uncounted(connection: apsw.Connection, stored: Stored) -> bool:
+    """Whether it has changed since it was counted."""
+    return bool(connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get)
+
+
 def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None, int]:
-    """How many rows a replica holds, None when there is none; and how many runs that takes into account.
+    """How many rows a replica holds, None when there is none; and how many changes that takes into account.
 
-    The runs first: one that is recorded in between is then counted once more, rather than never.
+    The changes first: one that is made in between is then counted once more, rather than never.
     """
-    runs: int = connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
-    return tables.count_rows(connection, stored.replication.target_table), runs
+    changes: int = connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
+    return tables.count_rows(connection, stored.replication.target_table), changes
 
 
-def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None, runs: int) -> None:
+def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None, changes: int) -> None:
     """Note what was counted, unless the replication has got another replica since."""
     connection.execute(
         "UPDATE tmp_replication_configs SET row_count = ?, uncounted = uncounted - ? WHERE id = ? AND target_table = ?",
-        (rows, runs, stored.id, stored.replication.target_table),
+        (rows, changes, stored.id, stored.replication.target_table),
     )
 
 

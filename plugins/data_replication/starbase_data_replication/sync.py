@@ -191,9 +191,10 @@ class Sync:
         store.check_revision(connection, self.stored)
         if self._position.into_shadow:
             self._warnings += self._replica.swap(connection)
-            self.progress.replaced = True
-        else:
-            self.progress.changed += self._replica.merge(connection)
+            store.changed(connection, self.stored)
+        elif merged := self._replica.merge(connection):
+            self.progress.changed += merged
+            store.changed(connection, self.stored)
         if self._after != self._stored:
             store.save_position(connection, self.stored, self._after)
 
@@ -213,13 +214,15 @@ class Sync:
             if self.together:
                 return changed, []
             swapped = self._replica.swap(connection) if batch.last and self._position.into_shadow else []
+            # A load that finds no row may have made the table, or put an empty one in another's place.
+            if changed or (batch.last and self._position.phase is Phase.LOAD):
+                store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
             return changed, swapped
 
         changed, warnings = await self.database.write(write)
         if not self.together:
             self._stored = position
-            self.progress.replaced |= batch.last and self._position.into_shadow
         self.progress.changed += changed
         self._warnings += warnings
 
