@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +52,6 @@ def body(database: TestDatabase, **more: Any) -> dict[str, Any]:
     return {**options, "isActive": False, "lookbackSeconds": 0, "trackingColumn": "id", **more}
 
 
-async def come_true(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.01)
-
-
 async def sync(host: InProcess) -> None:
     answer = await host.request("POST", "/data-replication/sync/t")
     assert answer.status_code == 200, answer.text
@@ -70,6 +61,15 @@ async def row_count(host: InProcess) -> int | None:
     (config,) = (await host.request("GET", "/data-replication/status")).json()["result"]["configs"]
     found: int | None = config["row_count"]
     return found
+
+
+async def counted(host: InProcess, rows: int) -> None:
+    """Wait until status shows so many."""
+    async with asyncio.timeout(30):
+        while True:
+            if await row_count(host) == rows:
+                return
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["rested", "the host ends"])
@@ -86,22 +86,18 @@ def test_a_count_that_falls_due_too_soon_is_made_up(
         async with host_with(tmp_path, {"data_replication": data_replication({})}, clock=clock) as host:
             await host.request("POST", "/data-replication/configure", body(source_database))
             await sync(host)
-            await come_true(lambda: _is(host, 2))
+            await counted(host, 2)
             source_database.execute("INSERT INTO t VALUES (3)")
             await sync(host)
             await asyncio.wait_for(clock.resting.wait(), 30)
             assert await row_count(host) == 2
             if not ends:
                 clock.rested.set()
-                await come_true(lambda: _is(host, 3))
+                await counted(host, 3)
         async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
             assert await row_count(host) == 3
 
     asyncio.run(play())
-
-
-async def _is(host: InProcess, rows: int) -> bool:
-    return await row_count(host) == rows
 
 
 @pytest.mark.parametrize(
@@ -165,10 +161,10 @@ def test_a_check_that_fails_has_removed_rows_all_the_same(
             config = body(source_database, deletes="reconcile", deletesMaxShare=1)
             await host.request("POST", "/data-replication/configure", config)
             await sync(host)
-            await come_true(lambda: _is(host, 1500))
+            await counted(host, 1500)
             source_database.execute("DELETE FROM t WHERE id < 1200")
             assert (await host.request("POST", "/data-replication/reconcile/t")).status_code != 200
-            await come_true(lambda: _is(host, 1000))
+            await counted(host, 1000)
 
     asyncio.run(play())
 
@@ -195,7 +191,7 @@ def test_a_count_that_cannot_be_noted_is_tried_again(
         async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
             await host.request("POST", "/data-replication/configure", body(postgres_database))
             await sync(host)
-            await come_true(lambda: _is(host, 2))
+            await counted(host, 2)
 
     asyncio.run(play())
 

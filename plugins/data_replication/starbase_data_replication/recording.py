@@ -91,7 +91,7 @@ def _record_run(connection: apsw.Connection, *, stored: Stored, record: SyncRun,
     """Whether the replica is to be counted."""
     store.record(connection, record, outcome)
     health.after(connection, record)
-    return store.is_uncounted(connection, stored)
+    return store.uncounted(connection, stored) > 0
 
 
 def outcome(

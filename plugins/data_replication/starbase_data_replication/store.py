@@ -229,9 +229,9 @@ def changed(connection: apsw.Connection, stored: Stored) -> None:
     connection.execute("UPDATE tmp_replication_configs SET uncounted = uncounted + 1 WHERE id = ?", (stored.id,))
 
 
-def is_uncounted(connection: apsw.Connection, stored: Stored) -> bool:
-    """Whether it has changed since it was counted."""
-    return bool(connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get)
+def uncounted(connection: apsw.Connection, stored: Stored) -> int:
+    """How many transactions have changed a replica since it was counted."""
+    return connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get or 0
 
 
 def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None, int]:
@@ -239,7 +239,7 @@ def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None,
 
     The changes first: one that is made in between is then counted once more, rather than never.
     """
-    changes: int = connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
+    changes = uncounted(connection, stored)
     return tables.count_rows(connection, stored.replication.target_table), changes
 
 

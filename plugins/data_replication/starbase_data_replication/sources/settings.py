@@ -51,10 +51,11 @@ def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = Non
     values = os.environ if environ is None else environ
     missing: dict[str, str] = {}
     for field, text in _strings("sourceConfig", settings):
-        if SECRET_KEY in REFERENCE.findall(text):
+        names = set(REFERENCE.findall(text))
+        if SECRET_KEY in names:
             missing[field] = f"the environment variable {SECRET_KEY} may not be used here"
             continue
-        unset = sorted(name for name in set(REFERENCE.findall(text)) if name not in values)
+        unset = sorted(name for name in names if name not in values)
         if unset:
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
             missing[field] = f"the environment {what} not set; set it for the host's process, and start that again"
