@@ -8,9 +8,10 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet
 run: .venv/.stamp-demo
 	@exec .venv/bin/starbase demo
 
+# Three at a time for two cores: a test waits for servers more than it computes.
 test: .venv/.stamp-dev
 	@$(PYTHON) -m tests.servers
-	@exec $(PYTHON) -m pytest -q -n 2 --dist loadgroup -m "not prove"
+	@exec $(PYTHON) -m pytest -q -n 3 --dist loadgroup -m "not prove"
 
 prove: .venv/.stamp-dev
 	@$(PYTHON) -m tests.servers

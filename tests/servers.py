@@ -119,6 +119,8 @@ class ThrowawayMariaDB(PrivateServer):
             installer,
             "--no-defaults",
             f"--datadir={self.directory / 'data'}",
+            # A MariaDB that starts removes the temporary tables of any other whose directory it shares.
+            f"--tmpdir={self.directory}",
             "--skip-test-db",
             "--skip-name-resolve",
             "--auth-root-authentication-method=socket",
