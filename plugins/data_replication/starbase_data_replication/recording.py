@@ -45,7 +45,10 @@ class Recorder:
             outcome = Outcome(floor=synced.position.floor, protection=synced.protection)
         if run.checked is not None and run.kind is RunKind.VERIFY:
             outcome = Outcome(verified=self._verified(run, record))
-        if await self.store.database.write(partial(_record_run, stored=stored, record=record, outcome=outcome)):
+        uncounted, untold = await self.store.database.write(
+            partial(_record_run, stored=stored, record=record, outcome=outcome)
+        )
+        if uncounted:
             self.counts.due(stored)
         log.log(
             logging.WARNING if status == "error" else logging.INFO,
@@ -59,7 +62,8 @@ class Recorder:
         if run.progress.schema_changes and (status == "success" or not stored.columns["consecutive_failures"]):
             changes = {"changes": list(run.progress.schema_changes)}
             self.events.send(ReplicationEvent.of(record, "schema_change", changes))
-        self.events.post()
+        if untold:
+            self.events.post()
         return record
 
     def record(self, run: Running, status: RunStatus, error: str | None, synced: Synced | None) -> SyncRun:
@@ -87,11 +91,11 @@ class Recorder:
         }
 
 
-def _record_run(connection: apsw.Connection, *, stored: Stored, record: SyncRun, outcome: Outcome) -> bool:
-    """Whether the replica is to be counted."""
+def _record_run(connection: apsw.Connection, *, stored: Stored, record: SyncRun, outcome: Outcome) -> tuple[bool, bool]:
+    """Whether the replica is to be counted, and whether events are to be sent that are written down."""
     store.record(connection, record, outcome)
     health.after(connection, record)
-    return store.uncounted(connection, stored) > 0
+    return store.uncounted(connection, stored) > 0, bool(health.unsent(connection))
 
 
 def outcome(
