@@ -150,7 +150,7 @@ class Check:
         rows = await self.sync.transforms.apply(self.sync.stored.name, schema, read)
 
         def write(connection: apsw.Connection) -> int:
-            store.check_revision(connection, self.sync.stored)
+            store.check_current(connection, self.sync.stored)
             store.changed(connection, self.sync.stored)
             return replica.apply(connection, rows)
 
@@ -160,7 +160,7 @@ class Check:
         at = iso(self.sync.clock.now()) or ""
 
         def write(connection: apsw.Connection) -> int:
-            store.check_revision(connection, self.sync.stored)
+            store.check_current(connection, self.sync.stored)
             store.changed(connection, self.sync.stored)
             if replica.mark is not None:
                 return replica.mark_removed(connection, keys, at)

@@ -49,7 +49,7 @@ class Footing:
         return selected(described, self._options, checked=shape is not None)
 
     def _forget(self, connection: apsw.Connection) -> None:
-        store.check_revision(connection, self.stored)
+        store.check_current(connection, self.stored)
         store.delete_position(connection, self.stored)
 
     def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
@@ -89,6 +89,7 @@ class Footing:
         return replica.fits(connection, shadow=position.into_shadow) and not self.together
 
     def _make_table(self, connection: apsw.Connection, *, replica: Target, position: Position | None) -> Position:
+        store.check_current(connection, self.stored)
         if position is not None:
             # Somebody may have dropped the table; what the position speaks of is gone then.
             written = replica.shadow if position.into_shadow else replica.name
@@ -107,7 +108,10 @@ class Footing:
                 shape=replica.schema.shape,
                 dropped=tuple(replica.dropped),
             )
+        missing = not tables.exists(connection, replica.name)
         replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None)
+        if missing and not position.into_shadow:
+            store.changed(connection, self.stored)
         if self.together and not position.into_shadow:
             replica.match_stage(connection)
         if fresh:

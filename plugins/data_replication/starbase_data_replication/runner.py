@@ -229,10 +229,10 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
 
 
 def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored]:
-    stored = [store.get(connection, run.name) for run in runs]
     for run in runs:
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
-    return stored
+    # As they are now: each knows the run that it is of.
+    return [store.get(connection, run.name) for run in runs]
 
 
 def _kind_beside(kind: RunKind) -> RunKind:

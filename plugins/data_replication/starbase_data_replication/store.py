@@ -102,6 +102,12 @@ def save(connection: apsw.Connection, replication: Replication, masked: Mapping[
         json.dumps(asdict(replication.options)),
         iso(now),
     )
+    # Whatever the target it comes back to one day holds then, it is not what the position speaks of.
+    connection.execute(
+        "DELETE FROM tmp_replication_positions WHERE config_id = "
+        "(SELECT id FROM tmp_replication_configs WHERE name = ? AND target_table <> ?)",
+        (replication.name, replication.target_table),
+    )
     connection.execute(
         "INSERT INTO tmp_replication_configs (source_config, target_table, source_table, sync_interval_minutes, "
         "tracking_column, is_active, options, updated_at, created_at, name) VALUES (?,?,?,?,?,?,?,?,?,?) "
@@ -148,8 +154,8 @@ def load_position(connection: apsw.Connection, stored: Stored) -> Position | Non
 
 
 def save_position(connection: apsw.Connection, stored: Stored, position: Position) -> None:
-    """Belongs into the transaction of the rows. Raises Conflict when the configuration has changed meanwhile."""
-    check_revision(connection, stored)
+    """Belongs into the transaction of the rows. Raises Superseded, as check_current."""
+    check_current(connection, stored)
     connection.execute(
         "INSERT INTO tmp_replication_positions VALUES (?, ?) "
         "ON CONFLICT (config_id) DO UPDATE SET position = excluded.position",
@@ -171,11 +177,18 @@ def own_target(connection: apsw.Connection, name: str) -> None:
     connection.execute("INSERT INTO tmp_replication_targets VALUES (?) ON CONFLICT DO NOTHING", (name,))
 
 
-def check_revision(connection: apsw.Connection, stored: Stored) -> None:
-    """A run may write only as long as the configuration that it began with is the current one."""
-    revision = connection.execute("SELECT revision FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get
-    if revision != stored.revision:
+def check_current(connection: apsw.Connection, stored: Stored) -> None:
+    """A run may write only as long as it has not been recorded, and the configuration is the one it began with.
+
+    What it has sent to a source or a plugin may be answered long after it was interrupted, and another has begun.
+    """
+    found = connection.execute(
+        "SELECT revision, running FROM tmp_replication_configs WHERE id = ?", (stored.id,)
+    ).fetchone()
+    if found is None or found[0] != stored.revision:
         raise Superseded(f"the configuration of {stored.name} changed during the run")
+    if _running(found[1]) != stored.columns["running"]:
+        raise Superseded(f"the run of {stored.name} has ended")
 
 
 def begin_run(connection: apsw.Connection, name: str, run_id: str, kind: RunKind, *, now: float) -> None:
@@ -287,8 +300,8 @@ def _stored(row: tuple[Any, ...]) -> Stored:
         options=Options(**json.loads(options)),
     )
     columns["warnings"] = json.loads(columns["warnings"])
-    for name in ("running", "last_verify"):
-        columns[name] = json.loads(columns[name]) if columns[name] else None
+    columns["running"] = _running(columns["running"])
+    columns["last_verify"] = json.loads(columns["last_verify"]) if columns["last_verify"] else None
     return Stored(
         id=columns["id"],
         revision=revision,
@@ -296,6 +309,12 @@ def _stored(row: tuple[Any, ...]) -> Stored:
         masked_source_config=json.loads(masked),
         columns=columns,
     )
+
+
+def _running(text: str | None) -> dict[str, Any] | None:
+    """The run that is noted as under way."""
+    found: dict[str, Any] | None = json.loads(text) if text else None
+    return found
 
 
 def _plain(position: Position) -> dict[str, Any]:

@@ -174,8 +174,11 @@ class Sync:
                     await writing
             finally:
                 if writing is not None and not writing.done():
-                    # A batch handed to the writer is committed, whatever happens here: do not lose sight of it.
+                    # A batch handed to the writer is committed, unless the run was recorded before: do not lose
+                    # sight of it.
                     await asyncio.wait({writing})
+                    if not writing.cancelled():
+                        writing.exception()
 
     def synced(self) -> Synced:
         """What was done, once all is written."""
@@ -188,7 +191,7 @@ class Sync:
 
     def commit(self, connection: apsw.Connection) -> None:
         """Write what was held back, and the position. Part of the group's one transaction."""
-        store.check_revision(connection, self.stored)
+        store.check_current(connection, self.stored)
         if self._position.into_shadow:
             self._warnings += self._replica.swap(connection)
             store.changed(connection, self.stored)
@@ -209,7 +212,7 @@ class Sync:
         rows = await self.transforms.apply(self.stored.name, self.schema, batch.rows)
 
         def write(connection: apsw.Connection) -> tuple[int, list[str]]:
-            store.check_revision(connection, self.stored)
+            store.check_current(connection, self.stored)
             changed = self._apply(connection, rows)
             if self.together:
                 return changed, []

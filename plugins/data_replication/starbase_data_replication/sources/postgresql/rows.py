@@ -62,6 +62,8 @@ class RowStream(Buffered):
             yield stream
         finally:
             if not stream._copying.done():
+                # Nobody waits for rows any more, nor hears why there are none.
+                stream._arrived.cancel()
                 # To end a COPY in good order is to read the rest of it.
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()

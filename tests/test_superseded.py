@@ -1,0 +1,156 @@
+"""What a replica was must not come back: a run that has ended writes nothing, a target that was left is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starbase_data_replication import runner
+from starbase_data_replication.plugin import plugin as data_replication
+from starbase_host import hookimpl
+from tests.hosts import running, until
+from tests.plugin_hosts import InProcess, host_with
+from tests.servers import TestDatabase
+
+pytestmark = pytest.mark.mariadb_in_prove
+
+
+class Gate:
+    """A plugin that keeps the next batch until it is opened."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    @hookimpl(optionalhook=True)
+    async def transform_batch(self, replication: str, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if self.closed:
+            self.closed = False
+            self.reached.set()
+            await self.opened.wait()
+        return columns
+
+
+def body(database: TestDatabase, **more: Any) -> dict[str, Any]:
+    options = {"name": "t", "sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
+    return {**options, "isActive": False, "lookbackSeconds": 0, "trackingColumn": "id", **more}
+
+
+async def asked(host: InProcess, path: str, body: Any = None) -> Any:
+    answer = await host.request("GET" if path == "status" else "POST", f"/data-replication/{path}", body)
+    assert answer.status_code in (200, 202), answer.text
+    return answer.json()["result"]
+
+
+async def status(host: InProcess) -> dict[str, Any]:
+    (config,) = (await asked(host, "status"))["configs"]
+    found: dict[str, Any] = config
+    return found
+
+
+async def rows(host: InProcess) -> Any:
+    return (await host.query("SELECT id, v FROM t ORDER BY id")).json()["result"]["rows"]
+
+
+async def come(host: InProcess, condition: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until status shows what is wanted."""
+    async with asyncio.timeout(30):
+        while True:
+            if condition(await status(host)):
+                return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("ended_by", ["reset", "stop"])
+def test_a_run_that_has_ended_writes_nothing(
+    source_database: TestDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ended_by: str,
+) -> None:
+    """A plugin holds a batch for longer than an interrupted run may take; the next run is there by then."""
+    monkeypatch.setattr(runner, "LET_GO_SECONDS", 0.1)
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))")
+    source_database.execute("INSERT INTO t VALUES (1, 'old'), (2, 'old'), (3, 'old')")
+
+    async def play() -> None:
+        gate = Gate()
+        async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
+            # A row a second, so that a batch is held while the read waits for its next one.
+            config = body(source_database, transforms={"gate": ["v"]}, maxRowsPerSecond=1)
+            await asked(host, "configure", {**config, "maxRowsPerSecond": None})
+            await asked(host, "sync/t")
+            await come(host, lambda now: now["row_count"] == 3)
+            await asked(host, "configure", config)
+            gate.closed = True
+            await asked(host, "reset/t?wait=false")
+            await asyncio.wait_for(gate.reached.wait(), 30)
+            ended = (await status(host))["progress"]["run_id"]
+            source_database.execute("DELETE FROM t WHERE id = 1")
+            source_database.execute("UPDATE t SET v = 'new'")
+            await asked(host, f"{ended_by}/t?wait=false")
+            if ended_by == "reset":
+                await come(host, lambda now: now["progress"]["run_id"] != ended and now["progress"]["rows"] > 0)
+            gate.opened.set()
+            await come(host, lambda now: not now["is_running"])
+            if ended_by == "stop":
+                await asked(host, "sync/t")
+            assert await rows(host) == [[2, "new"], [3, "new"]]
+            await come(host, lambda now: now["row_count"] == 2)
+
+    asyncio.run(play())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_a_target_that_another_has_had_meanwhile_is_loaded_anew(source_database: TestDatabase, tmp_path: Path) -> None:
+    """t leaves its target, u is copied there and leaves it, and t comes back."""
+    for name in ("t", "u"):
+        source_database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+    source_database.execute("INSERT INTO t VALUES (1), (2)")
+    source_database.execute("INSERT INTO u VALUES (11), (12), (13)")
+    with running(tmp_path) as host:
+        host.configure(**body(source_database))
+        host.sync("t")
+        host.configure(**body(source_database, targetTable="elsewhere"))
+        other = {"name": "u", "sourceTable": "u"}
+        host.configure(**body(source_database, **other))
+        host.sync("u")
+        host.configure(**body(source_database, **other, targetTable="elsewhere too"))
+        host.configure(**body(source_database))
+        host.sync("t")
+        assert host.query("SELECT id FROM t ORDER BY id") == [[1], [2]]
+        until(lambda: host.status("t")["row_count"] == 2, what="its number")
+
+
+def test_a_target_that_was_dropped_is_counted_when_it_is_made_again(
+    source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the load that begins then gets no further than its first batch."""
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))")
+    source_database.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+
+    async def play() -> None:
+        gate = Gate()
+        async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
+            config = body(source_database, transforms={"gate": ["v"]})
+            await asked(host, "configure", config)
+            await asked(host, "sync/t")
+            await come(host, lambda now: now["row_count"] == 3)
+            assert (await host.query("DROP TABLE t")).status_code == 200
+            gate.closed = True
+            await asked(host, "sync/t?wait=false")
+            await asyncio.wait_for(gate.reached.wait(), 30)
+            await asked(host, "stop/t")
+            gate.opened.set()
+            assert await rows(host) == []
+            await come(host, lambda now: now["row_count"] == 0)
+
+    asyncio.run(play())
