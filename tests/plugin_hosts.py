@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import types
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ class InProcess:
     async def request(self, method: str, path: str, body: Any = None, *, token: str | None = ADMIN) -> httpx.Response:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return await self._client.request(method, path, json=body, headers=headers)
+
+    async def status(self, name: str) -> dict[str, Any]:
+        """What status shows of a replication."""
+        answer = await self.request("GET", "/data-replication/status")
+        (found,) = (each for each in answer.json()["result"]["configs"] if each["name"] == name)
+        config: dict[str, Any] = found
+        return config
+
+    async def until_status(self, name: str, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until status shows what is wanted."""
+        async with asyncio.timeout(30):
+            while True:
+                if condition(await self.status(name)):
+                    return
+                await asyncio.sleep(0.01)
 
     async def query(self, sql: str, *, token: str = ADMIN) -> httpx.Response:
         return await self.request("POST", "/query/raw", {"sql": sql}, token=token)

@@ -57,19 +57,9 @@ async def sync(host: InProcess) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def row_count(host: InProcess) -> int | None:
-    (config,) = (await host.request("GET", "/data-replication/status")).json()["result"]["configs"]
-    found: int | None = config["row_count"]
-    return found
-
-
 async def counted(host: InProcess, rows: int) -> None:
     """Wait until status shows so many."""
-    async with asyncio.timeout(30):
-        while True:
-            if await row_count(host) == rows:
-                return
-            await asyncio.sleep(0.01)
+    await host.until_status("t", lambda now: now["row_count"] == rows)
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["rested", "the host ends"])
@@ -90,12 +80,12 @@ def test_a_count_that_falls_due_too_soon_is_made_up(
             source_database.execute("INSERT INTO t VALUES (3)")
             await sync(host)
             await asyncio.wait_for(clock.resting.wait(), 30)
-            assert await row_count(host) == 2
+            assert (await host.status("t"))["row_count"] == 2
             if not ends:
                 clock.rested.set()
                 await counted(host, 3)
         async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
-            assert await row_count(host) == 3
+            assert (await host.status("t"))["row_count"] == 3
 
     asyncio.run(play())
 

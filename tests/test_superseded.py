@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from starbase_host import hookimpl
 from tests.hosts import running, until
 from tests.plugin_hosts import InProcess, host_with
 from tests.servers import TestDatabase
+from tests.test_row_count import body, counted
 
 pytestmark = pytest.mark.mariadb_in_prove
 
@@ -37,34 +37,13 @@ class Gate:
         return columns
 
 
-def body(database: TestDatabase, **more: Any) -> dict[str, Any]:
-    options = {"name": "t", "sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
-    return {**options, "isActive": False, "lookbackSeconds": 0, "trackingColumn": "id", **more}
-
-
-async def asked(host: InProcess, path: str, body: Any = None) -> Any:
-    answer = await host.request("GET" if path == "status" else "POST", f"/data-replication/{path}", body)
+async def asked(host: InProcess, path: str, body: Any = None) -> None:
+    answer = await host.request("POST", f"/data-replication/{path}", body)
     assert answer.status_code in (200, 202), answer.text
-    return answer.json()["result"]
-
-
-async def status(host: InProcess) -> dict[str, Any]:
-    (config,) = (await asked(host, "status"))["configs"]
-    found: dict[str, Any] = config
-    return found
 
 
 async def rows(host: InProcess) -> Any:
     return (await host.query("SELECT id, v FROM t ORDER BY id")).json()["result"]["rows"]
-
-
-async def come(host: InProcess, condition: Callable[[dict[str, Any]], bool]) -> None:
-    """Wait until status shows what is wanted."""
-    async with asyncio.timeout(30):
-        while True:
-            if condition(await status(host)):
-                return
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("ended_by", ["reset", "stop"])
@@ -87,23 +66,25 @@ def test_a_run_that_has_ended_writes_nothing(
             config = body(source_database, transforms={"gate": ["v"]}, maxRowsPerSecond=1)
             await asked(host, "configure", {**config, "maxRowsPerSecond": None})
             await asked(host, "sync/t")
-            await come(host, lambda now: now["row_count"] == 3)
+            await counted(host, 3)
             await asked(host, "configure", config)
             gate.closed = True
             await asked(host, "reset/t?wait=false")
             await asyncio.wait_for(gate.reached.wait(), 30)
-            ended = (await status(host))["progress"]["run_id"]
+            ended = (await host.status("t"))["progress"]["run_id"]
             source_database.execute("DELETE FROM t WHERE id = 1")
             source_database.execute("UPDATE t SET v = 'new'")
             await asked(host, f"{ended_by}/t?wait=false")
             if ended_by == "reset":
-                await come(host, lambda now: now["progress"]["run_id"] != ended and now["progress"]["rows"] > 0)
+                await host.until_status(
+                    "t", lambda now: now["progress"]["run_id"] != ended and now["progress"]["rows"] > 0
+                )
             gate.opened.set()
-            await come(host, lambda now: not now["is_running"])
+            await host.until_status("t", lambda now: not now["is_running"])
             if ended_by == "stop":
                 await asked(host, "sync/t")
             assert await rows(host) == [[2, "new"], [3, "new"]]
-            await come(host, lambda now: now["row_count"] == 2)
+            await counted(host, 2)
 
     asyncio.run(play())
     gc.collect()
@@ -143,7 +124,7 @@ def test_a_target_that_was_dropped_is_counted_when_it_is_made_again(
             config = body(source_database, transforms={"gate": ["v"]})
             await asked(host, "configure", config)
             await asked(host, "sync/t")
-            await come(host, lambda now: now["row_count"] == 3)
+            await counted(host, 3)
             assert (await host.query("DROP TABLE t")).status_code == 200
             gate.closed = True
             await asked(host, "sync/t?wait=false")
@@ -151,6 +132,6 @@ def test_a_target_that_was_dropped_is_counted_when_it_is_made_again(
             await asked(host, "stop/t")
             gate.opened.set()
             assert await rows(host) == []
-            await come(host, lambda now: now["row_count"] == 0)
+            await counted(host, 0)
 
     asyncio.run(play())

@@ -108,13 +108,13 @@ class Footing:
                 shape=replica.schema.shape,
                 dropped=tuple(replica.dropped),
             )
-        missing = not tables.exists(connection, replica.name)
         replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None)
-        if missing and not position.into_shadow:
-            store.changed(connection, self.stored)
         if self.together and not position.into_shadow:
             replica.match_stage(connection)
         if fresh:
+            if not position.into_shadow:
+                # The target is a new table, or one that was not counted yet.
+                store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
         return position
 

@@ -154,8 +154,7 @@ def load_position(connection: apsw.Connection, stored: Stored) -> Position | Non
 
 
 def save_position(connection: apsw.Connection, stored: Stored, position: Position) -> None:
-    """Belongs into the transaction of the rows. Raises Superseded, as check_current."""
-    check_current(connection, stored)
+    """Belongs into the transaction of the rows, after check_current."""
     connection.execute(
         "INSERT INTO tmp_replication_positions VALUES (?, ?) "
         "ON CONFLICT (config_id) DO UPDATE SET position = excluded.position",
@@ -187,7 +186,7 @@ def check_current(connection: apsw.Connection, stored: Stored) -> None:
     ).fetchone()
     if found is None or found[0] != stored.revision:
         raise Superseded(f"the configuration of {stored.name} changed during the run")
-    if _running(found[1]) != stored.columns["running"]:
+    if _loaded(found[1]) != stored.columns["running"]:
         raise Superseded(f"the run of {stored.name} has ended")
 
 
@@ -300,8 +299,8 @@ def _stored(row: tuple[Any, ...]) -> Stored:
         options=Options(**json.loads(options)),
     )
     columns["warnings"] = json.loads(columns["warnings"])
-    columns["running"] = _running(columns["running"])
-    columns["last_verify"] = json.loads(columns["last_verify"]) if columns["last_verify"] else None
+    for name in ("running", "last_verify"):
+        columns[name] = _loaded(columns[name])
     return Stored(
         id=columns["id"],
         revision=revision,
@@ -311,10 +310,9 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     )
 
 
-def _running(text: str | None) -> dict[str, Any] | None:
-    """The run that is noted as under way."""
-    found: dict[str, Any] | None = json.loads(text) if text else None
-    return found
+def _loaded(text: str | None) -> Any:
+    """What a column holds as JSON, if it holds anything."""
+    return json.loads(text) if text else None
 
 
 def _plain(position: Position) -> dict[str, Any]:

@@ -216,9 +216,9 @@ class Sync:
             changed = self._apply(connection, rows)
             if self.together:
                 return changed, []
-            swapped = self._replica.swap(connection) if batch.last and self._position.into_shadow else []
-            # A load that finds no row may have made the table, or put an empty one in another's place.
-            if changed or (batch.last and self._position.phase is Phase.LOAD):
+            swaps = batch.last and self._position.into_shadow
+            swapped = self._replica.swap(connection) if swaps else []
+            if changed or swaps:
                 store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
             return changed, swapped
