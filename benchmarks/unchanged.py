@@ -42,9 +42,10 @@ def measure(settings: Settings) -> str:
         "ms besides",
     ]
     return page.table(heads, lines) + (
-        f"\n\nMedians of {SYNCS} syncs, {PAUSE_SECONDS:g} s apart, on a pooled connection. The last three columns are "
-        "those of as many syncs through a door that counts, and times, from each question to the source's answer. "
-        "`read` are rows of the last minute (`lookbackSeconds`)."
+        f"\n\nMedians of {SYNCS} syncs on a pooled connection, {PAUSE_SECONDS:g} s after another sync. Round trips are "
+        "those of as many syncs between them, through a door that counts, and times from each question to the source's "
+        "answer; the door itself makes a sync slower. *Besides* is what a sync over HTTP took longer than the answers "
+        "to the one after it, through the door. `read` are rows of the last minute (`lookbackSeconds`)."
     )
 
 
@@ -61,7 +62,7 @@ def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[li
                 # Twice: after the first load, what its lookback leaves to be read again.
                 host.sync(name)
                 host.sync(name)
-            wall, inside, read = [], [], 0
+            wall, inside, trips, waited, besides, read = [], [], [], [], [], 0
             for _ in range(SYNCS):
                 time.sleep(PAUSE_SECONDS)
                 began = time.perf_counter()
@@ -70,15 +71,13 @@ def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[li
                 inside.append(float(run["sync_duration_ms"]))
                 read = run["rows_read"]
                 assert run["records_processed"] == 0, run
-            # By another address, the same server is not known for the same: its list must be left alone for a while.
-            trips, waited, besides = [], [], []
-            for _ in range(SYNCS):
+                # By another address, the same server is not known for the same: its list must be left alone meanwhile.
                 time.sleep(PAUSE_SECONDS)
-                before, waited_before, began = opened.round_trips, opened.waited_seconds, time.perf_counter()
+                before, waited_before = opened.round_trips, opened.waited_seconds
                 host.sync(f"{table}_counted")
                 trips.append(opened.round_trips - before)
                 waited.append((opened.waited_seconds - waited_before) * 1000)
-                besides.append((time.perf_counter() - began) * 1000 - waited[-1])
+                besides.append(wall[-1] - waited[-1])
             say(f"  {source.name}, {rows:,} rows: {statistics.median(wall):.1f} ms, {trips[-1]} round trips")
             lines.append(
                 [

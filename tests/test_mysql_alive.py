@@ -33,9 +33,9 @@ def items(mariadb_database: TestDatabase) -> TestDatabase:
 
 
 async def noted(source: MysqlSource, database: TestDatabase, table: str = "items") -> Candidate:
-    candidate = await source.note(await described(source, database, table), Options(), noted_at=1000.0)
-    assert candidate is not None
-    return candidate
+    found = await source.note(await described(source, database, table), Options(), noted_at=1000.0)
+    assert found.candidate is not None
+    return found.candidate
 
 
 async def now(source: MysqlSource, earlier: Alive) -> Alive:
@@ -263,7 +263,7 @@ def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: pytest.
             schema = await described(source, items, "items")
 
             async def ask() -> None:
-                found = await source.note(schema, Options(), noted_at=1000.0)
+                found = (await source.note(schema, Options(), noted_at=1000.0)).candidate
                 assert found is not None
                 assert found.alive.known
 

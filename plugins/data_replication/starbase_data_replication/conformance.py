@@ -134,15 +134,15 @@ async def following(sample: Sample) -> None:
         nulls = [row for row in sample.rows() if row[at] is None]
         _must(await source.count_nulls(schema, at_most=None) == len(nulls), "count_nulls is wrong")
         _must(await source.count_nulls(schema, at_most=0) == 0, "count_nulls counts further than at_most")
-        _must(await source.count_ahead(schema, sample.options, at_most=10) == 0, "count_ahead counts the sample's rows")
         kept = _rows(await _batches(source, ReadPlan(schema=schema, nulls=False)))
         _same(
             schema, kept, [row for row in sample.rows() if row[at] is not None], "a read without nulls", ordered=False
         )
-        candidate = await source.note(schema, sample.options, noted_at=0.0)
-        if candidate is None:
+        noted = await source.note(schema, sample.options, noted_at=0.0)
+        _must(noted.ahead == 0, "note counts the sample's rows as ahead of the source's clock")
+        if noted.candidate is None:
             return
-        plan = ReadPlan(schema=schema, floor=candidate.value)
+        plan = ReadPlan(schema=schema, floor=noted.candidate.value)
         _same(schema, _rows(await _batches(source, plan)), nulls, "a read above the watermark", ordered=False)
         added = sample.add()
         _same(schema, _rows(await _batches(source, plan)), [*nulls, added], "a read after an insert", ordered=False)
@@ -174,7 +174,7 @@ async def who_is_alive(sample: Sample) -> None:
             async with looking(source, schema.table) as looker:
                 # It begins after whatever is opened to look, and is to be seen all the same.
                 held.enter_context(sample.hold())
-                candidate = await looker.note(schema, sample.options, noted_at=0.0)
+                candidate = (await looker.note(schema, sample.options, noted_at=0.0)).candidate
             _must(candidate is not None, "note finds no watermark in a table with rows")
             assert candidate is not None
             (alive,) = await source.still_alive([candidate.alive])

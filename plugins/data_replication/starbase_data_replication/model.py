@@ -213,6 +213,19 @@ class Candidate:
     lookback_value: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """What a source has noted of a table before it is read.
+
+    candidate: None when the table holds no value that may become a floor.
+    ahead: how many rows have a tracking time so far in the future of the source's clock that it is taken for a
+        mistake, or for a plan; 0 for a column that holds no time.
+    """
+
+    candidate: Candidate | None = None
+    ahead: int = 0
+
+
 class Phase(StrEnum):
     """Where a replication stands."""
 

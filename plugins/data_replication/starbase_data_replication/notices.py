@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Alive, Exceptions, Phase, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Looker
+from starbase_data_replication.sources.base import MAX_AHEAD, Looker
 
 MAX_NULL_ROWS = 10_000
 
@@ -33,12 +33,11 @@ async def null_rows(looker: Looker, schema: TableSchema, options: Options, phase
     return []
 
 
-async def rows_ahead(looker: Looker, schema: TableSchema, options: Options) -> list[str]:
+def of_rows_ahead(schema: TableSchema, found: int) -> list[str]:
     """What to tell the user of rows that lie in the future."""
-    found = await looker.count_ahead(schema, options, at_most=MAX_NULL_ROWS)
     if not found:
         return []
-    rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_NULL_ROWS else f"at least {found} rows"
+    rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_AHEAD else f"at least {found} rows"
     return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
 
 

@@ -126,11 +126,11 @@ class Sync:
         self._warnings += await notices.null_rows(looker, schema, self._options, self._position.phase)
         if self._whole:
             return
-        self._warnings += await notices.rows_ahead(looker, schema, self._options)
         if self._position.load_key is None:
-            candidate = await looker.note(schema, self._options, noted_at=self.clock.now())
-            self._noted = candidate.alive if candidate is not None else None
-            self._position = floor.add(self._position, candidate, self._options)
+            noted = await looker.note(schema, self._options, noted_at=self.clock.now())
+            self._warnings += notices.of_rows_ahead(schema, noted.ahead)
+            self._noted = noted.candidate.alive if noted.candidate is not None else None
+            self._position = floor.add(self._position, noted.candidate, self._options)
 
     async def wait(self) -> None:
         """Give the transactions that were alive a while to end."""

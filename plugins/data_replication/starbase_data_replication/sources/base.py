@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, TableName, TableSchema
+from starbase_data_replication.model import Alive, Batch, Column, Noted, TableName, TableSchema
 from starbase_data_replication.options import Options
 
 # The values of the key's columns, as the replica stores them.
@@ -21,6 +21,7 @@ MAX_KEYS = 500
 
 # How far ahead of the source's clock a tracking time is taken for a mistake, or for a plan.
 AHEAD_SECONDS = 60.0
+MAX_AHEAD = 10_000
 
 
 # What a source says of key columns that are none.
@@ -145,18 +146,11 @@ class Looker(Protocol):
         """How many rows have no tracking value; stops counting at `at_most`."""
         ...
 
-    async def count_ahead(self, schema: TableSchema, options: Options, *, at_most: int) -> int:
-        """How many rows have a tracking time more than AHEAD_SECONDS in the future of the source's clock.
-
-        Stops counting at `at_most`. 0 for a column that holds no time.
-        """
-        ...
-
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
-        """Note the highest tracking value, then, in a second statement, the transactions that are alive.
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Noted:
+        """Note the highest tracking value, then, in a later statement, the transactions that are alive.
 
         The order is what makes a closed value closed: noted the other way round, a transaction that starts
-        between the two would be missed. None when the table holds no value that may become a floor.
+        between the two would be missed. Of rows more than AHEAD_SECONDS ahead, no more than MAX_AHEAD are counted.
         """
         ...
 

@@ -11,7 +11,6 @@ import contextlib
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,17 @@ from pymysql.constants import CR
 from pymysql.err import OperationalError
 
 from starbase_data_replication.errors import ReadAgain, SourceChanged, SourceRejected
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, Exceptions, Row, TableName, TableSchema
+from starbase_data_replication.model import (
+    Alive,
+    Batch,
+    Candidate,
+    Column,
+    Exceptions,
+    Noted,
+    Row,
+    TableName,
+    TableSchema,
+)
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert, fitting
@@ -37,9 +46,8 @@ from starbase_data_replication.sources.mysql.packed import Packing, Unpackable
 from starbase_data_replication.sources.mysql.rows import RowStream
 from starbase_data_replication.sources.mysql.sql import (
     column_sql,
-    compared,
-    highest,
     key_text,
+    noting,
     select,
     selected,
     table_sql,
@@ -126,35 +134,26 @@ class MysqlSource:
                 ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
                 return int(count)
 
-    async def count_ahead(self, schema: TableSchema, options: Options, *, at_most: int) -> int:
-        column = schema.tracking
-        with door(f"counting the rows of {schema.table} that lie in the future"):
-            async with self._transaction() as connection:
-                ahead = await _cap(connection, column, replace(options, settle_seconds=-AHEAD_SECONDS))
-                if ahead is None:
-                    return 0
-                rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {compared(column, '>', ahead)}"
-                ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows} LIMIT {at_most:d}) AS n")
-                return int(count)
-
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Noted:
         column = schema.tracking
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
-                cap = await _cap(connection, column, options)
-                found = await connection.fetch(highest(schema, cap))
-                if not found:
-                    return None
-                now = (await alive.look(connection, self._server)).alive
-        value = key_text(found[0][0])
-        lookback = options.lookback(known=now.known)
-        return Candidate(
+                now = await _clock(connection, column, options)
+                cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
+                ((rows_ahead, found),) = await connection.fetch(noting(schema, cap, ahead))
+                if found is None:
+                    return Noted(ahead=int(rows_ahead))
+                seen = (await alive.look(connection, self._server)).alive
+        value = key_text(found)
+        lookback = options.lookback(known=seen.known)
+        candidate = Candidate(
             value=value,
             lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
             noted_at=noted_at,
-            alive=now,
+            alive=seen,
         )
+        return Noted(candidate=candidate, ahead=int(rows_ahead))
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
@@ -276,17 +275,20 @@ def _position(row: Row, schema: TableSchema) -> tuple[str, ...] | None:
     return tuple(key_text(values[name]) for name in schema.key)
 
 
-async def _cap(connection: Connection, column: Column, options: Options) -> str | None:
-    """For a column that holds a time: the lowest value that is not settled yet."""
+async def _clock(connection: Connection, column: Column, options: Options) -> clock.Clock | None:
+    """The source's clock, for a column that holds a time."""
     if column.tracking_kind not in CLOCKS:
         return None
     ((utc, local, later),) = await connection.fetch(clock.CLOCK_SQL)
     if options.tracking_time_zone is not None:
-        now = clock.clock_in(utc, options.tracking_time_zone)
-    elif local is None or later is None:
+        return clock.clock_in(utc, options.tracking_time_zone)
+    if local is None or later is None:
         raise SourceRejected(
             "the source's time zone has a name that the source itself cannot look up; set trackingTimeZone"
         )
-    else:
-        now = clock.clock_of(utc, local, later)
-    return clock.cap(now, column.tracking_kind, column.time_digits, options.settle_seconds)
+    return clock.clock_of(utc, local, later)
+
+
+def _cap(column: Column, now: clock.Clock | None, seconds_ago: float) -> str | None:
+    """The lowest value of a column that its clock did not show so long ago; of one that holds no time, none."""
+    return None if now is None else clock.cap(now, column.tracking_kind, column.time_digits, seconds_ago)

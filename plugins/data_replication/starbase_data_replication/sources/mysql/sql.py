@@ -10,7 +10,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.base import Key, ReadPlan
+from starbase_data_replication.sources.base import MAX_AHEAD, Key, ReadPlan
 from starbase_data_replication.sources.mysql.types import BYTES_MARK, EQUALITIES, ORDERS, Order, text_literal
 
 
@@ -80,15 +80,25 @@ def among(schema: TableSchema, keys: Sequence[Key]) -> str:
     return f"({' OR '.join(f'({row})' for row in rows)})"
 
 
-def highest(schema: TableSchema, cap: str | None) -> str:
-    """The statement that answers the highest tracking value below the cap, as text."""
+def noting(schema: TableSchema, cap: str | None, ahead: str | None) -> str:
+    """The statement that answers how many rows lie above `ahead`, and the highest tracking value below the cap as text.
+
+    None is no bound for the one, and no rows for the other.
+    """
     column = schema.tracking
     order = order_of(schema.table, column)
-    below = "" if cap is None else f" AND {compared(column, '<', cap)}"
-    return (
-        f"SELECT {column_sql(column, order.value)} FROM {table_sql(schema.table)} AS t "
+    table = f"{table_sql(schema.table)} AS t"
+    count, below = "0", ""
+    if cap is not None:
+        below = f" AND {compared(column, '<', cap)}"
+    if ahead is not None:
+        rows = f"SELECT 1 FROM {table} WHERE {compared(column, '>', ahead)} LIMIT {MAX_AHEAD}"
+        count = f"(SELECT COUNT(*) FROM ({rows}) AS ahead)"
+    highest = (
+        f"SELECT {column_sql(column, order.value)} FROM {table} "
         f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
     )
+    return f"SELECT {count}, ({highest})"
 
 
 def select(plan: ReadPlan, expressions: Sequence[str]) -> str:

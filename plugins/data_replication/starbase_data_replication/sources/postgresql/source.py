@@ -18,9 +18,9 @@ from typing import Any
 import asyncpg
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, TableName, TableSchema
+from starbase_data_replication.model import Alive, Batch, Candidate, Column, Noted, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -154,29 +154,21 @@ class PostgresqlSource:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
                 return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
-    async def count_ahead(self, schema: TableSchema, options: Options, *, at_most: int) -> int:
-        if schema.tracking.tracking_kind not in CLOCKS:
-            return 0
-        clock, values = _clock(schema.tracking, options, settle_seconds=-AHEAD_SECONDS)
-        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE t.{quoted(schema.tracking_column)} > {clock}"
-        with door(f"counting the rows of {schema.table} that lie in the future"):
-            async with self._transaction("READ COMMITTED") as connection:
-                sql = f"SELECT count(*) FROM ({rows} LIMIT {at_most:d}) AS ahead"
-                return int(await connection.fetchval(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS))
-
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Candidate | None:
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Noted:
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = _highest(schema, options)
+                sql, values = _noting(schema, options)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-                if row is None:
-                    return None
+                ahead, value, lookback_value = row
+                if value is None:
+                    return Noted(ahead=ahead)
                 if schema.unprotected is not None:
                     alive = Alive(known=False, reason=schema.unprotected)
                 else:
                     alive = await self._alive_now(connection)
-        return Candidate(value=row[0], lookback_value=row[1], noted_at=noted_at, alive=alive)
+        candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=alive)
+        return Noted(candidate=candidate, ahead=ahead)
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
@@ -358,30 +350,33 @@ def _column(row: Mapping[str, Any], *, raw: bool) -> Column:
     )
 
 
-def _highest(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
-    """The statement that answers the highest tracking value, for a time also the same less the lookback.
+def _noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
+    """The statement that answers how many rows lie ahead, the highest tracking value, and that less the lookback.
 
-    A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment before the
-    transaction shows, and a value still current may be stamped again.
+    The last for a time only. A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment
+    before the transaction shows, and a value still current may be stamped again.
     """
     column = schema.tracking
     name = f"t.{quoted(column.name)}"
-    cap, lookback = "", "NULL::text"
+    cap, lookback, ahead = "", "NULL::text", "0"
+    table = f"{table_sql(schema.table)} AS t"
     values: list[str] = []
     if column.tracking_kind in CLOCKS:
         clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
         cap = f" AND {name} < {clock}"
+        later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
+        ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
         told, untold = (options.lookback(known=known) for known in (schema.unprotected is None, False))
         seconds = f"CASE WHEN pg_is_in_recovery() THEN {untold:.6f} ELSE {told:.6f} END"
         lookback = f"({name} - make_interval(secs => {seconds}))::{column.compare_type}::text"
     elif column.tracking_kind in UNBOUNDED:
         # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
-    sql = (
-        f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table_sql(schema.table)} AS t "
+    highest = (
+        f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table} "
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
     )
-    return sql, values
+    return f"SELECT {ahead}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true", values
 
 
 def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:
