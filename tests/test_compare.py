@@ -9,6 +9,7 @@ import struct
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from starbase_data_replication import compare as comparing
-from starbase_data_replication import replica, store
+from starbase_data_replication import replica
 from starbase_data_replication.compare import Compared, Comparison, Differences, What
 from starbase_data_replication.errors import SchemaMismatch, SourceRejected
 from starbase_data_replication.model import TableSchema
@@ -30,6 +31,7 @@ from starbase_data_replication.sources.postgresql.dialect import PostgresqlDiale
 from starbase_data_replication.sync import Sync
 from starbase_host import Clock, Database
 from tests.servers import TestDatabase
+from tests.stored import under_way
 
 T = TypeVar("T")
 DEFAULTS = Options()
@@ -82,7 +84,7 @@ def mirrored(
         source = dialect.open(database.source_config, max_connections=2)
         try:
             await internal.migrate("data_replication", "starbase_data_replication.sql")
-            stored = await internal.write(lambda connection: store.save(connection, replication, {}, now=0.0))
+            stored = await internal.write(partial(under_way, replication=replication))
             table = dialect.table_name(database.source_config, "t")
 
             async def sync() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from starbase_data_replication import store
 from starbase_data_replication.options import Replication
 from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Dialect
@@ -18,6 +18,7 @@ from starbase_data_replication.sources.postgresql.dialect import PostgresqlDiale
 from starbase_data_replication.sync import Sync, Synced
 from starbase_host import Clock, Database
 from tests.servers import TestDatabase
+from tests.stored import under_way
 
 DIALECTS: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
 
@@ -37,7 +38,7 @@ def synced(
         source: Any = dialect.open(database.source_config, max_connections=2)
         try:
             await internal.migrate("data_replication", "starbase_data_replication.sql")
-            stored = await internal.write(lambda connection: store.save(connection, replication, {}, now=0.0))
+            stored = await internal.write(partial(under_way, replication=replication))
 
             async def sync() -> Synced:
                 return await Sync(

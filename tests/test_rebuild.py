@@ -33,6 +33,12 @@ def table(database: TestDatabase) -> None:
     database.execute(BIG[database.dialect])
 
 
+def small(database: TestDatabase) -> None:
+    """Ten rows of yesterday."""
+    database.execute(CREATE[database.dialect])
+    database.execute("INSERT INTO t SELECT n, 'row ' || n, now() - interval '1 day' FROM generate_series(1, 10) AS n")
+
+
 @pytest.mark.parametrize("way", ["full", "reset"])
 def test_readers_see_the_old_or_the_new(source_database: TestDatabase, tmp_path: Path, way: str) -> None:
     table(source_database)
@@ -217,6 +223,144 @@ def test_a_table_of_somebody_elses_is_not_replaced(source_database: TestDatabase
         configure(host, source_database)
         host.sync("t")
         assert host.query("SELECT count(*) FROM t") == [[30000]]
+
+
+IN_ITS_PLACE = {
+    "other columns": ["DROP TABLE t", "CREATE TABLE t (id INTEGER PRIMARY KEY, mine TEXT)"],
+    "the same columns": ["DROP TABLE t", "CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, name TEXT, at TEXT)"],
+    "another case": ["DROP TABLE t", "CREATE TABLE T (id INTEGER PRIMARY KEY, name TEXT)"],
+    "renamed into it": [
+        "CREATE TABLE other (id INTEGER PRIMARY KEY, name TEXT)",
+        "ALTER TABLE t RENAME TO kept",
+        "ALTER TABLE other RENAME TO t",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        *(("sync", how) for how in IN_ITS_PLACE),
+        *((what, "the same columns") for what in ("reset", "full", "reconcile", "verify", "configured anew")),
+    ],
+)
+def test_what_somebody_puts_in_a_replicas_place_is_not_touched(
+    postgres_database: TestDatabase, tmp_path: Path, what: str, how: str
+) -> None:
+    small(postgres_database)
+    statements = IN_ITS_PLACE[how]
+    with running(tmp_path) as host:
+        mode = "full" if what == "full" else "incremental"
+        configure(host, postgres_database, mode=mode, deletes="reconcile", deletesMaxShare=1)
+        host.sync("t")
+        for sql in (*statements, "INSERT INTO t (id) VALUES (5), (-1)"):
+            host.result("POST", "/query", {"sql": sql})
+        before = host.query("SELECT * FROM t")
+        if what == "configured anew":
+            host.result("DELETE", "/data-replication/configure/t")
+            configure(host, postgres_database)
+        action = what if what in ("reset", "reconcile", "verify") else "sync"
+        body = {"repair": True} if what == "verify" else {"force": True} if what == "reconcile" else None
+        response = host.request("POST", f"/data-replication/{action}/t", body)
+        assert response.status_code == 502
+        assert "table t" in response.json()["error"]
+        assert host.query("SELECT * FROM t") == before
+        if statements[-1].endswith("RENAME TO t"):
+            # The replica that was renamed is nobody's now; nor is it one again under a name that it had.
+            assert host.query("SELECT count(*) FROM kept") == [[10]]
+        host.result("POST", "/query", {"sql": "DROP TABLE t"})
+        host.sync("t")
+        assert host.query("SELECT count(*) FROM t") == [[10]]
+
+
+def test_an_older_copy_under_its_old_name_is_not_taken_for_the_replica(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    """The position speaks of the replica that has been made since: what that read is not in the copy."""
+    small(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database, lookbackSeconds=0)
+        host.sync("t")
+        host.result("POST", "/query", {"sql": "ALTER TABLE t RENAME TO kept"})
+        postgres_database.execute("INSERT INTO t (id, name, at) VALUES (100, 'new', now() - interval '1 hour')")
+        host.sync("t")
+        host.result("POST", "/query", {"sql": "DROP TABLE t"})
+        host.result("POST", "/query", {"sql": "ALTER TABLE kept RENAME TO t"})
+        assert host.request("POST", "/data-replication/sync/t").status_code == 502
+        assert host.query("SELECT count(*) FROM t") == [[10]]
+
+
+def test_a_replica_may_be_altered_and_stays_one(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    small(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database)
+        host.sync("t")
+        for statements in (
+            ["ALTER TABLE t ADD COLUMN note TEXT"],
+            ["ALTER TABLE t RENAME COLUMN note TO remark"],
+            ["CREATE INDEX by_name ON t (name)"],
+            ["ALTER TABLE t RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO t"],
+            ["ALTER TABLE t DROP COLUMN remark"],
+        ):
+            for sql in statements:
+                host.result("POST", "/query", {"sql": sql})
+            assert host.sync("t")["records_processed"] == 0
+        assert host.result("POST", "/data-replication/reset/t")["run"]["records_processed"] == 10
+        assert host.sync("t")["records_processed"] == 0
+
+
+def test_a_replica_that_is_dropped_while_it_is_loaded_is_loaded_anew(
+    source_database: TestDatabase, tmp_path: Path
+) -> None:
+    table(source_database)
+    source_database.execute("DELETE FROM t WHERE id > 3000")
+    with running(tmp_path) as host:
+        configure(host, source_database, maxRowsPerSecond=1000)
+        host.result("POST", "/data-replication/sync/t", wait="false")
+        until(lambda: (host.status("t")["progress"] or {"rows": 0})["rows"] >= 1000, what="the first rows")
+        host.result("POST", "/query", {"sql": "DROP TABLE t"})
+        run = until(lambda: host.logs("t"), what="the run's end")[0]
+        assert (run["status"], run["error_message"]) == ("success", None)
+        assert host.query("SELECT count(*), min(id) FROM t") == [[3000, 1]]
+
+
+def test_what_somebody_puts_in_a_replicas_place_while_it_is_rebuilt_is_not_replaced(
+    source_database: TestDatabase, tmp_path: Path
+) -> None:
+    table(source_database)
+    source_database.execute("DELETE FROM t WHERE id > 3000")
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        configure(host, source_database, maxRowsPerSecond=1000)
+        host.result("POST", "/data-replication/reset/t", wait="false")
+        until(lambda: (host.status("t")["progress"] or {"rows": 0})["rows"] >= 1000, what="the first rows")
+        for sql in ("DROP TABLE t", "CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (-1)"):
+            host.result("POST", "/query", {"sql": sql})
+        until(lambda: not host.status("t")["is_running"], what="the run's end")
+        run = host.logs("t")[0]
+        assert (run["kind"], run["status"]) == ("reset", "error")
+        assert "holds rows that are no replica's" in run["error_message"]
+        assert host.query("SELECT * FROM t") == [[-1]]
+
+
+def test_an_empty_table_that_is_put_in_the_place_of_one_is_loaded_from_the_start(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    """It has what its maker gave it, and so has the one after it, however far a load had come."""
+    small(postgres_database)
+    mine = "CREATE TABLE t (id INTEGER PRIMARY KEY, name VARCHAR(9) DEFAULT 'x)', at TEXT -- (a comment)\n)"
+    with running(tmp_path) as host:
+        configure(host, postgres_database)
+        for _ in range(2):
+            host.result("POST", "/query", {"sql": mine})
+            host.result("POST", "/query", {"sql": "CREATE UNIQUE INDEX mine ON t (id, name)"})
+            assert host.sync("t")["records_processed"] == 10
+            assert host.sync("t")["records_processed"] == 0
+            ((sql,),) = host.query("SELECT sql FROM sqlite_schema WHERE name = 't'")
+            assert "VARCHAR(9) DEFAULT 'x)'" in sql
+            assert host.query("SELECT count(*) FROM sqlite_schema WHERE name = 'mine'") == [[1]]
+            host.result("POST", "/query", {"sql": "DROP TABLE t"})
 
 
 def test_a_parent_by_inheritance_has_no_key(postgres_database: TestDatabase, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Check:
         rows = await self.sync.transforms.apply(self.sync.stored.name, schema, read)
 
         def write(connection: apsw.Connection) -> int:
-            store.check_current(connection, self.sync.stored)
+            self.sync.footing.check(connection, replica)
             store.changed(connection, self.sync.stored)
             return replica.apply(connection, rows)
 
@@ -160,7 +160,7 @@ class Check:
         at = iso(self.sync.clock.now()) or ""
 
         def write(connection: apsw.Connection) -> int:
-            store.check_current(connection, self.sync.stored)
+            self.sync.footing.check(connection, replica)
             store.changed(connection, self.sync.stored)
             if replica.mark is not None:
                 return replica.mark_removed(connection, keys, at)
@@ -244,7 +244,7 @@ class _Pass:
         position = await sync.footing.stored_position()
         schema = await sync.footing.describe(sync.source, position)
         replica = sync.footing.replica(schema, position.dropped if position is not None else ())
-        if not await sync.database.read(lambda c: tables.exists(c, replica.name) and replica.has_mark(c)):
+        if not await sync.database.read(lambda c: store.owns_target(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         if not await sync.database.read(partial(_fits, replica=replica)):
             raise SchemaMismatch(f"{schema.table} has changed since the last sync; sync first")

@@ -8,6 +8,7 @@
       TableMissing        one of those: the source has no such table
       SourceChanged       one of those: its table is not what it was when it was looked up (transient)
       ReadAgain           one of those: nothing is wrong, and the next attempt reads the table in another way
+      ReplicaChanged      the replica's table is not what it was when the run looked at it (transient)
       SchemaMismatch      the source table cannot become, or no longer fits, the replica
       CastFailed          a value could not be cast; names the column and the type, never the value
 """
@@ -44,6 +45,11 @@ class SourceChanged(SourceRejected):
 
 class ReadAgain(SourceChanged):
     """Not shown: whoever syncs tries again at once."""
+
+
+class ReplicaChanged(SyncError):
+    code = "replica_changed"
+    transient = True
 
 
 class SchemaMismatch(SyncError):

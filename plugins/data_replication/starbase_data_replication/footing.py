@@ -10,7 +10,7 @@ import apsw
 
 from starbase_data_replication import drift, store, tables
 from starbase_data_replication.columns import selected
-from starbase_data_replication.errors import SchemaMismatch, TableMissing
+from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
 from starbase_data_replication.model import Phase, Position, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
@@ -86,37 +86,58 @@ class Footing:
 
     def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
         """Whether there is nothing to make."""
-        return replica.fits(connection, shadow=position.into_shadow) and not self.together
+        if self.together:
+            return False
+        return replica.fits(connection, shadow=position.into_shadow) and _is_there(connection, replica)
 
     def _make_table(self, connection: apsw.Connection, *, replica: Target, position: Position | None) -> Position:
         store.check_current(connection, self.stored)
+        run_id: str = self.stored.columns["running"]["run_id"]
         if position is not None:
-            # Somebody may have dropped the table; what the position speaks of is gone then.
-            written = replica.shadow if position.into_shadow else replica.name
-            position = position if tables.exists(connection, written) else None
+            # Somebody may have dropped the table, or put another in its place: what the position speaks of is gone.
+            replica.table = replica.shadow if position.into_shadow else replica.name
+            position = position if _is_there(connection, replica) else None
         fresh = position is None
         if position is None:
             # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
-            beside = tables.exists(connection, replica.name)
-            if beside and not store.owns_target(connection, replica.name):
-                _check_foreign(connection, replica, occupied=tables.exists_with_rows(connection, replica.name))
-                beside = False
-            store.own_target(connection, replica.name)
+            there = tables.exists(connection, replica.name)
+            beside = there and store.owns_target(connection, replica.name)
+            if there and not beside:
+                _check_free(connection, replica)
+                replica.check_fit(connection)
+            into_shadow = beside or self.whole(replica.schema) or self.together
+            if there and not into_shadow:
+                replica.adopt(connection, run_id)
             position = Position(
                 identity=self.identity,
-                into_shadow=beside or self.whole(replica.schema) or self.together,
+                into_shadow=into_shadow,
                 shape=replica.schema.shape,
                 dropped=tuple(replica.dropped),
             )
-        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None)
+        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run_id)
         if self.together and not position.into_shadow:
             replica.match_stage(connection)
         if fresh:
             if not position.into_shadow:
+                store.own_target(connection, replica.name)
                 # The target is a new table, or one that was not counted yet.
                 store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
         return position
+
+    def check(self, connection: apsw.Connection, replica: Target) -> None:
+        """Before a run writes anything: that it still may, and that its table is still there."""
+        store.check_current(connection, self.stored)
+        if not _is_there(connection, replica):
+            raise ReplicaChanged(f"table {replica.name} was dropped or replaced during the run; the next one makes it")
+
+    def swap(self, connection: apsw.Connection, replica: Target) -> list[str]:
+        """Put the shadow in the target's place; what no longer fits."""
+        _check_free(connection, replica)
+        said = replica.swap(connection)
+        store.own_target(connection, replica.name)
+        store.changed(connection, self.stored)
+        return said
 
     @property
     def _options(self) -> Options:
@@ -131,10 +152,16 @@ def _former(position: Position | None, schema: TableSchema) -> list[str]:
     return [column[2] for name, column in position.shape.columns.items() if name in there]
 
 
-def _check_foreign(connection: apsw.Connection, replica: Target, *, occupied: bool) -> None:
-    """A table that somebody else has made is used when it is empty and fits; its rows are not ours to replace."""
-    if occupied:
+def _is_there(connection: apsw.Connection, replica: Target) -> bool:
+    """Whether the table that a run writes to is still the one that it, or a run before it, has made."""
+    if replica.table == replica.shadow:
+        return tables.exists(connection, replica.shadow)
+    return store.owns_target(connection, replica.name)
+
+
+def _check_free(connection: apsw.Connection, replica: Target) -> None:
+    """A table that somebody else has made is used, or replaced, when it is empty; its rows are not ours to touch."""
+    if not store.owns_target(connection, replica.name) and tables.exists_with_rows(connection, replica.name):
         raise SchemaMismatch(
             f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
         )
-    replica.check_fit(connection)

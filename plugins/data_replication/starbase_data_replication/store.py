@@ -168,12 +168,19 @@ def delete_position(connection: apsw.Connection, stored: Stored) -> None:
 
 
 def owns_target(connection: apsw.Connection, name: str) -> bool:
-    """Whether a table of that name is one that this plugin has made or filled."""
-    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM tmp_replication_targets WHERE name = ?)", (name,)).get)
+    """Whether the table of that name is the one that this plugin has made its own, and not another in its place."""
+    found = connection.execute("SELECT tag FROM tmp_replication_targets WHERE name = ?", (name,)).fetchone()
+    if found is None or not tables.exists(connection, name):
+        return False
+    return found[0] in (None, tables.tag_of(connection, name))
 
 
 def own_target(connection: apsw.Connection, name: str) -> None:
-    connection.execute("INSERT INTO tmp_replication_targets VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    """From now on, the table of that name is this one."""
+    connection.execute(
+        "INSERT INTO tmp_replication_targets VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET tag = excluded.tag",
+        (name, tables.tag_of(connection, name)),
+    )
 
 
 def check_current(connection: apsw.Connection, stored: Stored) -> None:

@@ -16,7 +16,7 @@ import apsw
 
 from starbase_data_replication import notices, store
 from starbase_data_replication import position as floor
-from starbase_data_replication.errors import ReadAgain, SourceChanged
+from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged
 from starbase_data_replication.footing import Footing
 from starbase_data_replication.model import (
     Alive,
@@ -191,10 +191,9 @@ class Sync:
 
     def commit(self, connection: apsw.Connection) -> None:
         """Write what was held back, and the position. Part of the group's one transaction."""
-        store.check_current(connection, self.stored)
+        self.footing.check(connection, self._replica)
         if self._position.into_shadow:
-            self._warnings += self._replica.swap(connection)
-            store.changed(connection, self.stored)
+            self._warnings += self.footing.swap(connection, self._replica)
         elif merged := self._replica.merge(connection):
             self.progress.changed += merged
             store.changed(connection, self.stored)
@@ -212,13 +211,14 @@ class Sync:
         rows = await self.transforms.apply(self.stored.name, self.schema, batch.rows)
 
         def write(connection: apsw.Connection) -> tuple[int, list[str]]:
-            store.check_current(connection, self.stored)
+            self.footing.check(connection, self._replica)
             changed = self._apply(connection, rows)
             if self.together:
                 return changed, []
-            swaps = batch.last and self._position.into_shadow
-            swapped = self._replica.swap(connection) if swaps else []
-            if changed or swaps:
+            swapped: list[str] = []
+            if batch.last and self._position.into_shadow:
+                swapped = self.footing.swap(connection, self._replica)
+            elif changed:
                 store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
             return changed, swapped
@@ -282,7 +282,7 @@ async def tried_again(attempt: Callable[[], Awaitable[T]]) -> T:
         except ReadAgain:
             # It has an end: each table is read in another way once.
             continue
-        except SourceChanged:
+        except (SourceChanged, ReplicaChanged):
             if changed:
                 # Twice is for the schedule.
                 raise

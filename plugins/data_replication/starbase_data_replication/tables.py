@@ -5,10 +5,16 @@ Functions of an APSW connection. Nothing here changes anything.
 
 from __future__ import annotations
 
+import re
+
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_host import quote
+
+# In a table's definition, as SQLite keeps it: which run has made the table.
+TAG = "/* replica {} */"
+TAGGED = re.compile(re.escape(TAG).replace(r"\{\}", "([0-9a-f]+)"))
 
 
 def shadow_name(config_id: int) -> str:
@@ -41,6 +47,20 @@ def differences_name(config_id: int) -> str:
 def exists(connection: apsw.Connection, name: str) -> bool:
     """Whether there is a table of that name."""
     return columns_of(connection, name) is not None
+
+
+def definition(connection: apsw.Connection, name: str) -> str:
+    """The SQL that makes a table; empty when there is none of that name."""
+    sql = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)", (name,)
+    ).get
+    return sql or ""
+
+
+def tag_of(connection: apsw.Connection, name: str) -> str | None:
+    """The run that has made a table, as its definition says."""
+    found = TAGGED.search(definition(connection, name))
+    return found[1] if found is not None else None
 
 
 def exists_with_rows(connection: apsw.Connection, name: str) -> bool:

@@ -15,7 +15,15 @@ import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
-from starbase_data_replication.tables import affinity, columns_of, fitting_views, shadow_name, stage_name
+from starbase_data_replication.tables import (
+    TAG,
+    affinity,
+    columns_of,
+    definition,
+    fitting_views,
+    shadow_name,
+    stage_name,
+)
 from starbase_host import quote, same_name
 
 NO_VALUE = "a row of the source has no value in a column that is to identify it; fill it, or name other columns"
@@ -52,17 +60,18 @@ class Target:
         self._statements: dict[int, str] = {}
         _check_names(schema, mark)
 
-    def match(self, connection: apsw.Connection, *, shadow: bool, fresh: bool) -> None:
+    def match(self, connection: apsw.Connection, *, shadow: bool, fresh: bool, run_id: str = "") -> None:
         """Make the table that this run writes to exist and fit: the target, or its shadow.
 
-        fresh: begin with an empty shadow. Raises SchemaMismatch with the difference that cannot be mended.
+        fresh: begin with an empty shadow. run_id: by which run a new table says that it was made. Raises
+        SchemaMismatch with the difference that cannot be mended.
         """
         self.table = self.shadow if shadow else self.name
         if fresh:
             connection.execute(f"DROP TABLE IF EXISTS {quote(self.shadow)}")
         found = columns_of(connection, self.table)
         if found is None:
-            connection.execute(self._create_sql(self._extra_columns(connection)))
+            connection.execute(self._create_sql(self._extra_columns(connection), run_id))
             return
         self._check_fit(found)
         names = {same_name(name) for name in found}
@@ -172,13 +181,7 @@ class Target:
 
     def swap(self, connection: apsw.Connection) -> list[str]:
         """Put the shadow in the target's place, with the target's indexes and triggers; what no longer fits."""
-        extras = list(
-            connection.execute(
-                "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
-                "AND lower(tbl_name) = lower(?)",
-                (self.name,),
-            )
-        )
+        extras = self._indexes_and_triggers(connection)
         views = fitting_views(connection)
         connection.execute(f"DROP TABLE IF EXISTS {quote(self.name)}")
         connection.execute(f"ALTER TABLE {quote(self.shadow)} RENAME TO {quote(self.name)}")
@@ -191,6 +194,24 @@ class Target:
         still = fitting_views(connection)
         warnings += [f"the view {name} no longer fits: {views[name]}" for name in views if name not in still]
         return warnings
+
+    def adopt(self, connection: apsw.Connection, run_id: str) -> None:
+        """Make the target, which is empty and somebody else's, again as it is, with a tag in its definition."""
+        sql, extras = definition(connection, self.name), self._indexes_and_triggers(connection)
+        end = sql.rindex(")")
+        connection.execute(f"DROP TABLE {quote(self.name)}")
+        connection.execute(f"{sql[:end]} {TAG.format(run_id)}{sql[end:]}")
+        for _, _, extra in extras:
+            connection.execute(extra)
+
+    def _indexes_and_triggers(self, connection: apsw.Connection) -> list[tuple[str, str, str]]:
+        """Those of the target that somebody has made: type, name and SQL."""
+        rows = connection.execute(
+            "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
+            "AND lower(tbl_name) = lower(?)",
+            (self.name,),
+        )
+        return [(str(kind), str(name), str(sql)) for kind, name, sql in rows]
 
     def _extra_columns(self, connection: apsw.Connection) -> list[str]:
         """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
@@ -206,7 +227,7 @@ class Target:
             if same_name(name) not in known
         ]
 
-    def _create_sql(self, extra: list[str]) -> str:
+    def _create_sql(self, extra: list[str], run_id: str) -> str:
         definitions = [_definition(column) for column in self.schema.columns]
         key = self.schema.key_columns
         if len(key) == 1:
@@ -225,7 +246,7 @@ class Target:
         definitions += extra
         if len(key) > 1:
             definitions.append(f"PRIMARY KEY ({', '.join(quote(column.target) for column in key)})")
-        return f"CREATE TABLE {quote(self.table)} ({', '.join(definitions)})"
+        return f"CREATE TABLE {quote(self.table)} ({TAG.format(run_id)} {', '.join(definitions)})"
 
     def _upsert(self, rows: int) -> str:
         if rows not in self._statements:
