@@ -208,6 +208,21 @@ def test_a_plugin_masks_values_on_their_way(host: HostProcess, people: TestDatab
     assert table(host, name)[1][1][2:4] == ["b***@example.com", 4]
 
 
+def test_where_everything_is_transformed_and_there_is_no_key_nothing_can_be_compared(
+    host: HostProcess, source_database: TestDatabase
+) -> None:
+    source_database.execute("CREATE TABLE people (v varchar(9), w varchar(9))")
+    source_database.execute("INSERT INTO people VALUES ('a', 'b'), ('c', 'd')")
+    name = configure(host, source_database, trackingColumn="v", transforms={"transformer": ["v", "w"]})
+    host.sync(name)
+    response = host.request("POST", f"/data-replication/verify/{name}")
+    assert response.status_code == 502
+    assert "transforms: " in response.json()["error"]
+    configure(host, source_database, trackingColumn="v", transforms={"transformer": ["v"]})
+    host.sync(name)
+    assert differences(host, name) == [0, 0, 0]
+
+
 @pytest.mark.parametrize("how", ["raises", "short", "odd", "hostile"])
 def test_a_transform_that_fails_lets_nothing_through(host: HostProcess, people: TestDatabase, how: str) -> None:
     name = configure(host, people, f".{how}", transforms={"transformer": ["email"]})

@@ -130,7 +130,13 @@ def _columns(schema: TableSchema, what: What) -> Sequence[Column]:
     """What is compared. What a plugin has changed on its way is not the source's any more."""
     if what == "keys" and schema.key:
         return schema.key_columns
-    return [column for column in schema.columns if not column.transformed]
+    columns = [column for column in schema.columns if not column.transformed]
+    if not columns:
+        raise SchemaMismatch(
+            f"transforms: {schema.table} has no key, and every column is transformed, so that nothing of a row can be "
+            "compared; leave one column as it is, or name keyColumns"
+        )
+    return columns
 
 
 @dataclass(kw_only=True)
