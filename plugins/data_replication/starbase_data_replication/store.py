@@ -170,9 +170,10 @@ def delete_position(connection: apsw.Connection, stored: Stored) -> None:
 def owns_target(connection: apsw.Connection, name: str) -> bool:
     """Whether the table of that name is the one that this plugin has made its own, and not another in its place."""
     found = connection.execute("SELECT tag FROM tmp_replication_targets WHERE name = ?", (name,)).fetchone()
-    if found is None or not tables.exists(connection, name):
+    if found is None:
         return False
-    return found[0] in (None, tables.tag_of(connection, name))
+    # One that was made before tables had a tag is known by its name.
+    return tables.exists(connection, name) if found[0] is None else found[0] == tables.tag_of(connection, name)
 
 
 def own_target(connection: apsw.Connection, name: str) -> None:
