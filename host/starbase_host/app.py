@@ -7,7 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
 from starbase_host.database import Database
-from starbase_host.errors import InvalidRequest, Unavailable
+from starbase_host.errors import ConfigError, InvalidRequest, Unavailable
+from starbase_host.finding import toml_key
 from starbase_host.http import Answer, Cors, Tokens, endpoint, on_http_exception, read_json
 from starbase_host.lock import Lock
 from starbase_host.plugins import Host, Plugins
@@ -58,8 +59,9 @@ VERSION = importlib.metadata.version("starbase-host")
 def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: bool = True) -> Starlette:
     """The host as an ASGI application. Plugins are loaded here, so that a wrong configuration raises ConfigError.
 
-    clock: the only source of time. fire_alarms=False keeps schedules still, for a command that needs the
-    host for a moment. While the application runs, `app.state.core` is its `Core`.
+    clock: the only source of time. fire_alarms=False is for a command that needs the host for a moment:
+    schedules keep still, and the lock file says that a command holds it. While the application runs,
+    `app.state.core` is its `Core`.
     """
     core = Core(config, clock or Clock(), fire_alarms=fire_alarms)
     core.plugins.load()
@@ -100,8 +102,7 @@ class Core:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Lock, database, plugins, alarms: entered in this order, left in reverse."""
         async with contextlib.AsyncExitStack() as stack:
-            self.lock.acquire()
-            stack.callback(self.lock.release)
+            stack.enter_context(self.holding())
             tokens = Tokens(
                 admin=admin_token(self.config),
                 client=self.config.client_token,
@@ -123,6 +124,18 @@ class Core:
             # First of all when it ends: whoever waits for something long lets go.
             stack.callback(self.stop)
             yield
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """The lock, inside this context; the lifespan has it anyway, `server` takes it before its address."""
+        try:
+            self.lock.acquire(serves=self._fire_alarms)
+        except ConfigError as error:
+            raise ConfigError(toml_key(self.config, error.field), error.reason) from error
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def stop(self) -> None:
         """Let everything that waits or runs long know that the host is stopping. May be called early, and twice."""

@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,18 @@ import click
 
 from starbase_host.app import admin_token, create_app
 from starbase_host.config import HostConfig
-from starbase_host.errors import StarbaseError
-from starbase_host.lock import holder_of
+from starbase_host.errors import Conflict, StarbaseError
+from starbase_host.lock import Holder, holder_of
 
 if TYPE_CHECKING:
     import httpx
 
+log = logging.getLogger("starbase")
+
 CONNECT_TIMEOUT_SECONDS = 5.0
+# How long a host that starts may take until it says where it listens.
+START_SECONDS = 5.0
+LOOK_SECONDS = 0.05
 
 
 class CommandFailed(StarbaseError):
@@ -107,9 +113,8 @@ class CommandHost:
         # Only a command needs it: the host itself starts without.
         import httpx
 
-        holder = holder_of(self.config.lock_file)
-        if holder is not None:
-            url = holder.get("url") or f"http://{self.config.bind}"
+        url = await self._address()
+        if url is not None:
             transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport()
         else:
             url = "http://in-process"
@@ -124,3 +129,26 @@ class CommandHost:
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
         )
         return await stack.enter_async_context(client)
+
+    async def _address(self) -> str | None:
+        """Where the host that holds the database listens; None when nobody holds it.
+
+        Only the holder itself says so: at the configured address anybody may listen, and would get the admin token.
+        """
+        path = self.config.lock_file
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        waited_for: Holder | None = None
+        while (holder := holder_of(path)) is not None:
+            if not holder.serves:
+                raise Conflict(f"another {holder} is using {self.config.database}; try again when it has ended")
+            if holder.url is not None:
+                return holder.url
+            if asyncio.get_running_loop().time() > deadline:
+                raise CommandFailed(
+                    f"the {holder} that holds {path} has not said where it listens; look at its log, and try again", 503
+                )
+            if waited_for is None and holder.pid is not None:
+                waited_for = holder
+                log.info("the %s is starting or stopping; waiting for it", holder)
+            await asyncio.sleep(LOOK_SECONDS)
+        return None

@@ -18,6 +18,8 @@ from typing import Any
 from starbase_host.errors import ConfigError
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# No URL: its first part would be taken for an IPv6 address, and its path for a part of the port.
+BIND = re.compile(r"[^\s\x00-\x1f/]+:([0-9]{1,5})\Z")
 PLUGIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
@@ -174,8 +176,8 @@ class _Reader:
         return REFERENCE.sub(replacement, value)
 
     def check_bind(self, bind: str) -> None:
-        address, colon, port = bind.rpartition(":")
-        if not colon or not address or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        found = BIND.match(bind)
+        if found is None or int(found[1]) > 65535:
             raise self.error("host.bind", "must be ADDRESS:PORT, such as 127.0.0.1:8000")
 
     def check_token(self, key: str, token: str | None) -> None:

@@ -1,49 +1,82 @@
 """The lock file that keeps a second host off a database, and that tells a command where the first one is.
 
-The lock is the kernel's, on the open file: it ends with the process that holds it, however that ends.
+The lock is the kernel's, on the open file: it ends with the process that holds it, however that ends. Whoever looks
+takes it shared, for a moment.
 """
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import fcntl
 import json
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from starbase_host.errors import ConfigError, Conflict
 
+TRIES = 500
+PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lock. serves: it is a host that answers at `url`, once it knows that; else it is a command."""
+
+    pid: int | None = None
+    serves: bool = True
+    url: str | None = None
+
+    def __str__(self) -> str:
+        what = "host" if self.serves else "`starbase` command"
+        return f"{what} (pid {'unknown' if self.pid is None else self.pid})"
+
 
 class Lock:
-    """The lock file that keeps a second host off the database. Holds the holder's pid and address as JSON."""
+    """The lock file that keeps a second host off the database. Says as JSON who the holder is."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
+        self._serves = False
 
-    def acquire(self) -> None:
-        """Take it, or raise Conflict naming the holder."""
+    def acquire(self, *, serves: bool) -> None:
+        """Take it, unless it is taken already, or raise Conflict naming the holder. serves: not for a command."""
+        if self._file is not None:
+            return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError("host.database", f"{self.path.parent} cannot hold it: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._take(descriptor)
+        except BaseException:
             os.close(descriptor)
-            holder = holder_of(self.path) or {}
-            raise Conflict(
-                f"another host (pid {holder.get('pid', 'unknown')}) holds {self.path}; stop it, or use another database"
-            ) from None
-        self._file = descriptor
+            raise
+        self._file, self._serves = descriptor, serves
         self.describe(None)
+
+    def _take(self, descriptor: int) -> None:
+        for _ in range(TRIES):
+            if _flock(descriptor, fcntl.LOCK_SH):
+                # Nobody holds it: what stands there is of one that was killed. It must be gone before the lock is ours,
+                # or a command that looks then sends the admin token to wherever that one has listened.
+                os.ftruncate(descriptor, 0)
+                if _flock(descriptor, fcntl.LOCK_EX):
+                    return
+            elif (holder := read(descriptor)).pid is not None:
+                mend = "stop it, or use another database" if holder.serves else "try again when it has ended"
+                raise Conflict(f"another {holder} holds {self.path}; {mend}")
+            # Somebody only looks, or takes it or lets it go at this moment.
+            time.sleep(PAUSE_SECONDS)
+        raise Conflict(f"another process holds {self.path}, and does not say which; stop it, or use another database")
 
     def describe(self, url: str | None) -> None:
         """Write down who holds it and at which address it answers."""
         assert self._file is not None
-        text = json.dumps({"pid": os.getpid(), "url": url}).encode()
+        text = json.dumps(dataclasses.asdict(Holder(pid=os.getpid(), serves=self._serves, url=url))).encode()
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text, 0)
 
@@ -54,20 +87,32 @@ class Lock:
             self._file = None
 
 
-def holder_of(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock file: {"pid", "url"}; None when nobody does."""
+def holder_of(path: Path) -> Holder | None:
+    """Who holds the lock file; None when nobody does."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        with contextlib.suppress(ValueError):
-            found = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
-            if isinstance(found, dict):
-                return found
-        return {}
+        return None if _flock(descriptor, fcntl.LOCK_SH) else read(descriptor)
     finally:
         os.close(descriptor)
-    return None
+
+
+def read(descriptor: int) -> Holder:
+    """What the holder says of itself; a Holder of which nothing is known while it writes that."""
+    try:
+        said = json.loads(os.pread(descriptor, 4096, 0))
+        url = said["url"]
+        return Holder(pid=int(said["pid"]), serves=bool(said["serves"]), url=None if url is None else str(url))
+    except (ValueError, KeyError, TypeError):
+        return Holder()
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Take the lock if that is possible at once."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

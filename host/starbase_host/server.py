@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -19,6 +20,7 @@ from starbase_host.app import Core, create_app
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError
+from starbase_host.finding import toml_key
 from starbase_host.protocol import HEADER_BYTES, Protocol
 
 log = logging.getLogger("starbase")
@@ -27,6 +29,10 @@ GRACE_SECONDS = 2
 KEEP_ALIVE_SECONDS = 5
 # From the signal to the end of the process, at the latest.
 LAST_SECONDS = 4.5
+PORT_MENDS = {
+    errno.EADDRINUSE: "choose another port",
+    errno.EACCES: "choose a port above 1023, or allow this one to the process",
+}
 
 
 class Server(uvicorn.Server):
@@ -49,6 +55,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.ending()
+        # The address is given up before the lock: who listens there next must get no command's token.
+        with contextlib.suppress(OSError):
+            self._core.lock.describe(None)
         self._core.stop()
         await super().shutdown(sockets)
 
@@ -58,7 +67,8 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
     """A running host inside this context: the server (set `should_exit` to stop it) and its address."""
     app = create_app(config, clock=clock)
     core: Core = app.state.core
-    with contextlib.closing(bind(config)) as listener:
+    # The lock first: the second host on a database must hear of the first, and not that its port is taken.
+    with core.holding(), contextlib.closing(bind(config)) as listener:
         async with app.router.lifespan_context(app):
             url = _url(listener)
             core.lock.describe(url)
@@ -154,10 +164,11 @@ def bind(config: HostConfig) -> socket.socket:
         listener.bind((config.host, config.port))
         listener.listen(1024)
         listener.setblocking(False)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listener.close()
-        name = f"{config.path.name}: host.bind" if config.path else "host.bind"
-        raise ConfigError(name, f"cannot listen on {config.bind}: {error.strerror}; choose another port") from error
+        reason = f"cannot listen on {config.bind}: {getattr(error, 'strerror', None) or 'is no name'}"
+        mend = PORT_MENDS.get(getattr(error, "errno", None) or 0, "write an address of this machine, such as 127.0.0.1")
+        raise ConfigError(toml_key(config, "host.bind"), f"{reason}; {mend}") from error
     return listener
 
 
