@@ -23,7 +23,7 @@ BESIDE = ROOT / "benchmarks" / "programs"
 FLOORS = [
     ["errors", "clock", "sandbox_rules", "protocol", "writer"],
     ["config", "database", "lock", "containment", "throttle"],
-    ["alarms", "sandbox"],
+    ["alarms", "sandbox", "admin_token"],
     ["hookspecs", "statement", "routes"],
     ["finding"],
     ["plugins"],

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 
 from starbase_host import openapi
+from starbase_host.admin_token import admin_token
 from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
@@ -95,6 +95,7 @@ class Core:
             clock=clock,
         )
         self.started_at = clock.now()
+        self.made_token = False
         self._document: dict[str, Any] = {}
         self._fire_alarms = fire_alarms
 
@@ -103,8 +104,9 @@ class Core:
         """Lock, database, plugins, alarms: entered in this order, left in reverse."""
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self.holding())
+            token, self.made_token = admin_token(self.config)
             tokens = Tokens(
-                admin=admin_token(self.config),
+                admin=token,
                 client=self.config.client_token,
                 throttle=Throttle(self.config.max_guess_wait_seconds),
                 clock=self.clock,
@@ -220,20 +222,6 @@ class Core:
         )
 
 
-def admin_token(config: HostConfig) -> str:
-    """The configured admin token, or the one in the token file, made if there is none yet."""
-    if config.admin_token is not None:
-        return config.admin_token
-    path = config.token_file
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    token = secrets.token_urlsafe(32)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token + "\n")
-    return path.read_text().strip()
-
-
 def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
     if not isinstance(body, dict):
         raise InvalidRequest(fields={where.rstrip(".") or "body": "must be an object with sql"})
@@ -256,4 +244,4 @@ def _size(path: Path) -> int:
     return sum(part.stat().st_size for part in (path, path.with_name(path.name + "-wal")) if part.exists())
 
 
-__all__ = ["Answer", "Core", "admin_token", "create_app"]
+__all__ = ["Answer", "Core", "create_app"]

@@ -148,12 +148,13 @@ def _serve_command(host: CommandHost) -> click.Command:
     def serve() -> None:
         from starbase_host import server
 
-        def ready(url: str) -> None:
+        def ready(url: str, made_token: bool) -> None:
             result = {"url": url, "database": str(host.config.database)}
             lines = [f"starbase: listening on {url}"]
             if host.config.admin_token is None:
                 result["admin_token_file"] = str(host.config.token_file)
-                lines.append(f"starbase: no admin_token is set; the host made one: {host.config.token_file}")
+                where = "the host made one:" if made_token else "it is the one in"
+                lines.append(f"starbase: no admin_token is set; {where} {host.config.token_file}")
             host.emit(result, "\n".join(lines))
             sys.stdout.flush()
 

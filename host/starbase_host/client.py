@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from starbase_host.app import admin_token, create_app
+from starbase_host.admin_token import known_token
+from starbase_host.app import create_app
 from starbase_host.config import HostConfig
 from starbase_host.errors import Conflict, StarbaseError
 from starbase_host.lock import Holder, holder_of
@@ -124,7 +125,7 @@ class CommandHost:
         client = httpx.AsyncClient(
             base_url=url,
             transport=transport,
-            headers={"authorization": f"Bearer {admin_token(self.config)}", "content-type": "application/json"},
+            headers={"authorization": f"Bearer {known_token(self.config)}", "content-type": "application/json"},
             # A first load may run for hours before it answers; only connecting has a limit.
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
         )

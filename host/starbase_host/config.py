@@ -91,6 +91,11 @@ HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
 }
 
 
+def is_token(text: str) -> bool:
+    """Whether a text can be sent as a bearer token."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
 def load(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
     """Read plugin.toml. Raises ConfigError, whose message begins with the file's name."""
     try:
@@ -181,7 +186,7 @@ class _Reader:
             raise self.error("host.bind", "must be ADDRESS:PORT, such as 127.0.0.1:8000")
 
     def check_token(self, key: str, token: str | None) -> None:
-        if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
+        if token is not None and not is_token(token):
             raise self.error(key, "must be printable ASCII without spaces, and not empty")
 
     def plugin(self, name: str, value: Any) -> PluginConfig:

@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, core: Core, listener: socket.socket) -> None:
         super().__init__(config)
-        self._core = core
+        self.core = core
         self._listener = listener
         self.ready: Callable[[], None] = lambda: None
         self.ending: Callable[[], None] = lambda: None
@@ -57,8 +57,8 @@ class Server(uvicorn.Server):
         self.ending()
         # The address is given up before the lock: who listens there next must get no command's token.
         with contextlib.suppress(OSError):
-            self._core.lock.describe(None)
-        self._core.stop()
+            self.core.lock.describe(None)
+        self.core.stop()
         await super().shutdown(sockets)
 
 
@@ -91,14 +91,17 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
             core.stop()
 
 
-def serve(config: HostConfig, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C. `ready` hears the address once requests are answered."""
+def serve(config: HostConfig, ready: Callable[[str, bool], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    `ready` hears the address once requests are answered, and whether an admin token was made.
+    """
     ending = Ending()
 
     async def run() -> None:
         ending.main = asyncio.current_task()
         async with serving(config) as (server, url):
-            server.ready = lambda: ready(url)
+            server.ready = lambda: ready(url, server.core.made_token)
             server.ending = ending.hurry
             ending.server = server
             # What is alive now stays: it need not be looked through again.
