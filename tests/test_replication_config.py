@@ -18,6 +18,7 @@ from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect, Source
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.settings import masked
 from starbase_host import Conflict, InvalidRequest, StarbaseError, same_name
 
 
@@ -213,6 +214,46 @@ def test_a_wrong_value_names_its_field_and_the_mend(field: str, value: Any, mend
 )
 def test_a_wrong_source(settings: dict[str, Any], field: str, mend: str) -> None:
     assert mend in problems({**BODY, "sourceConfig": settings})[field]
+
+
+NO_REFERENCES = ("${A-B}", "${}", "${A", "${", "${1A}", "${A B}", "${A}${B-C}", "${$A}")
+URL = "postgresql://u:{}@h/d"
+
+
+@pytest.mark.parametrize("text", NO_REFERENCES)
+def test_what_looks_like_a_reference_and_is_none(text: str) -> None:
+    """It would be sent to the source as a password, letter by letter."""
+    nested = {"dialect": "vault", "auth": {"token": [text]}}
+    url = {"dialect": "postgresql", "connectionString": URL.format(text)}
+    for settings, field in (
+        ({**SOURCE, "password": text}, "sourceConfig.password"),
+        ({**SOURCE, "host": text}, "sourceConfig.host"),
+        ({"dialect": "postgresql", "connectionString": text}, "sourceConfig.connectionString"),
+        (url, "sourceConfig.connectionString"),
+        (nested, "sourceConfig.auth.token[0]"),
+    ):
+        found = problems({**BODY, "sourceConfig": settings})
+        assert list(found) == [field]
+        assert "looks like a ${NAME} and is none" in found[field]
+        assert "A-B" not in found[field]
+
+
+@pytest.mark.parametrize(
+    "text", ["${A}", "${A}${B_2}", "${A}x-{y}", "x${A-B}", "$A", "a${", "${x!9", "pa${ss}w", "{A}"]
+)
+def test_a_password_may_hold_what_references_are_made_of(text: str) -> None:
+    for settings in ({**SOURCE, "password": text}, {"dialect": "postgresql", "connectionString": URL.format(text)}):
+        replication = configure({**BODY, "sourceConfig": settings})
+        assert replication.source_config == settings
+        configure({**BODY, "sourceConfig": masked(settings)}, replication)
+
+
+def test_a_stored_password_is_not_judged_again() -> None:
+    stored = Replication(
+        name="orders", source_config={**SOURCE, "password": "${A-B}"}, source_table="orders", target_table="orders"
+    )
+    body = {**BODY, "sourceConfig": {**SOURCE, "password": "***"}}
+    assert configure(body, stored).source_config["password"] == "${A-B}"
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+02:00", "-09:30", "+14:00", None])

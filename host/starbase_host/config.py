@@ -18,6 +18,7 @@ from typing import Any
 from starbase_host.errors import ConfigError
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
 # No URL: its first part would be taken for an IPv6 address, and its path for a part of the port.
 BIND = re.compile(r"[^\s\x00-\x1f/]+:([0-9]{1,5})\Z")
 PLUGIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
@@ -171,6 +172,10 @@ class _Reader:
             return [self.resolve(f"{key}[{index}]", item) for index, item in enumerate(value)]
         if not isinstance(value, str):
             return value
+        if NO_REFERENCE.search(value):
+            # Left as it is, it would be a token that everybody can guess.
+            mend = "NAME is a letter or _, then letters, digits and _; a text that holds ${ comes out of a variable"
+            raise self.error(key, f"holds a ${{ that begins no ${{NAME}}; {mend}")
 
         def replacement(match: re.Match[str]) -> str:
             name = match.group(1)

@@ -15,7 +15,7 @@ from typing import Any
 from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect
-from starbase_data_replication.sources.settings import unmasked
+from starbase_data_replication.sources.settings import misspelt, unmasked
 from starbase_data_replication.sources.texts import mend_unknown
 from starbase_data_replication.values import value_of
 from starbase_host import Conflict, InvalidRequest, same_name
@@ -147,11 +147,13 @@ def _source(
     if existing is not None and "source_config" in values:
         settings = values["source_config"] = _with_secrets(settings, existing.source_config, dialects)
     # A table that is already known to be wrong is not judged twice.
-    found = dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table)
+    found = dict(dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table))
+    if "source_config" in values:
+        found.update(misspelt(sent))
     if not found and existing is not None and settings != sent and not _same_recipient(settings, existing, dialects):
         keys = [key for key in sent if settings[key] != sent[key]]
         found = {f"sourceConfig.{key}": KEPT_ELSEWHERE for key in keys}
-    return dict(found)
+    return found
 
 
 def _same_recipient(settings: Mapping[str, Any], existing: Replication, dialects: Mapping[str, Dialect]) -> bool:

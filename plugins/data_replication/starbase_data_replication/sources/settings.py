@@ -31,6 +31,10 @@ SECRET_KEY = "STARBASE_SECRET_KEY"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
 
+NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
+# The whole of a text: a password may well hold `${` somewhere.
+LIKE_A_REFERENCE = re.compile(r"\$\{(?:.*\}|[A-Za-z0-9_]*)\Z", re.DOTALL)
+
 
 def has_reference(value: object) -> bool:
     """True for a string that holds a `${NAME}`, whose final form is therefore not known yet."""
@@ -40,6 +44,31 @@ def has_reference(value: object) -> bool:
 def is_reference(value: object) -> bool:
     """True for a string that is nothing but `${NAME}`s, so that it shows no secret itself."""
     return isinstance(value, str) and ONLY_REFERENCES.match(value) is not None
+
+
+def misspelt(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What looks like a `${NAME}` and is none, so that it would be taken letter by letter: field to mend."""
+    why = (
+        "looks like a ${NAME} and is none: NAME is a letter or _, then letters, digits and _; "
+        "a text like this is read from a variable"
+    )
+    return {
+        field: why
+        for field, text in _strings("sourceConfig", settings)
+        if any(
+            LIKE_A_REFERENCE.match(part) and NO_REFERENCE.search(part)
+            for part in _parts(field.removeprefix("sourceConfig."), text)
+        )
+    }
+
+
+def _parts(key: str, text: str) -> list[str]:
+    """A text, and where it is a connection string, what stands between its marks too."""
+    parts = _split(text) if key == "connectionString" else None
+    if parts is None:
+        return [text]
+    values = [value for _, value in parts.parameters or ()]
+    return [text, parts.user or "", parts.password or "", parts.hosts, parts.database or "", *values]
 
 
 def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
