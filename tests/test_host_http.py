@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -116,12 +117,32 @@ WRONG_CONFIGS = {
     "unknown key": ("[host]\nbindd = 'x'", "host.bindd: unknown key; did you mean bind?"),
     "unknown table": ("[hosts]", "hosts: unknown key; did you mean host?"),
     "bad bind": ("[host]\nbind = 'x'", "host.bind: must be ADDRESS:PORT"),
-    "bad type": ("[host]\nmax_query_rows = true", "host.max_query_rows: must be int"),
+    "bad type": ("[host]\nmax_query_rows = true", "host.max_query_rows: must be a whole number"),
+    "no string": ("[host]\nbind = 8000", "host.bind: must be a string"),
+    "no number": ("[host]\nmax_query_seconds = 'x'", "host.max_query_seconds: must be a number"),
+    "no boolean": (
+        "[plugins.data_replication]\nenabled = 1",
+        "plugins.data_replication.enabled: must be true or false",
+    ),
+    "large bounds": ("[host]\nmax_query_rows = 0", "must lie between 1 and 10000000"),
+    "large bounds of a plugin": (
+        "[plugins.data_replication]\nlog_max_runs_per_replication = 0",
+        "must be a whole number from 1 to 10000000",
+    ),
     "out of bounds": ("[host]\nmax_query_rows = 0", "host.max_query_rows: must lie between"),
     "unset variable": ("[host]\nadmin_token = '${SURELY_NOT_SET}'", "SURELY_NOT_SET is not set"),
     "no reference": ("[host]\nadmin_token = '${ADMIN-TOKEN}'", "host.admin_token: holds a ${ that begins no ${NAME}"),
     "open reference": ("[host]\nadmin_token = 'x${TOK'", "host.admin_token: holds a ${ that begins no ${NAME}"),
     "empty reference": ("[plugins.data_replication]\nx = ['${}']", "plugins.data_replication.x[0]: holds a ${"),
+    "no database": ("[host]\ndatabase = ''", "host.database: must name a file, such as data/starbase.db"),
+    "NUL in a path": ('[host]\ndatabase = "a\\u0000b"', "host.database: must name a file"),
+    "a directory as database": ("[host]\ndatabase = '.'", "host.database: "),
+    "a file of something else": ("[host]\ndatabase = 'plugin.toml'", "is not a usable SQLite database: "),
+    "a file as directory": ("[host]\ndatabase = 'plugin.toml/x.db'", "host.database: "),
+    "a name that is too long": (f"[host]\ndatabase = '{'x' * 300}'", "host.database: "),
+    "no module": ("[plugins.a]\nmodule = ''", "plugins.a.module: must be a module's name, such as my_package.audit"),
+    "a script as module": ("[plugins.a]\nmodule = 'x.py'", "plugins.a.module: must be a module's name, such as"),
+    "a file as module": ("[plugins.a]\nmodule = './x.py'", "plugins.a.module: must be a module's name, such as"),
     "same tokens": ("[host]\nadmin_token = 'a'\nclient_token = 'a'", "host.client_token: is the same"),
     "missing plugin": ("[plugins.nothing]", "plugins.nothing: no such plugin is installed"),
     "unknown option": ("[plugins.data_replication]\nmax_concurrent_sync = 1", "did you mean max_concurrent_syncs?"),
@@ -140,6 +161,50 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path, case: str) -> None:
     assert run.stderr.startswith("starbase: plugin.toml")
     assert expected in run.stderr
     assert run.stderr.count("\n") == 1
+    if "database" in run.stderr:
+        assert run.stderr.startswith("starbase: plugin.toml: host.database: ")
+        assert re.search("name (another|a) file|must name a file", run.stderr)
+
+
+def test_a_database_that_is_a_link_to_itself_is_one_line(tmp_path: Path) -> None:
+    host = HostProcess(tmp_path)
+    host.database.parent.mkdir()
+    host.database.symlink_to(host.database)
+    for words in (("serve",), ("replication", "list")):
+        answer = host.command(*words)
+        assert answer.returncode == 2, answer.stderr
+        assert answer.stderr.startswith(f"starbase: plugin.toml: host.database: {host.database}")
+        assert "name a file" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+
+
+def test_a_plugin_toml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    host = HostProcess(tmp_path)
+    host.config_path.write_bytes(b"\xff")
+    for words, told in (((), "is not UTF-8; save it as such"), (("--config", "/"), "Is a directory; name another")):
+        answer = host.command("serve", *words)
+        assert answer.returncode == 2, answer.stderr
+        assert told in answer.stderr
+        assert "Errno" not in answer.stderr
+        assert answer.stderr.count("\n") == 1
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Some editors put one before whatever they save as UTF-8."""
+    host = HostProcess(tmp_path)
+    host.config_path.write_text("\ufeff" + CONFIG, encoding="utf-8")
+    body = "\ufeff[]"
+    (tmp_path / "body.json").write_text(body, encoding="utf-8")
+    assert host.command("replication", "configure", str(tmp_path / "body.json"), "--json").stdout == "[]\n"
+    assert host.command("replication", "configure", "-", "--json", stdin=body).stdout == "[]\n"
+
+
+def test_a_command_needs_no_certificates(tmp_path: Path) -> None:
+    """It speaks plain HTTP to its own host, whatever is wrong with the machine's certificates."""
+    with running(tmp_path) as host:
+        host.environ["SSL_CERT_FILE"] = str(tmp_path / "nowhere")
+        answer = host.command("replication", "list", "--json")
+        assert (answer.returncode, answer.stdout) == (0, "[]\n"), answer.stderr
 
 
 def test_the_standard_sqlite_module_is_refused_on_the_hosts_file(tmp_path: Path) -> None:
@@ -176,7 +241,7 @@ def test_a_link_does_not_lead_past_the_lock(tmp_path: Path) -> None:
         link.unlink()
         link.hardlink_to(host.database)
         third = host.command("serve", "--config", str(other))
-        assert third.returncode == 1
+        assert third.returncode == 2
         assert "hard link" in third.stderr
         link.unlink()
         host.start()

@@ -22,7 +22,7 @@ from starbase_host.admin_token import admin_token
 from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
-from starbase_host.database import Database
+from starbase_host.database import Database, DatabaseError
 from starbase_host.errors import ConfigError, InvalidRequest, Unavailable
 from starbase_host.finding import toml_key
 from starbase_host.http import Answer, Cors, Tokens, endpoint, on_http_exception, read_json
@@ -111,7 +111,8 @@ class Core:
                 throttle=Throttle(self.config.max_guess_wait_seconds),
                 clock=self.clock,
             )
-            self.database.open()
+            with self._as_configured():
+                self.database.open()
             stack.push_async_callback(asyncio.to_thread, self.database.close)
             stack.callback(self.queries.close)
             await self.database.migrate("host", "starbase_host.sql")
@@ -130,14 +131,21 @@ class Core:
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
         """The lock, inside this context; the lifespan has it anyway, `server` takes it before its address."""
-        try:
+        with self._as_configured():
             self.lock.acquire(serves=self._fire_alarms)
-        except ConfigError as error:
-            raise ConfigError(toml_key(self.config, error.field), error.reason) from error
         try:
             yield
         finally:
             self.lock.release()
+
+    @contextlib.contextmanager
+    def _as_configured(self) -> Iterator[None]:
+        """What is wrong with the file that was named, said as what is wrong with its key."""
+        try:
+            yield
+        except (ConfigError, DatabaseError) as error:
+            why = error.reason if isinstance(error, ConfigError) else str(error)
+            raise ConfigError(toml_key(self.config, "host.database"), why) from error
 
     def stop(self) -> None:
         """Let everything that waits or runs long know that the host is stopping. May be called early, and twice."""

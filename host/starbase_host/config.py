@@ -74,9 +74,16 @@ class HostConfig:
     @property
     def lock_file(self) -> Path:
         # Of the file itself, so that a symbolic link does not lead a second host past it.
-        real = self.database.resolve()
+        real = Path(os.path.realpath(self.database))
         return real.with_name(real.name + ".lock")
 
+
+TYPE_WORDS: dict[tuple[type, ...], str] = {
+    (str,): "a string",
+    (int,): "a whole number",
+    (int, float): "a number",
+    (bool,): "true or false",
+}
 
 # key: (types, lower bound, upper bound). None where the type says it all.
 HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
@@ -100,11 +107,14 @@ def is_token(text: str) -> bool:
 def load(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
     """Read plugin.toml. Raises ConfigError, whose message begins with the file's name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors put a byte order mark first, which is none of TOML's.
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(str(path), "no such file; name another with --config") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}; name another with --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "is not UTF-8; save it as such") from error
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -125,7 +135,7 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
         reader.check_token(f"host.{token}", values.get(token))
     if values.get("admin_token") is not None and values.get("admin_token") == values.get("client_token"):
         raise reader.error("host.client_token", "is the same as admin_token; give the client one of its own")
-    database = path.absolute().parent / values.pop("database", HostConfig.database)
+    database = reader.database(values.pop("database", str(HostConfig.database)))
     plugins = reader.table(document.get("plugins", {}), "plugins")
     return HostConfig(
         **values, database=database, path=path, plugins=tuple(reader.plugin(name, plugins[name]) for name in plugins)
@@ -159,7 +169,7 @@ class _Reader:
     ) -> Any:
         value = self.resolve(key, value)
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise self.error(key, f"must be {' or '.join(kind.__name__ for kind in types)}")
+            raise self.error(key, f"must be {TYPE_WORDS[types]}")
         if isinstance(value, int | float) and low is not None and high is not None and not low <= value <= high:
             raise self.error(key, f"must lie between {low} and {high}")
         return value
@@ -185,6 +195,14 @@ class _Reader:
 
         return REFERENCE.sub(replacement, value)
 
+    def database(self, name: str) -> Path:
+        path = self.path.absolute().parent / name
+        if not name or "\0" in name:
+            raise self.error("host.database", f"must name a file, such as {HostConfig.database}")
+        if os.path.isdir(path):
+            raise self.error("host.database", f"{path} is a directory; name a file, such as {HostConfig.database}")
+        return path
+
     def check_bind(self, bind: str) -> None:
         found = BIND.match(bind)
         if found is None or int(found[1]) > 65535:
@@ -203,6 +221,8 @@ class _Reader:
         module = options.pop("module", None)
         if module is not None:
             module = self.value(f"{key}.module", module, (str,))
+            if not module or module.startswith(".") or module.endswith(".py") or "/" in module:
+                raise self.error(f"{key}.module", "must be a module's name, such as my_package.audit, and no file's")
         # A plugin left out keeps its options as written: a variable that only it needs may be unset.
         resolved = self.resolve(key, options) if enabled else options
         return PluginConfig(name=name, module=module, enabled=enabled, options=resolved)

@@ -73,7 +73,7 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), flags=flags)
     except apsw.Error as error:
-        raise DatabaseError(f"{path}: cannot be opened: {error}") from error
+        raise DatabaseError(f"{path}: cannot be opened: {error}; look at the file and its directory") from error
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     # A misspelt column in double quotes is an error, not a string.
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
@@ -138,7 +138,8 @@ class Database:
             opened = os.fstat(descriptor)
             os.close(descriptor)
         except OSError as error:
-            raise DatabaseError(f"{self.path}: cannot be opened: {error.strerror}") from error
+            why = f"cannot be opened: {error.strerror}; name a file that can be written"
+            raise DatabaseError(f"{self.path}: {why}") from error
         if opened.st_nlink > 1:
             # Under its other name another host would find no lock, and SQLite another journal.
             raise DatabaseError(f"{self.path}: the file has another name too (a hard link); remove that, or copy it")
@@ -147,7 +148,8 @@ class Database:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             beside = connect(self.path, readonly=False)
         except apsw.Error as error:
-            raise DatabaseError(f"{self.path}: is not a usable SQLite database: {error}") from error
+            why = f"is not a usable SQLite database: {error}; name another file, or put a copy in its place"
+            raise DatabaseError(f"{self.path}: {why}") from error
         guard(self.path)
         self._file = opened.st_dev, opened.st_ino
         self._writer = Writer(connection, beside)

@@ -49,7 +49,8 @@ class Lock:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError("host.database", f"{self.path.parent} cannot hold it: {error.strerror}") from error
+            why = f"{self.path} cannot be opened: {error.strerror}; name a file where one can be written"
+            raise ConfigError("host.database", why) from error
         try:
             self._take(descriptor)
         except BaseException:

@@ -50,7 +50,8 @@ def _configure(host: CommandHost) -> click.Command:
     def configure(file: str) -> None:
         try:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-            body = json.loads(text)
+            # Some editors put a byte order mark first, which is none of JSON's.
+            body = json.loads(text.removeprefix("\ufeff"))
         except OSError as error:
             raise ConfigError(file, f"cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
@@ -149,7 +150,7 @@ def _demo(host: CommandHost) -> click.Command:
     def demo(port: int) -> None:
         from starbase_data_replication.demo.shop import run
 
-        run(port)
+        run(port, host.emit)
 
     return demo
 

@@ -188,6 +188,6 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         value = options.get(name, default)
         allowed = (int, float) if kind is float else (int,)
         if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
-            raise ConfigError(name, f"must be a {'whole ' if kind is int else ''}number from {low:g} to {high:g}")
+            raise ConfigError(name, f"must be a {'whole ' if kind is int else ''}number from {low:g} to {high:.10g}")
         checked[name] = kind(value)
     return checked

@@ -12,16 +12,16 @@ import json
 import random
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import click
 import httpx
 
 from starbase_data_replication.demo.embedded import EmbeddedPostgres
@@ -51,18 +51,22 @@ SHOPPING = (
 )
 
 
-def run(port: int) -> None:
+# Prints what happens: the first for --json, the second for people.
+Tell = Callable[[Any, str], None]
+
+
+def run(port: int, tell: Tell) -> None:
     """Run the demo until Ctrl-C or SIGTERM. Raises ConfigError when a server cannot start."""
-    click.echo("starting an embedded PostgreSQL with a small shop …")
+    tell({"event": "starting"}, "starting an embedded PostgreSQL with a small shop …")
     try:
         with EmbeddedPostgres() as postgres, tempfile.TemporaryDirectory(prefix="starbase-demo-") as directory:
-            asyncio.run(_demo(postgres, Path(directory), port))
+            asyncio.run(_demo(postgres, Path(directory), port, tell))
     except ServerError as error:
         raise ConfigError("demo", str(error)) from error
-    click.echo("stopped: the host, the shop and its database are gone")
+    tell({"event": "stopped"}, "stopped: the host, the shop and its database are gone")
 
 
-async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int) -> None:
+async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int, tell: Tell) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -73,10 +77,12 @@ async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int) -> None:
         with _host_process(directory, port, token) as host:
             url = await _address(host, directory, stop)
             headers = {"authorization": f"Bearer {token}"}
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+            # Plain HTTP to this machine: neither its certificates nor its proxy are asked.
+            transport = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, transport=transport) as client:
                 await _configure(client, postgres)
-                _explain(url, token)
-                await _until(stop, _shopping(shop), _watching(client, host))
+                tell({"event": "listening", "url": url, "admin_token": token}, _explanation(url, token))
+                await _until(stop, _shopping(shop), _watching(client, host, tell))
     finally:
         await shop.close()
 
@@ -134,14 +140,16 @@ async def _configure(client: httpx.AsyncClient, postgres: EmbeddedPostgres) -> N
         raise ConfigError("demo", response.text)
 
 
-def _explain(url: str, token: str) -> None:
+def _explanation(url: str, token: str) -> str:
     curl = f"curl -s -H 'Authorization: Bearer {token}'"
     sql = json.dumps({"sql": "SELECT status, count(*) AS orders FROM orders GROUP BY status"})
-    click.echo(f"\nthe host listens on {url} and mirrors the shop's orders every {SYNC_SECONDS} s. Try:\n")
-    click.echo(f"  {curl} {url}/query -d '{sql}'")
-    click.echo(f"  {curl} {url}/data-replication/status")
-    click.echo(f"  {curl} '{url}/data-replication/logs?limit=3'")
-    click.echo("\nCtrl-C stops everything.\n")
+    return (
+        f"\nthe host listens on {url} and mirrors the shop's orders every {SYNC_SECONDS} s. Try:\n\n"
+        f"  {curl} {url}/query -d '{sql}'\n"
+        f"  {curl} {url}/data-replication/status\n"
+        f"  {curl} '{url}/data-replication/logs?limit=3'\n"
+        "\nCtrl-C stops everything.\n"
+    )
 
 
 async def _until(stop: asyncio.Event, *coroutines: Any) -> None:
@@ -165,8 +173,8 @@ async def _shopping(shop: Any) -> None:
         await asyncio.sleep(SHOPPING_SECONDS)
 
 
-async def _watching(client: httpx.AsyncClient, host: subprocess.Popen[bytes]) -> None:
-    """Print a line for each run that ends."""
+async def _watching(client: httpx.AsyncClient, host: subprocess.Popen[bytes], tell: Tell) -> None:
+    """Tell of each run that ends."""
     seen = 0
     while True:
         if host.poll() is not None:
@@ -175,8 +183,9 @@ async def _watching(client: httpx.AsyncClient, host: subprocess.Popen[bytes]) ->
         for run in reversed([each for each in logs if each["id"] > seen]):
             seen = run["id"]
             rows = await client.post("/query", json={"sql": "SELECT count(*) AS rows FROM orders"})
-            count = rows.json()["result"][0]["rows"] if rows.is_success else "no"
+            count = rows.json()["result"][0]["rows"] if rows.is_success else None
             changed = f"{run['records_processed']:>5,} rows changed in {run['sync_duration_ms']:>3} ms"
-            what = run["error_message"] or f"{changed}; the replica has {count}"
-            click.echo(f"{run['finished_at'][11:19]}  {run['config_name']}  {run['status']}  {what}")
+            what = run["error_message"] or f"{changed}; the replica has {'none' if count is None else count}"
+            line = f"{run['finished_at'][11:19]}  {run['config_name']}  {run['status']}  {what}"
+            tell({"event": "run", "run": run, "rows": count}, line)
         await asyncio.sleep(0.5)

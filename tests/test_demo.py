@@ -1,0 +1,27 @@
+"""`starbase demo`: it shows a shop and its replica, for people and for programs, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+
+def test_the_demo_tells_in_json_what_it_tells_people(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "starbase_host.cli", "demo", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = [json.loads(process.stdout.readline()) for _ in range(3)]
+        headers = {"authorization": f"Bearer {told[1]['admin_token']}"}
+        assert httpx.get(told[1]["url"] + "/status", headers=headers).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        told += [json.loads(line) for line in process.stdout]
+    assert process.returncode == 0
+    assert [each["event"] for each in told[:3]] == ["starting", "listening", "run"]
+    assert (told[2]["run"]["config_name"], told[2]["run"]["status"]) == ("orders", "success")
+    assert told[2]["rows"] >= told[2]["run"]["records_processed"]
+    assert told[-1] == {"event": "stopped"}
