@@ -145,7 +145,7 @@ class HostProcess:
         assert self._client is not None
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         content = body if isinstance(body, bytes) or body is None else json.dumps(body)
-        return self._client.request(method, path, content=content, headers=headers, params=params)
+        return self._client.request(method, path, content=content, headers=headers, params=params or None)
 
     def result(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         """The `result` of an answer that must be a success."""

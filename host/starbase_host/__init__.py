@@ -18,7 +18,7 @@ from starbase_host.errors import (
     Unavailable,
 )
 from starbase_host.hookspecs import hookimpl, hookspec
-from starbase_host.http import Answer, read_json
+from starbase_host.http import Answer, parse_json, read_json
 from starbase_host.plugins import Host
 from starbase_host.query import Query, Result
 from starbase_host.routes import Route
@@ -47,6 +47,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "iso",
+    "parse_json",
     "quote",
     "read_json",
     "same_name",

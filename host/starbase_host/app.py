@@ -53,6 +53,8 @@ QUERY_BODY = {
     ]
 }
 
+# The query parameters of the host's own routes.
+NONE: dict[str, dict[str, Any]] = {}
 VERSION = importlib.metadata.version("starbase-host")
 
 
@@ -164,12 +166,12 @@ class Core:
 
     def _routes(self) -> list[Route]:
         return [
-            Route("/query", self.query, ("POST",), "client", "Run SQL; rows as objects", body=QUERY_BODY),
-            Route("/query/raw", self.query_raw, ("POST",), "client", "Run SQL; columns and rows", body=QUERY_BODY),
-            Route("/health", self.health, ("GET",), None, "Whether the host is ready"),
-            Route("/status", self.status, ("GET",), "admin", "The host, its database and its plugins"),
-            Route("/plugins", self.list_plugins, ("GET",), "admin", "The plugins, their hooks and routes"),
-            Route("/openapi.json", self.openapi, role=None, summary="This document", envelope=False),
+            Route("/query", self.query, ("POST",), "client", "Run SQL; rows as objects", NONE, QUERY_BODY),
+            Route("/query/raw", self.query_raw, ("POST",), "client", "Run SQL; columns and rows", NONE, QUERY_BODY),
+            Route("/health", self.health, ("GET",), None, "Whether the host is ready", NONE),
+            Route("/status", self.status, ("GET",), "admin", "The host, its database and its plugins", NONE),
+            Route("/plugins", self.list_plugins, ("GET",), "admin", "The plugins, their hooks and routes", NONE),
+            Route("/openapi.json", self.openapi, role=None, summary="This document", query=NONE, envelope=False),
         ]
 
     async def openapi(self, request: Request) -> Response:
@@ -245,7 +247,7 @@ def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
 
 
 def _starlette_route(route: Route, tokens: Tokens) -> StarletteRoute:
-    return StarletteRoute(route.path, endpoint(route.endpoint, route.role, tokens), methods=list(route.methods))
+    return StarletteRoute(route.path, endpoint(route, tokens), methods=list(route.methods))
 
 
 def _size(path: Path) -> int:

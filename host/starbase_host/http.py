@@ -13,6 +13,8 @@ import inspect
 import json
 import logging
 import math
+import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +37,7 @@ from starbase_host.errors import (
     TooManyGuesses,
     Unauthorized,
 )
-from starbase_host.routes import Role
+from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
 from starbase_host.throttle import Throttle
 
 log = logging.getLogger("starbase.http")
@@ -50,7 +52,6 @@ CORS_HEADERS = [
 # The whole body must have come by then; a client that sends a byte now and then would hold a connection for ever.
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
-TOO_DEEP = f"the body is nested more than {MAX_DEPTH} deep"
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,11 @@ def error_response(error: StarbaseError) -> Response:
     return response
 
 
-async def read_json(request: Request) -> Any:
-    """The request's body as JSON.
+async def read_json(request: Request, *, empty: Any = ...) -> Any:
+    """The request's body as JSON; `empty` is what one without a byte stands for, where it may be left out.
 
-    Raises InvalidRequest when it is none, or nested deeper than MAX_DEPTH; TooLarge when it is over the limit;
-    RequestTimeout when it has not come within BODY_SECONDS.
+    Raises InvalidRequest as `parse_json` does; TooLarge when it is over the limit; RequestTimeout when it has not come
+    within BODY_SECONDS.
     """
     limit: int = request.app.state.max_body_bytes
     chunks: list[bytes] = []
@@ -127,15 +128,53 @@ async def read_json(request: Request) -> Any:
     except ClientDisconnect:
         raise InvalidRequest("the connection ended inside the body") from None
     text = b"".join(chunks)
+    return parse_json(text, "the body") if text or empty is ... else empty
+
+
+def parse_json(text: bytes, what: str) -> Any:
+    """A text as JSON; `what` is what a message calls it.
+
+    Raises InvalidRequest when it is none, is nested deeper than MAX_DEPTH, or holds a key twice in one object.
+    """
     try:
-        body = json.loads(text, parse_constant=_no_constant)
+        body = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except RecursionError:
-        raise InvalidRequest(TOO_DEEP) from None
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from error
+        raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} deep") from None
+    except _Twice as error:
+        raise InvalidRequest(fields={_shown(str(error)): f"stands twice in one object of {what}; leave one"}) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, _NotJson) as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}") from error
+    except ValueError:
+        # The only one left: to make a number of so many digits takes Python the square of the time.
+        digits = sys.get_int_max_str_digits()
+        raise InvalidRequest(
+            f"{what} holds a number of more than {digits} digits; shorten it, or send it as text"
+        ) from None
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(body):
-        raise InvalidRequest(TOO_DEEP)
+        raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} deep")
     return body
+
+
+class _NotJson(ValueError):
+    """Something that Python's reader takes, and JSON does not have."""
+
+
+class _Twice(ValueError):
+    """A key that an object has twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One object. Of a key that stands there twice, the first value would be dropped in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise _Twice(next(key for key, count in counts.items() if count > 1))
+    return found
+
+
+def _shown(name: str) -> str:
+    """A name that a caller has sent, so that any text can hold it."""
+    return name[:MAX_NAME].encode("utf-8", "backslashreplace").decode()
 
 
 def _is_deep(body: Any) -> bool:
@@ -148,10 +187,9 @@ def _is_deep(body: Any) -> bool:
     return bool(level)
 
 
-def endpoint(
-    function: Callable[..., Awaitable[Any]], role: Role | None, tokens: Tokens
-) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a route's function: token, role, envelope, errors."""
+def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a route's function: token, role, query parameters, envelope, errors."""
+    function, role = route.endpoint, route.role
     is_coroutine = inspect.iscoroutinefunction(function)
 
     async def handle(request: Request) -> Response:
@@ -162,6 +200,8 @@ def endpoint(
                 if role == "admin" and caller != "admin":
                     raise Forbidden("this route needs the admin token")
                 request.state.role = caller
+            if request.scope["query_string"]:
+                _check_query(route, request)
             result = await function(request) if is_coroutine else await run_in_threadpool(function, request)
             if isinstance(result, Response):
                 return result
@@ -178,6 +218,12 @@ def endpoint(
             return error_response(StarbaseError("internal error; the host's log has the details"))
 
     return handle
+
+
+def _check_query(route: Route, request: Request) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    if problems := wrong_in_query(route, names):
+        raise InvalidRequest(fields=problems)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -215,7 +261,7 @@ class Cors:
 
 
 def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
+    raise _NotJson(f"{text} is none of its values")
 
 
 def _json_default(value: Any) -> Any:

@@ -64,7 +64,7 @@ def _path(path: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _operation(owner: str, route: Route, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    queries = [{"name": name, "in": "query", "schema": dict(schema)} for name, schema in route.query.items()]
+    queries = [{"name": name, "in": "query", "schema": dict(schema)} for name, schema in (route.query or {}).items()]
     operation: dict[str, Any] = {
         "tags": [owner],
         "description": ROLES[route.role],

@@ -11,6 +11,9 @@ from starlette.routing import compile_path
 
 Role = Literal["admin", "client"]
 
+# An answer names no more of what is wrong, and no more of a name.
+MAX_NAMED, MAX_NAME = 20, 60
+
 
 @dataclass(frozen=True)
 class Route:
@@ -21,9 +24,12 @@ class Route:
         StarbaseError that it raises `{"error": …}` with its status. `Answer` sets another status.
     role: who may call it: "admin"; "client", which the admin may too; None, which needs no token.
 
-    The rest is told by /openapi.json and changes nothing. summary: one line. query: query parameters by name, body,
-    and answer (what becomes `result`), each as a JSON Schema. statuses: what it answers when all went well.
-    envelope: False for a route that answers a Response of its own, which `answer` then describes whole.
+    query: its query parameters by name, each as a JSON Schema; a call with another one, or with one twice, is answered
+        with 400. None, as left out: whatever a caller sends reaches the endpoint.
+
+    The rest is told by /openapi.json and changes nothing. summary: one line. body, and answer (what becomes `result`),
+    as JSON Schemas. statuses: what it answers when all went well. envelope: False for a route that answers a Response
+    of its own, which `answer` then describes whole.
     """
 
     path: str
@@ -31,7 +37,7 @@ class Route:
     methods: Sequence[str] = ("GET",)
     role: Role | None = "admin"
     summary: str = ""
-    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    query: Mapping[str, Mapping[str, Any]] | None = field(default=None, hash=False)
     body: Mapping[str, Any] | None = field(default=None, hash=False)
     answer: Mapping[str, Any] | None = field(default=None, hash=False)
     statuses: Sequence[int] = (200,)
@@ -62,7 +68,7 @@ def _wrong_in_document(route: Route) -> str | None:
     if isinstance(route.statuses, str) or not all(status in range(200, 300) for status in route.statuses):
         return "has statuses that are no list of numbers from 200 to 299; write (200,)"
     schemas = [*route.query.values()] if isinstance(route.query, Mapping) else [route.query]
-    schemas += [schema for schema in (route.body, route.answer) if schema is not None]
+    schemas = [schema for schema in (*schemas, route.body, route.answer) if schema is not None]
     if not all(isinstance(schema, Mapping) for schema in schemas):
         return "has a query, body or answer that is no JSON Schema; write a dict"
     try:
@@ -70,3 +76,32 @@ def _wrong_in_document(route: Route) -> str | None:
     except (TypeError, ValueError) as error:
         return f"has a JSON Schema that is not JSON: {error}"
     return None
+
+
+def wrong_in_query(route: Route, names: Sequence[str]) -> dict[str, str]:
+    """What is wrong with a call's query parameters, each by its name; `names` as they were sent.
+
+    Left out in silence, a misspelt one would look as if it had been done.
+    """
+    if route.query is None:
+        return {}
+    known = f"known: {', '.join(route.query)}" if route.query else "it takes none"
+    problems: dict[str, str] = {}
+    for name in list(dict.fromkeys(names))[:MAX_NAMED]:
+        shown = name[:MAX_NAME] or "(no name)"
+        if name in route.query:
+            if names.count(name) > 1:
+                problems[shown] = "is given twice; give it once"
+        elif (schema := _property(route, name)) is not None:
+            form = f': {{"{name}": true}}' if schema.get("type") == "boolean" else ""
+            problems[shown] = f"belongs into the body{form}"
+        else:
+            problems[shown] = f"is not a parameter of this route; {known}"
+    return problems
+
+
+def _property(route: Route, name: str) -> Mapping[str, Any] | None:
+    """The schema of a field of a route's body, where the body is told field by field."""
+    properties = (route.body or {}).get("properties")
+    schema = properties.get(name) if isinstance(properties, Mapping) else None
+    return schema if isinstance(schema, Mapping) else None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from starlette.requests import Request
 
+from starbase_data_replication.config import MAX_UNKNOWN
 from starbase_data_replication.running import Running
 from starbase_data_replication.runs import RunKind, SyncRun
-from starbase_data_replication.schema import WAIT, configure_body, flag_body
+from starbase_data_replication.schema import WAIT, configure_body, flags_body
 from starbase_data_replication.service import Service
 from starbase_host import Answer, Host, InvalidRequest, Route, StarbaseError, Unavailable, iso, read_json
 
 PREFIX = "/data-replication"
 MAX_LOGS = 1000
+NONE: Mapping[str, Mapping[str, Any]] = {}
 LOGS: Mapping[str, Mapping[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LOGS, "default": 50},
     "name": {"type": "string"},
@@ -41,19 +44,22 @@ class Api:
 
     def routes(self) -> list[Route]:
         named, post = f"{PREFIX}/{{}}/{{{{name}}}}", ("POST",)
-        body = configure_body()
+        told: dict[str, Any] = {"query": NONE, "body": flags_body()}
         return [
-            Route(f"{PREFIX}/configure", self.configure, post, summary="Create or change one", body=body),
-            Route(named.format("configure"), self.delete, ("DELETE",), summary="Forget one; its table stays"),
-            Route(named.format("start"), self.start, post, summary="Put one on its schedule"),
-            Route(named.format("stop"), self.stop, post, summary="Take one off its schedule"),
+            Route(
+                f"{PREFIX}/configure", self.configure, post, summary="Create or change one", query=NONE,
+                body=configure_body(),
+            ),
+            Route(named.format("configure"), self.delete, ("DELETE",), summary="Forget one; its table stays", **told),
+            Route(named.format("start"), self.start, post, summary="Put one on its schedule", **told),
+            Route(named.format("stop"), self.stop, post, summary="Take one off its schedule", **told),
             _run_route("sync", self.sync, "Sync one now"),
             _run_route("reset", self.reset, "Load one anew, beside what is there"),
             _run_route("verify", self.verify, "Compare one with its source", repair="Mend what differs."),
             _run_route("reconcile", self.reconcile, "Follow deletes now", force="However many rows are gone."),
-            Route(f"{PREFIX}/status", self.status, summary="Every replication, with its state"),
+            Route(f"{PREFIX}/status", self.status, summary="Every replication, with its state", query=NONE),
             Route(f"{PREFIX}/logs", self.logs, summary="The latest runs, newest first", query=LOGS),
-        ]
+        ]  # fmt: skip
 
     async def configure(self, request: Request) -> Any:
         await self._service.configure(await read_json(request))
@@ -61,25 +67,28 @@ class Api:
 
     async def delete(self, request: Request) -> Any:
         name = request.path_params["name"]
+        await _flags(request)
         await self._service.delete(name)
         return _success(f"Replication {name} deleted; its table stays")
 
     async def start(self, request: Request) -> Any:
         name = request.path_params["name"]
+        await _flags(request)
         await self._service.start(name)
         return _success(f"Replication {name} started")
 
     async def stop(self, request: Request) -> Any:
         name = request.path_params["name"]
+        await _flags(request)
         await self._service.stop(name)
         return _success(f"Replication {name} stopped")
 
     async def sync(self, request: Request) -> Any:
-        wait = _flag(request, "wait", default=True)
+        wait, _ = _waits(request), await _flags(request, query=WAIT)
         return await self._answer(await self._service.runner.start(request.path_params["name"], RunKind.MANUAL), wait)
 
     async def reset(self, request: Request) -> Any:
-        wait = _flag(request, "wait", default=True)
+        wait, _ = _waits(request), await _flags(request, query=WAIT)
         return await self._answer(await self._service.reset(request.path_params["name"]), wait)
 
     async def verify(self, request: Request) -> Any:
@@ -89,9 +98,8 @@ class Api:
         return await self._check(request, RunKind.RECONCILE, "force")
 
     async def _check(self, request: Request, kind: RunKind, option: str) -> Any:
-        wait = _flag(request, "wait", default=True)
-        thorough = await _option(request, option)
-        run = await self._service.runner.start(request.path_params["name"], kind, thorough=thorough)
+        wait, flags = _waits(request), await _flags(request, option, query=WAIT)
+        run = await self._service.runner.start(request.path_params["name"], kind, thorough=flags[option])
         answer = await self._answer(run, wait)
         if run.checked is None or isinstance(answer, Answer):
             return answer
@@ -134,29 +142,28 @@ class Api:
         raise Unavailable(f"the host is stopping; {_noun(run).lower()} of {run.name} goes on when it is back")
 
 
-def _run_route(verb: str, endpoint: Callable[..., Awaitable[Any]], summary: str, **flag: str) -> Route:
-    """A route that begins a run, and waits for it unless told not to; `flag` is the one of its body, with its doc."""
-    body = next((flag_body(name, doc) for name, doc in flag.items()), None)
-    path = f"{PREFIX}/{verb}/{{name}}"
+def _run_route(verb: str, endpoint: Callable[..., Awaitable[Any]], summary: str, **flags: str) -> Route:
+    """A run is begun, and waited for unless told not to; `flags` are those of its body, each with its doc."""
+    path, body = f"{PREFIX}/{verb}/{{name}}", flags_body(**flags)
     return Route(path, endpoint, ("POST",), summary=summary, query=WAIT, body=body, statuses=(200, 202))
 
 
-async def _option(request: Request, name: str) -> bool:
-    """One flag of an optional body: `{"repair": true}`."""
-    if name in request.query_params:
-        # Left out in silence, it would look as if it had been done.
-        raise InvalidRequest(fields={name: f'belongs into the body: {{"{name}": true}}'})
-    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-        return False
-    body = await read_json(request)
+async def _flags(request: Request, *names: str, query: Mapping[str, Any] = NONE) -> dict[str, bool]:
+    """The flags of an optional body: `{"repair": true}`. Of none, the body must be empty: what it asks is not done."""
+    body = await read_json(request, empty={})
     if not isinstance(body, dict):
-        raise InvalidRequest(f'the body must be an object, such as {{"{name}": true}}, or be left out')
-    fields = {key: f"is not a field; known: {name}" for key in body if key != name}
-    if not isinstance(body.get(name, False), bool):
-        fields[name] = "must be true or false"
+        example = "{}" if not names else f'{{"{names[0]}": true}}'
+        raise InvalidRequest(f"the body must be an object, such as {example}, or be left out")
+    known = f"known: {', '.join(names)}" if names else "the body holds none"
+    unknown = islice((key for key in body if key not in names), MAX_UNKNOWN)
+    fields = {
+        key[:60]: f"belongs into the query: ?{key}=false" if key in query else f"is not a field; {known}"
+        for key in unknown
+    }
+    fields |= {key: "must be true or false" for key in names if not isinstance(body.get(key, False), bool)}
     if fields:
         raise InvalidRequest(fields=fields)
-    return bool(body.get(name, False))
+    return {name: bool(body.get(name, False)) for name in names}
 
 
 def _noun(run: Running) -> str:
@@ -185,10 +192,9 @@ def _success(message: str) -> dict[str, Any]:
     return {"success": True, "message": message}
 
 
-def _flag(request: Request, name: str, *, default: bool) -> bool:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise InvalidRequest(fields={name: "must be true or false"})
-    return text.lower() in ("true", "1")
+def _waits(request: Request) -> bool:
+    """Whether the caller waits for the end of the run."""
+    text = request.query_params.get("wait", "true").lower()
+    if text not in ("true", "false", "1", "0"):
+        raise InvalidRequest(fields={"wait": "must be true or false"})
+    return text in ("true", "1")

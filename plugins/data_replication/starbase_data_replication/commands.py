@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,7 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from starbase_host import CommandHost, ConfigError
+from starbase_data_replication.values import NAME
+from starbase_host import CommandHost, ConfigError, InvalidRequest, StarbaseError, parse_json
 
 PATH = "/data-replication"
 POLL_SECONDS = 0.2
@@ -49,19 +49,51 @@ def _configure(host: CommandHost) -> click.Command:
     @click.argument("file", type=click.Path(allow_dash=True))
     def configure(file: str) -> None:
         try:
-            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-            # Some editors put a byte order mark first, which is none of JSON's.
-            body = json.loads(text.removeprefix("\ufeff"))
+            text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         except OSError as error:
             raise ConfigError(file, f"cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(file, f"is not JSON: {error}") from error
-        bodies = body if isinstance(body, list) else [body]
+        body = parse_json(text, "standard input" if file == "-" else file)
+        if isinstance(body, list):
+            results = _configure_all(host, body)
+            host.emit(results, results[-1]["message"] if results else "nothing")
+            return
         with host.client() as client:
-            results = [client.request("POST", f"{PATH}/configure", body=each) for each in bodies]
-        host.emit(results if isinstance(body, list) else results[0], results[-1]["message"] if results else "nothing")
+            result = client.request("POST", f"{PATH}/configure", body=body)
+        host.emit(result, result["message"])
 
     return configure
+
+
+class NotAllApplied(StarbaseError):
+    """One of a list was refused; `status` is that of its refusal."""
+
+    code = "not_all_applied"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _configure_all(host: CommandHost, bodies: list[Any]) -> list[Any]:
+    """Apply a list of replications, in its order, up to the first that is refused; its error says how far that was."""
+    wrong = {f"[{index}]": "must be an object" for index, body in enumerate(bodies) if not isinstance(body, dict)}
+    if wrong:
+        raise InvalidRequest(f"{'; '.join(f'{at} {why}' for at, why in wrong.items())}; nothing was applied")
+    labels = [f"[{index}] {body['name']}" if _is_name(body) else f"[{index}]" for index, body in enumerate(bodies)]
+    results: list[Any] = []
+    with host.client() as client:
+        for label, body in zip(labels, bodies, strict=True):
+            try:
+                results.append(client.request("POST", f"{PATH}/configure", body=body))
+            except StarbaseError as error:
+                done = f"applied before it: {', '.join(labels[: len(results)])}" if results else "nothing was applied"
+                raise NotAllApplied(f"{label}: {error}; {done}", error.status) from error
+    return results
+
+
+def _is_name(body: dict[str, Any]) -> bool:
+    """Whether an entry has a name that a message can show."""
+    return isinstance(body.get("name"), str) and NAME.match(body["name"]) is not None
 
 
 def _list(host: CommandHost) -> click.Command:

@@ -34,10 +34,10 @@ def configure_body() -> dict[str, Any]:
     }
 
 
-def flag_body(name: str, doc: str) -> dict[str, Any]:
-    """An optional body with one flag."""
-    flag = {"type": "boolean", "default": False, "description": doc}
-    return {"type": "object", "properties": {name: flag}, "additionalProperties": False, "default": {}}
+def flags_body(**docs: str) -> dict[str, Any]:
+    """An optional body of flags, each with its doc; of none, it may hold nothing."""
+    flags = {name: {"type": "boolean", "default": False, "description": doc} for name, doc in docs.items()}
+    return {"type": "object", "properties": flags, "additionalProperties": False, "default": {}}
 
 
 def _of(field: Field) -> dict[str, Any]:
