@@ -128,7 +128,7 @@ class PluginFailed(StarbaseError):
 
 
 class Unavailable(StarbaseError):
-    """The host is stopping, or not ready yet."""
+    """The host is stopping, not ready yet, or cannot use its database now; or something has ended what was awaited."""
 
     code = "unavailable"
     status = 503

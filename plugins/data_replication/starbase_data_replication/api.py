@@ -10,14 +10,16 @@ from typing import Any
 from starlette.requests import Request
 
 from starbase_data_replication.config import MAX_UNKNOWN
-from starbase_data_replication.running import Running
+from starbase_data_replication.running import AFTERWARDS, GOES_ON, Running
 from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.schema import WAIT, configure_body, flags_body
 from starbase_data_replication.service import Service
-from starbase_host import Answer, Host, InvalidRequest, Route, StarbaseError, Unavailable, iso, read_json
+from starbase_host import Answer, Host, InvalidRequest, NotFound, Route, StarbaseError, Unavailable, iso, read_json
 
 PREFIX = "/data-replication"
 MAX_LOGS = 1000
+AGAIN = "ask for it again"
+NOUNS = {RunKind.RESET: "Reset", RunKind.VERIFY: "Verification", RunKind.RECONCILE: "Reconciliation"}
 NONE: Mapping[str, Mapping[str, Any]] = {}
 LOGS: Mapping[str, Mapping[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LOGS, "default": 50},
@@ -113,7 +115,16 @@ class Api:
             return {**_success(f"{_noun(run)} of {run.name} done"), "run": run_as_dict(record)}
         if record.status == "error":
             raise RunFailed(f"{_noun(run)} of {run.name} failed: {record.error_message}", run.failure_status)
-        raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {record.error_message}; it goes on later")
+        why = f"{record.error_message}; {await self._afterwards(run)}"
+        raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {why}")
+
+    async def _afterwards(self, run: Running) -> str:
+        """What becomes of a run that was interrupted."""
+        try:
+            await self._service.store.get(run.name)
+        except NotFound:
+            return "it does not go on"
+        return AFTERWARDS.get(run.interrupt_reason or "", GOES_ON) if run.kind.syncs else AGAIN
 
     async def status(self, request: Request) -> Any:
         return {"configs": await self._service.status()}
@@ -139,7 +150,8 @@ class Api:
             stopping.cancel()
         if run.result.done():
             return run.result.result()
-        raise Unavailable(f"the host is stopping; {_noun(run).lower()} of {run.name} goes on when it is back")
+        what = f"{_noun(run).lower()} of {run.name} is interrupted"
+        raise Unavailable(f"the host is stopping; {what}{f', and {GOES_ON}' if run.kind.syncs else f'; {AGAIN}'}")
 
 
 def _run_route(verb: str, endpoint: Callable[..., Awaitable[Any]], summary: str, **flags: str) -> Route:
@@ -167,7 +179,7 @@ async def _flags(request: Request, *names: str, query: Mapping[str, Any] = NONE)
 
 
 def _noun(run: Running) -> str:
-    return {RunKind.VERIFY: "Verification", RunKind.RECONCILE: "Reconciliation"}.get(run.kind, "Sync")
+    return NOUNS.get(run.kind, "Sync")
 
 
 def run_as_dict(run: SyncRun) -> dict[str, Any]:

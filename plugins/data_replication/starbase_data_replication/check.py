@@ -18,6 +18,7 @@ from starbase_data_replication.compare import Compared, Comparison, Differences,
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Position, Row, TableSchema
 from starbase_data_replication.options import Options
+from starbase_data_replication.runs import RunKind
 from starbase_data_replication.sources.base import MAX_KEYS, Key, ReadPlan
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.target import Target
@@ -54,6 +55,19 @@ class Checked:
         return asdict(self)
 
 
+def allow(options: Options, kind: RunKind, *, thorough: bool) -> None:
+    """Raises InvalidRequest for a check that a replication of these options may not have. To be asked before a run
+    begins: a caller's mistake is no failure of the replication."""
+    if kind is RunKind.RECONCILE and not options.reconciles:
+        raise InvalidRequest(
+            fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
+        )
+    if kind is RunKind.VERIFY and thorough and options.group is not None:
+        raise InvalidRequest(
+            fields={"repair": "would take this table to another moment than the others of its group; reset it"}
+        )
+
+
 @dataclass(kw_only=True)
 class Check:
     """One pass over one replication, within the run of `sync`."""
@@ -62,10 +76,6 @@ class Check:
 
     async def verify(self, *, repair: bool) -> Checked:
         """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
-        if repair and self.sync.together:
-            raise InvalidRequest(
-                fields={"repair": "would take this table to another moment than the others of its group; reset it"}
-            )
         async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
             above: Position | None = None
             if comparison.differences and schema.key:
@@ -93,10 +103,6 @@ class Check:
 
     async def reconcile(self, *, force: bool) -> Checked:
         """Remove, or mark, the rows of the replica whose keys are gone from the source."""
-        if not self._options.reconciles:
-            raise InvalidRequest(
-                fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
-            )
         async with _Pass(self.sync, "keys") as (schema, comparison, replica, found):
             if not schema.key:
                 raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")

@@ -17,11 +17,11 @@ from functools import partial
 import apsw
 
 from starbase_data_replication import store
-from starbase_data_replication.check import Check
+from starbase_data_replication.check import Check, allow
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.recording import Recorder, outcome
-from starbase_data_replication.running import Running, stop
+from starbase_data_replication.running import GOES_ON, Running, stop
 from starbase_data_replication.runs import Progress, RunKind, RunStatus, SyncRun
 from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.line import HEARD
@@ -51,7 +51,8 @@ class Runner:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
-        """Begin a run. Raises NotFound, or Conflict when one of that name, or of its group, has not ended."""
+        """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; InvalidRequest
+        for one that its configuration does not allow."""
         members = await self.store.database.read(partial(_members, name=name, kind=kind))
         for member in members:
             if member in self.running:
@@ -117,14 +118,15 @@ class Runner:
         for stored in await self.store.all():
             left = stored.columns["running"]
             if left is not None:
+                kind = RunKind(left["kind"])
                 run = SyncRun(
                     run_id=left["run_id"],
                     config_name=stored.name,
-                    kind=RunKind(left["kind"]),
+                    kind=kind,
                     status="interrupted",
                     started_at=left["started_at"],
                     finished_at=self.host.clock.now(),
-                    error_message="the host ended during the run; it goes on from what was committed",
+                    error_message="the host ended during the run" + (f"; {GOES_ON}" if kind.syncs else ""),
                 )
                 await self.store.record(run)
                 names.add(stored.name)
@@ -229,6 +231,9 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
 
 
 def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored]:
+    first = runs[0]
+    # In the transaction that begins it: after this, a change of the configuration ends the run.
+    allow(store.get(connection, first.name).replication.options, first.kind, thorough=first.thorough)
     for run in runs:
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
     # As they are now: each knows the run that it is of.

@@ -11,6 +11,17 @@ from starbase_data_replication.slots import Slot
 from starbase_data_replication.sources.base import Source
 from starbase_data_replication.sync import Synced
 
+# Why a run is interrupted, where it does not simply go on; and what becomes of it then.
+CHANGED = "the configuration changed"
+STOPPED = "the replication was stopped"
+RESET = "the replication was reset"
+AFTERWARDS = {
+    CHANGED: "the next sync follows the new one",
+    STOPPED: "started again, or synced by hand, it goes on from what was committed",
+    RESET: "that load takes its place",
+}
+GOES_ON = "the next sync goes on from what was committed"
+
 
 @dataclass(kw_only=True)
 class Running:

@@ -13,7 +13,7 @@ from starbase_data_replication import config, logbook, schedule, store, tables
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runner import Runner
-from starbase_data_replication.running import Running
+from starbase_data_replication.running import CHANGED, RESET, STOPPED, Running
 from starbase_data_replication.runs import RunKind
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.store import Store, Stored
@@ -81,7 +81,7 @@ class Service:
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
         with self._connections.discreet(body.get("sourceConfig") if isinstance(body, dict) else None):
             stored, existed = await self._host.database.write(save)
-        await self.runner.interrupt(stored.name, "the configuration changed")
+        await self.runner.interrupt(stored.name, CHANGED)
         if existed:
             await self._close_unused()
         await self._forget_alarms(stored.name)
@@ -107,7 +107,7 @@ class Service:
         """Take it off its schedule, and end a run that is under way. Raises NotFound."""
         await self._host.database.write(lambda connection: store.set_active(connection, name, False))
         await self._forget_alarms(name)
-        await self.runner.interrupt(name, "the replication was stopped")
+        await self.runner.interrupt(name, STOPPED)
 
     async def reset(self, name: str) -> Running:
         """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound."""
@@ -119,7 +119,7 @@ class Service:
         return await self._start_over(stored)
 
     async def _start_over(self, stored: Stored) -> Running:
-        await self.runner.interrupt(stored.name, "the replication was reset")
+        await self.runner.interrupt(stored.name, RESET)
         await self._host.database.write(lambda connection: store.delete_position(connection, stored))
         return await self.runner.start(stored.name, RunKind.RESET)
 
