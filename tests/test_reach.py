@@ -19,7 +19,7 @@ from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.reach import Reach
 from starbase_host import ConfigError
-from tests.hosts import CONFIG, running
+from tests.hosts import CONFIG, HostProcess, running
 from tests.servers import TestDatabase, free_port
 
 PUBLIC = "203.0.113.7"
@@ -83,7 +83,8 @@ def test_what_is_listed_and_nothing_else() -> None:
 
 def test_sockets_are_allowed_unless_there_is_a_list_without_them() -> None:
     Reach().check_socket("/var/run/postgresql/.s.PGSQL.5432")
-    Reach(["/var/run/postgresql/*"]).check_socket("/var/run/postgresql/.s.PGSQL.5432")
+    for path in ("/var/run/postgresql/*", "/var/run/postgresql/.s.PGSQL.5432", "*/.s.PGSQL.*"):
+        Reach([path]).check_socket("/var/run/postgresql/.s.PGSQL.5432")
     for allowed in ([], ["*.example.com"], ["/run/other/*"]):
         with pytest.raises(SourceRejected, match="allowed_source_hosts"):
             Reach(allowed).check_socket("/var/run/postgresql/.s.PGSQL.5432")
@@ -93,6 +94,63 @@ def test_sockets_are_allowed_unless_there_is_a_list_without_them() -> None:
 def test_a_wrong_list_stops_the_start(hosts: object) -> None:
     with pytest.raises(ConfigError, match="allowed_source_hosts"):
         plugin({"allowed_source_hosts": hosts})
+
+
+@pytest.mark.parametrize(
+    ("entry", "mend"),
+    [
+        ("127.0.0.0/99", "is no network; write one such as 10.0.0.0/8"),
+        ("10.0.0.0/33", "is no network"),
+        ("db.example.com/24", "is no network"),
+        ("::/129", "is no network"),
+        ("127.0.0.1/8", "has bits after its prefix; write 127.0.0.0/8, or 127.0.0.1 for that one address"),
+        ("2001:db8::1/32", "write 2001:db8::/32, or 2001:db8::1 for"),
+        ("http://127.0.0.1:55439", "is a URL; write its host alone: 127.0.0.1"),
+        ("postgresql://u:secret@db.example.com/shop", "is a URL; write its host alone: db.example.com"),
+        ("http://[::1]:80/x", "write its host alone: ::1"),
+        ("127.0.0.1:55439", "has a port, which is not judged; write 127.0.0.1"),
+        ("db.example.com:5432", "has a port, which is not judged; write db.example.com"),
+        ("*.example.com:5432", "write *.example.com"),
+        ("[::1]:5432", "write ::1"),
+        ("[::1]", "has brackets; write ::1"),
+        ("fe80::1%eth0", "has a zone; write fe80::1"),
+        (" 127.0.0.1 ", "has a space in it; remove it"),
+        ("db.example.com\n", "has a space in it"),
+        ("a.example.com b.example.com", "has a space in it"),
+        ("a.example.com,b.example.com", "holds several; give each an entry of its own"),
+        ("u@db.example.com", "holds a user; write db.example.com"),
+        ("10.0.0.256", "is no address; each part is a number from 0 to 255, without leading zeros"),
+        (".", "must be a name, a pattern, an address, a network or the path of a socket"),
+        ("", "must be a name"),
+        (7, "must be a name"),
+    ],
+)
+def test_an_entry_that_never_matches_stops_the_start(entry: object, mend: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugin({"allowed_source_hosts": ["db.example.com", entry]})
+    assert caught.value.field == "allowed_source_hosts[1]"
+    assert mend in caught.value.reason
+    assert "secret" not in str(caught.value)
+
+
+def test_the_line_that_stops_the_start(tmp_path: Path) -> None:
+    host = HostProcess(tmp_path, CONFIG + 'allowed_source_hosts = ["127.0.0.1", "10.0.0.1/8"]\n')
+    done = host.command("plugins")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    where = "starbase: plugin.toml: plugins.data_replication.allowed_source_hosts[1]: "
+    assert done.stderr.startswith(where), done.stderr
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "127.0.0.1", "10.0.0.0/8", "0.0.0.0/0", "::/0", "::1", "2001:db8::/32", "db", "db.example.com.",
+        "*.example.com", "db[12].example.com", "*", "10.0.0.*", "127.1", "/run/postgresql/.s.PGSQL.5432",
+        "/var/run/my sockets/*", "*/.s.PGSQL.5432", "b\u00fccher.example", "db_1-a.internal",
+    ],
+)  # fmt: skip
+def test_an_entry_that_may_match(entry: str) -> None:
+    plugin({"allowed_source_hosts": [entry]})
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def test_a_run_that_has_ended_writes_nothing(
             ended = (await host.status("t"))["progress"]["run_id"]
             source_database.execute("DELETE FROM t WHERE id = 1")
             source_database.execute("UPDATE t SET v = 'new'")
-            await asked(host, f"{ended_by}/t?wait=false")
+            await asked(host, "reset/t?wait=false" if ended_by == "reset" else "stop/t")
             if ended_by == "reset":
                 await host.until_status(
                     "t", lambda now: now["progress"]["run_id"] != ended and now["progress"]["rows"] > 0

@@ -26,7 +26,7 @@ from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.reach import OPTION as HOSTS
-from starbase_data_replication.sources.reach import Reach
+from starbase_data_replication.sources.reach import Reach, wrong_with
 from starbase_data_replication.store import Store
 from starbase_data_replication.watchdog import Watchdog
 from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, hookimpl
@@ -180,10 +180,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(
                 name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(known)}'}"
             )
-    hosts = options.get(HOSTS)
-    if hosts is not None and not (isinstance(hosts, list) and all(isinstance(each, str) and each for each in hosts)):
-        raise ConfigError(HOSTS, 'must be a list of names, patterns and networks, such as ["*.example.com"]')
-    checked: dict[str, Any] = {HOSTS: hosts}
+    checked: dict[str, Any] = {HOSTS: _checked_hosts(options.get(HOSTS))}
     for name, (kind, default, low, high) in OPTIONS.items():
         value = options.get(name, default)
         allowed = (int, float) if kind is float else (int,)
@@ -191,3 +188,12 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(name, f"must be a {'whole ' if kind is int else ''}number from {low:g} to {high:.10g}")
         checked[name] = kind(value)
     return checked
+
+
+def _checked_hosts(hosts: Any) -> list[str] | None:
+    if hosts is not None and not isinstance(hosts, list):
+        raise ConfigError(HOSTS, 'must be a list of names, patterns and networks, such as ["*.example.com"]')
+    for index, entry in enumerate(hosts or ()):
+        if (why := wrong_with(entry)) is not None:
+            raise ConfigError(f"{HOSTS}[{index}]", why)
+    return hosts

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from starbase_data_replication.errors import SourceRejected, SourceUnavailable
 
@@ -28,7 +30,71 @@ REFUSED: tuple[Network, ...] = tuple(
     )
 )  # fmt: skip
 REFUSED_NAMES = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
+FOUR_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+){3}\Z")
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def wrong_with(entry: object) -> str | None:
+    """Why an entry of the list would never match anything, and its mend; or None."""
+    if not isinstance(entry, str) or not entry.strip(". \t\r\n"):
+        return "must be a name, a pattern, an address, a network or the path of a socket"
+    if entry[0] in "/*?[" and "/" in entry:
+        # The path of a socket, or a pattern of one.
+        return None
+    if any(character.isspace() for character in entry):
+        return "has a space in it; remove it"
+    if "://" in entry:
+        return f"is a URL; write its host alone{_host_of(entry)}"
+    if "/" in entry:
+        return _wrong_with_network(entry)
+    if "," in entry:
+        return "holds several; give each an entry of its own"
+    if "@" in entry:
+        return f"holds a user; write {entry.rpartition('@')[2]}"
+    return _wrong_with_host(entry)
+
+
+def _host_of(url: str) -> str:
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    return f": {host}" if host else ""
+
+
+def _wrong_with_network(entry: str) -> str | None:
+    try:
+        meant = ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return "is no network; write one such as 10.0.0.0/8"
+    address = entry.partition("/")[0]
+    if str(meant.network_address) == str(ipaddress.ip_address(address)):
+        return None
+    return f"has bits after its prefix; write {meant}, or {address} for that one address"
+
+
+def _wrong_with_host(entry: str) -> str | None:
+    if _is_address(entry):
+        return f"has a zone; write {entry.partition('%')[0]}" if "%" in entry else None
+    inner, bracket, _ = entry.removeprefix("[").partition("]")
+    if bracket and _is_address(inner):
+        return f"has {'a port, which is not judged' if ']:' in entry else 'brackets'}; write {inner}"
+    host, colon, port = entry.rpartition(":")
+    if colon and port.isdigit() and ":" not in host:
+        return f"has a port, which is not judged; write {host}"
+    if colon:
+        return "is no address, and a name has no colon; write a name, an address or a network"
+    if FOUR_NUMBERS.match(entry):
+        return "is no address; each part is a number from 0 to 255, without leading zeros"
+    return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Reach:
@@ -43,7 +109,9 @@ class Reach:
         self._any = allowed is None
         self._networks: list[Network] = []
         self._names: list[str] = []
-        for entry in allowed or ():
+        # As written: unlike a name, a path is another one in other letters.
+        self._paths = list(allowed or ())
+        for entry in self._paths:
             try:
                 self._networks.append(ipaddress.ip_network(entry, strict=False))
             except ValueError:
@@ -51,7 +119,7 @@ class Reach:
 
     def check_socket(self, path: str) -> None:
         """Raises SourceRejected for a Unix socket that may not be used: with a list, one that is not on it."""
-        if not self._any and not any(fnmatchcase(path, name) for name in self._names):
+        if not self._any and not any(fnmatchcase(path, pattern) for pattern in self._paths):
             raise SourceRejected(f"the socket {path} is not among {OPTION}")
 
     async def addresses(self, host: str, port: int) -> list[str]:
