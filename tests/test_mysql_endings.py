@@ -227,20 +227,32 @@ def test_nobody_listens(mariadb_database: TestDatabase) -> None:
         with_source(mariadb_database, lambda source: described(source, mariadb_database, "t"), port=1)
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (OperationalError(1205, "Lock wait timeout exceeded"), SourceUnavailable),
-        (InternalError("Packet sequence number wrong"), SourceUnavailable),
-        (TimeoutError(), SourceUnavailable),
-        (ProgrammingError(1146, "Table 'shop.orders' doesn't exist", sqlstate="42S02"), SourceChanged),
-        (OperationalError(2059, "Authentication plugin 'x' not configured"), SourceRejected),
-        (DataError(1292, "Truncated incorrect value: 's3cret'", sqlstate="22007"), SourceRejected),
-        (ProgrammingError(1064, "You have an error near 's3cret'", sqlstate="42000"), SourceRejected),
-        (OperationalError(1300, "Invalid utf8mb4 character string: 's3cret'", sqlstate="HY000"), SourceRejected),
-        (RuntimeError("'cryptography' package is required"), SourceRejected),
-    ],
-)
+ENDINGS: list[tuple[Exception, type[SyncError]]] = [
+    (OperationalError(1205, "Lock wait timeout exceeded"), SourceUnavailable),
+    (InternalError("Packet sequence number wrong"), SourceUnavailable),
+    (TimeoutError(), SourceUnavailable),
+    (ProgrammingError(1146, "Table 'shop.orders' doesn't exist", sqlstate="42S02"), SourceChanged),
+    (OperationalError(2059, "Authentication plugin 'x' not configured"), SourceRejected),
+    (DataError(1292, "Truncated incorrect value: 's3cret'", sqlstate="22007"), SourceRejected),
+    (ProgrammingError(1064, "You have an error near 's3cret'", sqlstate="42000"), SourceRejected),
+    (OperationalError(1300, "Invalid utf8mb4 character string: 's3cret'", sqlstate="HY000"), SourceRejected),
+    (RuntimeError("'cryptography' package is required"), SourceRejected),
+]
+
+
+def test_no_error_is_called_by_a_name_of_the_drivers() -> None:
+    for number, said in (
+        (1064, "there is a syntax error in it"),
+        (1149, "there is a syntax error in it"),
+        (1292, "a value"),
+    ):
+        with pytest.raises(SyncError) as caught, door("where"):
+            raise ProgrammingError(number, "near 's3cret'", sqlstate="42000")
+        assert str(caught.value).startswith(f"where: the server says: {said}")
+        assert "ProgrammingError" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("error", "kind"), ENDINGS)
 def test_every_error_comes_through_the_door_as_a_kind_without_a_value(error: Exception, kind: type[SyncError]) -> None:
     with pytest.raises(SyncError, match=r"^reading orders: ") as caught, door("reading orders"):
         raise error

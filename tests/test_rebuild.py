@@ -132,7 +132,8 @@ def test_a_target_that_somebody_dropped_is_loaded_again(source_database: TestDat
     [
         ("CREATE TABLE t (id INTEGER, name TEXT, at TEXT)", "the key (none)"),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, name NUMERIC, at TEXT)", "declares name as NUMERIC"),
-        ("CREATE VIEW t AS SELECT 1 AS id", "is a view"),
+        ("CREATE VIEW t AS SELECT 1 AS id", "t is a view; choose another targetTable"),
+        ("CREATE TABLE other (id); CREATE INDEX t ON other (id)", "t is an index; choose another targetTable"),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT CHECK (name = ''), at TEXT)", "refuses a row"),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at TEXT, more TEXT NOT NULL)", "refuses a row"),
     ],
@@ -142,7 +143,8 @@ def test_a_target_that_does_not_fit_is_refused(
 ) -> None:
     table(source_database)
     with running(tmp_path) as host:
-        host.result("POST", "/query", {"sql": sql})
+        for statement in sql.split("; "):
+            host.result("POST", "/query", {"sql": statement})
         configure(host, source_database)
         response = host.request("POST", "/data-replication/sync/t")
         assert response.status_code == 502

@@ -104,6 +104,14 @@ def test_parameters_of_a_third_party(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("name", ["json_each", "JSON_Tree", "pragma_table_info", "pragma_function_list", "dbstat"])
+def test_a_target_that_sqlite_has_itself(host: HostProcess, name: str) -> None:
+    body = {**BODY, "name": "function", "targetTable": name}
+    error = refused(host, "POST", f"{PREFIX}/configure", body)
+    assert error == f"targetTable: {name} is a table-valued function of SQLite; choose another name"
+    assert all(each["name"] != "function" for each in host.result("GET", f"{PREFIX}/status")["configs"])
+
+
 WITHOUT_FIELDS = [("POST", verb) for verb in ("sync", "reset", "start", "stop")] + [("DELETE", "configure")]
 
 

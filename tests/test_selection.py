@@ -133,8 +133,17 @@ def test_a_row_that_leaves_the_filter_leaves_the_replica(host: HostProcess, peop
 )
 def test_a_filter_that_is_no_condition(host: HostProcess, people: TestDatabase, where: str) -> None:
     name = configure(host, people, where=where)
-    assert "where: " in error(host, name)
+    said = error(host, name)
+    assert "where: " in said
+    assert "Error" not in said
     assert people.fetch("SELECT count(*) FROM people") == [(3,)]
+
+
+def test_a_filter_with_a_parameter(host: HostProcess, postgres_database: TestDatabase) -> None:
+    postgres_database.execute(CREATE["postgresql"])
+    said = error(host, configure(host, postgres_database, where="$1 = 1"))
+    assert "where: holds a parameter such as $1, for which nothing is given; write the value itself" in said
+    assert "HINT" not in said
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ import pytest
 
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_host import ConfigError
+from tests.servers import TestDatabase
+from tests.test_reach import described
 from tests.test_source_settings import MYSQL, POSTGRESQL, url
 
 
@@ -94,7 +97,30 @@ def test_a_certificate_that_cannot_be_used(
     settings = {key: value.replace("BAD", str(path)) for key, value in settings.items()}
     with pytest.raises(ConfigError) as caught:
         room.pool_arguments(room.read(settings))
-    assert "cannot be used" in caught.value.fields[f"sourceConfig.{field}"]
+    assert caught.value.fields[f"sourceConfig.{field}"].startswith(f"{path} cannot be used: ")
+
+
+@pytest.mark.parametrize("missing", ["sslcert", "sslkey"])
+def test_which_of_two_files_is_missing(missing: str, tmp_path: Path) -> None:
+    (tmp_path / "there.pem").write_text("no certificate")
+    files = {name: str(tmp_path / ("gone.pem" if name == missing else "there.pem")) for name in ("sslcert", "sslkey")}
+    with pytest.raises(ConfigError) as caught:
+        postgresql.pool_arguments(postgresql.read({**POSTGRESQL, "sslmode": "require", **files}))
+    why = f"{files[missing]} cannot be used: No such file or directory"
+    assert caught.value.fields == {f"sourceConfig.{missing}": why}
+
+
+def test_a_text_in_the_place_of_a_files_name_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        postgresql.pool_arguments(postgresql.read({**POSTGRESQL, "sslmode": "verify-ca", "sslrootcert": "x" * 5000}))
+    assert caught.value.fields["sourceConfig.sslrootcert"].startswith("a text of 5000 characters cannot be used: ")
+
+
+def test_a_postgresql_server_without_tls(postgres_database: TestDatabase) -> None:
+    for mode in ("require", "verify-ca", "verify-full"):
+        said = described(PostgresqlDialect(), {**postgres_database.source_config, "sslmode": mode})
+        mend = "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer"
+        assert said == f"looking up t: {mend}"
 
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)

@@ -22,6 +22,8 @@ from starbase_host import Conflict, InvalidRequest, same_name
 
 MAX_UNKNOWN = 20
 KEPT_ELSEWHERE = "a stored secret is kept for the same host, port and user only; give it again"
+# What is no dialect's name, and near none, though the database is served.
+ALSO_CALLED = {"mariadb": "MariaDB is of the dialect mysql; write mysql"}
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
 
 
@@ -139,6 +141,8 @@ def _source(
         known = ", ".join(sorted(dialects))
         if not isinstance(name, str):
             return {"sourceConfig.dialect": f"must be one of {known}"}
+        if name.lower() in ALSO_CALLED:
+            return {"sourceConfig.dialect": ALSO_CALLED[name.lower()]}
         return {"sourceConfig.dialect": f"is not a dialect; {mend_unknown(name[:60], dialects)}"}
     if not {"source_config", "source_table"} & values.keys():
         # What is stored was judged when it came; its secrets may be sealed, and the key lost.

@@ -70,6 +70,9 @@ class Service:
                 dialects=self._dialects,
                 targets={same_name(target): each for each, target in store.targets(connection)},
             )
+            if tables.is_function(connection, replication.target_table):
+                why = f"{replication.target_table} is a table-valued function of SQLite; choose another name"
+                raise InvalidRequest(fields={"targetTable": why})
             if replication.options.group is not None:
                 others = (self._connections.unsealed(each.replication) for each in store.all_of(connection))
                 config.check_group(replication, others, self._dialects)

@@ -44,6 +44,16 @@ def differences_name(config_id: int) -> str:
     return f"tmp_replication_differences_{config_id}"
 
 
+def is_function(connection: apsw.Connection, name: str) -> bool:
+    """Whether SQLite itself has a table-valued function of that name, such as json_each, and there is no such table.
+
+    It looks like a table that is there, and nothing can be written to it.
+    """
+    sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1)) AND NOT EXISTS "
+    found = connection.execute(f"{sql}(SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?1))", (name,))
+    return bool(found.get)
+
+
 def exists(connection: apsw.Connection, name: str) -> bool:
     """Whether there is a table of that name."""
     return columns_of(connection, name) is not None
@@ -82,7 +92,7 @@ def columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, 
     rows = list(connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?)", (table,)))
     kind = connection.execute("SELECT type FROM sqlite_schema WHERE lower(name) = lower(?)", (table,)).get
     if kind is not None and kind != "table":
-        raise SchemaMismatch(f"{table} is a {kind}; choose another targetTable")
+        raise SchemaMismatch(f"{table} is {'an' if kind == 'index' else 'a'} {kind}; choose another targetTable")
     return {name: (declared, position) for name, declared, position in rows} if rows else None
 
 

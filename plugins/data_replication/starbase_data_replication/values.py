@@ -134,6 +134,8 @@ def _check_name(value: str) -> str | None:
 
 
 def _check_target(value: str) -> str | None:
+    if value != value.strip():
+        return "has a space at the beginning or end; remove it"
     if same_name(value).startswith(RESERVED):
         return f"must not begin with {' or '.join(RESERVED)}, which are reserved; choose another name"
     return None
@@ -151,19 +153,21 @@ def _check_zone(value: str) -> str | None:
 
 def _unstorable(value: Mapping[str, Any]) -> str | None:
     """Why an object cannot be kept as JSON in the database, or None."""
-    waiting: list[tuple[Any, int]] = [(value, 0)]
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(value, ())]
     while waiting:
-        item, depth = waiting.pop()
-        if depth > MAX_DEPTH:
+        item, path = waiting.pop()
+        if len(path) > MAX_DEPTH:
             return f"is nested more than {MAX_DEPTH} deep"
         if isinstance(item, str) and (why := text_problem(item, control=True)) is not None:
-            return f"holds a text that {why}"
+            return f"its {'.'.join(path)} {why}"
         if isinstance(item, float) and not math.isfinite(item):
-            return "must not hold NaN or Infinity"
+            return f"its {'.'.join(path)} must not be NaN or Infinity"
         if isinstance(item, Mapping):
-            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+            if why := next((why for key in item if (why := text_problem(str(key), control=True)) is not None), None):
+                return f"one of its keys {why}"
+            waiting += [(part, (*path, str(key))) for key, part in item.items()]
         elif isinstance(item, list | tuple):
-            waiting += [(part, depth + 1) for part in item]
+            waiting += [(part, (*path, str(index))) for index, part in enumerate(item)]
     return None
 
 

@@ -13,12 +13,14 @@ and end.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -26,6 +28,7 @@ from starbase_data_replication.sources.connection_string import ConnectionString
 from starbase_host import ConfigError, InvalidRequest
 
 MASK = "***"
+MAX_PATH = 500
 # Opens every stored secret; whoever may configure must not be able to have it sent to a server of their own.
 SECRET_KEY = "STARBASE_SECRET_KEY"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -301,19 +304,33 @@ def tls_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = hostname
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
-    field = ca
-    try:
-        trusted = files[ca]
-        if verify and is_pem(trusted):
+    trusted, certificate = files[ca], files[cert]
+    if verify and is_pem(trusted):
+        with _using(ca, "the certificate"):
             context.load_verify_locations(cadata=trusted)
-        elif verify and trusted not in (None, "system"):
+    elif verify and trusted is not None and trusted != "system":
+        with _using(ca, trusted):
             context.load_verify_locations(cafile=trusted)
-        elif verify:
-            context.load_default_certs()
-        field = cert
-        if (certificate := files[cert]) is not None:
+    elif verify:
+        context.load_default_certs()
+    if certificate is not None:
+        for field in (cert, key):
+            # OpenSSL does not say which of the two it has not found.
+            if (path := files[field]) is not None:
+                with _using(field, path):
+                    Path(path).open("rb").close()
+        with _using(cert, certificate):
             # An empty password: without one, OpenSSL would ask on the terminal for that of an encrypted key.
             context.load_cert_chain(certificate, files[key], password="")
-    except OSError as error:
-        raise ConfigError(f"sourceConfig.{field}", f"cannot be used: {error.strerror or error}") from None
     return context
+
+
+@contextlib.contextmanager
+def _using(field: str, path: str) -> Iterator[None]:
+    """Raises ConfigError, which names the field and the file, for one that cannot be used inside."""
+    try:
+        yield
+    except OSError as error:
+        # What is no file's name may be anything, a key among them.
+        shown = path if len(path) <= MAX_PATH else f"a text of {len(path)} characters"
+        raise ConfigError(f"sourceConfig.{field}", f"{shown} cannot be used: {error.strerror or error}") from None

@@ -31,6 +31,7 @@ FINAL = frozenset({CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR
 CHANGED = frozenset({ER.BAD_FIELD_ERROR, ER.NO_SUCH_TABLE, ER.TABLE_DEF_CHANGED})
 
 # Errors that quote what they complain of, a row's value or a part of the statement; so do SQLSTATE 22 and 23.
+SYNTAX = frozenset({ER.PARSE_ERROR, ER.SYNTAX_ERROR})
 QUOTING = frozenset(
     {ER.PARSE_ERROR, ER.SYNTAX_ERROR, ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD}
     | {ER.WRONG_VALUE_FOR_TYPE, ER.INVALID_CHARACTER_STRING, ER.DUP_ENTRY, 1525}
@@ -64,7 +65,7 @@ def translate(error: Error, doing: str) -> SyncError:
         return SourceUnavailable(f"{doing}: the connection failed: {text}{_because(cause)}")
     state = error.sqlstate or ""
     if number in QUOTING or state[:2] in ("22", "23"):
-        text = type(error).__name__
+        text = "there is a syntax error in it" if number in SYNTAX else "a value in it cannot be used"
     message = f"{doing}: the server says: {text} (error {number}, SQLSTATE {state})"
     if number in CHANGED:
         return SourceChanged(message)

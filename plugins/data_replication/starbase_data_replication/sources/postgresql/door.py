@@ -21,6 +21,12 @@ CHANGED_CODES = ("42703", "42P01")
 # What the driver raises when a connection breaks, is refused, or does not answer.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
 
+# What it raises in the same way, though no connection is broken: part of its text, to what is meant.
+OURS = {
+    "rejected SSL upgrade": "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer",
+    "the server expects": "holds a parameter such as $1, for which nothing is given; write the value itself",
+}
+
 
 @contextlib.contextmanager
 def door(doing: str) -> Iterator[None]:
@@ -34,6 +40,8 @@ def door(doing: str) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise SourceRejected(f"{doing}: the server's certificate was refused: {error.verify_message}") from error
     except BROKEN as error:
+        if (why := next((why for text, why in OURS.items() if text in str(error)), None)) is not None:
+            raise SourceRejected(f"{doing}: {why}") from error
         raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
 
 
