@@ -22,6 +22,7 @@ from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_host import sandbox_rules
 from starbase_host.config import HOST_KEYS, HostConfig
 from starbase_host.config import parse as parse_toml
 from tests.hosts import CONFIG, running
@@ -82,6 +83,34 @@ def test_every_key_of_the_host_is_documented() -> None:
         default = getattr(HostConfig, key)
         expected = "none" if default is None else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
         assert (table[key]["Default"], table[key]["Bounds"]) == (expected, bounds(low, high)), key
+
+
+LENGTHS = {"64 MiB": 64 << 20, "4 MiB": 4 << 20, "1 MiB": 1 << 20, "64 KiB": 64 << 10}
+
+
+def test_what_a_query_may_do_is_documented() -> None:
+    functions = {
+        length: set(re.findall("`([^`]+)`", row["Functions"]))
+        for length, row in CONFIGURATION["Functions of a query"].items()
+    }
+    expected = {
+        length: {name for name, limit in sandbox_rules.CLIENT_FUNCTIONS.items() if limit == number}
+        for length, number in LENGTHS.items()
+    }
+    assert functions == {**expected, "admin alone": set(sandbox_rules._ADMIN.split())}
+    client = {name: row["Client"] for name, row in CONFIGURATION["Limits of a query"].items()}
+    assert client["Characters of `sql"] == f"{sandbox_rules.CLIENT_SQL_CHARACTERS:,}"
+    assert client["Bytes of a pattern of LIKE or GLOB"] == str(sandbox_rules.CLIENT_PATTERN_BYTES)
+    assert client["Steps of its program"] == f"{sandbox_rules.CLIENT_PROGRAM_STEPS:,}"
+
+
+def test_every_field_of_the_status_is_documented(tmp_path: Path) -> None:
+    (section,) = re.findall(r"^## Status\n(.*?)^## ", README.read_text(), re.DOTALL | re.MULTILINE)
+    said = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if "|" in line)))
+    source = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "user": "u"}
+    with running(tmp_path) as host:
+        host.configure(name="t", sourceConfig=source, sourceTable="t", targetTable="t", isActive=False)
+        assert set(host.status("t")) == said
 
 
 def test_every_option_of_the_plugin_is_documented() -> None:

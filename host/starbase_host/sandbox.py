@@ -52,8 +52,10 @@ class Guard:
         self._private: frozenset[bytes] = rules.ALWAYS_PRIVATE
         self._known: frozenset[bytes] = frozenset()
         self._schema_version: Any = None
-        self._lengths: dict[str, int] = {}
+        self._lengths: dict[str, tuple[int, str]] = {}
         self.longest = rules.VALUE_BYTES
+        # The function that has made it shorter, if one has.
+        self._shortened_by = ""
         self._length = rules.VALUE_BYTES
         self._sql = ""
         self._only_prepare = False
@@ -113,12 +115,11 @@ class Guard:
         self._sql, self._only_prepare = sql, only_prepare
         self._creates = self._analyzes = False
         self._set_length(rules.VALUE_BYTES)
+        self.longest, self._shortened_by = self._lengths.get(sql, (rules.VALUE_BYTES, ""))
         if self.role == "admin":
-            self.longest = rules.VALUE_BYTES
             return not self.writer
         if len(sql) > rules.CLIENT_SQL_CHARACTERS:
             raise TooLarge(f"sql is longer than {rules.CLIENT_SQL_CHARACTERS:,} characters, a client's limit")
-        self.longest = self._lengths.get(sql, rules.VALUE_BYTES)
         return sql in self._lengths
 
     def trusted(self, sql: str) -> list[tuple[Any, ...]]:
@@ -158,6 +159,12 @@ class Guard:
         folded = fold(text)
         return self.role == "client" and any(name in folded for name in (*rules.HIDDEN_PREFIXES, *self._private))
 
+    def too_long(self) -> TooLarge:
+        """What is said of a value that is too long for this statement."""
+        if self._shortened_by:
+            return TooLarge(rules.TOO_LONG_BESIDE.format(self.longest, self._shortened_by))
+        return TooLarge(rules.TOO_LONG.format(self.longest))
+
     def _set_length(self, value: int) -> None:
         if value != self._length:
             self._length = value
@@ -193,12 +200,12 @@ class Guard:
         if len(self._sql) <= 16 * rules.KIB:
             if len(self._lengths) >= 256:
                 self._lengths.clear()
-            self._lengths[self._sql] = self.longest
+            self._lengths[self._sql] = self.longest, self._shortened_by
         self.longest = self.longest * rules.CLIENT_SHORT_SQL // max(rules.CLIENT_SHORT_SQL, len(self._sql))
         if bindings and self.longest < rules.VALUE_BYTES:
             for value in bindings.values() if isinstance(bindings, dict) else bindings:
                 if isinstance(value, (str, bytes)) and len(value) > self.longest:
-                    raise TooLarge(rules.TOO_LONG.format(self.longest))
+                    raise self.too_long()
 
     def _check_text(self) -> None:
         """Keep private names out of what the host's own writes would later run, with nobody to ask: triggers, views."""
@@ -226,7 +233,8 @@ class Guard:
         if action == apsw.SQLITE_FUNCTION and two is not None:
             if two not in rules.CLIENT_FUNCTIONS:
                 return f"the client role may not call {two}()"
-            self.longest = min(self.longest, rules.CLIENT_FUNCTIONS[two])
+            if rules.CLIENT_FUNCTIONS[two] < self.longest:
+                self.longest, self._shortened_by = rules.CLIENT_FUNCTIONS[two], two
             return None
         if action == apsw.SQLITE_READ and one is not None and self._client_reads(fold(one), two, database):
             return None

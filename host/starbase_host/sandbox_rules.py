@@ -134,7 +134,10 @@ WRITES = CREATES | frozenset(
 DEFERRED = frozenset((apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER))
 HARMLESS = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
 
-TOO_LONG = "a value is longer than {:,} bytes, the limit for what this statement does"
+TOO_LONG = "a value is longer than {:,} bytes; shorten it"
+TOO_LONG_BESIDE = (
+    "a value is longer than {:,} bytes, a client's limit in a statement that calls {}(); do without it, or ask as admin"
+)
 CLIENT_REFUSAL = "the client role may only read, and nothing whose name begins with tmp_ or sqlite_"
 OWN_REFUSAL = "what begins with tmp_ belongs to the host and its plugins: SQL may read it, and their routes change it"
 SEQUENCE_REFUSAL = "sqlite_sequence counts for the host and its plugins too; SQL may not set it"

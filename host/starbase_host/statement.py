@@ -219,7 +219,7 @@ def explain(error: Exception, guard: Guard | None, sql: str = "", values: Values
     if isinstance(error, apsw.InterruptError):
         return error
     if isinstance(error, apsw.TooBigError):
-        return TooLarge(TOO_LONG.format(guard.longest if guard is not None else VALUE_BYTES))
+        return guard.too_long() if guard is not None else TooLarge(TOO_LONG.format(VALUE_BYTES))
     if isinstance(error, (apsw.NoMemError, MemoryError)):
         return TooLarge("the statement is too large or takes too much memory")
     if isinstance(error, _UNAVAILABLE):
