@@ -7,6 +7,7 @@ import fcntl
 import http.server
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from starbase_host.errors import Conflict
 from starbase_host.lock import Holder, Lock, holder_of
 from tests.hosts import CONFIG, HostProcess, running, until
 
-# A command that holds the database until its standard input ends, and a start that lasts until a file is there.
+# A command that holds the database until its standard input ends; a start and an end that last while a file is there.
 SLOW = """
 import asyncio, contextlib, pathlib, sys
 import click
@@ -44,6 +45,8 @@ class Slow:
         while (HERE / "wait").exists():
             await asyncio.sleep(0.01)
         yield
+        while (HERE / "linger").exists():
+            await asyncio.sleep(0.01)
 
 def plugin(options):
     return Slow()
@@ -125,6 +128,21 @@ def test_a_command_waits_for_a_host_that_starts(tmp_path: Path) -> None:
             assert command.stderr is not None
             assert "is starting" in command.stderr.readline()
             wait.unlink()
+            out, err = command.communicate(timeout=30)
+            assert (command.returncode, out) == (0, "[]\n"), err
+
+
+def test_a_host_that_stops_has_no_address_any_more(tmp_path: Path) -> None:
+    """It gives its address up before its lock: who listens there next would get the token."""
+    with slow_host(tmp_path, 0) as host:
+        linger = tmp_path / "linger"
+        linger.touch()
+        os.kill(host.pid, signal.SIGTERM)
+        until(lambda: holder_of(lock_of(host)) == Holder(pid=host.pid, serves=True, url=None), what="the stop")
+        with begun(host, "replication", "list", "--json") as command:
+            assert command.stderr is not None
+            assert "stopping" in command.stderr.readline()
+            linger.unlink()
             out, err = command.communicate(timeout=30)
             assert (command.returncode, out) == (0, "[]\n"), err
 
