@@ -60,15 +60,17 @@ def test_a_parameter_that_the_plugin_does_not_know(host: HostProcess, method: st
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [
-        ("POST", "/query"), ("POST", "/query/raw"), ("GET", "/status"), ("GET", "/plugins"), ("GET", "/health"),
-        ("GET", "/openapi.json"),
-    ],
-)  # fmt: skip
+    [("POST", "/query"), ("POST", "/query/raw"), ("GET", "/status"), ("GET", "/plugins")],
+)
 def test_a_parameter_that_the_host_does_not_know(host: HostProcess, method: str, path: str) -> None:
     body = {"sql": "SELECT 1"} if method == "POST" else None
     assert refused(host, method, path + "?Foo=1", body) == "Foo: is not a parameter of this route; it takes none"
     assert host.request(method, path + "?", body).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/openapi.json"])
+def test_what_a_probe_adds_against_caches_is_let_through(host: HostProcess, path: str) -> None:
+    assert host.request("GET", f"{path}?at=1", token=None).status_code == 200
 
 
 def test_a_long_list_of_parameters_is_answered_shortly(host: HostProcess) -> None:
