@@ -13,10 +13,29 @@ from tests.servers import ROOT, TestDatabase
 pytestmark = pytest.mark.mariadb_in_prove
 
 TRANSFORMER = """
+import asyncio
 from starbase_host import hookimpl
 
 def plugin(options):
     return Transformer()
+
+def answers(error):
+    class Answer(dict):
+        def __getitem__(self, name):
+            raise error
+    return Answer()
+
+class Longer(list):
+    def __iter__(self):
+        yield from [*list.__iter__(self), "SHOWN"]
+
+class Nameless(type):
+    @property
+    def __name__(self):
+        raise SystemExit(9)
+
+class Unnamed(Exception, metaclass=Nameless):
+    pass
 
 class Transformer:
     @hookimpl(optionalhook=True)
@@ -25,6 +44,24 @@ class Transformer:
             raise ValueError(f"cannot: {columns}")
         if replication.endswith("short"):
             return {name: values[1:] for name, values in columns.items()}
+        if replication.endswith("pops"):
+            for values in columns.values():
+                values.pop()
+            return columns
+        if replication.endswith("appends"):
+            for values in columns.values():
+                values.append("SHOWN")
+            return columns
+        if replication.endswith("longer"):
+            return {name: Longer(values) for name, values in columns.items()}
+        if replication.endswith("exits"):
+            return answers(SystemExit(3))
+        if replication.endswith("interrupts"):
+            return answers(KeyboardInterrupt())
+        if replication.endswith("cancels"):
+            return answers(asyncio.CancelledError())
+        if replication.endswith("unnamed"):
+            raise Unnamed("SHOWN")
         if replication.endswith("hostile"):
             class Hostile(str):
                 def isascii(self):
@@ -232,15 +269,31 @@ def test_where_everything_is_transformed_and_there_is_no_key_nothing_can_be_comp
     assert differences(host, name) == [0, 0, 0]
 
 
-@pytest.mark.parametrize("how", ["raises", "short", "odd", "hostile"])
+COUNTS = ["short", "pops", "appends", "longer"]
+IN_ITS_ANSWER = ["exits", "interrupts", "cancels", "unnamed"]
+
+
+@pytest.mark.parametrize("how", ["raises", "odd", "hostile", *COUNTS, *IN_ITS_ANSWER])
 def test_a_transform_that_fails_lets_nothing_through(host: HostProcess, people: TestDatabase, how: str) -> None:
     name = configure(host, people, f".{how}", transforms={"transformer": ["email"]})
     said = error(host, name)
     assert "transforms: plugin transformer has failed" in said
+    assert "nothing of this batch was written" in said
     assert table(host, name)[1] == []
     everywhere = said + host.log + str(host.logs(name)) + str(host.status(name))
     assert "example.com" not in everywhere
     assert "SHOWN" not in everywhere
+
+
+@pytest.mark.parametrize("how", COUNTS)
+def test_a_transform_of_the_only_column_loses_no_row(host: HostProcess, people: TestDatabase, how: str) -> None:
+    """Rows of one column would take any number of values for their own."""
+    people.execute("CREATE TABLE notes (note varchar(9))")
+    people.execute("INSERT INTO notes VALUES ('a'), ('b'), ('c')")
+    notes = {"sourceTable": "notes", "trackingColumn": "note"}
+    name = configure(host, people, f".{how}", **notes, transforms={"transformer": ["note"]})
+    assert "transforms: plugin transformer has failed" in error(host, name)
+    assert host.query("SELECT count(*) FROM sqlite_schema WHERE name = ?", name) == [[0]]
 
 
 def test_what_one_transform_makes_another_may_not_take(host: HostProcess, people: TestDatabase) -> None:

@@ -18,6 +18,12 @@ from __future__ import annotations
 from starbase_host import StarbaseError
 
 
+def kind_of(error: BaseException) -> str:
+    """The name of an error's class, asked of Python itself: a class of somebody else may answer what it likes."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
+
+
 class SyncError(StarbaseError):
     """A sync failed. The message says why, without a secret and without a row's value."""
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from starbase_data_replication.casts import float_or_text
-from starbase_data_replication.errors import SyncError
+from starbase_data_replication.errors import SyncError, kind_of
 from starbase_data_replication.model import Row, Rows, TableSchema
 
 Call = Callable[..., Awaitable[Any]]
@@ -55,26 +55,40 @@ class Transforms:
 async def _ask(
     call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], numbers: set[str]
 ) -> dict[str, list[Any]]:
+    # A plugin may change what it is given in place: lists of its own, and their lengths as they are now.
+    lengths = {name: len(values) for name, values in columns.items()}
     try:
         given = {name: _plain(values, name in numbers) for name, values in columns.items()}
         answer = await call(plugin, "transform_batch", replication=replication, columns=given)
-        return {name: _storable(answer[name], len(values)) for name, values in columns.items()}
+        return _looked_at(answer, lengths)
     except Exception as error:
         # Neither its text nor a chain to it: a traceback would show both, and they may hold values.
-        why = str(error) if type(error) is _Unfit else type(error).__name__
+        why = str(error) if type(error) is _Unfit else kind_of(error)
     raise TransformFailed(f"transforms: plugin {plugin} has failed ({why}); nothing of this batch was written")
 
 
 def _plain(values: list[Any], number: bool) -> list[Any]:
-    """Integers may travel as their digits, of which SQLite makes numbers."""
-    return [int(value) if isinstance(value, str) else value for value in values] if number else values
+    """A copy. Integers may travel as their digits, of which SQLite makes numbers."""
+    return [int(value) if isinstance(value, str) else value for value in values] if number else list(values)
+
+
+def _looked_at(answer: Any, lengths: Mapping[str, int]) -> dict[str, list[Any]]:
+    """What of an answer is stored. Raises _Unfit, or an Exception that a plugin's own type raises when looked at."""
+    try:
+        return {name: _storable(answer[name], length) for name, length in lengths.items()}
+    except Exception:
+        raise
+    except BaseException as error:
+        # Nothing is awaited here, so that it is the answer's: it would end the host, or pass for an interruption.
+        raise _Unfit(f"its answer raised {kind_of(error)}") from None
 
 
 def _storable(values: Any, rows: int) -> list[Any]:
     """The values as SQLite is to store them. Raises _Unfit, or what a plugin's own type raises when looked at."""
-    if isinstance(values, list | tuple) and len(values) == rows:
+    if isinstance(values, list | tuple):
         stored = [float_or_text(value) if type(value) is float else value for value in values]
-        if all(map(_is_storable, stored)):
+        # Of what is stored: a type derived from a list may give more values than its length.
+        if len(stored) == rows and all(map(_is_storable, stored)):
             return stored
     raise _Unfit("what it answered is not, for each column, a list of as many values that SQLite can store")
 
