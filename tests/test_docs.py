@@ -234,13 +234,13 @@ def curls(page: Path) -> Iterator[tuple[str, str, str | None]]:
 def test_every_json_text_parses_and_every_configuration_is_accepted() -> None:
     configured = 0
     first = json.loads(next(body for _, _, body in curls(README) if body is not None))
-    existing = config.parse(first, existing=None, dialects=DIALECTS, targets={})
+    existing = config.parse(first, existing=None, dialects=DIALECTS)
     for page, body in bodies():
         if isinstance(body, dict) and "name" in body and "sourceConfig" not in body:
             # A change of what is there.
-            config.parse({**body, "name": existing.name}, existing=existing, dialects=DIALECTS, targets={})
+            config.parse({**body, "name": existing.name}, existing=existing, dialects=DIALECTS)
         elif isinstance(body, dict) and "sourceConfig" in body:
-            config.parse(body, existing=None, dialects=DIALECTS, targets={})
+            config.parse(body, existing=None, dialects=DIALECTS)
             configured += 1
         elif isinstance(body, dict) and "dialect" in body:
             assert DIALECTS[body["dialect"]].check(body, "t") == {}, page

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.config import parse, to_json
+from starbase_data_replication.config import check_target, parse, to_json
 from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.model import TableName
 from starbase_data_replication.options import Options, Replication
@@ -19,7 +19,7 @@ from starbase_data_replication.sources.base import Dialect, Source
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.settings import masked
-from starbase_host import Conflict, InvalidRequest, StarbaseError, same_name
+from starbase_host import Conflict, InvalidRequest, StarbaseError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,9 @@ BODY = {"name": "orders", "sourceConfig": SOURCE, "sourceTable": "orders", "targ
 def configure(
     body: object, existing: Replication | None = None, *, targets: Mapping[str, str] | None = None
 ) -> Replication:
-    return parse(body, existing=existing, dialects=DIALECTS, targets=targets or {})
+    replication = parse(body, existing=existing, dialects=DIALECTS)
+    check_target(replication, (targets or {}).items())
+    return replication
 
 
 def problems(body: object, existing: Replication | None = None) -> dict[str, str]:
@@ -277,10 +279,10 @@ def test_unknown_fields_are_shown_so_that_any_answer_can_hold_them() -> None:
 
 def test_a_target_of_another_replication_is_a_conflict_as_sqlite_compares() -> None:
     with pytest.raises(Conflict, match="already the target of other"):
-        configure({**BODY, "targetTable": "Orders"}, targets={"orders": "other"})
+        configure({**BODY, "targetTable": "Orders"}, targets={"other": "orders"})
     assert configure({**BODY, "targetTable": "ORDERS"}, targets={"orders": "orders"}).target_table == "ORDERS"
     # SQLite folds ASCII only: these two are different tables.
-    assert configure({**BODY, "targetTable": "Ä"}, targets={same_name("ä"): "other"}).target_table == "Ä"
+    assert configure({**BODY, "targetTable": "Ä"}, targets={"other": "ä"}).target_table == "Ä"
 
 
 JSON = st.recursive(

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.errors import SchemaMismatch, retrieved, tamed
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.replica import LEAF_ROWS, Replica
@@ -187,7 +187,8 @@ class _Pass:
 
     async def _summaries(self, parts: Sequence[Part]) -> tuple[list[dict[int, Summary]], list[dict[int, Summary]]]:
         """Both sides' sums; the source works on its while the replica's are taken."""
-        asking = asyncio.create_task(self.remote.summarise(parts))
+        asking = asyncio.create_task(self._asked(parts))
+        asking.add_done_callback(retrieved)
         try:
             ours = [await self.replica.summarise(part) for part in parts]
             theirs = await asking
@@ -197,6 +198,10 @@ class _Pass:
             await asyncio.wait({asking})
             raise
         return _filled(theirs), _filled(ours)
+
+    async def _asked(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
+        with tamed():
+            return await self.remote.summarise(parts)
 
     async def _look_into(self, part: Part, theirs: dict[int, Summary], ours: dict[int, Summary]) -> None:
         if part.buckets > 1:

@@ -32,14 +32,12 @@ def parse(
     *,
     existing: Replication | None,
     dialects: Mapping[str, Dialect],
-    targets: Mapping[str, str],
 ) -> Replication:
     """The replication that a body of `configure` asks for.
 
     existing: the replication of that name, or None for a new one; a field that is left out keeps its value.
-    targets: target table, folded by `same_name`, to the name of the replication that has it.
 
-    Raises one InvalidRequest that names every wrong field, or Conflict for a target of another replication.
+    Raises one InvalidRequest that names every wrong field.
     """
     if not isinstance(body, Mapping):
         raise InvalidRequest('the body must be a JSON object: {"name": "orders", "sourceConfig": {…}, …}')
@@ -59,10 +57,22 @@ def parse(
     replication = _merged(values, existing)
     if problems := _together(replication.options):
         raise InvalidRequest(fields=problems)
-    holder = targets.get(same_name(replication.target_table), replication.name)
-    if holder != replication.name:
-        raise Conflict(f"targetTable: {replication.target_table} is already the target of {holder}")
     return replication
+
+
+def dialects_of(body: object, existing: Replication | None) -> list[object]:
+    """The names of the dialects that `parse` may ask, as they are written."""
+    sent = body.get("sourceConfig") if isinstance(body, Mapping) else None
+    settings = (sent, existing.source_config if existing is not None else None)
+    return [each.get("dialect") for each in settings if isinstance(each, Mapping)]
+
+
+def check_target(replication: Replication, targets: Iterable[tuple[str, str]]) -> None:
+    """Raises Conflict when its target is another's. targets: name and target table of every replication."""
+    wanted = same_name(replication.target_table)
+    for holder, target in targets:
+        if holder != replication.name and same_name(target) == wanted:
+            raise Conflict(f"targetTable: {replication.target_table} is already the target of {holder}")
 
 
 def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:

@@ -12,8 +12,13 @@ import logging
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
+from starbase_data_replication.dialects import Dialects, bounded
+from starbase_data_replication.errors import DialectFailed, kind_of
+from starbase_data_replication.model import TableName
 from starbase_data_replication.options import Replication
 from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
@@ -24,6 +29,8 @@ log = logging.getLogger("starbase.data_replication")
 
 # Settings that say which table, not which server.
 TABLE_KEYS = ("defaultSchema",)
+# How long a source that nobody uses any more may take to close.
+CLOSE_SECONDS = 10.0
 # A value of fewer characters would be found in half of all messages.
 SHORTEST_SCRUBBED = 3
 
@@ -31,13 +38,14 @@ SHORTEST_SCRUBBED = 3
 class Connections:
     """Opens sources when they are first asked for, and closes those that nobody uses any more."""
 
-    def __init__(self, dialects: Mapping[str, Dialect], *, seal: Seal, max_connections: int) -> None:
+    def __init__(self, dialects: Dialects, *, seal: Seal, max_connections: int) -> None:
         self._dialects = dialects
         self._seal = seal
         self._max_connections = max_connections
         # By the settings as written: the settings as resolved, and the source opened with them.
         self._open: dict[str, tuple[str, Source]] = {}
-        self._opening = asyncio.Lock()
+        # A lock for each, while somebody holds it: a dialect that is slow to open one holds up no other's.
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def dialect(self, name: str) -> Dialect:
         """Raises ConfigError when no plugin offers it any more."""
@@ -85,25 +93,34 @@ class Connections:
         """What nobody has foreseen, a third party's dialect perhaps, is logged without these settings' secrets."""
         try:
             yield
-        except StarbaseError:
-            raise
         except Exception as error:
-            text = "".join(traceback.format_exception(error))
-            log.error("%s", self.scrubbed(text, settings) if isinstance(settings, Mapping) else type(error).__name__)
+            if isinstance(error, DialectFailed) or not isinstance(error, StarbaseError):
+                text = "".join(traceback.format_exception(error))
+                log.error("%s", self.scrubbed(text, settings) if isinstance(settings, Mapping) else kind_of(error))
+            if isinstance(error, StarbaseError):
+                raise
             raise StarbaseError("internal error; the host's log has the details") from None
+
+    async def table(self, settings: Mapping[str, Any], source_table: str) -> tuple[TableName, list[str]]:
+        """A source's table, and what makes it that table, by its dialect."""
+        dialect = self.dialect(settings["dialect"])
+
+        def ask() -> tuple[TableName, list[str]]:
+            return dialect.table_name(settings, source_table), [*dialect.identity(settings, source_table)]
+
+        return await self._dialects.call([settings["dialect"]], ask)
 
     async def source(self, settings: Mapping[str, Any]) -> Source:
         """The source of these settings, opened, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
         written, resolved = _key(settings), resolve(settings)
-        async with self._opening:
+        async with self._opening.setdefault(written, asyncio.Lock()):
             if written in self._open and self._open[written][0] != _key(resolved):
                 # A password in the environment was rotated.
                 await self._close(written)
             if written not in self._open:
                 dialect = self.dialect(settings["dialect"])
-                # Not on the loop: with the first source its driver is imported, which takes a part of a second.
-                source = await asyncio.to_thread(dialect.open, resolved, max_connections=self._max_connections)
-                self._open[written] = _key(resolved), source
+                open_it = partial(dialect.open, resolved, max_connections=self._max_connections)
+                self._open[written] = _key(resolved), await self._dialects.open(settings["dialect"], open_it)
             return self._open[written][1]
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
@@ -120,7 +137,11 @@ class Connections:
 
     async def _close(self, written: str) -> None:
         _, source = self._open.pop(written)
-        await source.close()
+        try:
+            await bounded(source.close, CLOSE_SECONDS)
+        except Exception as error:
+            # Whoever has configured or deleted a replication, or ends the host, can do nothing about it.
+            log.error("a source could not be closed (%s); its connections end when they may", kind_of(error))
 
 
 def _key(settings: Mapping[str, Any]) -> str:

@@ -11,11 +11,36 @@
       ReplicaChanged      the replica's table is not what it was when the run looked at it (transient)
       SchemaMismatch      the source table cannot become, or no longer fits, the replica
       CastFailed          a value could not be cast; names the column and the type, never the value
+      DialectFailed       a dialect has not answered in time, or raised what no run may raise
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 from starbase_host import StarbaseError
+
+
+class Exited(Exception):
+    """SystemExit or KeyboardInterrupt of somebody else's code; says which."""
+
+
+@contextlib.contextmanager
+def tamed() -> Iterator[None]:
+    """For each task that runs somebody else's code: asyncio lets these two out of any task, and the host ends."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Exited(kind_of(error)) from error
+
+
+def retrieved(task: asyncio.Task[Any]) -> None:
+    """For a task whose error may come when whoever would wait for it has ended: nobody need be told of it then."""
+    if not task.cancelled():
+        task.exception()
 
 
 def kind_of(error: BaseException) -> str:
@@ -60,6 +85,10 @@ class ReplicaChanged(SyncError):
 
 class SchemaMismatch(SyncError):
     code = "schema_mismatch"
+
+
+class DialectFailed(SyncError):
+    code = "dialect_failed"
 
 
 class CastFailed(SyncError):

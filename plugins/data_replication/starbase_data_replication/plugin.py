@@ -16,13 +16,13 @@ from starbase_data_replication.api import Api
 from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.counts import Counts
+from starbase_data_replication.dialects import Dialects
 from starbase_data_replication.events import Callback, Events
 from starbase_data_replication.recording import Recorder
 from starbase_data_replication.runner import Runner
 from starbase_data_replication.sealing import Seal
 from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
 from starbase_data_replication.slots import Slots
-from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.reach import OPTION as HOSTS
@@ -66,10 +66,12 @@ class DataReplication:
         self._max_connections_per_source = max_connections_per_source
         self._silence_timeout_seconds = silence_timeout_seconds
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
-        self._dialects: dict[str, Dialect] = {
-            "postgresql": PostgresqlDialect(Reach(allowed_source_hosts)),
-            "mysql": MysqlDialect(Reach(allowed_source_hosts)),
-        }
+        self._dialects = Dialects(
+            {
+                "postgresql": PostgresqlDialect(Reach(allowed_source_hosts)),
+                "mysql": MysqlDialect(Reach(allowed_source_hosts)),
+            }
+        )
         self._service: Service | None = None
         self._events: Events | None = None
 
@@ -123,8 +125,7 @@ class DataReplication:
         service = self._running()
         await host.database.migrate("data_replication", "starbase_data_replication.sql")
         await self._seal.renew(host.database)
-        for name, dialects in await host.call("replication_dialects"):
-            self._add_dialects(host, name, dialects)
+        await self._dialects.gather(host)
         await service.wake()
         watchdog = Watchdog(
             runner=service.runner, service=service, clock=host.clock, silence_seconds=self._silence_timeout_seconds
@@ -138,18 +139,6 @@ class DataReplication:
             assert self._events is not None
             await self._events.drain(DRAIN_SECONDS)
             await self._connections.close()
-
-    def _add_dialects(self, host: Host, plugin: str, dialects: object) -> None:
-        if not isinstance(dialects, Mapping):
-            host.log.error("plugin %s: replication_dialects did not answer a mapping of names to dialects", plugin)
-            return
-        for name, dialect in dialects.items():
-            if not isinstance(name, str) or not isinstance(dialect, Dialect):
-                host.log.error("plugin %s: what it offers as the dialect %r is none; it is left out", plugin, name)
-            elif name in self._dialects:
-                host.log.error("plugin %s: the dialect %s exists already; it is left out", plugin, name)
-            else:
-                self._dialects[name] = dialect
 
     @hookimpl
     async def on_alarm(self, alarm: Alarm) -> None:

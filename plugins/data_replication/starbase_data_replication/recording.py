@@ -13,6 +13,7 @@ from starbase_data_replication import health, store
 from starbase_data_replication.check import Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.counts import Counts
+from starbase_data_replication.errors import DialectFailed, kind_of, retrieved
 from starbase_data_replication.events import Events
 from starbase_data_replication.running import Running
 from starbase_data_replication.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
@@ -103,7 +104,7 @@ def outcome(
 ) -> tuple[RunStatus, str | None, Synced | None, BaseException | None]:
     """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
     if not work.done():
-        work.add_done_callback(lambda late: late.cancelled() or late.exception())
+        work.add_done_callback(retrieved)
     elif not work.cancelled() and work.exception() is None:
         return "success", None, work.result().get(run.name), None
     if run.given_up is not None:
@@ -116,8 +117,9 @@ def outcome(
         return "interrupted", str(failure), None, None
     if isinstance(failure, StarbaseError):
         run.failure_status = failure.status
-        return "error", str(failure), None, None
-    return "error", f"unexpected {type(failure).__name__}; the host's log has the details", None, failure
+        return "error", str(failure), None, failure if isinstance(failure, DialectFailed) else None
+    assert failure is not None
+    return "error", f"unexpected {kind_of(failure)}; the host's log has the details", None, failure
 
 
 def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:

@@ -19,6 +19,7 @@ import apsw
 from starbase_data_replication import store
 from starbase_data_replication.check import Check, allow
 from starbase_data_replication.connections import Connections
+from starbase_data_replication.errors import DialectFailed, Exited, tamed
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.recording import Recorder, outcome
 from starbase_data_replication.running import GOES_ON, Running, stop
@@ -68,7 +69,7 @@ class Runner:
             for run in runs:
                 del self.running[run.name]
             raise
-        work = asyncio.create_task(self._work(runs, stored), name=f"work-{name}")
+        work = asyncio.create_task(self._contained(runs, stored), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
             run.work = work
             task = asyncio.create_task(self._run(run, each), name=f"run-{run.name}")
@@ -177,6 +178,19 @@ class Runner:
             run.result.set_result(record)
         return True
 
+    async def _contained(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
+        """The work; what a dialect lets out that would end the host, or pass for an interruption, is an error."""
+        try:
+            with tamed():
+                return await self._work(runs, stored)
+        except (Exited, asyncio.CancelledError) as error:
+            interrupted = any(run.interrupt_reason is not None for run in runs) or self.host.stopping.is_set()
+            if interrupted and isinstance(error, asyncio.CancelledError):
+                raise
+            raised = str(error) if isinstance(error, Exited) else "CancelledError, and nobody had interrupted the run"
+            dialect = stored[0].replication.dialect
+            raise DialectFailed(f"the dialect {dialect} raised {raised}; the host's log has the details") from error
+
     async def _work(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
         """Do what the first of the runs is for; what was synced, by name."""
         run = runs[0]
@@ -200,15 +214,14 @@ class Runner:
 
     async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
-        dialect = self.connections.dialect(replication.dialect)
         settings = self.connections.opened(replication.source_config)
         selection = [replication.options.selection] if replication.options.selection else []
         run.source = await self.connections.source(settings)
-        identity = [*dialect.identity(settings, replication.source_table)]
+        table, identity = await self.connections.table(settings, replication.source_table)
         return Sync(
             stored=stored,
             source=run.source,
-            table=dialect.table_name(settings, replication.source_table),
+            table=table,
             identity=json.dumps([*identity, replication.target_table, replication.tracking_column, *selection]),
             database=self.store.database,
             clock=self.host.clock,
@@ -223,11 +236,8 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
     group = store.get(connection, name).replication.options.group
     if group is None or not kind.syncs:
         return (name,)
-    active = (each.replication for each in store.all_of(connection) if each.replication.is_active)
-    return (
-        name,
-        *(each.name for each in active if each.options.group == group and each.name != name),
-    )
+    members = store.of_group(connection, group)
+    return (name, *(each.name for each in members if each.replication.is_active and each.name != name))
 
 
 def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored]:

@@ -9,17 +9,17 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication import config, logbook, schedule, store, tables
+from starbase_data_replication import logbook, schedule, store, tables
+from starbase_data_replication.configuring import Configuring
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.options import Options, Replication
+from starbase_data_replication.dialects import Dialects
+from starbase_data_replication.options import Options
 from starbase_data_replication.runner import Runner
 from starbase_data_replication.running import CHANGED, RESET, STOPPED, Running
 from starbase_data_replication.runs import RunKind
-from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.store import Store, Stored
 from starbase_data_replication.ticks import ALARMS, Ticks, check_interval_seconds
-from starbase_data_replication.values import NAME
-from starbase_host import Conflict, Host, InvalidRequest, iso, quote, same_name
+from starbase_host import Conflict, Host, iso, quote
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
 PRUNE_ALARM = "prune"
@@ -46,7 +46,7 @@ class Service:
         store: Store,
         runner: Runner,
         connections: Connections,
-        dialects: dict[str, Dialect],
+        dialects: Dialects,
         retention: Retention,
     ) -> None:
         self.store = store
@@ -54,36 +54,15 @@ class Service:
         self.ticks = Ticks(runner=runner)
         self._host = host
         self._connections = connections
-        self._dialects = dialects
+        self._configuring = Configuring(host=host, connections=connections, dialects=dialects)
         self._retention = retention
 
     async def configure(self, body: Any) -> Stored:
         """Create or change a replication, and make it due at once. Raises InvalidRequest or Conflict."""
         now = self._host.clock.now()
-
-        def save(connection: apsw.Connection) -> tuple[Stored, bool]:
-            name = body.get("name") if isinstance(body, dict) else None
-            existing = store.find(connection, name) if isinstance(name, str) and NAME.match(name) else None
-            replication = config.parse(
-                body,
-                existing=self._connections.unsealed(existing.replication) if existing is not None else None,
-                dialects=self._dialects,
-                targets={same_name(target): each for each, target in store.targets(connection)},
-            )
-            if tables.is_function(connection, replication.target_table):
-                why = f"{replication.target_table} is a table-valued function of SQLite; choose another name"
-                raise InvalidRequest(fields={"targetTable": why})
-            if replication.options.group is not None:
-                others = (self._connections.unsealed(each.replication) for each in store.all_of(connection))
-                config.check_group(replication, others, self._dialects)
-            self._check_transforms(replication)
-            masked = self._dialects[replication.dialect].secret_parts(replication.source_config)
-            stored = store.save(connection, self._connections.sealed(replication, masked), masked, now=now)
-            return stored, existing is not None
-
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
         with self._connections.discreet(body.get("sourceConfig") if isinstance(body, dict) else None):
-            stored, existed = await self._host.database.write(save)
+            stored, existed = await self._configuring.save(body, now=now)
         await self.runner.interrupt(stored.name, CHANGED)
         if existed:
             await self._close_unused()
@@ -91,15 +70,6 @@ class Service:
         if stored.replication.is_active:
             await self._schedule(stored, now)
         return stored
-
-    def _check_transforms(self, replication: Replication) -> None:
-        known = self._host.implementers("transform_batch")
-        for plugin in replication.options.transforms:
-            if plugin not in known:
-                why = (
-                    f"names {plugin}, which is no plugin with transform_batch; there are: {', '.join(known) or 'none'}"
-                )
-                raise InvalidRequest(fields={"transforms": why})
 
     async def start(self, name: str) -> None:
         """Let it run on its schedule, and make it due at once. Raises NotFound."""

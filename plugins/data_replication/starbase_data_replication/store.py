@@ -84,6 +84,12 @@ def all_of(connection: apsw.Connection) -> list[Stored]:
     return [_stored(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
 
 
+def of_group(connection: apsw.Connection, group: str) -> list[Stored]:
+    """Those of a group, by name."""
+    rows = connection.execute(f"{_SELECT} WHERE json_extract(c.options, '$.group') = ? ORDER BY c.name", (group,))
+    return [_stored(row) for row in rows]
+
+
 def targets(connection: apsw.Connection) -> list[tuple[str, str]]:
     """Name and target table of every replication, without taking a thousand configurations apart."""
     rows = connection.execute("SELECT name, target_table FROM tmp_replication_configs")

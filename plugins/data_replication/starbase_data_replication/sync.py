@@ -16,7 +16,7 @@ import apsw
 
 from starbase_data_replication import notices, store
 from starbase_data_replication import position as floor
-from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged
+from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
 from starbase_data_replication.footing import Footing
 from starbase_data_replication.model import (
     Alive,
@@ -163,7 +163,8 @@ class Sync:
                 async for batch in throttled(batches, self._options.max_rows_per_second, self.clock):
                     if writing is not None:
                         await writing
-                    writing = asyncio.create_task(self._write(batch))
+                    writing = asyncio.create_task(self._write_tamed(batch))
+                    writing.add_done_callback(retrieved)
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
                     self._exceptions.update(batch.exceptions)
@@ -173,12 +174,10 @@ class Sync:
                 if writing is not None:
                     await writing
             finally:
-                if writing is not None and not writing.done():
+                if writing is not None:
                     # A batch handed to the writer is committed, unless the run was recorded before: do not lose
                     # sight of it.
                     await asyncio.wait({writing})
-                    if not writing.cancelled():
-                        writing.exception()
 
     def synced(self) -> Synced:
         """What was done, once all is written."""
@@ -203,6 +202,10 @@ class Sync:
     async def _ask_again(self) -> None:
         asked = floor.asked(self._position)
         self._position = floor.answered(self._position, await self.source.still_alive(asked))
+
+    async def _write_tamed(self, batch: Batch) -> None:
+        with tamed():
+            await self._write(batch)
 
     async def _write(self, batch: Batch) -> None:
         position = self._after if batch.last else _reached(self._position, batch)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
+from starbase_data_replication.dialects import bounded
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.runner import Runner
 from starbase_data_replication.running import Running
@@ -97,12 +98,11 @@ class Watchdog:
 
     async def _ask(self, run: Running) -> None:
         """Whether the source is there at all; if not, and nothing has come meanwhile, the run is over."""
-        if not isinstance(run.source, Answering):
-            return
         began = self.clock.monotonic()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await run.source.answers()
+            if not isinstance(run.source, Answering):
+                return
+            await bounded(run.source.answers, ANSWER_SECONDS)
         except (SyncError, TimeoutError) as error:
             silent = self.clock.monotonic() - run.heard_at
             if run.heard_at <= began:
