@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ import apsw
 import pytest
 
 from tests.faults import OPTIONS, Rig, rig
-from tests.hosts import CONFIG, HostProcess, running, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, running, until
 from tests.servers import Server, TestDatabase, fresh_database
 
 # A plugin through which a test sets the clock of a host: so many seconds, as a file says.
@@ -429,3 +430,48 @@ def test_a_row_of_a_hundred_megabytes(source_database: TestDatabase, tmp_path: P
     finally:
         if source_database.dialect == "mysql":
             source_database.execute("SET GLOBAL max_allowed_packet = 16777216")
+
+
+HANGING = """
+import threading
+from starbase_host import hookimpl
+def plugin(options):
+    return Hanging()
+class Hanging:
+    @hookimpl(optionalhook=True)
+    def replication_event(self, event):
+        threading.Event().wait()
+"""
+
+
+def test_one_that_hangs_makes_nobody_hear_an_event_again_and_again(tmp_path: Path) -> None:
+    """Events of before the start are told by an alarm, which may take no longer than one of its subscribers."""
+    (tmp_path / "hanging.py").write_text(HANGING)
+    (tmp_path / "listener.py").write_text(LISTENER)
+    plugins = '\n[plugins.hanging]\nmodule = "hanging"\n\n[plugins.listener]\nmodule = "listener"\n'
+    config = CONFIG.replace("[host]\n", "[host]\nhook_timeout_seconds = 1.0\n") + plugins
+
+    def waiting(host: HostProcess) -> int:
+        with contextlib.closing(apsw.Connection(str(host.database), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+            return int(connection.execute("SELECT count(*) FROM tmp_replication_outbox").get)
+
+    def degraded() -> list[str]:
+        events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+        return [event["id"] for event in events if event["type"] == "degraded"]
+
+    with running(tmp_path, config) as host:
+        nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+        host.configure(name="t", sourceConfig=nobody, sourceTable="t", targetTable="t", isActive=False)
+        assert host.request("POST", "/data-replication/sync/t").status_code == 502
+        host.kill()
+        assert waiting(host) == 1
+        (tmp_path / "events.jsonl").write_text("")
+        host.start()
+        until(lambda: waiting(host) == 0, what="the end of its telling")
+        assert len(degraded()) == 1
+        assert "alarm post" not in host.log
+        # The next one is told as well.
+        host.configure(name="u", sourceConfig=nobody, sourceTable="t", targetTable="u", isActive=False)
+        assert host.request("POST", "/data-replication/sync/u").status_code == 502
+        until(lambda: len(degraded()) == 2, what="the next event")
+        assert len(set(degraded())) == 2

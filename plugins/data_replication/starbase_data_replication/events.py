@@ -12,16 +12,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from starbase_data_replication import health
 from starbase_data_replication.runs import ReplicationEvent
 from starbase_data_replication.store import Store
-from starbase_host import Host, Worker
+from starbase_host import Host, StarbaseError, Worker
 
 log = logging.getLogger("starbase.data_replication")
 
 MAX_WAITING = 1000
+# A database that is locked or full is asked again after so long.
+AGAIN_SECONDS = 5.0
+T = TypeVar("T")
 Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
 
 
@@ -60,17 +63,29 @@ class Events:
                 self._spawn(self._deliver(callback, worker, event))
 
     def post(self) -> None:
-        """Send what is written down and not sent yet, in the background."""
-        self._spawn(self.post_all())
+        """Send what is written down and not sent yet, in the background. Each is forgotten once it has been told."""
+        self._spawn(self._post())
 
-    async def post_all(self) -> None:
-        """The same, and wait for it. Each is forgotten once its subscribers have been called."""
+    async def _post(self) -> None:
+        database = self._store.database
         async with self._posting:
-            while events := await self._store.database.read(health.unsent):
+            while events := await self._tried(partial(database.read, health.unsent)):
                 # Several at once: a subscriber that hangs holds up each of its calls for as long as it may.
                 await asyncio.gather(*(self._tell(event) for _, event in events))
                 numbers = [number for number, _ in events]
-                await self._store.database.write(partial(health.sent, numbers=numbers))
+                await self._tried(partial(database.write, partial(health.sent, numbers=numbers)))
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """What the database answers; asked again while it cannot be used, so that nothing is told twice meanwhile."""
+        while True:
+            try:
+                return await attempt()
+            except StarbaseError as error:
+                if self._host.stopping.is_set():
+                    # What is still written down is told at the next start.
+                    return None
+                log.error("the events that are written down wait for the database: %s", error)
+                await self._host.clock.sleep(AGAIN_SECONDS)
 
     async def _tell(self, event: ReplicationEvent) -> None:
         hearing: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]

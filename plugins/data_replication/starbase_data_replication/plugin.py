@@ -148,7 +148,8 @@ class DataReplication:
         elif alarm.name == POST_ALARM:
             assert self._events is not None
             await service.count()
-            await self._events.post_all()
+            # Not awaited: a subscriber may take as long as this alarm, which would come again, and tell them again.
+            self._events.post()
         elif alarm.name.startswith("sync:"):
             await service.ticks.on_due(alarm.name.removeprefix("sync:"), alarm.at)
         else:
