@@ -135,3 +135,39 @@ def test_a_target_that_was_dropped_is_counted_when_it_is_made_again(
             await counted(host, 0)
 
     asyncio.run(play())
+
+
+def test_a_reset_ends_the_runs_of_its_whole_group(
+    source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plugin holds a batch of another of the group: its run counted as under way, and the reset was refused."""
+    monkeypatch.setattr(runner, "LET_GO_SECONDS", 0.1)
+    for name in ("t", "u"):
+        source_database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, v varchar(9))")
+        source_database.execute(f"INSERT INTO {name} VALUES (1, 'old'), (2, 'old')")
+
+    async def play() -> None:
+        gate = Gate()
+        async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
+            await asked(host, "configure", body(source_database, group="g"))
+            other = {"name": "u", "sourceTable": "u", "targetTable": "u", "group": "g", "transforms": {"gate": ["v"]}}
+            # Both in one run: only those that are active are taken along. A row a second, so that a batch is held while
+            # the read waits for its next one.
+            await asked(host, "configure", body(source_database, **other, maxRowsPerSecond=1))
+            await asked(host, "start/u")
+            await host.until_status("u", lambda now: now["last_success_at"] is not None and not now["is_running"])
+            gate.closed = True
+            source_database.execute("INSERT INTO u VALUES (3, 'new'), (4, 'new'), (5, 'new')")
+            await asked(host, "sync/t?wait=false")
+            await asyncio.wait_for(gate.reached.wait(), 30)
+            source_database.execute("DELETE FROM t WHERE id = 1")
+            await asked(host, "reset/t?wait=false")
+            gate.opened.set()
+            await host.until_status("t", lambda now: not now["is_running"])
+            assert await rows(host) == [[2, "old"]]
+            found = (await host.query("SELECT count(*) FROM u")).json()["result"]["rows"]
+            assert found == [[5]]
+
+    asyncio.run(play())
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -90,19 +90,25 @@ class Runner:
         )
 
     async def interrupt(self, name: str, reason: str) -> None:
-        """End a run, if there is one, and wait until it is recorded."""
+        """End a run, if there is one, with those that share its work, and wait until they are recorded."""
         run = self.running.get(name)
-        if run is not None:
-            stop(run, reason)
-            await asyncio.wait({run.result}, timeout=2 * LET_GO_SECONDS)
+        if run is None:
+            return
+        together = self._together(run)
+        for each in together:
+            stop(each, reason if each is run else "the run of another of its group was interrupted")
+        await asyncio.wait({each.result for each in together}, timeout=2 * LET_GO_SECONDS)
 
     def give_up(self, run: Running, why: str) -> None:
         """End a run that makes no progress; it is recorded as failed, with this message."""
-        for member in run.members:
-            other = self.running.get(member)
-            if other is not None and other.work is run.work:
-                other.given_up = why
-                stop(other, why)
+        for each in self._together(run):
+            each.given_up = why
+            stop(each, why)
+
+    def _together(self, run: Running) -> list[Running]:
+        """The runs that have one work with this one, itself among them, and have not ended."""
+        others = (self.running.get(member) for member in run.members)
+        return [each for each in others if each is not None and each.work is run.work]
 
     async def close(self) -> None:
         """End every run; each is recorded as interrupted."""
