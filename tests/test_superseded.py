@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from starbase_data_replication import runner
+from starbase_data_replication import runner, store
 from starbase_data_replication.plugin import plugin as data_replication
+from starbase_data_replication.running import Running
+from starbase_data_replication.runs import RunKind
 from starbase_host import hookimpl
 from tests.hosts import running, until
 from tests.plugin_hosts import InProcess, host_with
@@ -89,6 +93,77 @@ def test_a_run_that_has_ended_writes_nothing(
     asyncio.run(play())
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+def test_a_batch_that_came_too_late_is_no_error_of_the_log(
+    source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused while the read waits for its next one; then the run is ended, and nobody waits for it any more."""
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))")
+    source_database.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    refused = threading.Event()
+    check_current = store.check_current
+
+    def checked(connection: apsw.Connection, stored: store.Stored) -> None:
+        try:
+            check_current(connection, stored)
+        except store.Superseded:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(store, "check_current", checked)
+
+    async def play() -> None:
+        gate = Gate()
+        async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
+            config = body(source_database, transforms={"gate": ["v"]}, maxRowsPerSecond=1)
+            await asked(host, "configure", config)
+            gate.closed = True
+            await asked(host, "sync/t?wait=false")
+            await asyncio.wait_for(gate.reached.wait(), 30)
+            # What a change does first; it ends the run right after.
+            sql = "UPDATE tmp_replication_configs SET revision = revision + 1"
+            await host.core.database.write(lambda connection: connection.execute(sql).fetchall())
+            gate.opened.set()
+            assert await asyncio.to_thread(refused.wait, 30)
+            # Whoever waited for the refused transaction has heard of it when one behind it is done.
+            await host.core.database.write(lambda connection: None)
+            await asked(host, "stop/t")
+
+    asyncio.run(play())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [RunKind.SCHEDULED, RunKind.VERIFY])
+def test_a_tick_of_one_that_is_deleted_meanwhile(
+    kind: RunKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is none: an alarm that failed would come again and again, and be an error in the log."""
+    start = runner.Runner.start
+
+    async def deleted_first(self: runner.Runner, name: str, of: RunKind, **more: Any) -> Running:
+        if of is kind:
+            await self.store.database.write(lambda connection: store.delete(connection, name))
+        return await start(self, name, of, **more)
+
+    monkeypatch.setattr(runner.Runner, "start", deleted_first)
+    nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+    body = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
+    alarm = "sync:t" if kind is RunKind.SCHEDULED else "verify:t"
+
+    async def play() -> None:
+        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+            await asked(host, "configure", {**body, "verifyIntervalMinutes": 0.01})
+            async with asyncio.timeout(30):
+                while True:
+                    left = (await host.query(f"SELECT name FROM tmp_alarms WHERE name = '{alarm}'")).json()
+                    if not left["result"]["rows"]:
+                        return
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    assert "no replication is named t" not in caplog.text
 
 
 def test_a_target_that_another_has_had_meanwhile_is_loaded_anew(source_database: TestDatabase, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from starbase_data_replication import schedule, store
 from starbase_data_replication.runner import Runner
 from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.store import Stored
-from starbase_host import Conflict
+from starbase_host import Conflict, NotFound
 
 # An alarm's name is one of these and the replication's name.
 ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": RunKind.VERIFY}
@@ -35,6 +35,9 @@ class Ticks:
             return
         try:
             await self.runner.start(name, ALARMS[prefix])
+        except NotFound:
+            # Deleted meanwhile.
+            return
         except Conflict:
             seconds = min(seconds, BUSY_SECONDS)
         await self.runner.host.alarms.set(prefix + name, self.runner.host.clock.now() + seconds)
@@ -49,6 +52,9 @@ class Ticks:
         at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=due_at)
         try:
             run = await self.runner.start(name, RunKind.SCHEDULED)
+        except NotFound:
+            # Deleted meanwhile: this one, and then the next tick finds nothing; or another of its group.
+            at = min(at, now + GROUP_BUSY_SECONDS)
         except Conflict:
             if stored.replication.options.group is None:
                 await self._skip(name)
@@ -62,7 +68,9 @@ class Ticks:
 
     async def _put_off(self, member: str, now: float) -> None:
         """One that is being synced because another of its group was due is itself due after its own interval."""
-        stored = await self.runner.store.get(member)
+        stored = await self.runner.store.database.read(lambda connection: store.find(connection, member))
+        if stored is None:
+            return
         at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=now)
         await self.runner.host.alarms.set("sync:" + member, at)
 
