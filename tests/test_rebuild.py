@@ -315,28 +315,28 @@ def test_a_replica_that_is_dropped_while_it_is_loaded_is_loaded_anew(
     source_database: TestDatabase, tmp_path: Path
 ) -> None:
     table(source_database)
-    source_database.execute("DELETE FROM t WHERE id > 3000")
+    source_database.execute("DELETE FROM t WHERE id > 1000")
     with running(tmp_path) as host:
         configure(host, source_database, maxRowsPerSecond=1000)
         host.result("POST", "/data-replication/sync/t", wait="false")
-        until(lambda: (host.status("t")["progress"] or {"rows": 0})["rows"] >= 1000, what="the first rows")
+        until(lambda: (host.status("t")["progress"] or {"rows": 0})["rows"] >= 100, what="the first rows")
         host.result("POST", "/query", {"sql": "DROP TABLE t"})
         run = until(lambda: host.logs("t"), what="the run's end")[0]
         assert (run["status"], run["error_message"]) == ("success", None)
-        assert host.query("SELECT count(*), min(id) FROM t") == [[3000, 1]]
+        assert host.query("SELECT count(*), min(id) FROM t") == [[1000, 1]]
 
 
 def test_what_somebody_puts_in_a_replicas_place_while_it_is_rebuilt_is_not_replaced(
     source_database: TestDatabase, tmp_path: Path
 ) -> None:
     table(source_database)
-    source_database.execute("DELETE FROM t WHERE id > 3000")
+    source_database.execute("DELETE FROM t WHERE id > 1000")
     with running(tmp_path) as host:
         configure(host, source_database)
         host.sync("t")
         configure(host, source_database, maxRowsPerSecond=1000)
         host.result("POST", "/data-replication/reset/t", wait="false")
-        until(lambda: (host.status("t")["progress"] or {"rows": 0})["rows"] >= 1000, what="the first rows")
+        until(lambda: (host.status("t")["progress"] or {"rows": 0})["rows"] >= 100, what="the first rows")
         for sql in ("DROP TABLE t", "CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (-1)"):
             host.result("POST", "/query", {"sql": sql})
         until(lambda: not host.status("t")["is_running"], what="the run's end")
