@@ -24,7 +24,7 @@ from starbase_data_replication.errors import SchemaMismatch, SourceRejected
 from starbase_data_replication.model import TableSchema
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Key, Part, ReadPlan, Source
+from starbase_data_replication.sources.base import Comparable, Key, Part, ReadPlan, Source
 from starbase_data_replication.sources.mysql.compare import double_text, float_text
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
@@ -48,15 +48,20 @@ class Mirror:
     sync: Callable[[], Coroutine[Any, Any, Any]]
     progress: list[Compared] = field(default_factory=list)
 
+    @property
+    def comparable(self) -> Comparable:
+        assert isinstance(self.source, Comparable)
+        return self.source
+
     async def compare(self, what: What = "rows", **more: Any) -> Comparison:
         return await comparing.compare(
-            self.source, self.schema, self.database, "t", options=self.options, what=what,
+            self.comparable, self.schema, self.database, "t", options=self.options, what=what,
             progress=self.progress.append, **more,
         )  # fmt: skip
 
     async def recheck(self, keys: Sequence[Key]) -> Differences:
         return await comparing.recheck(
-            self.source, self.schema, self.database, "t", keys, options=self.options, what="rows"
+            self.comparable, self.schema, self.database, "t", keys, options=self.options, what="rows"
         )
 
     async def replica(self, sql: str, *values: Any) -> list[Any]:
@@ -219,7 +224,7 @@ def check_key(database: TestDatabase, directory: Path, case: KeyCase, seed: int)
     async def work(mirror: Mirror) -> None:
         keys = await by_v(mirror)
         assert len(keys) == len(case.values)
-        async with mirror.source.comparing(mirror.schema, mirror.schema.columns, mirror.options) as remote:
+        async with mirror.comparable.comparing(mirror.schema, mirror.schema.columns, mirror.options) as remote:
             assert remote.order == case.order
         for what in ("rows", "keys"):
             equal = await mirror.compare(what)
@@ -541,7 +546,7 @@ def test_the_source_is_read_from_one_snapshot(source_database: TestDatabase, tmp
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2)")
 
     async def work(mirror: Mirror) -> None:
-        async with mirror.source.comparing(mirror.schema, mirror.schema.columns, mirror.options) as remote:
+        async with mirror.comparable.comparing(mirror.schema, mirror.schema.columns, mirror.options) as remote:
             source_database.execute("DELETE FROM t WHERE id = 1; UPDATE t SET v = 3; INSERT INTO t VALUES (5, 5)")
             (summary,) = await remote.summarise([Part()])
             rows = [row async for rows in remote.hashes(Part()) for row in rows]

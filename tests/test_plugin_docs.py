@@ -204,6 +204,10 @@ def _replication(host: HostProcess, directory: Path) -> None:
     people.write_text("id,name\n2,Béa\n3,Cleo\n")
     assert host.sync("people")["status"] == "success"
     assert host.query("SELECT * FROM people ORDER BY id") == [["2", "Béa"], ["3", "Cleo"]]
+    for check in ("verify", "reconcile"):
+        refused = host.request("POST", f"/data-replication/{check}/people")
+        assert refused.status_code == 400, refused.text
+        assert ("csv offers no comparison" in refused.text) == (check == "verify")
     until(lambda: host.result("GET", "/counting") >= 2, what="the events of the syncs")
 
     people.unlink()

@@ -19,7 +19,7 @@ from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Position, Row, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import RunKind
-from starbase_data_replication.sources.base import MAX_KEYS, Key, ReadPlan
+from starbase_data_replication.sources.base import MAX_KEYS, Comparable, Key, ReadPlan
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.target import Target
 from starbase_host import InvalidRequest, iso, quote
@@ -135,7 +135,7 @@ class Check:
         name = self.sync.stored.replication.target_table
         async for keys in found.pieces():
             yield await recheck(
-                self.sync.source, schema, self.sync.database, name, keys, options=self._options, what=what
+                _comparable(self.sync), schema, self.sync.database, name, keys, options=self._options, what=what
             )
 
     async def _unexplained(self, schema: TableSchema, found: Differences, position: Position | None) -> Differences:
@@ -246,6 +246,7 @@ class _Pass:
 
     async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, Found]:
         sync = self._sync
+        source = _comparable(sync)
         replication = sync.stored.replication
         position = await sync.footing.stored_position()
         schema = await sync.footing.describe(sync.source, position)
@@ -262,7 +263,7 @@ class _Pass:
 
         sync.progress.estimated_rows = schema.estimated_rows
         comparison = await compare(
-            sync.source,
+            source,
             schema,
             sync.database,
             replica.name,
@@ -276,6 +277,14 @@ class _Pass:
     async def __aexit__(self, *_: object) -> None:
         if self._found is not None:
             await self._found.end()
+
+
+def _comparable(sync: Sync) -> Comparable:
+    """Raises InvalidRequest for a source that cannot be compared."""
+    if isinstance(sync.source, Comparable):
+        return sync.source
+    why = "offers no comparison, so nothing can be verified or reconciled; a reset loads the table anew"
+    raise InvalidRequest(fields={"sourceConfig.dialect": f"{sync.stored.replication.dialect} {why}"})
 
 
 def _fits(connection: apsw.Connection, *, replica: Target) -> bool:

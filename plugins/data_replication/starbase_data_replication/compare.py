@@ -16,7 +16,7 @@ from starbase_data_replication.errors import SchemaMismatch, retrieved, tamed
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.replica import LEAF_ROWS, Replica
-from starbase_data_replication.sources.base import MAX_KEYS, Comparing, Key, Part, Source, Summary
+from starbase_data_replication.sources.base import MAX_KEYS, Comparable, Comparing, Key, Part, Summary
 from starbase_host import Database
 
 What = Literal["keys", "rows"]
@@ -85,7 +85,7 @@ Tell = Callable[[Compared], None]
 
 
 async def compare(
-    source: Source,
+    source: Comparable,
     schema: TableSchema,
     database: Database,
     table_name: str,
@@ -107,7 +107,7 @@ async def compare(
 
 
 async def recheck(
-    source: Source,
+    source: Comparable,
     schema: TableSchema,
     database: Database,
     table_name: str,

@@ -21,7 +21,7 @@ from starbase_data_replication.compare import compare
 from starbase_data_replication.errors import SourceRejected, SyncError
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Dialect, ReadPlan, Source, looking
+from starbase_data_replication.sources.base import Comparable, Dialect, ReadPlan, Source, looking
 from starbase_data_replication.target import Target
 from starbase_host import Database, quote
 
@@ -189,8 +189,13 @@ async def who_is_alive(sample: Sample) -> None:
 
 
 async def comparing(sample: Sample) -> None:
-    """Rows and replica have the same hashes; one that differs, lacks or is too much is found; keys are read alone."""
+    """Rows and replica have the same hashes; one that differs, lacks or is too much is found; keys are read alone.
+
+    Of a source that offers no comparison, there is nothing to check.
+    """
     async with _opened(sample) as (source, schema):
+        if not isinstance(source, Comparable):
+            return
         with tempfile.TemporaryDirectory() as directory:
             database = Database(Path(directory) / "replica.db")
             database.open()
@@ -202,6 +207,7 @@ async def comparing(sample: Sample) -> None:
 
 async def _compare(sample: Sample, source: Source, schema: TableSchema, database: Database) -> None:
     rows = _rows(await _batches(source, ReadPlan(schema=schema)))
+    assert isinstance(source, Comparable)
     target = Target("replica", schema, shadow_id=1)
 
     def load(connection: apsw.Connection) -> None:

@@ -79,7 +79,7 @@ class Summary(NamedTuple):
 
 
 class Comparing(Protocol):
-    """One snapshot of a table, open for comparing. Closed with the context that `Source.comparing` gave.
+    """One snapshot of a table, open for comparing. Closed with the context that `Comparable.comparing` gave.
 
     A row's hash is the first 60 bits of the MD5 of its canonical text in UTF-8: of each compared column, in the
     order of the schema, what the replica is to store, written so that no two rows share a text:
@@ -169,16 +169,6 @@ class Source(Looker, Reader, Protocol):
         """
         ...
 
-    def comparing(
-        self, schema: TableSchema, columns: Sequence[Column], options: Options
-    ) -> AbstractAsyncContextManager[Comparing]:
-        """Open one snapshot of the table, on entering, to compare these of its columns.
-
-        Of the rows that the options keep out of the replica (deleted by their own column, ignored for want of a
-        tracking value), nothing is seen.
-        """
-        ...
-
     async def close(self) -> None:
         """End every connection."""
         ...
@@ -199,6 +189,21 @@ class Looking(Protocol):
 def looking(source: Source, table: TableName) -> AbstractAsyncContextManager[Looker]:
     """What to ask about a table: in one transaction where the source can, and then nothing else of it meanwhile."""
     return source.looking(table) if isinstance(source, Looking) else nullcontext(source)
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A source whose rows can be compared with a replica's. Optional: without it, nothing is verified or reconciled."""
+
+    def comparing(
+        self, schema: TableSchema, columns: Sequence[Column], options: Options
+    ) -> AbstractAsyncContextManager[Comparing]:
+        """Open one snapshot of the table, on entering, to compare these of its columns.
+
+        Of the rows that the options keep out of the replica (deleted by their own column, ignored for want of a
+        tracking value), nothing is seen.
+        """
+        ...
 
 
 @runtime_checkable
