@@ -13,8 +13,8 @@ import pytest
 
 from starbase_host.database import Database, connect
 from starbase_host.errors import Unavailable
-from starbase_host.writer import FULL_PAGES, IDLE_PAGES, WORTH_PAGES, Journal, Writer
-from tests.hosts import until
+from starbase_host.writer import FULL_PAGES, IDLE_PAGES, STEPS_BACK, WORTH_PAGES, Journal, Writer
+from tests.hosts import running, until
 
 PAGE = 4096
 CREATE = "CREATE TABLE filled (value BLOB)"
@@ -126,3 +126,12 @@ def test_a_journal_that_cannot_be_written_back_ends_no_writer(
     writer.close()
     assert caplog.text.count("written back") == 1
     assert not path.with_name("one.db-wal").exists()
+
+
+def test_those_who_write_let_those_go_first_who_answer(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        threads = [(task / "stat").read_text().rpartition(")")[2] for task in Path(f"/proc/{host.pid}/task").iterdir()]
+        # The nineteenth field, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html; two are before the bracket.
+        steps = sorted(int(fields.split()[16]) for fields in threads)
+        assert steps[-2:] == [steps[0] + STEPS_BACK] * 2
+        assert steps[-3] == steps[0]
