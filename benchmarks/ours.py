@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.hosts import ADMIN, CONFIG, HostProcess
 
@@ -69,6 +71,14 @@ def host_in(directory: Path, *, probe: bool = False) -> Iterator[HostProcess]:
         yield host
 
 
+@contextlib.contextmanager
+def connection(host: HostProcess) -> Iterator[http.client.HTTPConnection]:
+    """A client that costs next to nothing itself."""
+    address = urlsplit(host.url)
+    with contextlib.closing(http.client.HTTPConnection(address.hostname or "", address.port)) as opened:
+        yield opened
+
+
 def memory_mib(host: HostProcess, key: str = "VmRSS") -> float:
     """Resident memory of the host now; with VmHWM, at most so far."""
     for line in Path(f"/proc/{host.pid}/status").read_text().splitlines():
@@ -82,6 +92,6 @@ def rows_of(host: HostProcess, table: str = "orders") -> int:
 
 
 __all__ = [
-    "ADMIN", "HostProcess", "body", "configured", "copy", "host_in", "memory_mib", "rows_of", "starbase",
+    "ADMIN", "HostProcess", "body", "configured", "connection", "copy", "host_in", "memory_mib", "rows_of", "starbase",
     "sync_command", "sync_inside",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ A third figure tells what of it is the machine's: the idle host, while other pro
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import statistics
@@ -15,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from tests.hosts import CLIENT
 
@@ -103,31 +101,27 @@ def _every_core_busy() -> Iterator[None]:
 
 def _ask(host: ours.HostProcess, ended: threading.Event) -> Asked:
     """One request after another until `ended`: their latencies, and how late the loop was, in ms."""
-    address = urlsplit(host.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port)
     headers = {"authorization": f"Bearer {CLIENT}", "content-type": "application/json"}
     _lag(host)
     found: list[float] = []
-    while not ended.is_set():
-        body = json.dumps({"sql": "SELECT * FROM points WHERE id = ?", "params": [len(found) % 1000 + 1]})
-        began = time.perf_counter()
-        connection.request("POST", "/query", body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        found.append((time.perf_counter() - began) * 1000)
-        assert answer.status == 200, answer.status
-        time.sleep(PAUSE_SECONDS)
-    connection.close()
+    with ours.connection(host) as connection:
+        while not ended.is_set():
+            body = json.dumps({"sql": "SELECT * FROM points WHERE id = ?", "params": [len(found) % 1000 + 1]})
+            began = time.perf_counter()
+            connection.request("POST", "/query", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            found.append((time.perf_counter() - began) * 1000)
+            assert answer.status == 200, answer.status
+            time.sleep(PAUSE_SECONDS)
     return found, _lag(host)
 
 
 def _lag(host: ours.HostProcess) -> list[float]:
     # A client of its own, since the host's other one waits for the load.
-    address = urlsplit(host.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port)
-    connection.request("GET", "/probe/lag", headers={"authorization": f"Bearer {ours.ADMIN}"})
-    late = json.loads(connection.getresponse().read())["result"]
-    connection.close()
+    with ours.connection(host) as connection:
+        connection.request("GET", "/probe/lag", headers={"authorization": f"Bearer {ours.ADMIN}"})
+        late = json.loads(connection.getresponse().read())["result"]
     return [1000 * each for each in late]
 
 

@@ -6,15 +6,12 @@ the group `incremental`.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from benchmarks import ours, page
 from benchmarks.measure import say, spread
@@ -64,7 +61,7 @@ def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[li
     bodies += [ours.body(source, name=f"{table}_counted", table=table, sourceConfig=counted) for table in tables]
     ours.configured(directory, *bodies)
     lines = []
-    with ours.host_in(directory) as host, _connection(host) as connection:
+    with ours.host_in(directory) as host, ours.connection(host) as connection:
         for table, rows in tables.items():
             for name in (table, f"{table}_counted"):
                 # Twice: after the first load, what its lookback leaves to be read again.
@@ -95,14 +92,6 @@ def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[li
                 ]
             )  # fmt: skip
     return lines
-
-
-@contextlib.contextmanager
-def _connection(host: ours.HostProcess) -> Iterator[http.client.HTTPConnection]:
-    """A client that costs next to nothing itself."""
-    address = urlsplit(host.url)
-    with contextlib.closing(http.client.HTTPConnection(address.hostname or "", address.port)) as connection:
-        yield connection
 
 
 def _sync(connection: http.client.HTTPConnection, name: str) -> tuple[float, dict[str, Any]]:

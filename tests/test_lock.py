@@ -118,18 +118,23 @@ def test_a_command_beside_another_command_sends_its_token_to_nobody(
     assert heard == []
 
 
+def waits_then_lists(host: HostProcess, why: str, held_up_by: Path) -> None:
+    """A command says why it waits, and does its work once the file is gone that holds the host up."""
+    with begun(host, "replication", "list", "--json") as command:
+        assert command.stderr is not None
+        assert why in command.stderr.readline()
+        held_up_by.unlink()
+        out, err = command.communicate(timeout=30)
+        assert (command.returncode, out) == (0, "[]\n"), err
+
+
 def test_a_command_waits_for_a_host_that_starts(tmp_path: Path) -> None:
     host = slow_host(tmp_path, 0)
     wait = tmp_path / "wait"
     wait.touch()
     with begun(host, "serve"):
         until((tmp_path / "starting").exists, what="the start")
-        with begun(host, "replication", "list", "--json") as command:
-            assert command.stderr is not None
-            assert "is starting" in command.stderr.readline()
-            wait.unlink()
-            out, err = command.communicate(timeout=30)
-            assert (command.returncode, out) == (0, "[]\n"), err
+        waits_then_lists(host, "is starting", wait)
 
 
 def test_a_host_that_stops_has_no_address_any_more(tmp_path: Path) -> None:
@@ -139,12 +144,7 @@ def test_a_host_that_stops_has_no_address_any_more(tmp_path: Path) -> None:
         linger.touch()
         os.kill(host.pid, signal.SIGTERM)
         until(lambda: holder_of(lock_of(host)) == Holder(pid=host.pid, serves=True, url=None), what="the stop")
-        with begun(host, "replication", "list", "--json") as command:
-            assert command.stderr is not None
-            assert "stopping" in command.stderr.readline()
-            linger.unlink()
-            out, err = command.communicate(timeout=30)
-            assert (command.returncode, out) == (0, "[]\n"), err
+        waits_then_lists(host, "stopping", linger)
 
 
 def lock_of(host: HostProcess) -> Path:

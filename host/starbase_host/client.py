@@ -38,10 +38,7 @@ class CommandFailed(StarbaseError):
     """The host refused or could not be reached. `status` is HTTP's; 503 when it could not be reached."""
 
     code = "command_failed"
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    status = 503
 
 
 class HostClient:
@@ -74,14 +71,14 @@ class HostClient:
             response = await self._client.request(method, path, content=content, params=params)
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
-            raise CommandFailed(f"the host at {self._client.base_url} cannot be reached: {reason}", 503) from error
+            raise CommandFailed(f"the host at {self._client.base_url} cannot be reached: {reason}") from error
         try:
             answer = response.json()
         except ValueError:
-            raise CommandFailed(f"the host answered {response.status_code} and no JSON", 502) from None
+            raise CommandFailed(f"the host answered {response.status_code} and no JSON", status=502) from None
         if response.is_success:
             return answer["result"]
-        raise CommandFailed(str(answer.get("error")), response.status_code)
+        raise CommandFailed(str(answer.get("error")), status=response.status_code)
 
 
 class CommandHost:
@@ -149,7 +146,7 @@ class CommandHost:
                 return holder.url
             if asyncio.get_running_loop().time() > deadline:
                 raise CommandFailed(
-                    f"the {holder} that holds {path} has not said where it listens; look at its log, and try again", 503
+                    f"the {holder} that holds {path} has not said where it listens; look at its log, and try again"
                 )
             if waited_for is None and holder.pid is not None:
                 waited_for = holder

@@ -19,11 +19,16 @@ from collections.abc import Mapping
 
 
 class StarbaseError(Exception):
-    """The root. `code` is stable and short, for programs; `status` is the HTTP status."""
+    """The root. `code` is stable and short, for programs; `status` is the HTTP status, of the class unless given."""
 
     code = "error"
     status = 500
     transient = False
+
+    def __init__(self, message: str = "", *, status: int | None = None) -> None:
+        super().__init__(message)
+        if status is not None:
+            self.status = status
 
 
 class InvalidRequest(StarbaseError):

@@ -32,10 +32,6 @@ class RunFailed(StarbaseError):
 
     code = "sync_failed"
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
 
 class Api:
     """The routes of one host."""
@@ -114,7 +110,7 @@ class Api:
         if record.status == "success":
             return {**_success(f"{_noun(run)} of {run.name} done"), "run": run_as_dict(record)}
         if record.status == "error":
-            raise RunFailed(f"{_noun(run)} of {run.name} failed: {record.error_message}", run.failure_status)
+            raise RunFailed(f"{_noun(run)} of {run.name} failed: {record.error_message}", status=run.failure_status)
         why = f"{record.error_message}; {await self._afterwards(run)}"
         raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {why}")
 

@@ -69,10 +69,6 @@ class NotAllApplied(StarbaseError):
 
     code = "not_all_applied"
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
 
 def _configure_all(host: CommandHost, bodies: list[Any]) -> list[Any]:
     """Apply a list of replications, in its order, up to the first that is refused; its error says how far that was."""
@@ -87,7 +83,7 @@ def _configure_all(host: CommandHost, bodies: list[Any]) -> list[Any]:
                 results.append(client.request("POST", f"{PATH}/configure", body=body))
             except StarbaseError as error:
                 done = f"applied before it: {', '.join(labels[: len(results)])}" if results else "nothing was applied"
-                raise NotAllApplied(f"{label}: {error}; {done}", error.status) from error
+                raise NotAllApplied(f"{label}: {error}; {done}", status=error.status) from error
     return results
 
 

@@ -187,7 +187,7 @@ class _Pass:
 
     async def _summaries(self, parts: Sequence[Part]) -> tuple[list[dict[int, Summary]], list[dict[int, Summary]]]:
         """Both sides' sums; the source works on its while the replica's are taken."""
-        asking = asyncio.create_task(self._asked(parts))
+        asking = asyncio.create_task(tamed(self.remote.summarise, parts))
         asking.add_done_callback(retrieved)
         try:
             ours = [await self.replica.summarise(part) for part in parts]
@@ -198,10 +198,6 @@ class _Pass:
             await asyncio.wait({asking})
             raise
         return _filled(theirs), _filled(ours)
-
-    async def _asked(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
-        with tamed():
-            return await self.remote.summarise(parts)
 
     async def _look_into(self, part: Part, theirs: dict[int, Summary], ours: dict[int, Summary]) -> None:
         if part.buckets > 1:

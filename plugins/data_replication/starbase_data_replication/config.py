@@ -86,11 +86,9 @@ def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:
 
 
 def check_group(replication: Replication, others: Iterable[Replication], dialects: Mapping[str, Dialect]) -> None:
-    """Raises InvalidRequest when those of its group read from another source: one snapshot is of one server."""
+    """Raises InvalidRequest when one of the others of its group reads from another source: a snapshot has one."""
     for other in others:
-        if other.options.group is None or other.options.group != replication.options.group:
-            continue
-        if other.name != replication.name and _server(other, dialects) != _server(replication, dialects):
+        if _server(other, dialects) != _server(replication, dialects):
             why = f"{other.name} of this group reads from another source; a group has one"
             raise InvalidRequest(fields={"group": why})
 

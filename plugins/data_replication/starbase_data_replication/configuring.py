@@ -59,7 +59,7 @@ class Configuring:
 
     async def _judge(self, body: Any, name: str | None) -> tuple[Stored | None, Replication, Mapping[str, Any]]:
         """What is stored under this name, what it is to become, and what may be shown of its settings."""
-        stored = await self.host.database.read(partial(_find, name=name)) if name is not None else None
+        stored = await self.host.database.read(partial(store.find, name=name)) if name is not None else None
         existing = self.connections.unsealed(stored.replication) if stored is not None else None
 
         def judge() -> tuple[Replication, Mapping[str, Any]]:
@@ -113,10 +113,6 @@ class _Judged:
 def _basis(stored: Stored | None) -> object:
     """What a change is judged by of what is stored; how its runs went is not part of that."""
     return None if stored is None else (stored.id, stored.revision, stored.replication)
-
-
-def _find(connection: apsw.Connection, *, name: str) -> Stored | None:
-    return store.find(connection, name)
 
 
 def _others(connection: apsw.Connection, *, replication: Replication) -> list[Replication]:

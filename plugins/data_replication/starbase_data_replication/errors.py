@@ -17,22 +17,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
 
 from starbase_host import StarbaseError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Exited(Exception):
     """SystemExit or KeyboardInterrupt of somebody else's code; says which."""
 
 
-@contextlib.contextmanager
-def tamed() -> Iterator[None]:
+async def tamed(function: Callable[P, Awaitable[T]], *words: P.args, **named: P.kwargs) -> T:
     """For each task that runs somebody else's code: asyncio lets these two out of any task, and the host ends."""
     try:
-        yield
+        return await function(*words, **named)
     except (SystemExit, KeyboardInterrupt) as error:
         raise Exited(kind_of(error)) from error
 

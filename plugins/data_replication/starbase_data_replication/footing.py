@@ -100,14 +100,13 @@ class Footing:
         fresh = position is None
         if position is None:
             # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
-            there = tables.exists(connection, replica.name)
-            beside = there and store.owns_target(connection, replica.name)
-            if there and not beside:
+            beside = store.owns_target(connection, replica.name)
+            into_shadow = beside or self.whole(replica.schema) or self.together
+            if not beside and tables.exists(connection, replica.name):
                 _check_free(connection, replica)
                 replica.check_fit(connection)
-            into_shadow = beside or self.whole(replica.schema) or self.together
-            if there and not into_shadow:
-                replica.adopt(connection, run_id)
+                if not into_shadow:
+                    replica.adopt(connection, run_id)
             position = Position(
                 identity=self.identity,
                 into_shadow=into_shadow,

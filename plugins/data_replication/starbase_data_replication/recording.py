@@ -15,7 +15,7 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.counts import Counts
 from starbase_data_replication.errors import DialectFailed, kind_of, retrieved
 from starbase_data_replication.events import Events
-from starbase_data_replication.running import Running
+from starbase_data_replication.running import OF_ANOTHER, Running
 from starbase_data_replication.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Synced
@@ -110,7 +110,7 @@ def outcome(
     if run.given_up is not None:
         return "error", run.given_up, None, None
     if not work.done() or work.cancelled():
-        reason = run.interrupt_reason or "the run of another of its group was interrupted"
+        reason = run.interrupt_reason or OF_ANOTHER
         return "interrupted", reason, None, None
     failure = work.exception()
     if isinstance(failure, Superseded):

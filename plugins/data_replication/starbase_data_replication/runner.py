@@ -22,7 +22,7 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import DialectFailed, Exited, tamed
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.recording import Recorder, outcome
-from starbase_data_replication.running import GOES_ON, Running, stop
+from starbase_data_replication.running import GOES_ON, OF_ANOTHER, Running, stop
 from starbase_data_replication.runs import Progress, RunKind, RunStatus, SyncRun
 from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.line import HEARD
@@ -96,7 +96,7 @@ class Runner:
             return
         together = self._together(run)
         for each in together:
-            stop(each, reason if each is run else "the run of another of its group was interrupted")
+            stop(each, reason if each is run else OF_ANOTHER)
         await asyncio.wait({each.result for each in together}, timeout=2 * LET_GO_SECONDS)
 
     def give_up(self, run: Running, why: str) -> None:
@@ -187,8 +187,7 @@ class Runner:
     async def _contained(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
         """The work; what a dialect lets out that would end the host, or pass for an interruption, is an error."""
         try:
-            with tamed():
-                return await self._work(runs, stored)
+            return await tamed(self._work, runs, stored)
         except (Exited, asyncio.CancelledError) as error:
             interrupted = any(run.interrupt_reason is not None for run in runs) or self.host.stopping.is_set()
             if interrupted and isinstance(error, asyncio.CancelledError):
@@ -247,13 +246,13 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
 
 
 def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored]:
-    first = runs[0]
-    # In the transaction that begins it: after this, a change of the configuration ends the run.
-    allow(store.get(connection, first.name).replication.options, first.kind, thorough=first.thorough)
     for run in runs:
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
     # As they are now: each knows the run that it is of.
-    return [store.get(connection, run.name) for run in runs]
+    stored = [store.get(connection, run.name) for run in runs]
+    # In the transaction that begins it: after this, a change of the configuration ends the run.
+    allow(stored[0].replication.options, runs[0].kind, thorough=runs[0].thorough)
+    return stored
 
 
 def _kind_beside(kind: RunKind) -> RunKind:

@@ -15,6 +15,7 @@ from starbase_data_replication.sync import Synced
 CHANGED = "the configuration changed"
 STOPPED = "the replication was stopped"
 RESET = "the replication was reset"
+OF_ANOTHER = "the run of another of its group was interrupted"
 AFTERWARDS = {
     CHANGED: "the next sync follows the new one",
     STOPPED: "started again, or synced by hand, it goes on from what was committed",

@@ -163,7 +163,7 @@ class Sync:
                 async for batch in throttled(batches, self._options.max_rows_per_second, self.clock):
                     if writing is not None:
                         await writing
-                    writing = asyncio.create_task(self._write_tamed(batch))
+                    writing = asyncio.create_task(tamed(self._write, batch))
                     writing.add_done_callback(retrieved)
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
@@ -202,10 +202,6 @@ class Sync:
     async def _ask_again(self) -> None:
         asked = floor.asked(self._position)
         self._position = floor.answered(self._position, await self.source.still_alive(asked))
-
-    async def _write_tamed(self, batch: Batch) -> None:
-        with tamed():
-            await self._write(batch)
 
     async def _write(self, batch: Batch) -> None:
         position = self._after if batch.last else _reached(self._position, batch)

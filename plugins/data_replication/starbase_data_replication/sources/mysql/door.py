@@ -30,12 +30,12 @@ FINAL = frozenset({CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR
 # A column or a table that was there when it was looked up is not any more, or not as the snapshot has it.
 CHANGED = frozenset({ER.BAD_FIELD_ERROR, ER.NO_SUCH_TABLE, ER.TABLE_DEF_CHANGED})
 
-# Errors that quote what they complain of, a row's value or a part of the statement; so do SQLSTATE 22 and 23.
 SYNTAX = frozenset({ER.PARSE_ERROR, ER.SYNTAX_ERROR})
-QUOTING = frozenset(
-    {ER.PARSE_ERROR, ER.SYNTAX_ERROR, ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD}
-    | {ER.WRONG_VALUE_FOR_TYPE, ER.INVALID_CHARACTER_STRING, ER.DUP_ENTRY, 1525}
-)
+# Errors that quote what they complain of, a row's value or a part of the statement; so do SQLSTATE 22 and 23.
+QUOTING = SYNTAX | {
+    ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD, ER.WRONG_VALUE_FOR_TYPE,
+    ER.INVALID_CHARACTER_STRING, ER.DUP_ENTRY, 1525,
+}  # fmt: skip
 
 
 @contextlib.contextmanager
