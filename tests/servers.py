@@ -346,6 +346,16 @@ def _mariadb() -> tuple[Path, Path] | None:
     return (Path(daemon), Path(installer)) if daemon and installer else None
 
 
+def ed25519_plugin() -> Path:
+    """MariaDB's plugin for passwords of that kind, which the package of the server's programs comes without."""
+    return provided(_ed25519, "ed25519")
+
+
+def _ed25519() -> Path | None:
+    places = [*Path("/usr").glob("lib*/m*/plugin"), ROOT / ".venv" / "mariadb"]
+    return next((place / "auth_ed25519.so" for place in places if (place / "auth_ed25519.so").exists()), None)
+
+
 def _pgbouncer() -> Path | None:
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     return Path(found) if found else None
@@ -380,18 +390,16 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def main() -> int:
-    for variable, find, what in (
+    wanted: list[tuple[str | None, Callable[[], object], str]] = [
         ("TEST_POSTGRES_URL", _postgres, "postgresql"),
         ("TEST_MYSQL_URL", _mariadb, "mariadb"),
-    ):
-        if not os.environ.get(variable):
-            try:
-                provided(find, what)
-            except ServerError as error:
-                print(error, file=sys.stderr)
-                return 1
+        (None, _ed25519, "ed25519"),
+        (None, _pgbouncer, "pgbouncer"),
+    ]
     try:
-        provided(_pgbouncer, "pgbouncer")
+        for elsewhere, find, what in wanted:
+            if elsewhere is None or not os.environ.get(elsewhere):
+                provided(find, what)
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1

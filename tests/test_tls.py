@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tests.certificates import Authority
 from tests.faults import rig, through
 from tests.hosts import HostProcess, running
-from tests.servers import DistroPostgres, TestDatabase, ThrowawayMariaDB, fresh_database
+from tests.servers import DistroPostgres, TestDatabase, ThrowawayMariaDB, ed25519_plugin, fresh_database
 
 
 class TlsPostgres(DistroPostgres):
@@ -43,6 +44,7 @@ class TlsMariaDB(ThrowawayMariaDB):
         super().prepare()
         self.authority = Authority(self.directory)
         self.certify()
+        shutil.copy(ed25519_plugin(), self.directory)
 
     def certify(self, **how: Any) -> None:
         """A new certificate; FLUSH SSL makes the server take it."""
@@ -52,6 +54,7 @@ class TlsMariaDB(ThrowawayMariaDB):
         files = {"ssl-cert": "server.pem", "ssl-key": "server.key", "ssl-ca": "ca.pem"}
         return [
             *super().command(),
+            f"--plugin-dir={self.directory}",
             "--plugin-load-add=auth_ed25519",
             *(f"--{name}={self.directory / file}" for name, file in files.items()),
         ]
