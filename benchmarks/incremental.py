@@ -19,6 +19,9 @@ from benchmarks.settings import Settings
 from benchmarks.sources import Dialect, Source, running
 
 LOOKBACK_SECONDS = 5
+# The rows of a round, whose times are spread over ten minutes; a peer's position is the last round's end.
+CHANGED = "SELECT * FROM orders WHERE updated_at > (SELECT max(updated_at) FROM orders) - interval {ten_minutes}"
+TEN_MINUTES: dict[Dialect, str] = {"postgresql": "'10 minutes'", "mysql": "10 minute"}
 PAUSE_SECONDS = LOOKBACK_SECONDS + 1.0
 
 
@@ -33,12 +36,13 @@ def measure(settings: Settings) -> str:
             directory = settings.directory / f"inside-{dialect}"
             ours.configured(directory, ours.body(source, lookbackSeconds=LOOKBACK_SECONDS))
             with ours.host_in(directory) as host:
-                own = our_tools(source, settings, host)
-                tools = [*own, *peer_tools(source, settings)]
+                own, others = our_tools(source, settings, host), peer_tools(source, settings)
+                tools = [*own, *others]
                 for tool in tools:
                     _first_load(tool)
-                in_turn(tools, settings.runs, lambda number: _change(source, number + 1, count))
-                parts.append(_section(source, f"{count:,} updated and {count:,} inserted", tools, own))
+                compared = [*own, _limit(source, settings), *others]
+                in_turn(compared, settings.runs, lambda number: _change(source, number + 1, count))
+                parts.append(_section(source, f"{count:,} updated and {count:,} inserted", compared, own))
                 for tool in tools:
                     tool.figures.clear()
                 # One sync more lifts the floor over what a lookback would read again; then nothing is left.
@@ -76,6 +80,13 @@ def peer_tools(source: Source, settings: Settings) -> list[Tool]:
     if source.dialect == "postgresql":
         tools["dlt"] = peers.dlt(source, where / "dlt", fresh=False)
     return [_warm(tool, source, where / name) for name, tool in tools.items()]
+
+
+def _limit(source: Source, settings: Settings) -> Tool:
+    """What the source takes to hand over the rows of a round, and nothing is kept of them."""
+    directory = settings.directory / f"nothing-{source.dialect}"
+    changed = CHANGED.format(ten_minutes=TEN_MINUTES[source.dialect])
+    return _warm(peers.to_nothing(source, directory, changed), source, directory)
 
 
 def _warm(tool: Tool, source: Source, directory: Path) -> Tool:

@@ -152,21 +152,21 @@ def db_to_sqlite(source: Source, directory: Path, *, rounds: int = 1000) -> Tool
     return _offered("db-to-sqlite", make)
 
 
-def to_nothing(source: Source, directory: Path) -> Tool:
+def to_nothing(source: Source, directory: Path, query: str = "SELECT * FROM orders") -> Tool:
     """The limit: reading alone, into nothing, as fast as the server gives it."""
     if source.dialect == "postgresql":
-        words: list[str | Path] = [sys.executable, PROGRAMS / "copy_binary.py", *_server(source)]
+        words: list[str | Path] = [sys.executable, PROGRAMS / "copy_binary.py", *_server(source), query]
         return _tool("COPY (FORMAT binary) into nothing, the limit", lambda _: words, directory, fresh=True)
     name = "mariadb --quick into nothing, the limit"
     program = shutil.which("mariadb") or shutil.which("mysql")
     if program is None:
         return unavailable(name, "no mariadb client is installed")
     server = source.server
-    query = [
+    client = [
         program, "--no-defaults", "--quick", "--skip-column-names", f"--host={server.host}", f"--port={server.port}",
-        f"--user={server.user}", f"--password={server.password}", source.database.name, "-e", "SELECT * FROM orders",
+        f"--user={server.user}", f"--password={server.password}", source.database.name, "-e", query,
     ]  # fmt: skip
-    return _tool(name, lambda _: ["sh", "-c", 'exec "$@" >/dev/null', "sh", *query], directory, fresh=True)
+    return _tool(name, lambda _: ["sh", "-c", 'exec "$@" >/dev/null', "sh", *client], directory, fresh=True)
 
 
 def _sqlalchemy(source: Source) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from starbase_host import client, config
+from starbase_host.client import CommandFailed, CommandHost
 from starbase_host.errors import Conflict
 from starbase_host.lock import Holder, Lock, holder_of
 from tests.hosts import CONFIG, HostProcess, running, until
@@ -160,6 +162,21 @@ def test_a_host_that_does_not_say_where_it_is_gets_no_token(tmp_path: Path, stra
     assert f"the host (pid {os.getpid()}) that holds {lock_of(host)} has not said where it listens" in command.stderr
     assert "try again" in command.stderr
     assert heard == []
+
+
+def test_a_host_that_does_not_answer_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "READ_TIMEOUT_SECONDS", 0.2)
+    with running(tmp_path) as host, CommandHost(config.load(host.config_path)).client() as asked:
+        assert asked.request("GET", "/data-replication/status")["configs"] == []
+        os.kill(host.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(CommandFailed, match=r"has not answered within 0.2 s; look at its log, or restart it"):
+                asked.request("GET", "/data-replication/status")
+        finally:
+            os.kill(host.pid, signal.SIGCONT)
+        assert asked.request("GET", "/data-replication/status")["configs"] == []
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""The limit: PostgreSQL's COPY … (FORMAT binary) of `orders` through asyncpg into nothing.
+"""The limit: PostgreSQL's COPY … (FORMAT binary) of a query through asyncpg into nothing.
 
-copy_binary.py HOST PORT USER PASSWORD DATABASE
+copy_binary.py HOST PORT USER PASSWORD DATABASE QUERY
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from pathlib import Path
 import asyncpg
 
 
-async def main(host: str, port: str, user: str, password: str, database: str) -> None:
+async def main(host: str, port: str, user: str, password: str, database: str, query: str) -> None:
     connection = await asyncpg.connect(host=host, port=int(port), user=user, password=password, database=database)
-    await connection.copy_from_query("SELECT * FROM orders", output=Path("/dev/null"), format="binary")
+    await connection.copy_from_query(query, output=Path("/dev/null"), format="binary")
     await connection.close()
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("starbase")
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+# What only reads is answered at once, whatever else the host does; what it is asked to do may take hours.
+READ_TIMEOUT_SECONDS = 60.0
 # How long a host that starts may take until it says where it listens.
 START_SECONDS = 5.0
 LOOK_SECONDS = 0.05
@@ -67,8 +69,13 @@ class HostClient:
         import httpx
 
         content = None if body is None else json.dumps(body)
+        seconds = READ_TIMEOUT_SECONDS if method == "GET" else None
+        timeout = httpx.Timeout(seconds, connect=CONNECT_TIMEOUT_SECONDS)
         try:
-            response = await self._client.request(method, path, content=content, params=params)
+            response = await self._client.request(method, path, content=content, params=params, timeout=timeout)
+        except httpx.ReadTimeout:
+            why = f"has not answered within {seconds:g} s; look at its log, or restart it"
+            raise CommandFailed(f"the host at {self._client.base_url} {why}") from None
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise CommandFailed(f"the host at {self._client.base_url} cannot be reached: {reason}") from error
@@ -126,8 +133,6 @@ class CommandHost:
             base_url=url,
             transport=transport,
             headers={"authorization": f"Bearer {known_token(self.config)}", "content-type": "application/json"},
-            # A first load may run for hours before it answers; only connecting has a limit.
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
         )
         return await stack.enter_async_context(client)
 

@@ -125,7 +125,7 @@ def _texts(together: bytes) -> list[Any] | None:
     """The values; None where they are not all text, or hold what is to stand in for other bytes."""
     if BETWEEN_ASCII in together or NULL_ASCII in together:
         return None
-    nulls = together.count(NULL)
+    nulls = together.count(NULL) if NULL in together else 0
     try:
         text = together.replace(BETWEEN, BETWEEN_ASCII).replace(NULL, NULL_ASCII).decode()
     except UnicodeDecodeError:
