@@ -11,6 +11,9 @@ from typing import Any
 
 import asyncpg
 
+# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
+STATEMENT_TIMEOUT_SECONDS = 600.0
+
 
 class Connection(asyncpg.Connection):
     """Statements without a name, and no reset: everything of ours ends with its transaction."""

@@ -18,9 +18,8 @@ import asyncpg
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Rows
 from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered, convert
+from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 
-# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
-STATEMENT_TIMEOUT_SECONDS = 600.0
 # So much text is taken apart at once: the event loop waits meanwhile.
 PIECE_BYTES = 1 << 17
 

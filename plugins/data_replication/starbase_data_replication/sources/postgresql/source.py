@@ -11,49 +11,25 @@ import contextlib
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
 import asyncpg
 
-from starbase_data_replication.errors import SourceChanged, SourceRejected, TableMissing
+from starbase_data_replication.errors import SourceChanged, SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Noted, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, NO_KEY, Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.sources.base import NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.pool import Pool
+from starbase_data_replication.sources.postgresql import alive
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
-from starbase_data_replication.sources.postgresql.connection import Connection
+from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
+from starbase_data_replication.sources.postgresql.describe import describe
 from starbase_data_replication.sources.postgresql.door import door
-from starbase_data_replication.sources.postgresql.rows import STATEMENT_TIMEOUT_SECONDS, RowStream
-from starbase_data_replication.sources.postgresql.settings import READER_NAME
-from starbase_data_replication.sources.postgresql.sql import (
-    among,
-    copied,
-    key_text,
-    literal,
-    quoted,
-    table_sql,
-    where_sql,
-)
-from starbase_data_replication.sources.postgresql.types import (
-    CATALOG,
-    CLOCKS,
-    LOCAL_CLOCK,
-    OBJECTS,
-    UNBOUNDED,
-    cast_for,
-    clock_unit,
-    in_bytes,
-)
+from starbase_data_replication.sources.postgresql.rows import RowStream
+from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, table_sql, where_sql
 from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
 
-DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
-ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
-
-# By pg_class.relkind.
-KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 GOODBYE_SECONDS = 2.0
 # What the driver raises over a connection that nothing can be done with any more, a statement that was left in the
 # middle among them.
@@ -121,28 +97,7 @@ class PostgresqlSource:
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
-                rows = await connection.fetch(DESCRIBE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
-                raw = connection.get_settings().server_encoding == "SQL_ASCII"
-        if not rows:
-            raise TableMissing(f"the source has no table or view {table} that this user can see")
-        if rows[0]["relpersistence"] == "t":
-            raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
-        columns = tuple(_column(row, raw=raw) for row in rows)
-        names = [column.name for column in columns]
-        if tracking_column not in names:
-            raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
-        key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
-        estimate = rows[0]["reltuples"]
-        return TableSchema(
-            table=table,
-            columns=columns,
-            key=tuple(name for _, name in key),
-            tracking_column=tracking_column,
-            estimated_rows=int(estimate) if estimate >= 0 else None,
-            unprotected=_unprotected(next(row for row in rows if row["name"] == tracking_column)),
-            kind=KINDS[rows[0]["relkind"]],
-            incarnation=rows[0]["relation"],
-        )
+                return await describe(connection, table, tracking_column)
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
@@ -158,23 +113,23 @@ class PostgresqlSource:
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = _noting(schema, options)
+                sql, values = noting(schema, options)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
                 ahead, value, lookback_value = row
                 if value is None:
                     return Noted(ahead=ahead)
                 if schema.unprotected is not None:
-                    alive = Alive(known=False, reason=schema.unprotected)
+                    seen = Alive(known=False, reason=schema.unprotected)
                 else:
-                    alive = await self._alive_now(connection)
-        candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=alive)
+                    seen = await alive.look(connection)
+        candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
         return Noted(candidate=candidate, ahead=ahead)
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
             async with self._transaction("READ COMMITTED") as connection:
-                now = await self._alive_now(connection)
-        return [_still_alive(each, now) for each in noted]
+                now = await alive.look(connection)
+        return [alive.still_alive(each, now) for each in noted]
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED") as connection:
@@ -241,13 +196,6 @@ class PostgresqlSource:
             finally:
                 await _end(connection)
 
-    async def _alive_now(self, connection: Any) -> Alive:
-        row = await connection.fetchrow(ALIVE, READER_NAME)
-        if row["standby"]:
-            return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
-        tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}
-        return Alive(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=row["epoch"])
-
 
 class _Snapshot:
     """A connection inside a transaction whose snapshot is taken."""
@@ -262,11 +210,8 @@ class _Snapshot:
         if plan.in_key_order:
             with door(doing):
                 await self._connection.execute(IN_KEY_ORDER)
-        async with RowStream.open(self._connection, _select(plan), plan.schema.columns, width=width) as stream:
+        async with RowStream.open(self._connection, select(plan), plan.schema.columns, width=width) as stream:
             yield _batches(stream, plan, doing)
-
-
-_SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 
 
 async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
@@ -297,129 +242,3 @@ async def _end(connection: Any) -> None:
         # A stream that was left early, or one that has broken, is back in the pool, which lets nobody touch it.
         with contextlib.suppress(asyncpg.InterfaceError):
             connection.terminate()
-
-
-def _still_alive(noted: Alive, now: Alive) -> Alive:
-    if not now.known or not noted.known:
-        return replace(noted, known=False, reason=now.reason)
-    virtual = {token for token in noted.tokens if token.startswith("v:")}
-    prepared = noted.tokens - virtual
-    virtual_now = {token for token in now.tokens if token.startswith("v:")}
-    prepared_now = now.tokens - virtual_now
-    if now.epoch != noted.epoch:
-        # Virtual ids begin anew with the server; only what was prepared outlives it.
-        virtual_now = set()
-    still = (virtual & virtual_now) | (prepared & prepared_now)
-    if virtual - virtual_now:
-        # PREPARE TRANSACTION takes a transaction's virtual id away while it lives on: whatever was prepared
-        # since may be the one that vanished.
-        still |= prepared_now - prepared
-    return replace(noted, tokens=frozenset(still), epoch=now.epoch)
-
-
-def _unprotected(row: Mapping[str, Any]) -> str | None:
-    if row["relkind"] == "f":
-        return "a foreign table: its transactions are another server's, and only that one knows them"
-    cache = row["sequence_cache"]
-    if cache is None or cache <= 1:
-        return None
-    return (
-        f"the sequence of {row['name']} has CACHE {cache}: a session takes values ahead of its transactions; "
-        "ALTER SEQUENCE … CACHE 1, or track a time"
-    )
-
-
-def _column(row: Mapping[str, Any], *, raw: bool) -> Column:
-    """raw: the database's text is in no encoding."""
-    element = None
-    if row["element_kind"] is not None:
-        element = (row["element_schema"], row["element_name"], row["element_kind"])
-    cast = cast_for(schema=row["base_schema"], name=row["base_name"], kind=row["base_kind"], element=element)
-    kind = row["base_name"] if row["base_schema"] == CATALOG else ""
-    return Column(
-        name=row["name"],
-        source_type=row["source_type"],
-        nullable=not row["not_null"],
-        cast=in_bytes(cast) if raw else cast,
-        # Of the catalog's own types only: a user's type may have the name of one.
-        tracking_kind=kind,
-        compare_type="oid" if kind in OBJECTS else row["base_type"],
-        time_digits=row["time_digits"],
-        collation=row["collation"] or "",
-        number=str(row["number"]),
-    )
-
-
-def _noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
-    """The statement that answers how many rows lie ahead, the highest tracking value, and that less the lookback.
-
-    The last for a time only. A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment
-    before the transaction shows, and a value still current may be stamped again.
-    """
-    column = schema.tracking
-    name = f"t.{quoted(column.name)}"
-    cap, lookback, ahead = "", "NULL::text", "0"
-    table = f"{table_sql(schema.table)} AS t"
-    values: list[str] = []
-    if column.tracking_kind in CLOCKS:
-        clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
-        cap = f" AND {name} < {clock}"
-        later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
-        ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
-        told, untold = (options.lookback(known=known) for known in (schema.unprotected is None, False))
-        seconds = f"CASE WHEN pg_is_in_recovery() THEN {untold:.6f} ELSE {told:.6f} END"
-        lookback = f"({name} - make_interval(secs => {seconds}))::{column.compare_type}::text"
-    elif column.tracking_kind in UNBOUNDED:
-        # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
-        cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
-    highest = (
-        f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table} "
-        f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
-    )
-    return f"SELECT {ahead}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true", values
-
-
-def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:
-    """The source's clock, so many seconds ago, as a tracking column shows it; and what to bind."""
-    zone, values = f"({_SERVER_ZONE})", list[str]()
-    if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
-        zone, values = "$1::text", [options.tracking_time_zone]
-    # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
-    now = f"(statement_timestamp() - make_interval(secs => {settle_seconds:.6f}))"
-    local = LOCAL_CLOCK.format(now=now, zone=zone)
-    return CLOCKS[column.tracking_kind].format(now=now, local=local, unit=clock_unit(column.time_digits)), values
-
-
-def _select(plan: ReadPlan) -> str:
-    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column.
-
-    COPY takes no parameters, so values are written into it.
-    """
-    schema = plan.schema
-    wanted = None if schema.where is None else where_sql(schema.where)
-    expressions = ", ".join(map(copied, schema.columns))
-    if plan.departed:
-        expressions += f", ({wanted} IS TRUE)::int4"
-    sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
-    conditions = [wanted] if wanted is not None and not plan.departed else []
-    tracking = f"t.{quoted(schema.tracking_column)}"
-    if plan.floor is not None:
-        above = f"{tracking} > {literal(plan.floor)}::text::{schema.tracking.compare_type}"
-        if plan.nulls and schema.tracking.nullable:
-            without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
-            above = f"({above} OR {without})"
-        conditions.append(above)
-    elif not plan.nulls and schema.tracking.nullable:
-        conditions.append(f"{tracking} IS NOT NULL")
-    if plan.after_key is not None:
-        left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
-        key = zip(schema.key_columns, plan.after_key, strict=True)
-        right = ", ".join(f"{literal(value)}::text::{column.compare_type}" for column, value in key)
-        conditions.append(f"({left}) > ({right})")
-    if plan.keys is not None:
-        conditions.append(among(schema, plan.keys, literal))
-    if conditions:
-        sql += " WHERE " + " AND ".join(conditions)
-    if plan.in_key_order:
-        sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
-    return sql

@@ -1,4 +1,4 @@
-"""Names and keys as PostgreSQL's SQL: what every statement of this room is made of. Knows no connection."""
+"""Names, keys and positions as PostgreSQL's SQL: what every statement of this room is made of. Knows no connection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 
 from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.base import Key
-from starbase_data_replication.sources.postgresql.types import OWN_TEXT
+from starbase_data_replication.options import Options
+from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, Key, ReadPlan
+from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, OWN_TEXT, UNBOUNDED, clock_unit
+
+SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 
 # Makes of a value what stands for it in a statement: a literal, or the place of something bound.
 Bind = Callable[[str | Sequence[str]], str]
@@ -72,3 +75,78 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
         right.append(f"k{position}::{column.compare_type}" if readable else f"k{position}")
     listed = f"unnest({', '.join(lists)}) AS k ({', '.join(names)})"
     return f"({', '.join(left)}) IN (SELECT {', '.join(right)} FROM {listed})"
+
+
+def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
+    """The statement that answers how many rows lie ahead, the highest tracking value, and that less the lookback.
+
+    The last for a time only. A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment
+    before the transaction shows, and a value still current may be stamped again.
+    """
+    column = schema.tracking
+    name = f"t.{quoted(column.name)}"
+    cap, lookback, ahead = "", "NULL::text", "0"
+    table = f"{table_sql(schema.table)} AS t"
+    values: list[str] = []
+    if column.tracking_kind in CLOCKS:
+        clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
+        cap = f" AND {name} < {clock}"
+        later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
+        ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
+        told, untold = (options.lookback(known=known) for known in (schema.unprotected is None, False))
+        seconds = f"CASE WHEN pg_is_in_recovery() THEN {untold:.6f} ELSE {told:.6f} END"
+        lookback = f"({name} - make_interval(secs => {seconds}))::{column.compare_type}::text"
+    elif column.tracking_kind in UNBOUNDED:
+        # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
+        cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
+    highest = (
+        f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table} "
+        f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
+    )
+    return f"SELECT {ahead}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true", values
+
+
+def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:
+    """The source's clock, so many seconds ago, as a tracking column shows it; and what to bind."""
+    zone, values = f"({SERVER_ZONE})", list[str]()
+    if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
+        zone, values = "$1::text", [options.tracking_time_zone]
+    # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
+    now = f"(statement_timestamp() - make_interval(secs => {settle_seconds:.6f}))"
+    local = LOCAL_CLOCK.format(now=now, zone=zone)
+    return CLOCKS[column.tracking_kind].format(now=now, local=local, unit=clock_unit(column.time_digits)), values
+
+
+def select(plan: ReadPlan) -> str:
+    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column.
+
+    COPY takes no parameters, so values are written into it.
+    """
+    schema = plan.schema
+    wanted = None if schema.where is None else where_sql(schema.where)
+    expressions = ", ".join(map(copied, schema.columns))
+    if plan.departed:
+        expressions += f", ({wanted} IS TRUE)::int4"
+    sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
+    conditions = [wanted] if wanted is not None and not plan.departed else []
+    tracking = f"t.{quoted(schema.tracking_column)}"
+    if plan.floor is not None:
+        above = f"{tracking} > {literal(plan.floor)}::text::{schema.tracking.compare_type}"
+        if plan.nulls and schema.tracking.nullable:
+            without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
+            above = f"({above} OR {without})"
+        conditions.append(above)
+    elif not plan.nulls and schema.tracking.nullable:
+        conditions.append(f"{tracking} IS NOT NULL")
+    if plan.after_key is not None:
+        left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
+        key = zip(schema.key_columns, plan.after_key, strict=True)
+        right = ", ".join(f"{literal(value)}::text::{column.compare_type}" for column, value in key)
+        conditions.append(f"({left}) > ({right})")
+    if plan.keys is not None:
+        conditions.append(among(schema, plan.keys, literal))
+    if conditions:
+        sql += " WHERE " + " AND ".join(conditions)
+    if plan.in_key_order:
+        sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
+    return sql

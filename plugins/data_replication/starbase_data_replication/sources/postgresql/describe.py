@@ -1,0 +1,76 @@
+"""What a table looks like, from the catalogue's rows to a TableSchema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from starbase_data_replication.errors import SourceRejected, TableMissing
+from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
+from starbase_data_replication.sources.postgresql.types import CATALOG, OBJECTS, cast_for, in_bytes
+
+DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
+
+# By pg_class.relkind.
+KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+
+
+async def describe(connection: Any, table: TableName, tracking_column: str) -> TableSchema:
+    """Raises TableMissing, or SourceRejected when the tracking column is missing."""
+    rows = await connection.fetch(DESCRIBE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
+    raw = connection.get_settings().server_encoding == "SQL_ASCII"
+    if not rows:
+        raise TableMissing(f"the source has no table or view {table} that this user can see")
+    if rows[0]["relpersistence"] == "t":
+        raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
+    columns = tuple(_column(row, raw=raw) for row in rows)
+    names = [column.name for column in columns]
+    if tracking_column not in names:
+        raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
+    key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
+    estimate = rows[0]["reltuples"]
+    return TableSchema(
+        table=table,
+        columns=columns,
+        key=tuple(name for _, name in key),
+        tracking_column=tracking_column,
+        estimated_rows=int(estimate) if estimate >= 0 else None,
+        unprotected=_unprotected(next(row for row in rows if row["name"] == tracking_column)),
+        kind=KINDS[rows[0]["relkind"]],
+        incarnation=rows[0]["relation"],
+    )
+
+
+def _unprotected(row: Mapping[str, Any]) -> str | None:
+    if row["relkind"] == "f":
+        return "a foreign table: its transactions are another server's, and only that one knows them"
+    cache = row["sequence_cache"]
+    if cache is None or cache <= 1:
+        return None
+    return (
+        f"the sequence of {row['name']} has CACHE {cache}: a session takes values ahead of its transactions; "
+        "ALTER SEQUENCE … CACHE 1, or track a time"
+    )
+
+
+def _column(row: Mapping[str, Any], *, raw: bool) -> Column:
+    """raw: the database's text is in no encoding."""
+    element = None
+    if row["element_kind"] is not None:
+        element = (row["element_schema"], row["element_name"], row["element_kind"])
+    cast = cast_for(schema=row["base_schema"], name=row["base_name"], kind=row["base_kind"], element=element)
+    kind = row["base_name"] if row["base_schema"] == CATALOG else ""
+    return Column(
+        name=row["name"],
+        source_type=row["source_type"],
+        nullable=not row["not_null"],
+        cast=in_bytes(cast) if raw else cast,
+        # Of the catalog's own types only: a user's type may have the name of one.
+        tracking_kind=kind,
+        compare_type="oid" if kind in OBJECTS else row["base_type"],
+        time_digits=row["time_digits"],
+        collation=row["collation"] or "",
+        number=str(row["number"]),
+    )
