@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from starbase_data_replication.demo.process import ServerError
 from tests.servers import (
@@ -16,6 +17,10 @@ from tests.servers import (
     mariadb_server,
     postgres_server,
 )
+
+# How long a machine takes that has other work is no property of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

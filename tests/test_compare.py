@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from starbase_data_replication import compare as comparing
@@ -469,7 +469,6 @@ def test_floating_numbers_bit_for_bit(source_database: TestDatabase, tmp_path: P
     mirrored(source_database, tmp_path, work)
 
 
-@settings(deadline=None)
 @given(st.floats())
 @example(-0.0)
 @example(1e15)

@@ -28,7 +28,6 @@ from tests.test_access import ROLES, a_host
 
 FEW, MANY = 5, 30
 SETTINGS = settings(
-    deadline=None,
     database=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),

@@ -16,9 +16,9 @@ from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.model import TableName
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect, Source
+from starbase_data_replication.sources.masking import masked
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.settings import masked
 from starbase_host import Conflict, InvalidRequest, StarbaseError
 
 

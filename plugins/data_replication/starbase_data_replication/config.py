@@ -15,7 +15,8 @@ from typing import Any
 from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect
-from starbase_data_replication.sources.settings import misspelt, unmasked
+from starbase_data_replication.sources.masking import unmasked
+from starbase_data_replication.sources.references import misspelt
 from starbase_data_replication.sources.texts import mend_unknown
 from starbase_data_replication.values import value_of
 from starbase_host import Conflict, InvalidRequest, same_name

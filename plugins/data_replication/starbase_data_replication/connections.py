@@ -22,7 +22,8 @@ from starbase_data_replication.model import TableName
 from starbase_data_replication.options import Replication
 from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
-from starbase_data_replication.sources.settings import referenced, resolve, scrub, secrets
+from starbase_data_replication.sources.masking import scrub, secrets
+from starbase_data_replication.sources.references import referenced, resolve
 from starbase_host import ConfigError, StarbaseError
 
 log = logging.getLogger("starbase.data_replication")

@@ -106,3 +106,11 @@ def _split_host(item: str) -> tuple[str, str | None]:
         raise ValueError(f"holds a host with more than one colon; write IPv6 as [::1]:5432, and {ENCODING_HINT}")
     host, colon, port = item.partition(":")
     return decode(host), port if colon else None
+
+
+def split_if_possible(text: object) -> ConnectionString | None:
+    """The parts of a connection string; None of what is none."""
+    try:
+        return split(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
