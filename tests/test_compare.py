@@ -622,3 +622,27 @@ def test_large_values_have_a_hash(mariadb_database: TestDatabase, tmp_path: Path
         assert (await mirror.compare()).different == 1
 
     mirrored(mariadb_database, tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["varchar(9) COLLATE utf8mb4_nopad_bin", "varchar(9) COLLATE utf8mb4_bin"],
+        ["decimal(5, 0)", "varchar(9) COLLATE utf8mb4_unicode_ci", "varchar(9) CHARACTER SET hebrew"],
+        ["varchar(9) CHARACTER SET latin1", "varchar(9) COLLATE utf8mb4_unicode_ci", "varchar(9) CHARACTER SET greek"],
+    ],
+)
+def test_texts_of_several_collations(mariadb_database: TestDatabase, tmp_path: Path, columns: list[str]) -> None:
+    """One among them that is no Unicode: put together as text, the server would put question marks in its place."""
+    named = ", ".join(f"c{number} {column}" for number, column in enumerate(columns))
+    values = ["'1'"] * (len(columns) - 1)
+    values.append("_hebrew X'D7'" if "hebrew" in named else "_greek X'D2'" if "greek" in named else "'x'")
+    mariadb_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, {named})")
+    mariadb_database.execute(f"INSERT INTO t VALUES (1, {', '.join(values)})")
+
+    async def work(mirror: Mirror) -> None:
+        assert (await mirror.compare()).equal
+        await mirror.replica("UPDATE t SET c1 = '2'")
+        assert (await mirror.compare()).different == 1
+
+    mirrored(mariadb_database, tmp_path, work)

@@ -205,6 +205,21 @@ def test_a_type_that_changes(mirror: Mirror, column: str, postgresql: str, mysql
     mirror.is_as_if_loaded_afresh()
 
 
+def test_a_character_set_that_changes(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    """As texts are repaired that were stored under the wrong one: the bytes stay, and mean another text."""
+    mirror = _made(host, mariadb_database)
+    mirror.alter(mysql="ALTER TABLE t MODIFY COLUMN name varchar(20) CHARACTER SET latin1")
+    mirror.alter(mysql="UPDATE t SET name = _latin1 X'C3A9'")
+    mirror.sync()
+    assert mirror.rows("name") == [["Ã©"], ["Ã©"]]
+    for charset, text in (("utf8mb4", "é"), ("latin2", "ĂŠ")):
+        mirror.alter(mysql="ALTER TABLE t MODIFY COLUMN name varbinary(20)")
+        mirror.alter(mysql=f"ALTER TABLE t MODIFY COLUMN name varchar(20) CHARACTER SET {charset}")
+        mirror.sync()
+        assert mirror.rows("name") == [[text], [text]]
+        mirror.is_as_if_loaded_afresh()
+
+
 def test_a_key_that_changes_is_an_error_until_reset(mirror: Mirror) -> None:
     mirror.alter(
         postgresql="ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, name)",

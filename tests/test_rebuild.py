@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -136,14 +139,30 @@ def test_a_target_that_somebody_dropped_is_loaded_again(source_database: TestDat
         ("CREATE TABLE other (id); CREATE INDEX t ON other (id)", "t is an index; choose another targetTable"),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT CHECK (name = ''), at TEXT)", "refuses a row"),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at TEXT, more TEXT NOT NULL)", "refuses a row"),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE ON CONFLICT IGNORE, at TEXT)", "refuses a row"),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE ON CONFLICT REPLACE, at TEXT)", "refuses a row"),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL ON CONFLICT REPLACE DEFAULT '', at TEXT)",
+            "refuses a row",
+        ),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, at TEXT)", "compares name by NOCASE"),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, at TEXT, name TEXT AS (at))", "computes name itself"),
+        ("CREATE VIRTUAL TABLE t USING fts5 (name)", "t is a virtual table; choose another targetTable"),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at TEXT); "
+            "CREATE TRIGGER broken AFTER INSERT ON t BEGIN INSERT INTO nowhere VALUES (1); END",
+            "no such table: main.nowhere); drop what has been added to it",
+        ),
     ],
 )
 def test_a_target_that_does_not_fit_is_refused(
     source_database: TestDatabase, tmp_path: Path, sql: str, reason: str
 ) -> None:
     table(source_database)
+    source_database.execute("UPDATE t SET name = NULL WHERE id = 1")
+    source_database.execute("UPDATE t SET name = 'name 3' WHERE id = 2")
     with running(tmp_path) as host:
-        for statement in sql.split("; "):
+        for statement in re.split("; (?=CREATE)", sql):
             host.result("POST", "/query", {"sql": statement})
         configure(host, source_database)
         response = host.request("POST", "/data-replication/sync/t")
@@ -231,6 +250,7 @@ IN_ITS_PLACE = {
     "other columns": ["DROP TABLE t", "CREATE TABLE t (id INTEGER PRIMARY KEY, mine TEXT)"],
     "the same columns": ["DROP TABLE t", "CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, name TEXT, at TEXT)"],
     "another case": ["DROP TABLE t", "CREATE TABLE T (id INTEGER PRIMARY KEY, name TEXT)"],
+    "its own definition": [],
     "renamed into it": [
         "CREATE TABLE other (id INTEGER PRIMARY KEY, name TEXT)",
         "ALTER TABLE t RENAME TO kept",
@@ -255,6 +275,9 @@ def test_what_somebody_puts_in_a_replicas_place_is_not_touched(
         mode = "full" if what == "full" else "incremental"
         configure(host, postgres_database, mode=mode, deletes="reconcile", deletesMaxShare=1)
         host.sync("t")
+        if not statements:
+            ((own,),) = host.query("SELECT sql FROM sqlite_schema WHERE name = 't'")
+            statements = ["ALTER TABLE t RENAME TO kept", own, "CREATE INDEX mine ON t (id)"]
         for sql in (*statements, "INSERT INTO t (id) VALUES (5), (-1)"):
             host.result("POST", "/query", {"sql": sql})
         before = host.query("SELECT * FROM t")
@@ -267,7 +290,7 @@ def test_what_somebody_puts_in_a_replicas_place_is_not_touched(
         assert response.status_code == 502
         assert "table t" in response.json()["error"]
         assert host.query("SELECT * FROM t") == before
-        if statements[-1].endswith("RENAME TO t"):
+        if how in ("renamed into it", "its own definition"):
             # The replica that was renamed is nobody's now; nor is it one again under a name that it had.
             assert host.query("SELECT count(*) FROM kept") == [[10]]
         host.result("POST", "/query", {"sql": "DROP TABLE t"})
@@ -290,6 +313,67 @@ def test_an_older_copy_under_its_old_name_is_not_taken_for_the_replica(
         host.result("POST", "/query", {"sql": "ALTER TABLE kept RENAME TO t"})
         assert host.request("POST", "/data-replication/sync/t").status_code == 502
         assert host.query("SELECT count(*) FROM t") == [[10]]
+
+
+def test_a_replica_that_is_made_again_by_its_own_definition_is_filled_again(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    small(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database)
+        host.sync("t")
+        ((own,),) = host.query("SELECT sql FROM sqlite_schema WHERE name = 't'")
+        for sql in ("DROP TABLE t", own):
+            host.result("POST", "/query", {"sql": sql})
+        assert host.sync("t")["records_processed"] == 10
+
+
+@pytest.mark.parametrize("sql", ["ALTER TABLE t DROP COLUMN name", "ALTER TABLE t RENAME COLUMN name TO called"])
+def test_a_column_that_somebody_took_away_comes_back_with_its_values(
+    postgres_database: TestDatabase, tmp_path: Path, sql: str
+) -> None:
+    small(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database)
+        host.sync("t")
+        host.result("POST", "/query", {"sql": sql})
+        host.sync("t")
+        assert host.query("SELECT count(name) FROM t") == [[10]]
+
+
+def test_a_replica_of_a_version_without_tags_gets_one(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    small(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database)
+        host.sync("t")
+    with contextlib.closing(sqlite3.connect(host.database)) as connection:
+        ((tag,),) = connection.execute("SELECT tag FROM tmp_replication_targets").fetchall()
+        connection.execute(f"DROP INDEX {tag}")
+        connection.execute("UPDATE tmp_replication_targets SET tag = NULL")
+        connection.commit()
+    with running(tmp_path) as host:
+        assert host.sync("t")["records_processed"] == 0
+        made_by = "SELECT count(*) FROM sqlite_schema WHERE tbl_name = 't' AND name GLOB 'tmp_replication_made_by_*'"
+        assert host.query(made_by) == [[1]]
+        for sql in ("ALTER TABLE t RENAME TO kept", "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at TEXT)"):
+            host.result("POST", "/query", {"sql": sql})
+        assert host.sync("t")["records_processed"] == 10
+
+
+def test_columns_of_ones_own_survive_whatever_their_type_is_called(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    small(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database)
+        host.sync("t")
+        for declared in ('"a,b"', '"primary key"', "VARCHAR(9)", ""):
+            name = f'"own {declared.replace(chr(34), "")}"'
+            host.result("POST", "/query", {"sql": f"ALTER TABLE t ADD COLUMN {name} {declared}"})
+        for _ in range(2):
+            host.result("POST", "/data-replication/reset/t")
+            found = host.query("SELECT name, type FROM pragma_table_info('t') WHERE name LIKE 'own%' ORDER BY cid")
+            assert [each for _, each in found] == ["a,b", "primary key", "VARCHAR(9)", ""]
 
 
 def test_a_replica_may_be_altered_and_stays_one(postgres_database: TestDatabase, tmp_path: Path) -> None:
@@ -391,3 +475,18 @@ def test_a_wide_table_of_floats(source_database: TestDatabase, tmp_path: Path, c
             # MariaDB's literal has no negative zero.
             assert host.sync("t")["records_processed"] == 1
             assert host.query("SELECT atan2(c0, -1) < 0 FROM t") == [[1]]
+
+
+def test_a_key_of_zero_that_becomes_the_other_zero(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """SQLite takes both for one key, as the source does."""
+    postgres_database.execute("CREATE TABLE t (id float8 PRIMARY KEY, at int)")
+    postgres_database.execute("INSERT INTO t VALUES (0, 1), (5, 10)")
+    with running(tmp_path) as host:
+        configure(host, postgres_database, lookbackSeconds=0)
+        host.sync("t")
+        postgres_database.execute("DELETE FROM t WHERE id = 0")
+        postgres_database.execute("INSERT INTO t VALUES ('-0', 11)")
+        host.sync("t")
+        assert host.query("SELECT abs(id), atan2(id, -1) < 0, at FROM t ORDER BY at") == [[5, 0, 10], [0, 1, 11]]
+        found = host.result("POST", "/data-replication/verify/t")
+        assert [found[each] for each in ("missing", "extra", "different")] == [0, 0, 0]

@@ -17,7 +17,7 @@ from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Looker
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
-from starbase_host import Database
+from starbase_host import Database, same_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,11 @@ class Footing:
         store.check_current(connection, self.stored)
         run_id: str = self.stored.columns["running"]["run_id"]
         if position is not None:
-            # Somebody may have dropped the table, or put another in its place: what the position speaks of is gone.
+            # Somebody may have dropped the table, or one of its columns, or put another in its place: what the position
+            # speaks of is gone.
             replica.table = replica.shadow if position.into_shadow else replica.name
-            position = position if _is_there(connection, replica) else None
+            gone = not _is_there(connection, replica) or _lacks_column(connection, replica, position)
+            position = None if gone else position
         fresh = position is None
         if position is None:
             # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
@@ -105,8 +107,6 @@ class Footing:
             if not beside and tables.exists(connection, replica.name):
                 _check_free(connection, replica)
                 replica.check_fit(connection)
-                if not into_shadow:
-                    replica.adopt(connection, run_id)
             position = Position(
                 identity=self.identity,
                 into_shadow=into_shadow,
@@ -116,9 +116,10 @@ class Footing:
         replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run_id)
         if self.together and not position.into_shadow:
             replica.match_stage(connection)
+        if not position.into_shadow:
+            store.own_target(connection, replica.name)
         if fresh:
             if not position.into_shadow:
-                store.own_target(connection, replica.name)
                 # The target is a new table, or one that was not counted yet.
                 store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
@@ -156,6 +157,16 @@ def _is_there(connection: apsw.Connection, replica: Target) -> bool:
     if replica.table == replica.shadow:
         return tables.exists(connection, replica.shadow)
     return store.owns_target(connection, replica.name)
+
+
+def _lacks_column(connection: apsw.Connection, replica: Target, position: Position) -> bool:
+    """Whether a column is missing that a run before this one has filled."""
+    there = {same_name(name) for name in tables.columns_of(connection, replica.table) or ()}
+    filled = position.shape.columns if position.shape is not None else {}
+    return any(
+        column.name in filled and filled[column.name][2] == column.target and same_name(column.target) not in there
+        for column in replica.schema.columns
+    )
 
 
 def _check_free(connection: apsw.Connection, replica: Target) -> None:

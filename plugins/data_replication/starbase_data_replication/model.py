@@ -81,7 +81,8 @@ class Column:
     source_type: the source's own name of the type, for people. tracking_kind, compare_type, time_digits: for
     the dialect's own room, when this column is the tracking column or part of the key: the base type's short
     name, the type to compare with, and the fractional digits of a time (None: the type's most).
-    collation: what its texts are ordered by. number: stays with the column whatever it is called; "" where the source
+    collation: what its texts are ordered by. charset: which character set they are in, where the cast does not tell.
+    number: stays with the column whatever it is called; "" where the source
     does not tell. renamed: the replica's name of the column, where it is another. transformed: a plugin changes its
     values on their way, so that they cannot be compared with the source's.
     """
@@ -94,6 +95,7 @@ class Column:
     compare_type: str = ""
     time_digits: int | None = None
     collation: str = ""
+    charset: str = ""
     number: str = ""
     renamed: str | None = None
     transformed: bool = False
@@ -107,7 +109,8 @@ class Column:
     def form(self) -> str:
         """What decides how a value is stored: of two types with the same form, the same value is stored alike."""
         lengths_only = self.cast.declared == "INTEGER" or self.tracking_kind in LENGTHS_ONLY
-        return f"{self.cast.declared} {self.cast.select} {'' if lengths_only else self.source_type}"
+        form = f"{self.cast.declared} {self.cast.select} {'' if lengths_only else self.source_type}"
+        return f"{form} {self.charset}" if self.charset else form
 
 
 # Types whose values are stored as they are, however long the column lets them be.

@@ -5,16 +5,17 @@ Functions of an APSW connection. Nothing here changes anything.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
+from itertools import count
 
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_host import quote
+from starbase_host import quote, same_name
 
-# In a table's definition, as SQLite keeps it: which run has made the table.
-TAG = "/* replica {} */"
-TAGGED = re.compile(re.escape(TAG).replace(r"\{\}", "([0-9a-f]+)"))
+# An index over no rows, in whose name stands which run has made the table. It goes where the table goes, and ends with
+# it; there is one of a name; and who copies the table's definition does not copy it.
+TAG = "tmp_replication_made_by_"
 
 
 def shadow_name(config_id: int) -> str:
@@ -59,18 +60,18 @@ def exists(connection: apsw.Connection, name: str) -> bool:
     return columns_of(connection, name) is not None
 
 
-def definition(connection: apsw.Connection, name: str) -> str:
-    """The SQL that makes a table; empty when there is none of that name."""
-    sql = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)", (name,)
-    ).get
-    return sql or ""
-
-
 def tag_of(connection: apsw.Connection, name: str) -> str | None:
-    """The run that has made a table, as its definition says."""
-    found = TAGGED.search(definition(connection, name))
-    return found[1] if found is not None else None
+    """What tells a table from any other that has its name one day; None when it is no replica."""
+    sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND lower(tbl_name) = lower(?) AND name GLOB ? LIMIT 1"
+    found: str | None = connection.execute(sql, (name, f"{TAG}*")).get
+    return found
+
+
+def free_tag(connection: apsw.Connection, run_id: str) -> str:
+    """A tag for a table that this run makes, or takes over. It may have made others before."""
+    sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB ?"
+    taken = {name for (name,) in connection.execute(sql, (f"{TAG}{run_id}*",))}
+    return next(tag for number in count(1) if (tag := f"{TAG}{run_id}_{number}") not in taken)
 
 
 def exists_with_rows(connection: apsw.Connection, name: str) -> bool:
@@ -90,10 +91,24 @@ def count_rows(connection: apsw.Connection, name: str) -> int | None:
 def columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, int]] | None:
     """Of an existing table: column to (declared type, position in the key); None when there is no table."""
     rows = list(connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?)", (table,)))
-    kind = connection.execute("SELECT type FROM sqlite_schema WHERE lower(name) = lower(?)", (table,)).get
+    sql = (
+        "SELECT iif(sql LIKE 'CREATE VIRTUAL %', 'virtual table', type) FROM sqlite_schema WHERE lower(name) = lower(?)"
+    )
+    kind = connection.execute(sql, (table,)).get
     if kind is not None and kind != "table":
         raise SchemaMismatch(f"{table} is {'an' if kind == 'index' else 'a'} {kind}; choose another targetTable")
     return {name: (declared, position) for name, declared, position in rows} if rows else None
+
+
+def computed_columns(connection: apsw.Connection, table: str) -> set[str]:
+    """The columns, as SQLite compares names, whose values the table makes itself."""
+    rows = connection.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden IN (2, 3)", (table,))
+    return {same_name(name) for (name,) in rows}
+
+
+def collations_of(connection: apsw.Connection, table: str, names: Iterable[str]) -> dict[str, str]:
+    """Of these columns of a table, as SQLite compares names, how values are compared."""
+    return {same_name(name): connection.column_metadata("main", table, name)[1].upper() for name in names}
 
 
 def affinity(declared: str) -> str:

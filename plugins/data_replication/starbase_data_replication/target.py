@@ -6,8 +6,9 @@ where rows come from.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,15 +19,20 @@ from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.tables import (
     TAG,
     affinity,
+    collations_of,
     columns_of,
-    definition,
+    computed_columns,
     fitting_views,
+    free_tag,
     shadow_name,
     stage_name,
+    tag_of,
 )
 from starbase_host import quote, same_name
 
 NO_VALUE = "a row of the source has no value in a column that is to identify it; fill it, or name other columns"
+# A constraint of a table that somebody has made may say of itself that it drops a row, or changes it.
+INSERT = "INSERT OR ABORT INTO"
 # Rows of one INSERT. More of them save calls into SQLite; past some twenty nothing is gained.
 ROWS_PER_STATEMENT = 20
 VARIABLES = apsw.Connection(":memory:").limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
@@ -61,20 +67,26 @@ class Target:
         _check_names(schema, mark)
 
     def match(self, connection: apsw.Connection, *, shadow: bool, fresh: bool, run_id: str = "") -> None:
-        """Make the table that this run writes to exist and fit: the target, or its shadow.
+        """Make the table that this run writes to exist, fit and have a tag: the target, or its shadow.
 
-        fresh: begin with an empty shadow. run_id: by which run a new table says that it was made. Raises
-        SchemaMismatch with the difference that cannot be mended.
+        fresh: begin with an empty shadow. run_id: for the tag. Raises SchemaMismatch with the difference that cannot
+        be mended.
         """
         self.table = self.shadow if shadow else self.name
         if fresh:
             connection.execute(f"DROP TABLE IF EXISTS {quote(self.shadow)}")
         found = columns_of(connection, self.table)
         if found is None:
-            connection.execute(self._create_sql(self._extra_columns(connection), run_id))
-            return
-        self._check_fit(found)
-        names = {same_name(name) for name in found}
+            connection.execute(self._create_sql(self._extra_columns(connection)))
+        else:
+            self._check_fit(connection, found)
+            with self._refusing():
+                self._add_columns(connection, {same_name(name) for name in found})
+        if tag_of(connection, self.table) is None:
+            tag = free_tag(connection, run_id)
+            connection.execute(f"CREATE INDEX {quote(tag)} ON {quote(self.table)} (1) WHERE 0")
+
+    def _add_columns(self, connection: apsw.Connection, names: set[str]) -> None:
         for column in self.schema.columns:
             if same_name(column.target) not in names:
                 connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {_definition(column)}")
@@ -82,12 +94,12 @@ class Target:
             connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(self.mark)} TEXT")
 
     def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
-        """Whether the table that this run writes to is there, with every column. Raises SchemaMismatch as `match`."""
+        """Whether there is nothing to do for `match`. Raises SchemaMismatch as it does."""
         self.table = self.shadow if shadow else self.name
         found = columns_of(connection, self.table)
-        if found is None:
+        if found is None or tag_of(connection, self.table) is None:
             return False
-        self._check_fit(found)
+        self._check_fit(connection, found)
         wanted = {same_name(column.target) for column in self.schema.columns}
         wanted |= {same_name(self.mark)} if self.mark is not None else set()
         return wanted <= {same_name(name) for name in found}
@@ -96,7 +108,7 @@ class Target:
         """Raises SchemaMismatch when the target exists and cannot be the replica as it is."""
         found = columns_of(connection, self.name)
         if found is not None:
-            self._check_fit(found)
+            self._check_fit(connection, found)
 
     def has_mark(self, connection: apsw.Connection) -> bool:
         """Whether the target has the mark column, where there is to be one."""
@@ -109,18 +121,28 @@ class Target:
         step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width)) * width
         values = Rows.of(rows, width).values
         changed = 0
-        try:
+        with self._refusing():
             for at in range(0, len(values), step):
                 bound = values[at : at + step]
                 connection.execute(self._upsert(len(bound) // width), bound)
                 changed += connection.changes()
+        return changed
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Raises SchemaMismatch for what the table does not let be done: somebody may have made it, or added to it."""
+        try:
+            yield
         except apsw.ConstraintError as error:
             if any(column.nullable for column in self.schema.key_columns) and "NOT NULL" in str(error):
                 raise SchemaMismatch(f"keyColumns: {NO_VALUE}") from error
             raise SchemaMismatch(
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
             ) from error
-        return changed
+        except apsw.SQLError as error:
+            raise SchemaMismatch(
+                f"table {self.name} cannot be written as it is ({error}); drop what has been added to it, or the table"
+            ) from error
 
     def match_stage(self, connection: apsw.Connection) -> None:
         """Make an empty stage: rows as they are read, each with whether it is to be removed."""
@@ -140,15 +162,16 @@ class Target:
         stage, gone = quote(self.stage), quote(self._removed)
         key = ", ".join(quote(name) for name in self.schema.target_key)
         columns = ", ".join(quote(column.target) for column in self.schema.columns)
-        connection.execute(
-            f"DELETE FROM {quote(self.table)} WHERE ({key}) IN (SELECT {key} FROM {stage} WHERE {gone} = 1)"
-        )
-        changed = connection.changes()
-        connection.execute(
-            f"INSERT INTO {quote(self.table)} AS replica ({columns}) "
-            f"SELECT {columns} FROM {stage} WHERE {gone} = 0{self._conflict_sql()}"
-        )
-        changed += connection.changes()
+        with self._refusing():
+            connection.execute(
+                f"DELETE FROM {quote(self.table)} WHERE ({key}) IN (SELECT {key} FROM {stage} WHERE {gone} = 1)"
+            )
+            changed = connection.changes()
+            connection.execute(
+                f"{INSERT} {quote(self.table)} AS replica ({columns}) "
+                f"SELECT {columns} FROM {stage} WHERE {gone} = 0{self._conflict_sql()}"
+            )
+            changed += connection.changes()
         connection.execute(f"DROP TABLE {stage}")
         return changed
 
@@ -195,21 +218,12 @@ class Target:
         warnings += [f"the view {name} no longer fits: {views[name]}" for name in views if name not in still]
         return warnings
 
-    def adopt(self, connection: apsw.Connection, run_id: str) -> None:
-        """Make the target, which is empty and somebody else's, again as it is, with a tag in its definition."""
-        sql, extras = definition(connection, self.name), self._indexes_and_triggers(connection)
-        end = sql.rindex(")")
-        connection.execute(f"DROP TABLE {quote(self.name)}")
-        connection.execute(f"{sql[:end]} {TAG.format(run_id)}{sql[end:]}")
-        for _, _, extra in extras:
-            connection.execute(extra)
-
     def _indexes_and_triggers(self, connection: apsw.Connection) -> list[tuple[str, str, str]]:
         """Those of the target that somebody has made: type, name and SQL."""
         rows = connection.execute(
             "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
-            "AND lower(tbl_name) = lower(?)",
-            (self.name,),
+            "AND lower(tbl_name) = lower(?) AND name NOT GLOB ?",
+            (self.name, f"{TAG}*"),
         )
         return [(str(kind), str(name), str(sql)) for kind, name, sql in rows]
 
@@ -222,12 +236,13 @@ class Target:
         known |= {same_name(name) for name in self.former}
         known |= {same_name(self.mark)} if self.mark is not None else set()
         return [
-            f"{quote(name)} {declared}".rstrip()
+            # A type may be any text, between quotes.
+            f"{quote(name)} {quote(declared) if declared else ''}".rstrip()
             for name, (declared, _) in there.items()
             if same_name(name) not in known
         ]
 
-    def _create_sql(self, extra: list[str], run_id: str) -> str:
+    def _create_sql(self, extra: list[str]) -> str:
         definitions = [_definition(column) for column in self.schema.columns]
         key = self.schema.key_columns
         if len(key) == 1:
@@ -246,7 +261,7 @@ class Target:
         definitions += extra
         if len(key) > 1:
             definitions.append(f"PRIMARY KEY ({', '.join(quote(column.target) for column in key)})")
-        return f"CREATE TABLE {quote(self.table)} ({TAG.format(run_id)} {', '.join(definitions)})"
+        return f"CREATE TABLE {quote(self.table)} ({', '.join(definitions)})"
 
     def _upsert(self, rows: int) -> str:
         if rows not in self._statements:
@@ -256,12 +271,15 @@ class Target:
     def _upsert_sql(self, rows: int) -> str:
         columns = [quote(column.target) for column in self.schema.columns]
         row = f"({', '.join('?' * len(columns))})"
-        sql = f"INSERT INTO {quote(self.table)} AS replica ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
+        sql = f"{INSERT} {quote(self.table)} AS replica ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
         return sql + self._conflict_sql() if self.schema.key else sql
 
     def _conflict_sql(self) -> str:
         key = [quote(name) for name in self.schema.target_key]
-        rest = [name for column in self.schema.columns if (name := quote(column.target)) not in key]
+        # SQLite takes both zeros of floating point for one key: of a key without affinity, which may hold them, the
+        # value is written too.
+        same = [quote(column.target) for column in self.schema.key_columns if column.cast.declared]
+        rest = [name for column in self.schema.columns if (name := quote(column.target)) not in same]
         # A row that is read is there again, and has nothing in columns that the source has no longer.
         emptied = [quote(name) for name in (self.mark, *self.dropped) if name is not None]
         sql = f" ON CONFLICT ({', '.join(key)}) DO "
@@ -291,7 +309,7 @@ class Target:
             )
         return f"({there}) IS NOT ({here})"
 
-    def _check_fit(self, found: dict[str, tuple[str, int]]) -> None:
+    def _check_fit(self, connection: apsw.Connection, found: dict[str, tuple[str, int]]) -> None:
         key = [
             same_name(name) for name, (_, position) in sorted(found.items(), key=lambda each: each[1][1]) if position
         ]
@@ -302,8 +320,20 @@ class Target:
                 f"({', '.join(wanted) or 'none'}); drop the table, or choose another targetTable"
             )
         kinds = {same_name(name): kind for name, (kind, _) in found.items()}
+        computed, collations = computed_columns(connection, self.table), collations_of(connection, self.table, found)
         for column in self.schema.columns:
-            declared = kinds.get(same_name(column.target))
+            target = same_name(column.target)
+            declared = kinds.get(target)
+            if target in computed:
+                raise SchemaMismatch(
+                    f"table {self.name} exists and computes {column.target} itself; drop the table, or choose another "
+                    "targetTable"
+                )
+            if declared is not None and collations[target] != "BINARY":
+                raise SchemaMismatch(
+                    f"table {self.name} exists and compares {column.target} by {collations[target]}, to which "
+                    "different values are the same; it must be declared without COLLATE"
+                )
             if declared is not None and affinity(declared) != affinity(column.cast.declared):
                 raise SchemaMismatch(
                     f"table {self.name} exists and declares {column.target} as {declared or 'nothing'}, which would "

@@ -162,8 +162,9 @@ class MysqlComparing:
         return f"MOD({self._hash(self._key or self._columns)}, {part.buckets})"
 
     def _hash(self, columns: Sequence[Column]) -> str:
-        # CONCAT_WS leaves out what is NULL.
-        text = f"CONCAT_WS('', {', '.join(self._canonical(column) for column in columns)})"
+        # CONCAT_WS leaves out what is NULL. In bytes, since texts of two collations would become one text, which has no
+        # room for what is none, or would be refused.
+        text = f"CONCAT_WS(CAST('' AS BINARY), {', '.join(self._canonical(column) for column in columns)})"
         return f"CAST(CONV(LEFT(MD5({text}), 15), 16, 10) AS UNSIGNED)"
 
     def _canonical(self, column: Column) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.types import cast_for
+from starbase_data_replication.sources.mysql.types import SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
@@ -89,6 +89,8 @@ def _column(row: _ColumnRow) -> Column:
         compare_type="" if row.charset is None else f"{row.charset} {row.collation}",
         time_digits=digits,
         collation=row.collation or "",
+        # utf8mb4 is what all of them become; others are told apart by their casts.
+        charset=row.charset if row.charset in SENT_WHOLE and row.charset != "utf8mb4" else "",
     )
 
 
