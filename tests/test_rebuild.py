@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from tests.hosts import HostProcess, running, until
@@ -346,11 +346,10 @@ def test_a_replica_of_a_version_without_tags_gets_one(postgres_database: TestDat
     with running(tmp_path) as host:
         configure(host, postgres_database)
         host.sync("t")
-    with contextlib.closing(sqlite3.connect(host.database)) as connection:
+    with contextlib.closing(apsw.Connection(str(host.database))) as connection:
         ((tag,),) = connection.execute("SELECT tag FROM tmp_replication_targets").fetchall()
         connection.execute(f"DROP INDEX {tag}")
         connection.execute("UPDATE tmp_replication_targets SET tag = NULL")
-        connection.commit()
     with running(tmp_path) as host:
         assert host.sync("t")["records_processed"] == 0
         made_by = "SELECT count(*) FROM sqlite_schema WHERE tbl_name = 't' AND name GLOB 'tmp_replication_made_by_*'"
