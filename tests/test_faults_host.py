@@ -184,6 +184,23 @@ def test_a_second_host_on_one_database(own: Rig) -> None:
     own.steady_goes_on()
 
 
+def test_a_second_host_whose_lock_file_was_removed(own: Rig) -> None:
+    """Nor does a command run beside the first one; which goes on, and ends and starts as ever."""
+    lock = own.host.database.with_name(own.host.database.name + ".lock")
+    lock.unlink()
+    for words in (("serve",), ("replication", "list"), ("replication", "sync", "steady")):
+        done = own.host.command(*words)
+        assert done.returncode == 4, done.stderr
+        assert f"has {own.host.database} open, although its lock file does not say so" in done.stderr
+        assert "start it again" in done.stderr
+    own.steady_goes_on()
+    assert own.host.stop() == 0
+    assert own.host.command("replication", "list").returncode == 0
+    own.host.start()
+    assert own.host.command("replication", "list").returncode == 0
+    own.steady_goes_on()
+
+
 def test_a_clock_that_is_set_back_and_forward(tmp_path: Path, postgres_database: TestDatabase) -> None:
     """Alarms are times of the clock: one that is an hour away after a step is brought back."""
     (tmp_path / "stepper.py").write_text(STEPPER)

@@ -1,7 +1,8 @@
 """The internal SQLite database: one writer, read-only readers, migrations.
 
 APSW is the only SQLite library that may touch the file in this process: two copies of SQLite in one process
-drop each other's file locks, and a commit can fail or tear. `guard` refuses the standard module on it.
+drop each other's file locks, and a commit can fail or tear. `guard` refuses the standard module on it. For the same
+reason the descriptor that holds the file against other processes is opened before SQLite's, and closed after them.
 
 A function given to `write` or `read` gets an `apsw.Connection` and runs in another thread: it must not touch
 the event loop, nor keep the connection.
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 
 import apsw
 
-from starbase_host.errors import StarbaseError, Unavailable
+from starbase_host.errors import Conflict, StarbaseError, Unavailable
 from starbase_host.writer import Writer
 
 T = TypeVar("T")
@@ -42,6 +45,8 @@ UNUSABLE: dict[type[apsw.Error], str] = {
     apsw.CorruptError: "the database file is damaged; stop the host, and put a copy in its place",
     apsw.NotADBError: "the database file is damaged; stop the host, and put a copy in its place",
 }
+# Of the file's bytes, one that it never has, and far from those that SQLite locks.
+HELD_BYTE = 1 << 62
 MIGRATION_FILE = re.compile(r"(\d{3})_[a-z0-9_]+\.sql\Z")
 
 # An audit hook can never be taken out again, so there is one for the process, and this is what it looks at.
@@ -127,19 +132,35 @@ class Database:
         self._gate = threading.Lock()
         self._open = False
         self._file = (0, 0)
+        self._held: int | None = None
         self._readers = ReaderPool(path, INTERNAL_READERS, "reader")
 
     def open(self) -> None:
-        """Open the file (made if missing) and start the writer. Raises DatabaseError."""
+        """Open the file (made if missing) and start the writer.
+
+        Raises DatabaseError, and Conflict when another process has it open as this one would.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             # It may hold secrets. SQLite gives the files beside it the mode of the database.
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            opened = os.fstat(descriptor)
-            os.close(descriptor)
+            self._held = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             why = f"cannot be opened: {error.strerror}; name a file that can be written"
             raise DatabaseError(f"{self.path}: {why}") from error
+        try:
+            self._open_held(self._held)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _open_held(self, descriptor: int) -> None:
+        opened = os.fstat(descriptor)
+        if not _hold(descriptor):
+            # The lock file has been removed, or this file has come here under another path.
+            raise Conflict(
+                f"another host, or a `starbase` command, has {self.path} open, although its lock file does not say so; "
+                "stop that one, and start it again"
+            )
         if opened.st_nlink > 1:
             # Under its other name another host would find no lock, and SQLite another journal.
             raise DatabaseError(f"{self.path}: the file has another name too (a hard link); remove that, or copy it")
@@ -165,6 +186,13 @@ class Database:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Only when SQLite has closed the file: to close any descriptor of it drops SQLite's own locks on it."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     async def write(self, function: Callable[[apsw.Connection], T]) -> T:
         """Run `function(connection)` on the writer thread inside BEGIN IMMEDIATE, and commit.
@@ -229,6 +257,24 @@ class Database:
             raise Unavailable(f"{self.path}: {error.strerror}; {PUT_BACK}") from None
         if (found.st_dev, found.st_ino) != self._file:
             raise Unavailable(f"{self.path}: is another file than when the host started; {PUT_BACK}")
+
+
+def _hold(descriptor: int) -> bool:
+    """Whether nobody else holds this database file. Then it is held until the descriptor is closed.
+
+    The lock file can be removed while a host runs; what is on the file itself cannot. The lock is the descriptor's
+    (OFD), not the process's, and on one byte: neither are SQLite's locks in its way, nor it in theirs.
+    """
+    if sys.platform == "linux":
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, HELD_BYTE, 1, 0)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            # A file system, or a kernel, that has no such locks: there is the lock file.
+            pass
+    return True
 
 
 class ReaderPool:
