@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -177,6 +177,43 @@ def test_a_host_that_does_not_answer_is_not_waited_for_without_end(
         finally:
             os.kill(host.pid, signal.SIGCONT)
         assert asked.request("GET", "/data-replication/status")["configs"] == []
+
+
+NONSENSE = [
+    '{"pid": 1e999, "serves": true, "url": null}',
+    "[" * 4096,
+    '{"pid": 1, "serves": true, "url": "\\ud800"}',
+    '{"pid": 1, "serves": true, "url": "http://[bad"}',
+    '{"pid": 1, "serves": true, "url": 7}',
+    '{"pid": "1", "serves": "yes", "url": null}',
+    "[]",
+]
+
+
+def test_nonsense_in_the_lock_file_of_a_host_says_nothing_of_it(tmp_path: Path) -> None:
+    with running(tmp_path) as host, contextlib.ExitStack() as stack:
+        said = lock_of(host).read_text()
+        for nonsense in NONSENSE:
+            lock_of(host).write_text(nonsense)
+            assert holder_of(lock_of(host)) == Holder()
+        # Each waits some seconds for a host that may be starting.
+        asked = [stack.enter_context(begun(host, *words)) for words in (("serve",), ("replication", "list"))]
+        answers = [command.communicate(timeout=60)[1] for command in asked]
+        assert f"another process holds {lock_of(host)}, and does not say which" in answers[0]
+        assert f"the host (pid unknown) that holds {lock_of(host)} has not said where it listens" in answers[1]
+        lock_of(host).write_text(said)
+        assert host.command("replication", "list").returncode == 0
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a directory"])
+def test_what_is_no_file_in_the_place_of_the_lock_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    host = HostProcess(tmp_path)
+    lock_of(host).parent.mkdir()
+    make(lock_of(host))
+    for words in (("serve",), ("replication", "list")):
+        answer = host.command(*words)
+        why = f"{lock_of(host)} is where the lock file belongs, and is no file; remove it"
+        assert (answer.returncode, answer.stderr) == (2, f"starbase: plugin.toml: host.database: {why}\n")
 
 
 @contextlib.contextmanager

@@ -7,17 +7,23 @@ takes it shared, for a moment.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import json
 import os
+import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from starbase_host.errors import ConfigError, Conflict
 
+NO_FILE = "is where the lock file belongs, and is no file; remove it"
 TRIES = 500
 PAUSE_SECONDS = 0.01
+# What a host says of itself: http, an address in figures, a port.
+URL = re.compile(r"http://([0-9.]+|\[[0-9a-f:.]+(%\w+)?\]):[0-9]{1,5}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +48,32 @@ class Lock:
         self._serves = False
 
     def acquire(self, *, serves: bool) -> None:
-        """Take it, unless it is taken already, or raise Conflict naming the holder. serves: not for a command."""
+        """Take it, unless it is taken already. serves: not for a command.
+
+        Raises Conflict, which names the holder, and ConfigError when the file cannot be one or cannot be written.
+        """
         if self._file is not None:
             return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            why = f"{self.path} cannot be opened: {error.strerror}; name a file where one can be written"
-            raise ConfigError("host.database", why) from error
+            raise self._wrong("opened", error) from error
         try:
+            if not _is_file(descriptor):
+                raise ConfigError("host.database", f"{self.path} {NO_FILE}")
             self._take(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         self._file, self._serves = descriptor, serves
         self.describe(None)
+
+    def _wrong(self, what: str, error: OSError) -> ConfigError:
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            return ConfigError("host.database", f"{self.path} {NO_FILE}")
+        mend = "name a file where one can be written"
+        return ConfigError("host.database", f"{self.path} cannot be {what}: {error.strerror}; {mend}")
 
     def _take(self, descriptor: int) -> None:
         for _ in range(TRIES):
@@ -95,19 +111,26 @@ def holder_of(path: Path) -> Holder | None:
     except OSError:
         return None
     try:
-        return None if _flock(descriptor, fcntl.LOCK_SH) else read(descriptor)
+        # Who then takes what is no file is told so.
+        return None if not _is_file(descriptor) or _flock(descriptor, fcntl.LOCK_SH) else read(descriptor)
     finally:
         os.close(descriptor)
 
 
 def read(descriptor: int) -> Holder:
-    """What the holder says of itself; a Holder of which nothing is known while it writes that."""
+    """What the holder says of itself; a Holder of which nothing is known while it writes that, or another has."""
     try:
         said = json.loads(os.pread(descriptor, 4096, 0))
-        url = said["url"]
-        return Holder(pid=int(said["pid"]), serves=bool(said["serves"]), url=None if url is None else str(url))
-    except (ValueError, KeyError, TypeError):
-        return Holder()
+        pid, serves, url = said["pid"], said["serves"], said["url"]
+        if type(pid) is int and type(serves) is bool and (url is None or URL.fullmatch(url)):
+            return Holder(pid=pid, serves=serves, url=url)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return Holder()
+
+
+def _is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def _flock(descriptor: int, kind: int) -> bool:
