@@ -177,6 +177,35 @@ def read_only(directory: Path) -> Iterator[None]:
             directory.chmod(0o700)
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["a first start", "a later start"])
+def test_a_full_disk_stops_the_start(tmp_path: Path, before: bool) -> None:
+    """With one line that names the file, why, and the mend."""
+    with small_disk(tmp_path):
+        if not os.path.ismount(tmp_path):
+            pytest.skip("needs a small disk of its own, which only root may mount")
+        host = HostProcess(tmp_path)
+        if before:
+            with host:
+                pass
+        else:
+            host.database.parent.mkdir()
+        with full_disk(host, tmp_path):
+            for words in (("serve",), ("replication", "list")):
+                answer = host.command(*words)
+                lock = host.database.with_name(host.database.name + ".lock")
+                why = f"{lock} cannot be written: No space left on device; free some space"
+                assert (answer.returncode, answer.stderr) == (2, f"starbase: plugin.toml: host.database: {why}\n")
+            # Room for the lock file, and none for SQLite's.
+            os.truncate(tmp_path / "ballast", (tmp_path / "ballast").stat().st_size - 4096)
+            answer = host.command("serve")
+            assert answer.returncode == 2
+            assert f"{host.database}: the database's disk " in answer.stderr
+            assert "full" in answer.stderr
+            assert answer.stderr.count("\n") == 1
+        with host:
+            assert host.request("GET", "/health").status_code == 200
+
+
 def test_a_second_host_on_one_database(own: Rig) -> None:
     done = own.host.command("serve")
     assert done.returncode != 0

@@ -140,6 +140,11 @@ class Core:
         finally:
             self.lock.release()
 
+    def listens(self, url: str) -> None:
+        """Tell commands where the host is."""
+        with self._as_configured():
+            self.lock.describe(url)
+
     @contextlib.contextmanager
     def _as_configured(self) -> Iterator[None]:
         """What is wrong with the file that was named, said as what is wrong with its key."""

@@ -168,6 +168,8 @@ class Database:
             connection = connect(self.path, readonly=False)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             beside = connect(self.path, readonly=False)
+        except (apsw.FullError, apsw.IOError) as error:
+            raise DatabaseError(f"{self.path}: {UNUSABLE[type(error)]} ({error})") from error
         except apsw.Error as error:
             why = f"is not a usable SQLite database: {error}; name another file, or put a copy in its place"
             raise DatabaseError(f"{self.path}: {why}") from error

@@ -67,12 +67,19 @@ class Lock:
             os.close(descriptor)
             raise
         self._file, self._serves = descriptor, serves
-        self.describe(None)
+        try:
+            self.describe(None)
+        except BaseException:
+            self.release()
+            raise
 
     def _wrong(self, what: str, error: OSError) -> ConfigError:
-        if error.errno in (errno.EISDIR, errno.ENXIO):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            mend = "free some space"
+        elif error.errno in (errno.EISDIR, errno.ENXIO):
             return ConfigError("host.database", f"{self.path} {NO_FILE}")
-        mend = "name a file where one can be written"
+        else:
+            mend = "name a file where one can be written"
         return ConfigError("host.database", f"{self.path} cannot be {what}: {error.strerror}; {mend}")
 
     def _take(self, descriptor: int) -> None:
@@ -91,11 +98,14 @@ class Lock:
         raise Conflict(f"another process holds {self.path}, and does not say which; stop it, or use another database")
 
     def describe(self, url: str | None) -> None:
-        """Write down who holds it and at which address it answers."""
+        """Write down who holds it and at which address it answers. Raises ConfigError, as on a full disk."""
         assert self._file is not None
         text = json.dumps(dataclasses.asdict(Holder(pid=os.getpid(), serves=self._serves, url=url))).encode()
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, text, 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, text, 0)
+        except OSError as error:
+            raise self._wrong("written", error) from error
 
     def release(self) -> None:
         if self._file is not None:

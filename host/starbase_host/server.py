@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.ending()
         # The address is given up before the lock: who listens there next must get no command's token.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ConfigError):
             self.core.lock.describe(None)
         self.core.stop()
         await super().shutdown(sockets)
@@ -71,7 +71,7 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
     with core.holding(), contextlib.closing(bind(config)) as listener:
         async with app.router.lifespan_context(app):
             url = _url(listener)
-            core.lock.describe(url)
+            core.listens(url)
             settings = uvicorn.Config(
                 app,
                 http=Protocol,
