@@ -48,7 +48,8 @@ def names(host: HostProcess) -> list[str]:
     [
         ([entry("a1"), without("b1", "targetTable"), entry("c1")], "[1] b1: targetTable: is required",
          "; applied before it: [0] a1", ["a1"]),
-        ([without("a2", "sourceTable"), entry("b2")], "[0] a2: sourceTable: is required", "; nothing was applied", []),
+        ([without("a2", "sourceTable"), entry("b2")], "[0] a2: sourceTable: is required",
+         "; nothing was applied before it", []),
         ([entry("a3"), entry("b3"), entry("c3", targetTable="a3")], "[2] c3: targetTable: a3 is already the target",
          "; applied before it: [0] a3, [1] b3", ["a3", "b3"]),
         ([entry("a4"), {}], "[1]: name: is required", "; applied before it: [0] a4", ["a4"]),

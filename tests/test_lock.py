@@ -179,6 +179,52 @@ def test_a_host_that_does_not_answer_is_not_waited_for_without_end(
         assert asked.request("GET", "/data-replication/status")["configs"] == []
 
 
+# Shortens the patience of each command.
+HASTY = """
+from starbase_host import client
+client.READ_TIMEOUT_SECONDS = 0.5
+def plugin(options):
+    return object()
+"""
+
+
+def test_a_command_that_runs_nothing_does_not_wait_without_end(tmp_path: Path) -> None:
+    """It says that what was asked may still be done; one that runs something goes on waiting."""
+    (tmp_path / "hasty.py").write_text(HASTY)
+    (tmp_path / "one.json").write_text('{"name": "none"}')
+    (tmp_path / "list.json").write_text('[{"name": "none"}]')
+    configure = ("replication", "configure")
+    with (
+        running(tmp_path, CONFIG + '\n[plugins.hasty]\nmodule = "hasty"\n') as host,
+        contextlib.ExitStack() as stack,
+    ):
+        os.kill(host.pid, signal.SIGSTOP)
+        try:
+            runs = ("sync", "reset", "verify", "reconcile")
+            patient = [stack.enter_context(begun(host, "replication", verb, "none")) for verb in runs]
+            bounded = [
+                stack.enter_context(begun(host, *words))
+                for words in (
+                    *(("replication", verb, "none") for verb in ("start", "stop", "delete")),
+                    (*configure, str(tmp_path / "one.json")),
+                    (*configure, str(tmp_path / "list.json")),
+                )
+            ]
+            for command in bounded:
+                _, err = command.communicate(timeout=30)
+                assert (command.returncode, err.count("\n")) == (6, 1), err
+                assert f"the host at {host.url} has not answered within 0.5 s; " in err
+                assert "what was asked of it may still be done" in err
+            assert err.startswith("starbase: [0] none: ")
+            assert err.endswith("; nothing was applied before it\n")
+            assert [command.poll() for command in patient] == [None] * len(patient)
+        finally:
+            os.kill(host.pid, signal.SIGCONT)
+        for command in patient:
+            _, err = command.communicate(timeout=30)
+            assert command.returncode == 3, err
+
+
 NONSENSE = [
     '{"pid": 1e999, "serves": true, "url": null}',
     "[" * 4096,

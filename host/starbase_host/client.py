@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("starbase")
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-# What only reads is answered at once, whatever else the host does; what it is asked to do may take hours.
+# What only reads or configures is answered soon, whatever else the host does; only a run may take hours.
 READ_TIMEOUT_SECONDS = 60.0
 # How long a host that starts may take until it says where it listens.
 START_SECONDS = 5.0
@@ -50,9 +50,20 @@ class HostClient:
         self._client = client
         self._loop = loop
 
-    def request(self, method: str, path: str, *, body: Any = None, params: dict[str, Any] | None = None) -> Any:
-        """The `result` of a route's answer. Raises CommandFailed with the route's error."""
-        answer = self.begin(method, path, body=body, params=params)
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: dict[str, Any] | None = None,
+        patient: bool = False,
+    ) -> Any:
+        """The `result` of a route's answer. patient: wait however long that takes, else for READ_TIMEOUT_SECONDS.
+
+        Raises CommandFailed with the route's error, or when the host does not answer.
+        """
+        answer = self.begin(method, path, body=body, params=params, patient=patient)
         try:
             return answer.result()
         except BaseException:
@@ -60,21 +71,28 @@ class HostClient:
             raise
 
     def begin(
-        self, method: str, path: str, *, body: Any = None, params: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: dict[str, Any] | None = None,
+        patient: bool = False,
     ) -> concurrent.futures.Future[Any]:
         """The same, without waiting: the future holds the result, or raises."""
-        return asyncio.run_coroutine_threadsafe(self._request(method, path, body, params), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._request(method, path, body, params, patient), self._loop)
 
-    async def _request(self, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+    async def _request(self, method: str, path: str, body: Any, params: dict[str, Any] | None, patient: bool) -> Any:
         import httpx
 
         content = None if body is None else json.dumps(body)
-        seconds = READ_TIMEOUT_SECONDS if method == "GET" else None
+        seconds = None if patient else READ_TIMEOUT_SECONDS
         timeout = httpx.Timeout(seconds, connect=CONNECT_TIMEOUT_SECONDS)
         try:
             response = await self._client.request(method, path, content=content, params=params, timeout=timeout)
         except httpx.ReadTimeout:
-            why = f"has not answered within {seconds:g} s; look at its log, or restart it"
+            undone = "" if method == "GET" else "; what was asked of it may still be done"
+            why = f"has not answered within {seconds:g} s{undone}; look at its log, or restart it"
             raise CommandFailed(f"the host at {self._client.base_url} {why}") from None
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__

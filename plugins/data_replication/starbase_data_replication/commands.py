@@ -38,7 +38,7 @@ def _simple(host: CommandHost, verb: str, method: str, path: str, text: str) -> 
     @click.argument("name")
     def command(name: str) -> None:
         with host.client() as client:
-            result = client.request(method, f"{PATH}/{path}/{_encoded(name)}")
+            result = client.request(method, f"{PATH}/{path}/{_encoded(name)}", patient=verb == "reset")
         host.emit(result, result["message"])
 
     return command
@@ -82,7 +82,8 @@ def _configure_all(host: CommandHost, bodies: list[Any]) -> list[Any]:
             try:
                 results.append(client.request("POST", f"{PATH}/configure", body=body))
             except StarbaseError as error:
-                done = f"applied before it: {', '.join(labels[: len(results)])}" if results else "nothing was applied"
+                before = f"applied before it: {', '.join(labels[: len(results)])}"
+                done = before if results else "nothing was applied before it"
                 raise NotAllApplied(f"{label}: {error}; {done}", status=error.status) from error
     return results
 
@@ -123,7 +124,7 @@ def _sync(host: CommandHost) -> click.Command:
     def sync(name: str) -> None:
         with host.client() as client:
             if not sys.stderr.isatty() or host.json_output:
-                result = client.request("POST", f"{PATH}/sync/{_encoded(name)}")
+                result = client.request("POST", f"{PATH}/sync/{_encoded(name)}", patient=True)
             else:
                 result = _watched(client, name)
         run = result["run"]
@@ -138,7 +139,8 @@ def _verify(host: CommandHost) -> click.Command:
     @click.option("--repair", is_flag=True, help="Mend what differs.")
     def verify(name: str, repair: bool) -> None:
         with host.client() as client:
-            found = client.request("POST", f"{PATH}/verify/{_encoded(name)}", body={"repair": repair})
+            path = f"{PATH}/verify/{_encoded(name)}"
+            found = client.request("POST", path, body={"repair": repair}, patient=True)
         counts = ", ".join(f"{found[kind]} {kind}" for kind in ("missing", "extra", "different"))
         host.emit(found, f"{name}: {found['rows_compared']} rows compared, {counts}; {found['changed']} repaired")
 
@@ -151,7 +153,8 @@ def _reconcile(host: CommandHost) -> click.Command:
     @click.option("--force", is_flag=True, help="However large the share of the rows is.")
     def reconcile(name: str, force: bool) -> None:
         with host.client() as client:
-            found = client.request("POST", f"{PATH}/reconcile/{_encoded(name)}", body={"force": force})
+            path = f"{PATH}/reconcile/{_encoded(name)}"
+            found = client.request("POST", path, body={"force": force}, patient=True)
         host.emit(found, f"{name}: {found['rows_compared']} keys compared, {found['changed']} rows gone")
 
     return reconcile
@@ -160,7 +163,7 @@ def _reconcile(host: CommandHost) -> click.Command:
 def _watched(client: Any, name: str) -> dict[str, Any]:
     """Sync with a line of progress on the terminal, kept up to date while the answer is awaited."""
     with contextlib.ExitStack() as stack:
-        answer = client.begin("POST", f"{PATH}/sync/{_encoded(name)}")
+        answer = client.begin("POST", f"{PATH}/sync/{_encoded(name)}", patient=True)
         stack.callback(lambda: click.echo("\r\x1b[K", err=True, nl=False))
         while not answer.done():
             configs = client.request("GET", f"{PATH}/status")["configs"]
