@@ -18,7 +18,7 @@ from starbase_data_replication.runs import RunKind
 from starbase_host import hookimpl
 from tests.hosts import running, until
 from tests.plugin_hosts import InProcess, host_with
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, fresh_database
 from tests.test_row_count import body, counted
 
 pytestmark = pytest.mark.mariadb_in_prove
@@ -246,3 +246,114 @@ def test_a_reset_ends_the_runs_of_its_whole_group(
     asyncio.run(play())
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+class Late:
+    """Who is of a group is read, and comes to whoever asked only when this is opened: once, after it was armed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.armed = threading.Event()
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+        members = runner._members
+
+        def late(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:
+            found = members(connection, name=name, kind=kind)
+            if self.armed.is_set():
+                self.armed.clear()
+                self.reached.set()
+                assert self.opened.wait(30)
+            return found
+
+        monkeypatch.setattr(runner, "_members", late)
+
+
+@pytest.mark.parametrize("how", ["moves", "leaves", "stops", "is deleted", "joins"])
+def test_a_group_that_changes_while_its_run_begins(
+    how: str, source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change finds no run that it could end; the run is then one of those that are of the group by now."""
+    late = Late(monkeypatch)
+
+    async def play(other: TestDatabase) -> None:
+        for name in ("t", "u"):
+            source_database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+            source_database.execute(f"INSERT INTO {name} VALUES (1)")
+        other.execute("CREATE TABLE u (id int PRIMARY KEY)")
+        other.execute("INSERT INTO u VALUES (1), (7)")
+        u = {"name": "u", "sourceTable": "u", "targetTable": "u"}
+        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+
+            async def ids(table: str) -> Any:
+                return (await host.query(f"SELECT id FROM {table} ORDER BY id")).json()["result"]["rows"]
+
+            async def runs_of(name: str) -> int:
+                sql = f"SELECT count(*) FROM tmp_replication_logs WHERE config_name = '{name}'"
+                return int((await host.query(sql)).json()["result"]["rows"][0][0])
+
+            await asked(host, "configure", body(source_database, group="g", syncIntervalMinutes=60))
+            await asked(host, "configure", body(source_database, **u, group="g", syncIntervalMinutes=60))
+            await asked(host, "start/u")
+            await host.until_status("u", lambda now: now["last_success_at"] is not None and not now["is_running"])
+            await asked(host, "sync/t")
+            if how == "joins":
+                await asked(host, "stop/u")
+            for name in ("t", "u"):
+                source_database.execute(f"INSERT INTO {name} VALUES (2)")
+            before = await runs_of("u")
+            late.armed.set()
+            sync = asyncio.create_task(asked(host, "sync/t"))
+            assert await asyncio.to_thread(late.reached.wait, 30)
+            if how == "moves":
+                away = body(other, **u, group=None)
+                await asked(host, "configure", away)
+            elif how == "leaves":
+                await asked(host, "configure", {"name": "t", "group": None})
+            elif how == "stops":
+                await asked(host, "stop/u")
+            elif how == "joins":
+                await host.core.database.write(lambda connection: store.set_active(connection, "u", True))
+            else:
+                assert (await host.request("DELETE", "/data-replication/configure/u")).status_code == 200
+            late.opened.set()
+            await sync
+            assert await ids("t") == [[1], [2]]
+            assert await ids("u") == ([[1], [2]] if how == "joins" else [[1]])
+            assert await runs_of("u") == before + (how == "joins")
+            if how == "moves":
+                await asked(host, "sync/u")
+                assert await ids("u") == [[1], [7]]
+
+    with fresh_database(source_database.dialect, source_database.server) as other:
+        asyncio.run(play(other))
+
+
+def test_one_that_is_stopped_while_its_tick_begins_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop finds no run to end, and none begins."""
+    late = Late(monkeypatch)
+    nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+    config = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
+
+    async def play() -> None:
+        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+
+            async def until_alarm(there: bool) -> None:
+                async with asyncio.timeout(30):
+                    while True:
+                        found = (await host.query("SELECT 1 FROM tmp_alarms WHERE name = 'sync:t'")).json()
+                        if bool(found["result"]["rows"]) == there:
+                            return
+                        await asyncio.sleep(0.01)
+
+            late.armed.set()
+            await asked(host, "configure", {**config, "isActive": True, "syncIntervalMinutes": 60})
+            assert await asyncio.to_thread(late.reached.wait, 30)
+            await asked(host, "stop/t")
+            late.opened.set()
+            # The tick sets its next alarm at its end, and that one finds that it is stopped.
+            await until_alarm(True)
+            await until_alarm(False)
+            assert (await host.query("SELECT status FROM tmp_replication_logs")).json()["result"]["rows"] == []
+            assert not (await host.status("t"))["is_running"]
+
+    asyncio.run(play())

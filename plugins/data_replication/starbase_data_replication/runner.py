@@ -39,6 +39,13 @@ LET_GO_SECONDS = 3.0
 RECORD_AGAIN_SECONDS = 1.0
 
 
+class Changed(Conflict):
+    """A run has not begun, because somebody has changed, stopped or reset what it would have been of."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}, or its group, was changed while its run began; try again")
+
+
 @dataclass(kw_only=True)
 class Runner:
     """The runs of one host."""
@@ -52,23 +59,13 @@ class Runner:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
-        """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; InvalidRequest
-        for one that its configuration does not allow."""
-        members = await self.store.database.read(partial(_members, name=name, kind=kind))
-        for member in members:
-            if member in self.running:
-                raise Conflict(f"{member} is syncing already (run {self.running[member].run_id})")
-        now = self.host.clock.now()
-        runs = [self._running(member, kind if member == name else _kind_beside(kind), members) for member in members]
-        runs[0].thorough = thorough
-        # Taken before anything is awaited again, so that two requests cannot both pass.
-        self.running |= {run.name: run for run in runs}
-        try:
-            stored = await self.store.database.write(partial(_begin, runs=runs, now=now))
-        except BaseException:
-            for run in runs:
-                del self.running[run.name]
-            raise
+        """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; Changed, which
+        is one too; InvalidRequest for one that its configuration does not allow."""
+        begun = None
+        while begun is None:
+            # Again and again only while others change who is of its group meanwhile, and get through.
+            begun = await self._begun(name, kind, thorough=thorough)
+        runs, stored = begun
         work = asyncio.create_task(self._contained(runs, stored), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
             run.work = work
@@ -78,6 +75,33 @@ class Runner:
             if run.interrupt_reason is not None:
                 work.cancel()
         return runs[0]
+
+    async def _begun(self, name: str, kind: RunKind, *, thorough: bool) -> tuple[list[Running], list[Stored]] | None:
+        """The runs that have begun, with what each is of; None when they are to be others than a moment before."""
+        members = await self.store.database.read(partial(_members, name=name, kind=kind))
+        for member in members:
+            if member in self.running:
+                raise Conflict(f"{member} is syncing already (run {self.running[member].run_id})")
+        now = self.host.clock.now()
+        runs = [self._running(member, kind if member == name else _kind_beside(kind), members) for member in members]
+        runs[0].thorough = thorough
+        # Taken before anything is awaited again, so that two requests cannot both pass.
+        self.running |= {run.name: run for run in runs}
+        stored = None
+        try:
+            stored = await self.store.database.write(partial(_begin, runs=runs, now=now))
+        finally:
+            if stored is None:
+                for run in runs:
+                    del self.running[run.name]
+                    # Whoever interrupts it waits for its record, and there will be none.
+                    run.result.cancel()
+        if stored is not None:
+            return runs, stored
+        if runs[0].interrupt_reason is not None:
+            # Begun anew, it would go on after whoever has ended it.
+            raise Changed(name)
+        return None
 
     def _running(self, name: str, kind: RunKind, members: tuple[str, ...]) -> Running:
         return Running(
@@ -245,13 +269,22 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
     return (name, *(each.name for each in members if each.replication.is_active and each.name != name))
 
 
-def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored]:
+def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored] | None:
+    """Begin them, each as its configuration is now; None when others than these would have to run by now.
+
+    A change that is committed before this finds no run to end, and none of what it has changed may be run as it was.
+    """
+    first = runs[0]
+    if _members(connection, name=first.name, kind=first.kind) != first.members:
+        return None
+    if first.kind is RunKind.SCHEDULED and not store.get(connection, first.name).replication.is_active:
+        raise Changed(first.name)
     for run in runs:
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
     # As they are now: each knows the run that it is of.
     stored = [store.get(connection, run.name) for run in runs]
     # In the transaction that begins it: after this, a change of the configuration ends the run.
-    allow(stored[0].replication.options, runs[0].kind, thorough=runs[0].thorough)
+    allow(stored[0].replication.options, first.kind, thorough=first.thorough)
     return stored
 
 

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from starbase_data_replication import schedule, store
-from starbase_data_replication.runner import Runner
+from starbase_data_replication.runner import Changed, Runner
 from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.store import Stored
 from starbase_host import Conflict, NotFound
@@ -52,8 +52,8 @@ class Ticks:
         at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=due_at)
         try:
             run = await self.runner.start(name, RunKind.SCHEDULED)
-        except NotFound:
-            # Deleted meanwhile: this one, and then the next tick finds nothing; or another of its group.
+        except (NotFound, Changed):
+            # Deleted, stopped or changed meanwhile: the next tick sees what is left to do.
             at = min(at, now + GROUP_BUSY_SECONDS)
         except Conflict:
             if stored.replication.options.group is None:
