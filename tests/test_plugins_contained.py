@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,17 +190,24 @@ def test_a_query_hook_fails_closed(hook: str, mode: str, tmp_path: Path) -> None
 class Answering:
     """Answers what is right in form, and holds nonsense."""
 
-    def __init__(self, hook: str, change: dict[str, Any]) -> None:
-        self.hook = hook
-        self.change = change
+    def __init__(self, hook: str, change: dict[str, Any], form: str = "plain") -> None:
+        def plain(query: Query) -> Query:
+            return dataclasses.replace(query, **change)
 
-    @hookimpl
-    def before_query(self, query: Query) -> Query | None:
-        return dataclasses.replace(query, **self.change) if self.hook == "before_query" else None
+        async def coroutine(query: Query) -> Query:
+            return plain(query)
 
-    @hookimpl
-    def after_query(self, result: Result) -> Result | None:
-        return dataclasses.replace(result, **self.change) if self.hook == "after_query" else None
+        def plain_after(result: Result) -> Result:
+            return dataclasses.replace(result, **change)
+
+        async def coroutine_after(result: Result) -> Result:
+            return plain_after(result)
+
+        functions: dict[str, dict[str, Any]] = {
+            "before_query": {"plain": plain, "coroutine": coroutine},
+            "after_query": {"plain": plain_after, "coroutine": coroutine_after},
+        }
+        setattr(self, hook, hookimpl(functions[hook][form]))
 
 
 @pytest.mark.parametrize(
@@ -220,6 +228,82 @@ def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, 
         async with host_with(tmp_path, {"evil": Answering(hook, change)}) as host:
             response = await host.query("SELECT 1")
             assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} answered nonsense"})
+
+    asyncio.run(main())
+
+
+def slow(released: threading.Event) -> dict[str, dict[str, Any]]:
+    """What answers may hold that takes its time when it is looked at: until it is released, or for five seconds."""
+
+    def wait() -> None:
+        released.wait(5)
+
+    class Rows(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            wait()
+            return list.__iter__(self)
+
+    class Length(list[Any]):
+        def __len__(self) -> int:
+            wait()
+            return list.__len__(self)
+
+    class Params(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            wait()
+            return dict.__getitem__(self, name)
+
+        def items(self) -> Any:
+            wait()
+            return dict.items(self)
+
+    return {
+        "rows": {"rows": Rows([(1,)])},
+        "length": {"rows": Length([(1,)])},
+        "row": {"rows": [Rows([1])]},
+        "columns": {"columns": Rows(["x"])},
+        "params": {"params": Params(x=1)},
+        "blob": {"params": [Params({"$base64": ""})]},
+        "list": {"params": Rows([1])},
+    }
+
+
+@pytest.mark.parametrize("form", ["plain", "coroutine"])
+@pytest.mark.parametrize("part", slow(threading.Event()))
+def test_an_answer_that_is_slow_to_look_at_holds_up_nobody(part: str, form: str, tmp_path: Path) -> None:
+    released = threading.Event()
+    change = slow(released)[part]
+    hook = "before_query" if "params" in change else "after_query"
+
+    async def main() -> None:
+        async with host_with(tmp_path, {"evil": Answering(hook, change, form)}, hook_timeout_seconds=0.2) as host:
+            response = await host.query("SELECT 1")
+            assert not released.is_set()
+            error = f"plugin evil: {hook} failed (TimeoutError)"
+            assert (response.status_code, response.json()) == (500, {"error": error})
+
+    run(main, released)
+
+
+class Endless(list[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat((1,))
+
+
+class Number(float):
+    """No number that JSON has, nor one that the host would have known as such."""
+
+
+@pytest.mark.parametrize("form", ["plain", "coroutine"])
+def test_an_answer_is_a_plain_copy(form: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        change: dict[str, Any] = {"rows": Endless([(1,)])}
+        async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
+            response = await host.query("SELECT 1")
+            assert response.json() == {"error": "plugin evil: after_query answered nonsense"}
+        change = {"rows": [[Number("nan")]]}
+        async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
+            assert (await host.query("SELECT 1")).json()["result"]["rows"] == [[None]]
 
     asyncio.run(main())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.hosts import CONFIG, HostProcess
+from tests.hosts import ADMIN, CONFIG, HostProcess, until
 from tests.servers import ROOT, TestDatabase
 
 pytestmark = pytest.mark.mariadb_in_prove
@@ -316,3 +319,82 @@ def test_a_transform_that_nobody_offers(host: HostProcess, people: TestDatabase)
     assert answer.status_code == 400
     assert "transforms" in answer.text
     assert "mask_emails" in answer.text
+
+
+SLOW = """
+import itertools, pathlib, threading
+from starbase_host import hookimpl
+
+HERE = pathlib.Path(__file__)
+
+def plugin(options):
+    return Slow()
+
+def wait():
+    HERE.with_name("reached").touch()
+    while not HERE.with_name("released").exists():
+        threading.Event().wait(0.01)
+
+class Lazy(dict):
+    def __getitem__(self, name):
+        wait()
+        return dict.__getitem__(self, name)
+
+class Values(list):
+    def __iter__(self):
+        wait()
+        return list.__iter__(self)
+
+class Endless(list):
+    def __iter__(self):
+        return itertools.repeat(1)
+
+ANSWERS = {
+    "lazy": Lazy,
+    "values": lambda columns: {name: Values(values) for name, values in columns.items()},
+    "endless": lambda columns: {name: Endless(values) for name, values in columns.items()},
+    "well": dict,
+}
+
+class Slow:
+    @hookimpl(optionalhook=True)
+    FORM transform_batch(self, columns):
+        return ANSWERS[HERE.with_name("how").read_text()](columns)
+"""
+
+
+@pytest.mark.parametrize("form", ["def", "async def"])
+@pytest.mark.parametrize("how", ["lazy", "values", "endless"])
+def test_what_a_transform_answers_is_looked_at_beside_everybody_else(
+    how: str, form: str, postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    """And within the time of its hook: the run fails, the host goes on."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
+    postgres_database.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
+    (tmp_path / "slow.py").write_text(SLOW.replace("FORM", form))
+    (tmp_path / "how").write_text(how)
+    config = CONFIG.replace("[host]\n", "[host]\nhook_timeout_seconds = 1\n") + '\n[plugins.slow]\nmodule = "slow"\n'
+    body = {"name": "t", "sourceConfig": postgres_database.source_config, "sourceTable": "t", "targetTable": "t"}
+    with HostProcess(tmp_path, config) as host:
+        host.configure(**body, trackingColumn="id", isActive=False, transforms={"slow": ["v"]})
+        bearer = {"authorization": f"Bearer {ADMIN}"}
+        answers: list[httpx.Response] = []
+        sync = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{host.url}/data-replication/sync/t", headers=bearer, timeout=60))
+        )
+        sync.start()
+        try:
+            if how != "endless":
+                until((tmp_path / "reached").exists, what="a look at the answer")
+            assert httpx.get(f"{host.url}/health", timeout=10).status_code == 200
+            sync.join(20)
+            (answer,) = answers
+        finally:
+            (tmp_path / "released").touch()
+            sync.join()
+        why = "what it answered is not" if how == "endless" else "TimeoutError"
+        assert answer.status_code == 502
+        assert f"transforms: plugin slow has failed ({why}" in answer.json()["error"]
+        (tmp_path / "how").write_text("well")
+        host.sync("t")
+        assert host.query("SELECT id, v FROM t ORDER BY id") == [[1, 1], [2, 2]]

@@ -35,18 +35,35 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     async def call(
-        self, function: Callable[..., Any], arguments: dict[str, Any] | tuple[Any, ...], timeout_seconds: float
+        self,
+        function: Callable[..., Any],
+        arguments: dict[str, Any] | tuple[Any, ...],
+        timeout_seconds: float,
+        look: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Call a plain function in this thread, or a coroutine function on the loop; by name, or by position.
 
-        Raises what the function raises, TimeoutError when it takes longer, PluginFailed when the queue is full.
+        look: makes of the answer what is answered, in this thread and within the same time: an answer is the plugin's
+        own object, which may do anything when it is looked at. Raises what the function or `look` raises, TimeoutError
+        when both take longer, PluginFailed when the queue is full.
         """
         call = partial(function, **arguments) if isinstance(arguments, dict) else partial(function, *arguments)
+        if look is not None:
+            return await bounded(self._looked(function, call, timeout_seconds, look), timeout_seconds)
+        return await self._answer(function, call, timeout_seconds)
+
+    async def _looked(
+        self, function: Callable[..., Any], call: Callable[[], Any], timeout_seconds: float, look: Callable[[Any], Any]
+    ) -> Any:
+        answer = await self._answer(function, call, timeout_seconds)
+        return await bounded(asyncio.wrap_future(self.submit(partial(look, answer))), timeout_seconds)
+
+    async def _answer(self, function: Callable[..., Any], call: Callable[[], Any], timeout_seconds: float) -> Any:
         if inspect.iscoroutinefunction(function):
             return await bounded(call(), timeout_seconds)
-        answer = await bounded(asyncio.wrap_future(self.submit(call)), timeout_seconds)
+        answer, awaitable = await bounded(asyncio.wrap_future(self.submit(partial(_asked, call))), timeout_seconds)
         # A lambda or a decorator around a coroutine function does not look like one.
-        return await bounded(answer, timeout_seconds) if inspect.isawaitable(answer) else answer
+        return await bounded(answer, timeout_seconds) if awaitable else answer
 
     def call_plain(self, function: Callable[..., Any], arguments: dict[str, Any], timeout_seconds: float) -> Any:
         """The same for a caller without a loop: blocks, and a coroutine function gets a loop of its own."""
@@ -157,6 +174,12 @@ class Lifespan:
             self._failed(_tamed(error))
         except BaseException as error:
             self._failed(_tamed(error))
+
+
+def _asked(call: Callable[[], Any]) -> tuple[Any, bool]:
+    """What is answered, and whether it has yet to be awaited: that is asked of its type, which may be the plugin's."""
+    answer = call()
+    return answer, inspect.isawaitable(answer)
 
 
 async def leave(lifespans: Sequence[Lifespan], timeout_seconds: float) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import difflib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -66,12 +68,16 @@ class Host:
         """Call a hook in every plugin that implements it, each bounded and on its own; (plugin, answer) pairs."""
         return await self._plugins.call(hook, **arguments)
 
-    async def call_plugin(self, plugin: str, hook: str, **arguments: Any) -> Any:
+    async def call_plugin(
+        self, plugin: str, hook: str, *, look: Callable[[Any], Any] | None = None, **arguments: Any
+    ) -> Any:
         """Call one plugin's implementation of a hook, bounded, and answer what it answers.
 
-        Raises NotFound when that plugin is off or does not implement the hook; what it raises; TimeoutError.
+        look: makes of that answer what is answered here, in that plugin's thread and within the same time. Whatever an
+        answer's own type may do when it is looked at is then kept off the event loop.
+        Raises NotFound when that plugin is off or does not implement the hook; TimeoutError; and what either raises.
         """
-        return await self._plugins.call_one(plugin, hook, **arguments)
+        return await self._plugins.call_one(plugin, hook, look=look, **arguments)
 
     def implementers(self, hook: str) -> list[str]:
         """The plugins that implement a hook, in plugin.toml's order."""
@@ -115,11 +121,15 @@ class Plugins:
         ]
         return [answer for answer in await asyncio.gather(*calls) if answer is not None]
 
-    async def call_one(self, plugin: str, hook: str, **arguments: Any) -> Any:
-        """Call one plugin's implementation. Raises NotFound, TimeoutError, and what it raises."""
+    async def call_one(
+        self, plugin: str, hook: str, *, look: Callable[[Any], Any] | None = None, **arguments: Any
+    ) -> Any:
+        """Call one plugin's implementation. Raises NotFound, TimeoutError, and what it, or `look`, raises."""
         for each, function, names in self._implementations(hook):
             if each.name == plugin:
-                return await each.worker.call(function, _chosen(names, arguments), self._config.hook_timeout_seconds)
+                return await each.worker.call(
+                    function, _chosen(names, arguments), self._config.hook_timeout_seconds, look
+                )
         raise NotFound(f"plugin {plugin} is not enabled, or does not implement {hook}")
 
     def implementers(self, hook: str) -> list[str]:
@@ -185,12 +195,9 @@ class Plugins:
         found: list[tuple[LoadedPlugin, Route]] = []
         for plugin, function, names in self._implementations("register_routes"):
             answer = await self._call_logged(
-                plugin, function, "register_routes", _chosen(names, {"host": hosts[plugin.name]})
+                plugin, function, "register_routes", _chosen(names, {"host": hosts[plugin.name]}), _routes
             )
             if answer is None:
-                continue
-            if not isinstance(answer[1], Sequence) or not all(isinstance(route, Route) for route in answer[1]):
-                self._fail(plugin, "register_routes", TypeError("did not answer a list of starbase_host.Route"))
                 continue
             self._check_prefix(plugin, taken)
             for route in answer[1]:
@@ -277,26 +284,30 @@ class Plugins:
     async def _guarding(
         self, plugin: LoadedPlugin, hook: str, function: Callable[..., Any], arguments: dict[str, Any], current: T
     ) -> T:
-        """One link of a query chain: its answer, or `current` when it answers None."""
+        """One link of a query chain: a plain copy of its answer, or `current` when it answers None."""
+        look = partial(_LOOKS[hook], current)
         try:
-            answer = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds)
+            result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, look)
         except QueryRejected:
             raise
+        except _Nonsense as error:
+            log.error("plugin %s: %s answered %s; the query is refused", plugin.name, hook, error)
+            raise PluginFailed(f"plugin {plugin.name}: {hook} answered nonsense") from error
         except Exception as error:
             log.exception("plugin %s: %s failed; the query is refused", plugin.name, hook)
             raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({type(error).__name__})") from error
-        if answer is None:
-            return current
-        if not isinstance(answer, type(current)) or not _SENSIBLE[hook](answer):
-            log.error("plugin %s: %s answered a %s; the query is refused", plugin.name, hook, type(answer).__name__)
-            raise PluginFailed(f"plugin {plugin.name}: {hook} answered nonsense")
-        return answer
+        return result
 
     async def _call_logged(
-        self, plugin: LoadedPlugin, function: Callable[..., Any], hook: str, arguments: dict[str, Any]
+        self,
+        plugin: LoadedPlugin,
+        function: Callable[..., Any],
+        hook: str,
+        arguments: dict[str, Any],
+        look: Callable[[Any], Any] | None = None,
     ) -> tuple[str, Any] | None:
         try:
-            return plugin.name, await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds)
+            return plugin.name, await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, look)
         except Exception as error:
             self._fail(plugin, hook, error)
             return None
@@ -310,27 +321,97 @@ def _chosen(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]
     return {name: arguments[name] for name in names}
 
 
-def _is_sensible_query(query: Any) -> bool:
-    return (
-        isinstance(query.sql, str)
-        and query.role in get_args(Role)
-        and isinstance(query.params, list | tuple | Mapping | None)
-    )
+class _Nonsense(Exception):
+    """An answer that no query runs with, or that cannot be sent."""
 
 
-def _is_sensible_result(result: Any) -> bool:
-    columns, rows = result.columns, result.rows
-    return (
-        isinstance(columns, list | tuple)
-        and all(isinstance(name, str) for name in columns)
-        and isinstance(rows, list | tuple)
-        and all(isinstance(row, list | tuple) and len(row) == len(columns) for row in rows)
-        and all(isinstance(value, int | float | str | bytes | None) for row in rows for value in row)
-    )
+# What a type derived from one of these does when it is used is its plugin's business, and no answer holds one.
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__, float: float.__float__, str: str.__str__, bytes: bytes.__bytes__,
+}  # fmt: skip
+_VALUES = {*_PLAIN, bool, type(None)}
 
 
-# Right in form, an answer may still hold what no query runs with, or what cannot be sent.
-_SENSIBLE = {"before_query": _is_sensible_query, "after_query": _is_sensible_result}
+def _plain_query(current: Any, answer: Any) -> Any:
+    """`current` with what of it a plugin has changed. Raises _Nonsense, or what a type of the plugin's raises."""
+    if answer is None:
+        return current
+    if not isinstance(answer, type(current)):
+        raise _Nonsense(f"a {type(answer).__name__}")
+    params = answer.params
+    if isinstance(params, Mapping):
+        params = {_plain_value(name): _plain_param(params[name]) for name in _copied(params)}
+    elif params is not None:
+        params = [_plain_param(value) for value in _listed(params)]
+    sql, role = _plain_value(answer.sql), _plain_value(answer.role)
+    if type(sql) is not str or role not in get_args(Role):
+        raise _Nonsense("a query whose sql is no text, or whose role is none")
+    return dataclasses.replace(current, sql=sql, params=params, role=role, raw=bool(answer.raw))
+
+
+def _plain_result(current: Any, answer: Any) -> Any:
+    """The same for a result."""
+    if answer is None:
+        return current
+    if not isinstance(answer, type(current)):
+        raise _Nonsense(f"a {type(answer).__name__}")
+    columns = tuple(map(_plain_value, _listed(answer.columns)))
+    rows = [_plain_row(row, len(columns)) for row in _listed(answer.rows)]
+    counts = {name: _plain_value(getattr(answer, name)) for name in ("rows_read", "rows_written")}
+    if not all(type(name) is str for name in columns) or not all(type(count) is int for count in counts.values()):
+        raise _Nonsense("a result whose columns are no names, or whose counts are no numbers")
+    return dataclasses.replace(current, columns=columns, rows=rows, **counts)
+
+
+def _plain_row(row: Any, width: int) -> Any:
+    if type(row) is not tuple:
+        row = tuple(_listed(row))
+    if len(row) != width:
+        raise _Nonsense("a row that has not a value for each column")
+    return row if _VALUES.issuperset(map(type, row)) else tuple(map(_plain_value, row))
+
+
+def _plain_param(value: Any) -> Any:
+    """What is wrong with a parameter is told when it is bound; this is for what would do something then."""
+    if isinstance(value, Mapping):
+        return {_plain_value(name): _plain_value(value[name]) for name in _copied(value)}
+    return value
+
+
+def _plain_value(value: Any) -> Any:
+    if type(value) in _VALUES:
+        return value
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return plain(value)
+    raise _Nonsense(f"a {type(value).__name__} in the place of a value")
+
+
+def _listed(values: Any) -> list[Any]:
+    if not isinstance(values, list | tuple):
+        raise _Nonsense(f"a {type(values).__name__} in the place of a list")
+    return _copied(values)
+
+
+def _copied(values: Any) -> list[Any]:
+    """What it holds. A type of a plugin's may give more than its length, and never end."""
+    length = len(values)
+    copy = list(itertools.islice(values, length + 1))
+    if len(copy) != length:
+        raise _Nonsense("a list that holds not as much as it says")
+    return copy
+
+
+_LOOKS = {"before_query": _plain_query, "after_query": _plain_result}
+
+
+def _routes(answer: Any) -> list[Route]:
+    """The routes of an answer. Raises TypeError."""
+    if isinstance(answer, Sequence):
+        routes = list(itertools.islice(answer, len(answer)))
+        if all(isinstance(route, Route) for route in routes):
+            return routes
+    raise TypeError("did not answer a list of starbase_host.Route")
 
 
 def _is_hookspecs(specs: Any) -> bool:

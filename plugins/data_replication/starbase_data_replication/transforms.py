@@ -6,7 +6,9 @@ message holds what the plugin has said, since that may quote a value.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -59,8 +61,12 @@ async def _ask(
     lengths = {name: len(values) for name, values in columns.items()}
     try:
         given = {name: _plain(values, name in numbers) for name, values in columns.items()}
-        answer = await call(plugin, "transform_batch", replication=replication, columns=given)
-        return _looked_at(answer, lengths)
+        # In the plugin's thread: a type of its own may take its time, or never end, when it is looked at.
+        look = partial(_looked_at, lengths=lengths)
+        stored: dict[str, list[Any]] = await call(
+            plugin, "transform_batch", look=look, replication=replication, columns=given
+        )
+        return stored
     except Exception as error:
         # Neither its text nor a chain to it: a traceback would show both, and they may hold values.
         why = str(error) if type(error) is _Unfit else kind_of(error)
@@ -79,15 +85,16 @@ def _looked_at(answer: Any, lengths: Mapping[str, int]) -> dict[str, list[Any]]:
     except Exception:
         raise
     except BaseException as error:
-        # Nothing is awaited here, so that it is the answer's: it would end the host, or pass for an interruption.
+        # Nothing is awaited here, so that it is the answer's. The thread would say no more than that it has failed.
         raise _Unfit(f"its answer raised {kind_of(error)}") from None
 
 
 def _storable(values: Any, rows: int) -> list[Any]:
     """The values as SQLite is to store them. Raises _Unfit, or what a plugin's own type raises when looked at."""
     if isinstance(values, list | tuple):
-        stored = [float_or_text(value) if type(value) is float else value for value in values]
-        # Of what is stored: a type derived from a list may give more values than its length.
+        # Of what is stored: a type derived from a list may give more values than its length, and never end.
+        given = itertools.islice(values, rows + 1)
+        stored = [float_or_text(value) if type(value) is float else value for value in given]
         if len(stored) == rows and all(map(_is_storable, stored)):
             return stored
     raise _Unfit("what it answered is not, for each column, a list of as many values that SQLite can store")
