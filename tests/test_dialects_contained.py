@@ -29,6 +29,10 @@ class Odd:
     def replication_dialects(self):
         return {"odd": Dialect()}
 
+def answer(where, right):
+    place, _, deed = DEED.read_text().partition(" ") if DEED.exists() else ("", "", "")
+    return eval(deed.removeprefix("value ")) if place == where and deed.startswith("value ") else right
+
 def misbehave(where):
     place, _, deed = DEED.read_text().partition(" ") if DEED.exists() else ("", "", "")
     if place == where:
@@ -51,15 +55,15 @@ class Rows(list):
 class Dialect:
     def check(self, settings, source_table):
         misbehave("check")
-        return {}
+        return answer("check", {})
 
     def identity(self, settings, source_table):
         misbehave("identity")
-        return ("odd", source_table)
+        return answer("identity", ("odd", source_table))
 
     def secret_parts(self, settings):
         misbehave("secret_parts")
-        return settings
+        return answer("secret_parts", settings)
 
     def table_name(self, settings, source_table):
         misbehave("table_name")
@@ -212,6 +216,37 @@ def test_configuring_with_a_dialect_that_lets_anything_out(host: HostProcess, wh
     assert answer.status_code == 502, answer.text
     assert answer.json() == {"error": f"the dialect odd of plugin odd raised {RAISED[deed]}"}
     assert "the dialect odd of plugin odd raised" in host.log
+    assert is_there(host)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "kind"),
+    [
+        ("check", "None", "TypeError"),
+        ("check", "7", "TypeError"),
+        ("check", "{'sourceConfig.x': object()}", "TypeError"),
+        ("secret_parts", "None", "TypeError"),
+        ("secret_parts", "7", "TypeError"),
+        ("secret_parts", "{'a': object()}", "TypeError"),
+        ("secret_parts", "{'a': float('nan')}", "ValueError"),
+    ],
+)
+def test_configuring_with_a_dialect_that_answers_nonsense(host: HostProcess, where: str, value: str, kind: str) -> None:
+    misbehave(host, where, f"value {value}")
+    asked = body(f"{where}-{value}")
+    answer = host.request("POST", "/data-replication/configure", {**asked, "name": "nonsense", "targetTable": "t"})
+    why = f"the dialect odd of plugin odd failed ({kind}); the host's log has the details"
+    assert (answer.status_code, answer.json()) == (502, {"error": why})
+    assert "NaN" not in host.request("GET", "/data-replication/status").text
+    assert is_there(host)
+
+
+def test_a_run_of_a_dialect_that_answers_nonsense_says_whose_it_is(host: HostProcess) -> None:
+    host.configure(**body("nameless"))
+    misbehave(host, "identity", "value None")
+    answer = host.request("POST", "/data-replication/sync/nameless")
+    assert answer.status_code == 502
+    assert "the dialect odd of plugin odd failed (TypeError)" in answer.json()["error"]
     assert is_there(host)
 
 

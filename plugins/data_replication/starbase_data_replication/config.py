@@ -161,6 +161,8 @@ def _source(
         settings = values["source_config"] = _with_secrets(settings, existing.source_config, dialects)
     # A table that is already known to be wrong is not judged twice.
     found = dict(dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table))
+    if not all(type(text) is str for pair in found.items() for text in pair):
+        raise TypeError("check did not answer a mapping of fields to messages")
     if "source_config" in values:
         found.update(misspelt(sent))
     if not found and existing is not None and settings != sent and not _same_recipient(settings, existing, dialects):

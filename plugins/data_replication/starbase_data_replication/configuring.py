@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,7 +65,9 @@ class Configuring:
 
         def judge() -> tuple[Replication, Mapping[str, Any]]:
             asked = config.parse(body, existing=existing, dialects=self.dialects)
-            return asked, self.dialects[asked.dialect].secret_parts(asked.source_config)
+            # As it is to be shown, which a dialect of another plugin may answer what cannot be.
+            masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
+            return asked, json.loads(masked)
 
         return stored, *await self.dialects.call(config.dialects_of(body, existing), judge)
 

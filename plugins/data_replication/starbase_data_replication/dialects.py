@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from starbase_data_replication.errors import DialectFailed, SyncError, kind_of
 from starbase_data_replication.sources.base import Dialect, Source
-from starbase_host import Host, Worker
+from starbase_host import Host, StarbaseError, Worker
 
 T = TypeVar("T")
 # Name, dialect, and what is wrong with it.
@@ -68,7 +68,8 @@ class Dialects(Mapping[str, Dialect]):
     async def call(self, names: Iterable[object], function: Callable[[], T]) -> T:
         """What a function answers that asks these dialects, in the thread of the first that is another plugin's.
 
-        Raises what it raises; DialectFailed for what is no ordinary error, and when it takes longer than a hook may.
+        Of one of another plugin, raises DialectFailed for whatever is no StarbaseError, and when it takes
+        longer than a hook may.
         """
         for name in names:
             if isinstance(name, str) and name in self._foreign:
@@ -83,9 +84,14 @@ class Dialects(Mapping[str, Dialect]):
 
     async def _call_foreign(self, name: str, function: Callable[[], T]) -> T:
         foreign = self._foreign[name]
-        return await _called(
-            foreign.worker, foreign.seconds, f"the dialect {name} of plugin {foreign.plugin}", function
-        )
+        whose = f"the dialect {name} of plugin {foreign.plugin}"
+        try:
+            return await _called(foreign.worker, foreign.seconds, whose, function)
+        except StarbaseError:
+            raise
+        except Exception as error:
+            # Also what comes of an answer of the wrong type. Whoever asked cannot mend it, but learns whose it is.
+            raise DialectFailed(f"{whose} failed ({kind_of(error)}); the host's log has the details") from error
 
 
 async def bounded(function: Callable[[], Awaitable[None]], seconds: float) -> None:
