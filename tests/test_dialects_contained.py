@@ -87,7 +87,7 @@ class Source:
 
     async def note(self, schema, options, *, noted_at):
         misbehave("note")
-        return Noted()
+        return answer("note", Noted())
 
     async def still_alive(self, noted):
         return []
@@ -247,6 +247,10 @@ def test_a_run_of_a_dialect_that_answers_nonsense_says_whose_it_is(host: HostPro
     answer = host.request("POST", "/data-replication/sync/nameless")
     assert answer.status_code == 502
     assert "the dialect odd of plugin odd failed (TypeError)" in answer.json()["error"]
+    misbehave(host, "note", "value 7")
+    answer = host.request("POST", "/data-replication/sync/nameless")
+    assert answer.status_code == 502
+    assert "unexpected AttributeError with the dialect odd of plugin odd; " in answer.json()["error"]
     assert is_there(host)
 
 

@@ -54,6 +54,10 @@ class Connections:
             raise ConfigError("sourceConfig.dialect", f"{name} is not offered by any plugin now")
         return self._dialects[name]
 
+    def whose(self, name: str) -> str | None:
+        """What to call a dialect of another plugin; None for one of data replication itself."""
+        return self._dialects.whose(name)
+
     def key(self, settings: Mapping[str, Any]) -> str:
         """What the replications that share one source have in common; of settings as stored."""
         with contextlib.suppress(ConfigError):

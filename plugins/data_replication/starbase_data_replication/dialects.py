@@ -46,6 +46,10 @@ class Dialects(Mapping[str, Dialect]):
     def __len__(self) -> int:
         return len(self._dialects)
 
+    def whose(self, name: str) -> str | None:
+        """What to call a dialect of another plugin; None for one of data replication itself."""
+        return f"the dialect {name} of plugin {self._foreign[name].plugin}" if name in self._foreign else None
+
     async def gather(self, host: Host) -> None:
         """Take what plugins offer; what is wrong with it is logged, and left out."""
         seconds = host.config.hook_timeout_seconds

@@ -19,7 +19,7 @@ import apsw
 from starbase_data_replication import store
 from starbase_data_replication.check import Check, allow
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, tamed
+from starbase_data_replication.errors import DialectFailed, Exited, kind_of, tamed
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.recording import Recorder, outcome
 from starbase_data_replication.running import GOES_ON, OF_ANOTHER, Running, stop
@@ -29,7 +29,7 @@ from starbase_data_replication.sources.line import HEARD
 from starbase_data_replication.store import Store, Stored
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
-from starbase_host import Clock, Conflict, Host
+from starbase_host import Clock, Conflict, Host, StarbaseError
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -219,6 +219,15 @@ class Runner:
             raised = str(error) if isinstance(error, Exited) else "CancelledError, and nobody had interrupted the run"
             dialect = stored[0].replication.dialect
             raise DialectFailed(f"the dialect {dialect} raised {raised}; the host's log has the details") from error
+        except StarbaseError:
+            raise
+        except Exception as error:
+            whose = self.connections.whose(stored[0].replication.dialect)
+            if whose is None:
+                raise
+            # What it answers is used in many places: most likely it is not what a dialect has to answer.
+            why = f"unexpected {kind_of(error)} with {whose}; the host's log has the details"
+            raise DialectFailed(why) from error
 
     async def _work(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
         """Do what the first of the runs is for; what was synced, by name."""
