@@ -91,7 +91,7 @@ BODIES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", fullmatch=True),
         "sourceConfig": st.builds(lambda user, password: {**SOURCE, "user": user, "password": password}, NAMES, NAMES),
         "sourceTable": NAMES.map(lambda name: '"' + name.replace('"', '""') + '"'),
-        "targetTable": NAMES.map(lambda name: "t" + name),
+        "targetTable": NAMES.map(lambda name: f"t{name}".rstrip()),
     },
     optional={
         "syncIntervalMinutes": st.floats(0.01, 525_600) | st.integers(1, 525_600),
