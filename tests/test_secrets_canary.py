@@ -212,7 +212,7 @@ def gossip(host: Told, config: dict[str, Any]) -> None:
     assert "cannot open" in host.log[before:]
     before = len(host.log)
     refused = host.request("POST", "/data-replication/configure", {**body, "sourceConfig": {**source, "check": True}})
-    assert refused.status_code == 500
+    assert refused.status_code == 502
     assert "cannot check" in host.log[before:]
 
 
