@@ -25,7 +25,7 @@ FLOORS = [
     ["config", "database", "lock", "containment", "throttle"],
     ["alarms", "sandbox", "admin_token"],
     ["hookspecs", "statement", "routes"],
-    ["finding"],
+    ["finding", "answers"],
     ["plugins"],
     ["query"],
     ["http", "openapi"],

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import difflib
-import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import ModuleType
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import pluggy
 
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
+from starbase_host.answers import LOOKS, Nonsense, routes_of
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.containment import Lifespan, leave
 from starbase_host.database import Database
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected
 from starbase_host.finding import LoadedPlugin, find, one_line, toml_key
-from starbase_host.routes import Role, Route, wrong_with
+from starbase_host.routes import Route, wrong_with
 
 log = logging.getLogger("starbase.plugins")
 
@@ -195,7 +194,7 @@ class Plugins:
         found: list[tuple[LoadedPlugin, Route]] = []
         for plugin, function, names in self._implementations("register_routes"):
             answer = await self._call_logged(
-                plugin, function, "register_routes", _chosen(names, {"host": hosts[plugin.name]}), _routes
+                plugin, function, "register_routes", _chosen(names, {"host": hosts[plugin.name]}), routes_of
             )
             if answer is None:
                 continue
@@ -285,12 +284,12 @@ class Plugins:
         self, plugin: LoadedPlugin, hook: str, function: Callable[..., Any], arguments: dict[str, Any], current: T
     ) -> T:
         """One link of a query chain: a plain copy of its answer, or `current` when it answers None."""
-        look = partial(_LOOKS[hook], current)
+        look = partial(LOOKS[hook], current)
         try:
             result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, look)
         except QueryRejected:
             raise
-        except _Nonsense as error:
+        except Nonsense as error:
             log.error("plugin %s: %s answered %s; the query is refused", plugin.name, hook, error)
             raise PluginFailed(f"plugin {plugin.name}: {hook} answered nonsense") from error
         except Exception as error:
@@ -319,99 +318,6 @@ class Plugins:
 
 def _chosen(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in names}
-
-
-class _Nonsense(Exception):
-    """An answer that no query runs with, or that cannot be sent."""
-
-
-# What a type derived from one of these does when it is used is its plugin's business, and no answer holds one.
-_PLAIN: dict[type, Callable[[Any], Any]] = {
-    int: int.__int__, float: float.__float__, str: str.__str__, bytes: bytes.__bytes__,
-}  # fmt: skip
-_VALUES = {*_PLAIN, bool, type(None)}
-
-
-def _plain_query(current: Any, answer: Any) -> Any:
-    """`current` with what of it a plugin has changed. Raises _Nonsense, or what a type of the plugin's raises."""
-    if answer is None:
-        return current
-    if not isinstance(answer, type(current)):
-        raise _Nonsense(f"a {type(answer).__name__}")
-    params = answer.params
-    if isinstance(params, Mapping):
-        params = {_plain_value(name): _plain_param(params[name]) for name in _copied(params)}
-    elif params is not None:
-        params = [_plain_param(value) for value in _listed(params)]
-    sql, role = _plain_value(answer.sql), _plain_value(answer.role)
-    if type(sql) is not str or role not in get_args(Role):
-        raise _Nonsense("a query whose sql is no text, or whose role is none")
-    return dataclasses.replace(current, sql=sql, params=params, role=role, raw=bool(answer.raw))
-
-
-def _plain_result(current: Any, answer: Any) -> Any:
-    """The same for a result."""
-    if answer is None:
-        return current
-    if not isinstance(answer, type(current)):
-        raise _Nonsense(f"a {type(answer).__name__}")
-    columns = tuple(map(_plain_value, _listed(answer.columns)))
-    rows = [_plain_row(row, len(columns)) for row in _listed(answer.rows)]
-    counts = {name: _plain_value(getattr(answer, name)) for name in ("rows_read", "rows_written")}
-    if not all(type(name) is str for name in columns) or not all(type(count) is int for count in counts.values()):
-        raise _Nonsense("a result whose columns are no names, or whose counts are no numbers")
-    return dataclasses.replace(current, columns=columns, rows=rows, **counts)
-
-
-def _plain_row(row: Any, width: int) -> Any:
-    if type(row) is not tuple:
-        row = tuple(_listed(row))
-    if len(row) != width:
-        raise _Nonsense("a row that has not a value for each column")
-    return row if _VALUES.issuperset(map(type, row)) else tuple(map(_plain_value, row))
-
-
-def _plain_param(value: Any) -> Any:
-    """What is wrong with a parameter is told when it is bound; this is for what would do something then."""
-    if isinstance(value, Mapping):
-        return {_plain_value(name): _plain_value(value[name]) for name in _copied(value)}
-    return value
-
-
-def _plain_value(value: Any) -> Any:
-    if type(value) in _VALUES:
-        return value
-    for kind, plain in _PLAIN.items():
-        if isinstance(value, kind):
-            return plain(value)
-    raise _Nonsense(f"a {type(value).__name__} in the place of a value")
-
-
-def _listed(values: Any) -> list[Any]:
-    if not isinstance(values, list | tuple):
-        raise _Nonsense(f"a {type(values).__name__} in the place of a list")
-    return _copied(values)
-
-
-def _copied(values: Any) -> list[Any]:
-    """What it holds. A type of a plugin's may give more than its length, and never end."""
-    length = len(values)
-    copy = list(itertools.islice(values, length + 1))
-    if len(copy) != length:
-        raise _Nonsense("a list that holds not as much as it says")
-    return copy
-
-
-_LOOKS = {"before_query": _plain_query, "after_query": _plain_result}
-
-
-def _routes(answer: Any) -> list[Route]:
-    """The routes of an answer. Raises TypeError."""
-    if isinstance(answer, Sequence):
-        routes = list(itertools.islice(answer, len(answer)))
-        if all(isinstance(route, Route) for route in routes):
-            return routes
-    raise TypeError("did not answer a list of starbase_host.Route")
 
 
 def _is_hookspecs(specs: Any) -> bool:
