@@ -24,12 +24,19 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 _VALUES = {*_PLAIN, bool, type(None)}
 
 
-def plain_query(current: Any, answer: Any) -> Any:
-    """`current` with what of it a plugin has changed. Raises Nonsense, or what a type of the plugin's raises."""
+def plain(hook: str, current: Any, answer: Any) -> Any:
+    """`current` with what of it a plugin's hook has changed; None has changed nothing.
+
+    Raises Nonsense, or what a type of the plugin's raises.
+    """
     if answer is None:
         return current
     if not isinstance(answer, type(current)):
         raise Nonsense(f"a {type(answer).__name__}")
+    return _COPIES[hook](current, answer)
+
+
+def _plain_query(current: Any, answer: Any) -> Any:
     params = answer.params
     if isinstance(params, Mapping):
         params = {_plain_value(name): _plain_param(params[name]) for name in _copied(params)}
@@ -41,12 +48,7 @@ def plain_query(current: Any, answer: Any) -> Any:
     return dataclasses.replace(current, sql=sql, params=params, role=role, raw=bool(answer.raw))
 
 
-def plain_result(current: Any, answer: Any) -> Any:
-    """The same for a result of a query."""
-    if answer is None:
-        return current
-    if not isinstance(answer, type(current)):
-        raise Nonsense(f"a {type(answer).__name__}")
+def _plain_result(current: Any, answer: Any) -> Any:
     columns = tuple(map(_plain_value, _listed(answer.columns)))
     rows = [_plain_row(row, len(columns)) for row in _listed(answer.rows)]
     counts = {name: _plain_value(getattr(answer, name)) for name in ("rows_read", "rows_written")}
@@ -94,7 +96,7 @@ def _copied(values: Any) -> list[Any]:
     return copy
 
 
-LOOKS = {"before_query": plain_query, "after_query": plain_result}
+_COPIES = {"before_query": _plain_query, "after_query": _plain_result}
 
 
 def routes_of(answer: Any) -> list[Route]:

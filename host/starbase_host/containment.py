@@ -48,22 +48,19 @@ class Worker:
         when both take longer, PluginFailed when the queue is full.
         """
         call = partial(function, **arguments) if isinstance(arguments, dict) else partial(function, *arguments)
-        if look is not None:
-            return await bounded(self._looked(function, call, timeout_seconds, look), timeout_seconds)
-        return await self._answer(function, call, timeout_seconds)
+        return await bounded(self._answer(function, call, look), timeout_seconds)
 
-    async def _looked(
-        self, function: Callable[..., Any], call: Callable[[], Any], timeout_seconds: float, look: Callable[[Any], Any]
+    async def _answer(
+        self, function: Callable[..., Any], call: Callable[[], Any], look: Callable[[Any], Any] | None
     ) -> Any:
-        answer = await self._answer(function, call, timeout_seconds)
-        return await bounded(asyncio.wrap_future(self.submit(partial(look, answer))), timeout_seconds)
-
-    async def _answer(self, function: Callable[..., Any], call: Callable[[], Any], timeout_seconds: float) -> Any:
         if inspect.iscoroutinefunction(function):
-            return await bounded(call(), timeout_seconds)
-        answer, awaitable = await bounded(asyncio.wrap_future(self.submit(partial(_asked, call))), timeout_seconds)
-        # A lambda or a decorator around a coroutine function does not look like one.
-        return await bounded(answer, timeout_seconds) if awaitable else answer
+            answer = await call()
+        else:
+            answer, awaitable = await asyncio.wrap_future(self.submit(partial(_asked, call)))
+            if awaitable:
+                # A lambda or a decorator around a coroutine function does not look like one.
+                answer = await answer
+        return answer if look is None else await asyncio.wrap_future(self.submit(partial(look, answer)))
 
     def call_plain(self, function: Callable[..., Any], arguments: dict[str, Any], timeout_seconds: float) -> Any:
         """The same for a caller without a loop: blocks, and a coroutine function gets a loop of its own."""

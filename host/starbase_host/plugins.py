@@ -19,7 +19,7 @@ import pluggy
 
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
-from starbase_host.answers import LOOKS, Nonsense, routes_of
+from starbase_host.answers import Nonsense, plain, routes_of
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.containment import Lifespan, leave
@@ -284,7 +284,7 @@ class Plugins:
         self, plugin: LoadedPlugin, hook: str, function: Callable[..., Any], arguments: dict[str, Any], current: T
     ) -> T:
         """One link of a query chain: a plain copy of its answer, or `current` when it answers None."""
-        look = partial(LOOKS[hook], current)
+        look = partial(plain, hook, current)
         try:
             result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, look)
         except QueryRejected:

@@ -26,19 +26,20 @@ def commands(host: CommandHost) -> list[click.Command]:
     for verb, method, path, text in (
         ("start", "POST", "start", "Put a replication on its schedule; it is due at once."),
         ("stop", "POST", "stop", "Take a replication off its schedule."),
-        ("reset", "POST", "reset", "Load a replication anew, beside what is there, and swap it in."),
         ("delete", "DELETE", "configure", "Forget a replication; its table stays."),
     ):
         group.add_command(_simple(host, verb, method, path, text))
+    anew = "Load a replication anew, beside what is there, and swap it in."
+    group.add_command(_simple(host, "reset", "POST", "reset", anew, patient=True))
     return [group, _demo(host)]
 
 
-def _simple(host: CommandHost, verb: str, method: str, path: str, text: str) -> click.Command:
+def _simple(host: CommandHost, verb: str, method: str, path: str, text: str, *, patient: bool = False) -> click.Command:
     @click.command(verb, help=text)
     @click.argument("name")
     def command(name: str) -> None:
         with host.client() as client:
-            result = client.request(method, f"{PATH}/{path}/{_encoded(name)}", patient=verb == "reset")
+            result = client.request(method, f"{PATH}/{path}/{_encoded(name)}", patient=patient)
         host.emit(result, result["message"])
 
     return command

@@ -23,11 +23,15 @@ Offer = tuple[str, Any, str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Foreign:
-    """Whose a dialect is, the thread that it is called in, and for how long a call is waited for."""
+    """Which dialect, and whose; the thread that it is called in, and for how long a call is waited for."""
 
+    name: str
     plugin: str
     worker: Worker
     seconds: float
+
+    def __str__(self) -> str:
+        return f"the dialect {self.name} of plugin {self.plugin}"
 
 
 class Dialects(Mapping[str, Dialect]):
@@ -48,7 +52,7 @@ class Dialects(Mapping[str, Dialect]):
 
     def whose(self, name: str) -> str | None:
         """What to call a dialect of another plugin; None for one of data replication itself."""
-        return f"the dialect {name} of plugin {self._foreign[name].plugin}" if name in self._foreign else None
+        return str(self._foreign[name]) if name in self._foreign else None
 
     async def gather(self, host: Host) -> None:
         """Take what plugins offer; what is wrong with it is logged, and left out."""
@@ -67,7 +71,9 @@ class Dialects(Mapping[str, Dialect]):
                     )
                     continue
                 self._dialects[name] = dialect
-                self._foreign[name] = _Foreign(plugin=plugin, worker=Worker(f"{plugin}-{name}"), seconds=seconds)
+                self._foreign[name] = _Foreign(
+                    name=name, plugin=plugin, worker=Worker(f"{plugin}-{name}"), seconds=seconds
+                )
 
     async def call(self, names: Iterable[object], function: Callable[[], T]) -> T:
         """What a function answers that asks these dialects, in the thread of the first that is another plugin's.
@@ -88,14 +94,13 @@ class Dialects(Mapping[str, Dialect]):
 
     async def _call_foreign(self, name: str, function: Callable[[], T]) -> T:
         foreign = self._foreign[name]
-        whose = f"the dialect {name} of plugin {foreign.plugin}"
         try:
-            return await _called(foreign.worker, foreign.seconds, whose, function)
+            return await _called(foreign.worker, foreign.seconds, str(foreign), function)
         except StarbaseError:
             raise
         except Exception as error:
             # Also what comes of an answer of the wrong type. Whoever asked cannot mend it, but learns whose it is.
-            raise DialectFailed(f"{whose} failed ({kind_of(error)}); the host's log has the details") from error
+            raise DialectFailed(f"{foreign} failed ({kind_of(error)}); the host's log has the details") from error
 
 
 async def bounded(function: Callable[[], Awaitable[None]], seconds: float) -> None:

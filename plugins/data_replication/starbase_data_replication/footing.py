@@ -17,7 +17,7 @@ from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Looker
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
-from starbase_host import Database, same_name
+from starbase_host import Database
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +161,9 @@ def _is_there(connection: apsw.Connection, replica: Target) -> bool:
 
 def _lacks_column(connection: apsw.Connection, replica: Target, position: Position) -> bool:
     """Whether a column is missing that a run before this one has filled."""
-    there = {same_name(name) for name in tables.columns_of(connection, replica.table) or ()}
     filled = position.shape.columns if position.shape is not None else {}
-    return any(
-        column.name in filled and filled[column.name][2] == column.target and same_name(column.target) not in there
-        for column in replica.schema.columns
-    )
+    missing = replica.missing(connection)
+    return any(column.name in filled and filled[column.name][2] == column.target for column in missing)
 
 
 def _check_free(connection: apsw.Connection, replica: Target) -> None:

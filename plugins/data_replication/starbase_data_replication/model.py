@@ -82,9 +82,9 @@ class Column:
     the dialect's own room, when this column is the tracking column or part of the key: the base type's short
     name, the type to compare with, and the fractional digits of a time (None: the type's most).
     collation: what its texts are ordered by. charset: which character set they are in, where the cast does not tell.
-    number: stays with the column whatever it is called; "" where the source
-    does not tell. renamed: the replica's name of the column, where it is another. transformed: a plugin changes its
-    values on their way, so that they cannot be compared with the source's.
+    number: stays with the column whatever it is called; "" where the source does not tell. renamed: the replica's name
+    of the column, where it is another. transformed: a plugin changes its values on their way, so that they cannot be
+    compared with the source's.
     """
 
     name: str

@@ -5,13 +5,13 @@ Functions of an APSW connection. Nothing here changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import count
+from typing import NamedTuple
 
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_host import quote, same_name
+from starbase_host import quote
 
 # An index over no rows, in whose name stands which run has made the table. It goes where the table goes, and ends with
 # it; there is one of a name; and who copies the table's definition does not copy it.
@@ -88,27 +88,24 @@ def count_rows(connection: apsw.Connection, name: str) -> int | None:
     return int(connection.execute(f"SELECT count(*) FROM {quote(name)}").get)
 
 
-def columns_of(connection: apsw.Connection, table: str) -> dict[str, tuple[str, int]] | None:
-    """Of an existing table: column to (declared type, position in the key); None when there is no table."""
-    rows = list(connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?)", (table,)))
+class Found(NamedTuple):
+    """A column of a table. position: in the key, from 1 on; else 0. computed: the table makes its values itself."""
+
+    declared: str
+    position: int
+    computed: bool
+
+
+def columns_of(connection: apsw.Connection, table: str) -> dict[str, Found] | None:
+    """The columns of an existing table, by name; None when there is no table."""
+    rows = list(connection.execute("SELECT name, type, pk, hidden IN (2, 3) FROM pragma_table_xinfo(?)", (table,)))
     sql = (
         "SELECT iif(sql LIKE 'CREATE VIRTUAL %', 'virtual table', type) FROM sqlite_schema WHERE lower(name) = lower(?)"
     )
     kind = connection.execute(sql, (table,)).get
     if kind is not None and kind != "table":
         raise SchemaMismatch(f"{table} is {'an' if kind == 'index' else 'a'} {kind}; choose another targetTable")
-    return {name: (declared, position) for name, declared, position in rows} if rows else None
-
-
-def computed_columns(connection: apsw.Connection, table: str) -> set[str]:
-    """The columns, as SQLite compares names, whose values the table makes itself."""
-    rows = connection.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden IN (2, 3)", (table,))
-    return {same_name(name) for (name,) in rows}
-
-
-def collations_of(connection: apsw.Connection, table: str, names: Iterable[str]) -> dict[str, str]:
-    """Of these columns of a table, as SQLite compares names, how values are compared."""
-    return {same_name(name): connection.column_metadata("main", table, name)[1].upper() for name in names}
+    return {name: Found(declared, position, bool(computed)) for name, declared, position, computed in rows} or None
 
 
 def affinity(declared: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,10 +18,9 @@ from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.tables import (
     TAG,
+    Found,
     affinity,
-    collations_of,
     columns_of,
-    computed_columns,
     fitting_views,
     free_tag,
     shadow_name,
@@ -79,19 +78,26 @@ class Target:
         if found is None:
             connection.execute(self._create_sql(self._extra_columns(connection)))
         else:
-            self._check_fit(connection, found)
+            self._check_fit(connection, self.table, found)
             with self._refusing():
-                self._add_columns(connection, {same_name(name) for name in found})
+                self._add_columns(connection, found)
         if tag_of(connection, self.table) is None:
             tag = free_tag(connection, run_id)
             connection.execute(f"CREATE INDEX {quote(tag)} ON {quote(self.table)} (1) WHERE 0")
 
-    def _add_columns(self, connection: apsw.Connection, names: set[str]) -> None:
-        for column in self.schema.columns:
-            if same_name(column.target) not in names:
-                connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {_definition(column)}")
-        if self.mark is not None and same_name(self.mark) not in names:
+    def _add_columns(self, connection: apsw.Connection, found: Mapping[str, Found]) -> None:
+        for column in self._missing(found):
+            connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {_definition(column)}")
+        if self.mark is not None and not _has(found, self.mark):
             connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(self.mark)} TEXT")
+
+    def missing(self, connection: apsw.Connection) -> list[Column]:
+        """The source's columns that the table which this run writes to has not."""
+        return self._missing(columns_of(connection, self.table) or {})
+
+    def _missing(self, found: Mapping[str, Found]) -> list[Column]:
+        names = {same_name(name) for name in found}
+        return [column for column in self.schema.columns if same_name(column.target) not in names]
 
     def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
         """Whether there is nothing to do for `match`. Raises SchemaMismatch as it does."""
@@ -99,21 +105,18 @@ class Target:
         found = columns_of(connection, self.table)
         if found is None or tag_of(connection, self.table) is None:
             return False
-        self._check_fit(connection, found)
-        wanted = {same_name(column.target) for column in self.schema.columns}
-        wanted |= {same_name(self.mark)} if self.mark is not None else set()
-        return wanted <= {same_name(name) for name in found}
+        self._check_fit(connection, self.table, found)
+        return not self._missing(found) and (self.mark is None or _has(found, self.mark))
 
     def check_fit(self, connection: apsw.Connection) -> None:
         """Raises SchemaMismatch when the target exists and cannot be the replica as it is."""
         found = columns_of(connection, self.name)
         if found is not None:
-            self._check_fit(connection, found)
+            self._check_fit(connection, self.name, found)
 
     def has_mark(self, connection: apsw.Connection) -> bool:
         """Whether the target has the mark column, where there is to be one."""
-        found = columns_of(connection, self.name) or {}
-        return self.mark is None or same_name(self.mark) in {same_name(name) for name in found}
+        return self.mark is None or _has(columns_of(connection, self.name) or {}, self.mark)
 
     def apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
         """Insert or update; rows that are the same already are left alone. How many were written."""
@@ -238,7 +241,7 @@ class Target:
         return [
             # A type may be any text, between quotes.
             f"{quote(name)} {quote(declared) if declared else ''}".rstrip()
-            for name, (declared, _) in there.items()
+            for name, (declared, _, _) in there.items()
             if same_name(name) not in known
         ]
 
@@ -309,36 +312,40 @@ class Target:
             )
         return f"({there}) IS NOT ({here})"
 
-    def _check_fit(self, connection: apsw.Connection, found: dict[str, tuple[str, int]]) -> None:
-        key = [
-            same_name(name) for name, (_, position) in sorted(found.items(), key=lambda each: each[1][1]) if position
-        ]
+    def _check_fit(self, connection: apsw.Connection, table: str, found: Mapping[str, Found]) -> None:
+        in_key = sorted((column.position, same_name(name)) for name, column in found.items() if column.position)
+        key = [name for _, name in in_key]
         wanted = [same_name(name) for name in self.schema.target_key]
         if key != wanted:
             raise SchemaMismatch(
                 f"table {self.name} exists with the key ({', '.join(key) or 'none'}), but the source's key is "
                 f"({', '.join(wanted) or 'none'}); drop the table, or choose another targetTable"
             )
-        kinds = {same_name(name): kind for name, (kind, _) in found.items()}
-        computed, collations = computed_columns(connection, self.table), collations_of(connection, self.table, found)
+        there = {same_name(name): column for name, column in found.items()}
         for column in self.schema.columns:
-            target = same_name(column.target)
-            declared = kinds.get(target)
-            if target in computed:
+            if (mine := there.get(same_name(column.target))) is None:
+                continue
+            declared = mine.declared
+            if mine.computed:
                 raise SchemaMismatch(
                     f"table {self.name} exists and computes {column.target} itself; drop the table, or choose another "
                     "targetTable"
                 )
-            if declared is not None and collations[target] != "BINARY":
+            collation = connection.column_metadata("main", table, column.target)[1].upper()
+            if collation != "BINARY":
                 raise SchemaMismatch(
-                    f"table {self.name} exists and compares {column.target} by {collations[target]}, to which "
-                    "different values are the same; it must be declared without COLLATE"
+                    f"table {self.name} exists and compares {column.target} by {collation}, to which different values "
+                    "are the same; it must be declared without COLLATE"
                 )
-            if declared is not None and affinity(declared) != affinity(column.cast.declared):
+            if affinity(declared) != affinity(column.cast.declared):
                 raise SchemaMismatch(
                     f"table {self.name} exists and declares {column.target} as {declared or 'nothing'}, which would "
                     f"change values; it must be declared {column.cast.declared or 'without a type'}"
                 )
+
+
+def _has(found: Mapping[str, Found], name: str) -> bool:
+    return same_name(name) in {same_name(each) for each in found}
 
 
 def _definition(column: Column) -> str:

@@ -18,6 +18,7 @@ from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import keys_of
+from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.rows import RowStream
@@ -29,7 +30,6 @@ from starbase_data_replication.sources.mysql.sql import (
     key_text,
     selected,
     table_sql,
-    where_sql,
 )
 from starbase_data_replication.sources.mysql.types import shortest_float
 

@@ -32,6 +32,7 @@ from starbase_data_replication.model import (
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert, fitting
+from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.mysql import alive, clock
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.mysql.connection import (
@@ -51,7 +52,6 @@ from starbase_data_replication.sources.mysql.sql import (
     select,
     selected,
     table_sql,
-    where_sql,
 )
 from starbase_data_replication.sources.mysql.types import CLOCKS
 from starbase_data_replication.sources.pool import Pool

@@ -6,11 +6,13 @@ Values are written into the statement, in forms that hold nothing to escape: see
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import MAX_AHEAD, Key, ReadPlan
+from starbase_data_replication.sources.conditions import chosen, departing
 from starbase_data_replication.sources.mysql.types import BYTES_MARK, EQUALITIES, ORDERS, Order, text_literal
 
 
@@ -26,11 +28,6 @@ def table_sql(table: TableName) -> str:
 def column_sql(column: Column, template: str = "{}") -> str:
     """A template's expression over the column."""
     return template.replace("{}", f"t.{quoted(column.name)}")
-
-
-def where_sql(expression: str) -> str:
-    """A user's expression as a condition. A comment at its end must not swallow what follows."""
-    return f"({expression}\n)"
 
 
 def selected(column: Column) -> str:
@@ -104,23 +101,12 @@ def noting(schema: TableSchema, cap: str | None, ahead: str | None) -> str:
 def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
     """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
     schema = plan.schema
-    wanted = None if schema.where is None else where_sql(schema.where)
-    conditions = [wanted] if wanted is not None and not plan.departed else []
-    tracking = column_sql(schema.tracking)
-    if plan.floor is not None:
-        above = compared(schema.tracking, ">", plan.floor)
-        if plan.nulls and schema.tracking.nullable:
-            without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
-            above = f"({above} OR {without})"
-        conditions.append(above)
-    elif not plan.nulls and schema.tracking.nullable:
-        conditions.append(f"{tracking} IS NOT NULL")
+    conditions = chosen(plan, tracking=column_sql(schema.tracking), above=partial(compared, schema.tracking, ">"))
     if plan.after_key is not None:
         conditions.append(after(schema.key_columns, plan.after_key))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
-    departed = [f"{wanted} IS TRUE"] if plan.departed else []
-    sql = f"SELECT {', '.join((*expressions, *departed))} FROM {table_sql(schema.table)} AS t"
+    sql = f"SELECT {', '.join((*expressions, *departing(plan)))} FROM {table_sql(schema.table)} AS t"
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
     if plan.in_key_order:

@@ -16,6 +16,7 @@ from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Key, Part, Summary
 from starbase_data_replication.sources.batches import keys_of
+from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.sql import (
     among,
@@ -24,7 +25,6 @@ from starbase_data_replication.sources.postgresql.sql import (
     selected,
     sent,
     table_sql,
-    where_sql,
 )
 
 BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encoding="utf-8")

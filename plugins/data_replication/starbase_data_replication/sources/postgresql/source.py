@@ -20,6 +20,7 @@ from starbase_data_replication.model import Alive, Batch, Candidate, Column, Not
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import NO_KEY, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
+from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql import alive
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -27,7 +28,7 @@ from starbase_data_replication.sources.postgresql.connection import STATEMENT_TI
 from starbase_data_replication.sources.postgresql.describe import describe
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.rows import RowStream
-from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, table_sql, where_sql
+from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, table_sql
 from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
 
 GOODBYE_SECONDS = 2.0

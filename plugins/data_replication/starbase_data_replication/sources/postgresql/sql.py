@@ -9,6 +9,7 @@ from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, Key, ReadPlan
+from starbase_data_replication.sources.conditions import chosen, departing
 from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, OWN_TEXT, UNBOUNDED, clock_unit
 
 SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
@@ -44,11 +45,6 @@ def copied(column: Column) -> str:
     """
     own_text = column.tracking_kind in OWN_TEXT and column.cast.convert is None
     return f"t.{quoted(column.name)}" if own_text else sent(selected(column), column)
-
-
-def where_sql(expression: str) -> str:
-    """A user's expression as a condition. A comment at its end must not swallow what follows."""
-    return f"({expression}\n)"
 
 
 def key_text(value: Any) -> str:
@@ -123,21 +119,14 @@ def select(plan: ReadPlan) -> str:
     COPY takes no parameters, so values are written into it.
     """
     schema = plan.schema
-    wanted = None if schema.where is None else where_sql(schema.where)
-    expressions = ", ".join(map(copied, schema.columns))
-    if plan.departed:
-        expressions += f", ({wanted} IS TRUE)::int4"
-    sql = f"SELECT {expressions} FROM {table_sql(schema.table)} AS t"
-    conditions = [wanted] if wanted is not None and not plan.departed else []
+    departed = (f"({expression})::int4" for expression in departing(plan))
+    sql = f"SELECT {', '.join((*map(copied, schema.columns), *departed))} FROM {table_sql(schema.table)} AS t"
     tracking = f"t.{quoted(schema.tracking_column)}"
-    if plan.floor is not None:
-        above = f"{tracking} > {literal(plan.floor)}::text::{schema.tracking.compare_type}"
-        if plan.nulls and schema.tracking.nullable:
-            without = f"{tracking} IS NULL" if wanted is None else f"({tracking} IS NULL AND {wanted})"
-            above = f"({above} OR {without})"
-        conditions.append(above)
-    elif not plan.nulls and schema.tracking.nullable:
-        conditions.append(f"{tracking} IS NOT NULL")
+
+    def above(floor: str) -> str:
+        return f"{tracking} > {literal(floor)}::text::{schema.tracking.compare_type}"
+
+    conditions = chosen(plan, tracking=tracking, above=above)
     if plan.after_key is not None:
         left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
         key = zip(schema.key_columns, plan.after_key, strict=True)
