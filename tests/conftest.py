@@ -15,19 +15,57 @@ from tests.servers import (
     TestDatabase,
     fresh_database,
     mariadb_server,
+    mysql_server,
     postgres_server,
 )
+
+DATABASES = {"postgresql": "postgres_database", "mariadb": "mariadb_database", "mysql": "mysql_database"}
+
+# Tests that do not run on MySQL yet: deselected, which pytest counts and shows. To become empty, and to go.
+LATER_ON_MYSQL = {
+    "test_a_collation_of_the_replica_does_not_matter",
+    "test_a_column_that_is_added_is_backfilled",
+    "test_a_column_that_is_added_is_filled_from_then_on",
+    "test_a_column_that_is_dropped_is_null_from_then_on",
+    "test_a_column_whose_name_changes_in_case_alone",
+    "test_a_key_that_changes_is_an_error_until_reset",
+    "test_a_large_table_without_a_key",
+    "test_a_long_transaction_bounds_the_second_reading",
+    "test_a_table_that_is_dropped_or_renamed_leaves_its_replica",
+    "test_a_table_with_many_columns",
+    "test_a_table_without_a_key",
+    "test_a_verification_of_a_table_that_has_changed_asks_for_a_sync",
+    "test_both_dialects_conform",
+    "test_either_side_is_empty",
+    "test_equal_is_equal",
+    "test_every_value_is_the_same_on_both_sides",
+    "test_floating_numbers_bit_for_bit",
+    "test_kill_in_the_middle_of_a_first_load",
+    "test_killed_at",
+    "test_one_value_among_many_costs_few_sums",
+    "test_rows_that_are_marked_are_not_seen",
+    "test_rows_that_the_options_keep_out",
+    "test_texts_do_not_run_into_each_other",
+    "test_the_source_is_read_from_one_snapshot",
+    "test_tls_that_the_server_does_not_have_is_an_error",
+    "test_what_changed_meanwhile_is_no_difference",
+    "test_what_holds_between_the_tables_holds_whenever_one_looks",
+    "test_what_polling_cannot_see_is_found_and_repaired",
+}
 
 # How long a machine takes that has other work is no property of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`mariadb_in_prove`, for what depends little on the kind of source: with MariaDB it is a proof."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`elsewhere_in_prove`, for what depends little on the kind of source: it is a proof but on PostgreSQL."""
     for item in items:
-        if item.get_closest_marker("mariadb_in_prove") and "[mariadb" in item.name:
+        if item.get_closest_marker("elsewhere_in_prove") and ("[mariadb" in item.name or "[mysql" in item.name):
             item.add_marker(pytest.mark.prove)
+    later = [item for item in items if "[mysql" in item.name and item.name.partition("[")[0] in LATER_ON_MYSQL]
+    config.hook.pytest_deselected(items=later)
+    items[:] = [item for item in items if item not in later]
 
 
 def _running(server: Server) -> Iterator[Server]:
@@ -56,6 +94,12 @@ def _mariadb_server() -> Iterator[Server]:
     yield from _running(mariadb_server())
 
 
+@pytest.fixture(scope="session", name="mysql_server")
+def _mysql_server() -> Iterator[Server]:
+    """MySQL, over TCP with a password."""
+    yield from _running(mysql_server())
+
+
 @pytest.fixture(scope="session")
 def embedded_postgres() -> Iterator[SocketPostgres]:
     """The PostgreSQL of the demo, on its socket."""
@@ -75,16 +119,27 @@ def mariadb_database(mariadb_server: Server) -> Iterator[TestDatabase]:
 
 
 @pytest.fixture
+def mysql_database(mysql_server: Server) -> Iterator[TestDatabase]:
+    with fresh_database("mysql", mysql_server) as database:
+        yield database
+
+
+@pytest.fixture
 def embedded_database(embedded_postgres: SocketPostgres) -> Iterator[TestDatabase]:
     with fresh_database("postgresql", embedded_postgres) as database:
         yield database
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
+@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
 def source_database(request: pytest.FixtureRequest) -> TestDatabase:
-    """A database of each kind in turn: the test runs once on either."""
-    name = {"postgresql": "postgres_database", "mariadb": "mariadb_database"}[request.param]
-    return cast(TestDatabase, request.getfixturevalue(name))
+    """A database of each kind in turn: the test runs once on each."""
+    return cast(TestDatabase, request.getfixturevalue(DATABASES[request.param]))
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def either_mysql(request: pytest.FixtureRequest) -> TestDatabase:
+    """A database of MariaDB, then one of MySQL."""
+    return cast(TestDatabase, request.getfixturevalue(DATABASES[request.param]))
 
 
 @pytest.fixture(params=["distribution", "wheel"])

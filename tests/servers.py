@@ -169,6 +169,93 @@ class ThrowawayMariaDB(PrivateServer):
             return False
 
 
+class ThrowawayMySQL(PrivateServer):
+    """MySQL, with one user who may do everything, and any further options. tls: as by default, with certificates that
+    the server has made for itself."""
+
+    host = "127.0.0.1"
+    user = "starbase"
+    password = "My8-test s3cret/@:%?#"
+    database = "mysql"
+    stop_signals = ((signal.SIGTERM, 20), (signal.SIGKILL, 10))
+
+    def __init__(self, *options: str, tls: bool = True) -> None:
+        super().__init__()
+        self.port = free_port()
+        self.options = options
+        self.tls = tls
+        self.tree = Path()
+
+    def prepare(self) -> None:
+        self.tree = provided(_mysql, "mysql")
+        data = self.directory / "data"
+        # Making them takes seconds. They came without a mark of their own, which the server makes when it starts.
+        shutil.copytree(self.tree / "data", data)
+        for path in [] if self.tls else [data / "ca.pem", data / "server-cert.pem", data / "server-key.pem"]:
+            path.unlink()
+        # The server takes each line for a statement.
+        (self.directory / "init.sql").write_text(
+            f"CREATE USER IF NOT EXISTS '{self.user}'@'%' IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL PRIVILEGES ON *.* TO '{self.user}'@'%' WITH GRANT OPTION;\n"
+        )
+        if self.account is not None:
+            for path in [self.directory / "init.sql", data, *data.rglob("*")]:
+                os.chown(path, self.account.pw_uid, self.account.pw_gid)
+
+    def command(self) -> Sequence[str | Path]:
+        share = self.tree / "usr" / "share" / "mysql"
+        return [
+            self.tree / "usr" / "sbin" / "mysqld",
+            "--no-defaults",
+            f"--basedir={self.tree / 'usr'}",
+            f"--lc-messages-dir={share}",
+            f"--character-sets-dir={share / 'charsets'}",
+            f"--plugin-dir={self.tree / 'usr' / 'lib' / 'mysql' / 'plugin'}",
+            f"--datadir={self.directory / 'data'}",
+            f"--tmpdir={self.directory}",
+            f"--socket={self.directory / 'socket'}",
+            f"--pid-file={self.directory / 'pid'}",
+            f"--init-file={self.directory / 'init.sql'}",
+            f"--bind-address={self.host}",
+            f"--port={self.port}",
+            "--mysqlx=OFF",
+            "--secure-file-priv=NULL",
+            "--skip-name-resolve",
+            "--default-time-zone=+05:30",
+            "--character-set-server=utf8mb4",
+            "--max-connections=200",
+            f"--auto-generate-certs={'ON' if self.tls else 'OFF'}",
+            *MYSQL_SMALL_AND_FAST,
+            *self.options,
+        ]
+
+    def is_ready(self, pid: int) -> bool:
+        try:
+            with open_session("mysql", self, self.database):
+                return True
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != pymysql.constants.CR.CR_CONN_HOST_ERROR:
+                raise
+            return False
+
+
+# A crash of the machine ends its data anyway. The tables of performance_schema take 200 MB at their usual size.
+MYSQL_SMALL_AND_FAST = (
+    "--disable-log-bin",
+    "--innodb-buffer-pool-size=64M",
+    "--innodb-redo-log-capacity=32M",
+    "--innodb-log-buffer-size=1M",
+    "--innodb-doublewrite=OFF",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-fast-shutdown=2",
+    "--table-open-cache=400",
+    "--table-definition-cache=400",
+    "--performance-schema-digests-size=100",
+    "--performance-schema-error-size=1",
+    "--performance-schema-max-memory-classes=0",
+)
+
+
 class PgBouncer(PrivateServer):
     """A pooler in front of a PostgreSQL, that gives a server's connection to a client for one transaction at a time."""
 
@@ -206,7 +293,7 @@ class PgBouncer(PrivateServer):
 
 
 class ExternalServer:
-    """A server that TEST_POSTGRES_URL or TEST_MYSQL_URL names: used as it is, never started nor stopped."""
+    """A server that TEST_POSTGRES_URL or one of its like names: used as it is, never started nor stopped."""
 
     pid = None
 
@@ -235,6 +322,10 @@ def postgres_server() -> Server:
 
 def mariadb_server() -> Server:
     return ExternalServer("TEST_MYSQL_URL", 3306) if os.environ.get("TEST_MYSQL_URL") else ThrowawayMariaDB()
+
+
+def mysql_server() -> Server:
+    return ExternalServer("TEST_MYSQL8_URL", 3306) if os.environ.get("TEST_MYSQL8_URL") else ThrowawayMySQL()
 
 
 Dialect = Literal["postgresql", "mysql"]
@@ -311,13 +402,25 @@ def _drop(database: TestDatabase) -> None:
         return
     with open_session("mysql", database.server, database.server.database) as session:
         if isinstance(database.server, PrivateServer):
-            for row in session.fetch("XA RECOVER FORMAT='SQL'"):
-                session.execute(f"XA ROLLBACK {row[3]}")
+            for name in _prepared(session):
+                session.execute(f"XA ROLLBACK {name}")
         for (thread,) in session.fetch("SELECT id FROM information_schema.processlist WHERE db = %s", database.name):
             with contextlib.suppress(pymysql.err.OperationalError):
                 session.execute(f"KILL {thread}")
         session.execute("SET lock_wait_timeout = 30")
         session.execute(f"DROP DATABASE {database.name}")
+
+
+def _prepared(session: Session) -> list[str]:
+    """The names of transactions that are prepared, as SQL."""
+    ((version,),) = session.fetch("SELECT VERSION()")
+    if "MariaDB" in version:
+        return [name for *_, name in session.fetch("XA RECOVER FORMAT='SQL'")]
+    names = []
+    for kind, length, _, name in session.fetch("XA RECOVER CONVERT XID"):
+        cut = 2 + 2 * int(length)
+        names.append(f"{name[:cut]}, X'{name[cut:]}', {kind}")
+    return names
 
 
 def free_port() -> int:
@@ -344,6 +447,11 @@ def _mariadb() -> tuple[Path, Path] | None:
     daemon = shutil.which("mariadbd", path=path) or shutil.which("mysqld", path=path)
     installer = shutil.which("mariadb-install-db", path=path) or shutil.which("mysql_install_db", path=path)
     return (Path(daemon), Path(installer)) if daemon and installer else None
+
+
+def _mysql() -> Path | None:
+    tree = (ROOT / ".venv" / "mysql").resolve()
+    return tree if (tree / "data").exists() else None
 
 
 def ed25519_plugin() -> Path:
@@ -393,6 +501,7 @@ def main() -> int:
     wanted: list[tuple[str | None, Callable[[], object], str]] = [
         ("TEST_POSTGRES_URL", _postgres, "postgresql"),
         ("TEST_MYSQL_URL", _mariadb, "mariadb"),
+        ("TEST_MYSQL8_URL", _mysql, "mysql"),
         (None, _ed25519, "ed25519"),
         (None, _pgbouncer, "pgbouncer"),
     ]

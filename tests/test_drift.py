@@ -122,7 +122,7 @@ def test_a_column_that_is_added_is_backfilled(mirror: Mirror) -> None:
     mirror.is_as_if_loaded_afresh()
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize(
     "change", ["ALTER TABLE t ADD COLUMN note int", "ALTER TABLE t DROP COLUMN n", "ALTER TABLE t RENAME COLUMN n TO m"]
 )
@@ -151,7 +151,7 @@ def test_a_column_that_is_dropped_is_null_from_then_on(mirror: Mirror) -> None:
     mirror.is_as_if_loaded_afresh()
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_a_column_that_comes_back_with_another_type(mirror: Mirror) -> None:
     mirror.alter(both="ALTER TABLE t DROP COLUMN n")
     mirror.sync()
@@ -189,7 +189,7 @@ RETYPED = [
 ]
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize(("column", "postgresql", "mysql", "reads"), RETYPED)
 def test_a_type_that_changes(mirror: Mirror, column: str, postgresql: str, mysql: str, reads: bool | None) -> None:
     mirror.alter(

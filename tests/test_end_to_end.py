@@ -134,7 +134,7 @@ def test_a_source_that_goes_away_and_comes_back(source_database: TestDatabase, t
         assert replica_rows(host) == source_rows(source_database)
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_delete_keeps_the_replica_and_forgets_the_rest(source_database: TestDatabase, tmp_path: Path) -> None:
     source_database.execute(CREATE[source_database.dialect])
     insert(source_database, 1, 3)
@@ -186,7 +186,7 @@ def test_kill_in_the_middle_of_a_first_load(source_database: TestDatabase, tmp_p
         host.stop()
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_sigterm_while_a_sync_is_awaited(source_database: TestDatabase, tmp_path: Path) -> None:
     """The client gets 503, the run is recorded as interrupted, the exit status is 0, and the sync resumes."""
     import threading

@@ -126,7 +126,7 @@ def test_what_holds_between_the_tables_holds_whenever_one_looks(
         assert host.query(BROKEN)[0][2] == sum(shop.orders for shop in shops)
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_one_that_fails_lets_none_be_written(source_database: TestDatabase, tmp_path: Path) -> None:
     make(source_database)
     source_database.execute("INSERT INTO orders (id, total) VALUES (1, 0)")
@@ -149,7 +149,7 @@ def test_one_that_fails_lets_none_be_written(source_database: TestDatabase, tmp_
         assert host.query("SELECT name FROM sqlite_schema WHERE name GLOB 'tmp_replication_s[th]*'") == []
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp_path: Path) -> None:
     make(source_database)
     quoted = "lines" if source_database.dialect == "postgresql" else "`lines`"
@@ -173,7 +173,7 @@ def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp
         assert "reset it" in answer.text
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_a_group_follows_and_is_verified(source_database: TestDatabase, tmp_path: Path) -> None:
     make(source_database)
     old = "INSERT INTO orders (id, total, at) VALUES (1, 0, '2024-01-01'), (2, 0, '2024-01-02'), (3, 0, '2024-01-03')"

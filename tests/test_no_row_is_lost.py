@@ -167,7 +167,7 @@ def test_no_row_is_lost(
         source_database.execute(f"DROP USER {seen.source_config['user']}@'%'")
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize("sabotage", SABOTAGE)
 def test_the_test_can_fail(source_database: TestDatabase, tmp_path: Path, sabotage: str) -> None:
     """The same writers, and an algorithm with one step wrong: rows are lost."""

@@ -115,7 +115,7 @@ def test_equal_values_in_different_syncs(source_database: TestDatabase, tmp_path
         assert ids(host) == list(range(1, 41))
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_a_bulk_load_with_one_timestamp_is_read_again_only_until_it_is_closed(
     source_database: TestDatabase, tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_bulk_load_with_one_timestamp_is_read_again_only_until_it_is_closed(
         assert host.sync("t")["rows_read"] == 0
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_rows_of_the_future_are_read_every_time_and_lift_nothing(source_database: TestDatabase, tmp_path: Path) -> None:
     column = {"postgresql": "timestamptz DEFAULT now()", "mysql": "datetime(6) DEFAULT now(6)"}
     source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, at {column[source_database.dialect]})")
@@ -158,7 +158,7 @@ def test_rows_of_the_future_are_read_every_time_and_lift_nothing(source_database
         assert any("future" in warning and "1 row" in warning for warning in run["warnings"])
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize(
     ("types", "values"),
     [

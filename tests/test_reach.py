@@ -211,7 +211,7 @@ def test_the_address_that_was_judged_is_the_one_that_is_used(
         assert "the connection failed" in described(make(Reach()), closed)
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_the_option_holds_over_http(source_database: TestDatabase, tmp_path: Path) -> None:
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     body = {"name": "t", "sourceTable": "t", "targetTable": "t", "isActive": False}

@@ -14,7 +14,7 @@ import pytest
 from tests.hosts import HostProcess, running, until
 from tests.servers import TestDatabase
 
-pytestmark = pytest.mark.mariadb_in_prove
+pytestmark = pytest.mark.elsewhere_in_prove
 
 BIG = {
     "postgresql": "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, 30000) n",

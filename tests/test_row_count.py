@@ -18,7 +18,7 @@ from tests.hosts import running, until
 from tests.plugin_hosts import InProcess, host_with
 from tests.servers import TestDatabase
 
-pytestmark = pytest.mark.mariadb_in_prove
+pytestmark = pytest.mark.elsewhere_in_prove
 
 CREATE = "CREATE TABLE t (id int PRIMARY KEY)"
 COUNT_SECONDS = 1000.0

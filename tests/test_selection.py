@@ -13,7 +13,7 @@ import pytest
 from tests.hosts import ADMIN, CONFIG, HostProcess, until
 from tests.servers import ROOT, TestDatabase
 
-pytestmark = pytest.mark.mariadb_in_prove
+pytestmark = pytest.mark.elsewhere_in_prove
 
 TRANSFORMER = """
 import asyncio

@@ -26,11 +26,14 @@ from tests.servers import (
     SocketPostgres,
     TestDatabase,
     ThrowawayMariaDB,
+    ThrowawayMySQL,
     fresh_database,
     open_session,
 )
 
-KINDS = {"embedded": SocketPostgres, "postgresql": DistroPostgres, "mariadb": ThrowawayMariaDB}
+KINDS = {
+    "embedded": SocketPostgres, "postgresql": DistroPostgres, "mariadb": ThrowawayMariaDB, "mysql": ThrowawayMySQL,
+}  # fmt: skip
 
 RecordProperty = Callable[[str, object], None]
 
@@ -72,8 +75,14 @@ def test_the_distributions_postgresql_answers(postgres_database: TestDatabase, r
 
 def test_mariadb_answers(mariadb_database: TestDatabase, record_property: RecordProperty) -> None:
     assert mariadb_database.fetch("SELECT %s + 1", 1) == [(2,)]
-    version = _version(mariadb_database)
-    record_property("server", version if "MariaDB" in version else f"MySQL {version}")
+    record_property("server", _version(mariadb_database))
+
+
+def test_mysql_answers(mysql_database: TestDatabase, record_property: RecordProperty) -> None:
+    assert mysql_database.fetch("SELECT %s + 1", 1) == [(2,)]
+    version = _version(mysql_database)
+    assert "MariaDB" not in version
+    record_property("server", f"MySQL {version}")
 
 
 def test_the_embedded_postgresql_is_version_18(
@@ -84,14 +93,18 @@ def test_the_embedded_postgresql_is_version_18(
     record_property("server", f"{version} (embedded)")
 
 
-def test_a_throwaway_server_is_not_set_to_utc_and_iso(postgres_server: Server, mariadb_server: Server) -> None:
+def test_a_throwaway_server_is_not_set_to_utc_and_iso(
+    postgres_server: Server, mariadb_server: Server, mysql_server: Server
+) -> None:
     if isinstance(postgres_server, DistroPostgres):
         with fresh_database("postgresql", postgres_server) as database:
             assert database.fetch("SHOW timezone") == [("Asia/Kolkata",)]
             assert database.fetch("SELECT '2024-02-01'::date::text") == [("01.02.2024",)]
             assert database.fetch("SHOW max_prepared_transactions") == [("20",)]
-    if isinstance(mariadb_server, ThrowawayMariaDB):
-        with fresh_database("mysql", mariadb_server) as database:
+    for server in (mariadb_server, mysql_server):
+        if isinstance(server, ExternalServer):
+            continue
+        with fresh_database("mysql", server) as database:
             assert database.fetch("SELECT @@time_zone") == [("+05:30",)]
 
 
@@ -125,18 +138,19 @@ def test_a_postgresql_database_goes_away_whatever_its_test_left_open(postgres_se
         assert other.fetch("SELECT 1 FROM pg_prepared_xacts WHERE gid = 'left'") == []
 
 
-def test_a_mariadb_database_goes_away_whatever_its_test_left_open(mariadb_server: Server) -> None:
-    with fresh_database("mysql", mariadb_server) as database:
+def test_a_mysql_database_goes_away_whatever_its_test_left_open(either_mysql: TestDatabase) -> None:
+    server = either_mysql.server
+    with fresh_database("mysql", server) as database:
         database.execute("CREATE TABLE t (id int) ENGINE=InnoDB")
         database.connect().execute("BEGIN; INSERT INTO t VALUES (1)")
-        foreign = open_session("mysql", mariadb_server, database.name)
+        foreign = open_session("mysql", server, database.name)
         foreign.execute("BEGIN; INSERT INTO t VALUES (2)")
-        if not isinstance(mariadb_server, ExternalServer):
+        if not isinstance(server, ExternalServer):
             session = database.connect()
             session.execute("XA BEGIN 'left'; INSERT INTO t VALUES (3); XA END 'left'; XA PREPARE 'left'")
     foreign.close()
-    with fresh_database("mysql", mariadb_server) as other:
-        assert other.fetch("SHOW DATABASES LIKE %s", database.name) == []
+    assert either_mysql.fetch("SHOW DATABASES LIKE %s", database.name) == []
+    assert either_mysql.fetch("XA RECOVER") == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,7 +166,7 @@ def test_a_server_keeps_its_data_over_a_stop_and_leaves_nothing_when_closed(kind
         directory = server.directory
         assert directory.stat().st_mode & 0o777 == 0o700
 
-        with fresh_database("mysql" if kind == "mariadb" else "postgresql", address) as database:
+        with fresh_database("mysql" if kind in ("mariadb", "mysql") else "postgresql", address) as database:
             database.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (7)")
             server.stop()
             assert server.pid is None

@@ -37,7 +37,7 @@ def connection_string(database: TestDatabase, suffix: str = "") -> dict[str, Any
     return {"dialect": database.dialect, "connectionString": f"{database.dialect}://{login}@{place}{suffix}"}
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_every_identifier_is_quoted(source_database: TestDatabase, tmp_path: Path, name: str) -> None:
     if source_database.dialect == "mysql":
@@ -129,7 +129,7 @@ def test_tls_that_the_server_does_not_have_is_an_error(source_database: TestData
             assert source_database.source_config["password"] not in response.text
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -153,7 +153,7 @@ def test_a_source_that_says_no(
         assert host.status("t")["consecutive_failures"] == 1
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize(("table", "column"), [("missing", "id"), ("t", "missing")])
 def test_a_table_or_column_that_is_missing(
     source_database: TestDatabase, tmp_path: Path, table: str, column: str
@@ -169,7 +169,7 @@ def test_a_table_or_column_that_is_missing(
 LOCK = {"postgresql": "BEGIN; LOCK TABLE t", "mysql": "LOCK TABLES t WRITE"}
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_one_run_at_a_time(source_database: TestDatabase, tmp_path: Path) -> None:
     """By hand a second one is a 409, by schedule it is skipped and noted; another replication goes on."""
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
@@ -187,7 +187,7 @@ def test_one_run_at_a_time(source_database: TestDatabase, tmp_path: Path) -> Non
         until(lambda: any(run["status"] == "success" for run in host.logs("t")), what="the end of the run")
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_a_bound_over_all_runs(source_database: TestDatabase, tmp_path: Path) -> None:
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     source_database.execute("CREATE TABLE u (id int PRIMARY KEY)")
@@ -208,7 +208,7 @@ def test_a_bound_over_all_runs(source_database: TestDatabase, tmp_path: Path) ->
         assert host.logs("t")[0]["run_id"] == run_id
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_the_run_does_not_end_with_the_client(source_database: TestDatabase, tmp_path: Path) -> None:
     import httpx
 
@@ -229,7 +229,7 @@ def test_the_run_does_not_end_with_the_client(source_database: TestDatabase, tmp
         assert host.logs("t")[0]["status"] == "success"
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize("action", ["configure", "stop", "delete"])
 def test_changed_while_it_syncs(source_database: TestDatabase, tmp_path: Path, action: str) -> None:
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")

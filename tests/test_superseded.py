@@ -21,7 +21,7 @@ from tests.plugin_hosts import InProcess, host_with
 from tests.servers import TestDatabase, fresh_database
 from tests.test_row_count import body, counted
 
-pytestmark = pytest.mark.mariadb_in_prove
+pytestmark = pytest.mark.elsewhere_in_prove
 
 
 class Gate:

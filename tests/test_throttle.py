@@ -16,7 +16,7 @@ from tests.faults import CREATE, FILL
 from tests.hosts import running
 from tests.servers import TestDatabase
 
-pytestmark = pytest.mark.mariadb_in_prove
+pytestmark = pytest.mark.elsewhere_in_prove
 
 
 class Hand(Clock):

@@ -102,7 +102,7 @@ def test_what_changed_meanwhile_is_no_difference(source_database: TestDatabase, 
         assert (found["missing"], found["extra"], found["different"]) == (0, 0, 0)
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize("deletes", ["reconcile", {"mark": "gone_at"}])
 def test_rows_that_are_gone(source_database: TestDatabase, tmp_path: Path, deletes: Any) -> None:
     with running(tmp_path) as host:
@@ -125,7 +125,7 @@ def test_rows_that_are_gone(source_database: TestDatabase, tmp_path: Path, delet
         assert host.result("POST", "/data-replication/reconcile/t")["changed"] == 0
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_an_empty_source_does_not_empty_the_replica(source_database: TestDatabase, tmp_path: Path) -> None:
     with running(tmp_path) as host:
         prepare(host, source_database, 1000, deletes="reconcile")
@@ -138,7 +138,7 @@ def test_an_empty_source_does_not_empty_the_replica(source_database: TestDatabas
         assert rows_of(host) == []
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_both_run_on_their_schedules(source_database: TestDatabase, tmp_path: Path) -> None:
     """Reconciling and verifying by themselves; a difference is an event of type `verify`."""
     (tmp_path / "listener.py").write_text(LISTENER)
@@ -155,7 +155,7 @@ def test_both_run_on_their_schedules(source_database: TestDatabase, tmp_path: Pa
         until(lambda: '"type": "verify"' in events.read_text(), what="the event")
 
 
-@pytest.mark.mariadb_in_prove
+@pytest.mark.elsewhere_in_prove
 def test_a_repair_leaves_out_what_the_configuration_leaves_out(source_database: TestDatabase, tmp_path: Path) -> None:
     with running(tmp_path) as host:
         create = CREATE[source_database.dialect].replace("name", "gone varchar(9), name")

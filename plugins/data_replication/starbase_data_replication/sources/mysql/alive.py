@@ -44,11 +44,12 @@ MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
 MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
 
 # Of each variable its name and value; with each the same: since when the server runs, and as whom it takes us. Both
-# terms of the difference are read off the clock of one statement, so that it is the same each time.
+# terms of the difference are read off the clock of one statement, so that it is the same each time. In lower case:
+# names in performance_schema are those of files, and Linux tells the cases apart; in information_schema they are not.
 SERVER = """
 SELECT LOWER(v.VARIABLE_NAME), v.VARIABLE_VALUE,
        CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(s.VARIABLE_VALUE AS SIGNED), CURRENT_USER()
-FROM {schema}.GLOBAL_VARIABLES v JOIN {schema}.GLOBAL_STATUS s ON s.VARIABLE_NAME = 'Uptime'
+FROM {schema}.global_variables v JOIN {schema}.global_status s ON s.VARIABLE_NAME = 'Uptime'
 WHERE v.VARIABLE_NAME IN ('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')
 """
 
