@@ -247,7 +247,7 @@ class Position:
     loading_since: when the first load opened its first snapshot; None before, and when following.
     into_shadow: the load goes into a shadow table that replaces the target at its end.
     shape: what the source looked like when the replica was last brought up to date with it.
-    dropped: the replica's names of columns that the source has no longer; rows that are written hold NULL there.
+    dropped: the replica's names of columns that the source no longer has; nothing is written there.
     """
 
     identity: str

@@ -40,8 +40,8 @@ VARIABLES = apsw.Connection(":memory:").limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
 class Target:
     """One replica table, and the statements that write it. Built for one schema, for the length of a run.
 
-    mark: the extra column that says since when a row is gone. dropped: columns that the source has no longer; what
-    is written holds NULL there. former: names that columns of the source had here before.
+    mark: the extra column that says since when a row is gone. dropped: columns that the source no longer has; they are
+    not written, so that rows keep what they hold there. former: names that columns of the source had here before.
     """
 
     def __init__(
@@ -283,8 +283,9 @@ class Target:
         # value is written too.
         same = [quote(column.target) for column in self.schema.key_columns if column.cast.declared]
         rest = [name for column in self.schema.columns if (name := quote(column.target)) not in same]
-        # A row that is read is there again, and has nothing in columns that the source has no longer.
-        emptied = [quote(name) for name in (self.mark, *self.dropped) if name is not None]
+        # A row that is read is there again. What it holds in columns that the source no longer has is left alone: that
+        # the column is gone is no change of the row.
+        emptied = [quote(self.mark)] if self.mark is not None else []
         sql = f" ON CONFLICT ({', '.join(key)}) DO "
         if not rest and not emptied:
             return sql + "NOTHING"
