@@ -204,10 +204,18 @@ def test_too_many_rows_without_a_tracking_value(source_database: TestDatabase, t
     source_database.execute("UPDATE t SET at = NULL WHERE id <= 10001")
     with running(tmp_path) as host:
         configure(host, source_database)
-        host.sync("t")
+        # Before the first load, and not after it: every later sync would fail.
         response = host.request("POST", "/data-replication/sync/t")
         assert response.status_code == 502
-        assert "nullTracking" in response.json()["error"]
+        assert "nullTracking: more than 10000 rows" in response.json()["error"]
+        assert host.query("SELECT count(*) FROM t") == [[0]]
+        # Where nothing is followed they do no harm.
+        configure(host, source_database, mode="full")
+        host.sync("t")
+        assert host.sync("t")["rows_read"] == 30_000
+        configure(host, source_database, mode="incremental", nullTracking="ignore")
+        host.result("POST", "/data-replication/reset/t")
+        assert host.query("SELECT count(*) FROM t") == [[19_999]]
 
 
 def test_rows_that_the_source_marks_as_deleted_leave(source_database: TestDatabase, tmp_path: Path) -> None:

@@ -13,10 +13,14 @@ from starbase_data_replication.sources.base import MAX_AHEAD, Looker
 MAX_NULL_ROWS = 10_000
 
 
-async def null_rows(looker: Looker, schema: TableSchema, options: Options, phase: Phase) -> list[str]:
-    """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them."""
+async def null_rows(looker: Looker, schema: TableSchema, options: Options, *, followed: bool) -> list[str]:
+    """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them.
+
+    followed: a later sync will read them again. A first load does not mind how many they are, but every sync after it
+    would fail: that is said before it begins.
+    """
     policy = options.null_tracking
-    if not schema.tracking.nullable or (policy == "read" and phase is Phase.LOAD):
+    if not schema.tracking.nullable or (policy == "read" and not followed):
         return []
     limit = {"read": MAX_NULL_ROWS + 1, "error": 1, "ignore": None}[policy]
     found = await looker.count_nulls(schema, at_most=limit)

@@ -121,9 +121,10 @@ class Sync:
             # Whatever an attempt before this one has written into a shadow is gone.
             self.progress.changed = 0
         self._exceptions.clear()
-        self._warnings = [*schema.warnings, *notices.of_table(schema)]
+        self._warnings = [*schema.warnings, *notices.of_table(schema), *self._replica.warnings]
         self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
-        self._warnings += await notices.null_rows(looker, schema, self._options, self._position.phase)
+        followed = not self._whole and self._position.load_key is None
+        self._warnings += await notices.null_rows(looker, schema, self._options, followed=followed)
         if self._whole:
             return
         if self._position.load_key is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from starbase_data_replication import triggers
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.tables import (
@@ -62,6 +63,8 @@ class Target:
         self.shadow = shadow_name(shadow_id)
         self.stage = stage_name(shadow_id)
         self.table = name
+        # What to tell the user of the table that this run writes to, once it was looked at.
+        self.warnings: list[str] = []
         self._statements: dict[int, str] = {}
         _check_names(schema, mark)
 
@@ -81,6 +84,7 @@ class Target:
             self._check_fit(connection, self.table, found)
             with self._refusing():
                 self._add_columns(connection, found)
+            self._check_triggers(connection)
         if tag_of(connection, self.table) is None:
             tag = free_tag(connection, run_id)
             connection.execute(f"CREATE INDEX {quote(tag)} ON {quote(self.table)} (1) WHERE 0")
@@ -106,6 +110,7 @@ class Target:
         if found is None or tag_of(connection, self.table) is None:
             return False
         self._check_fit(connection, self.table, found)
+        self._check_triggers(connection)
         return not self._missing(found) and (self.mark is None or _has(found, self.mark))
 
     def check_fit(self, connection: apsw.Connection) -> None:
@@ -186,13 +191,23 @@ class Target:
 
     def remove(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]]) -> int:
         """Remove rows by their keys; how many there were."""
-        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
-        sql = f"DELETE FROM {quote(self.table)} WHERE {where}"
+        sql = self._delete_sql()
         changed = 0
         for key in keys:
             connection.execute(sql, tuple(key))
             changed += connection.changes()
         return changed
+
+    def _delete_sql(self) -> str:
+        where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
+        return f"DELETE FROM {quote(self.table)} WHERE {where}"
+
+    def _check_triggers(self, connection: apsw.Connection) -> None:
+        columns = [column.target for column in self.schema.columns]
+        self.warnings = triggers.check(connection, self.table, columns, self._writing_sql)
+
+    def _writing_sql(self) -> list[str]:
+        return [self._upsert_sql(1), *([self._delete_sql()] if self.schema.key else [])]
 
     def mark_removed(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]], at: str) -> int:
         """Write the time into the mark column of rows that have none yet; how many."""

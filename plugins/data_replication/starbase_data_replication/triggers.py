@@ -1,0 +1,73 @@
+"""What the triggers of a replica do to its rows. Somebody has made them: a replica is made without any.
+
+SQLite itself says what a trigger writes, and it is asked before a run writes: a row costs nothing. Functions of an
+APSW connection; nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Collection, Sequence
+
+import apsw
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_host import same_name
+
+# Comments and quoted words, in which nothing means anything here; then what abandons a row without an error.
+NO_CODE = re.compile(
+    r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`(?:[^`]|``)*`|\[[^\]]*\]", re.DOTALL
+)
+IGNORES = re.compile(r"\bRAISE\s*\(\s*IGNORE\s*\)", re.IGNORECASE)
+
+
+def check(
+    connection: apsw.Connection, table: str, columns: Collection[str], statements: Callable[[], Sequence[str]]
+) -> list[str]:
+    """What to tell the user of the triggers of `table`, which the statements would fire; columns: the source's.
+
+    Raises SchemaMismatch for one that drops rows in silence.
+    """
+    triggers = connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)", (table,)
+    ).fetchall()
+    if not triggers:
+        return []
+    for name, sql in triggers:
+        if IGNORES.search(NO_CODE.sub(" ", str(sql))):
+            raise SchemaMismatch(
+                f"table {table} has the trigger {name}, whose RAISE(IGNORE) drops rows of the source in silence; drop "
+                "the trigger, or have it RAISE(ABORT, …), then verify with repair"
+            )
+    names = sorted(_writers(connection, table, columns, statements()))
+    return [
+        f"the trigger {name} changes rows of {table} itself, which then differ from the source's; drop it, or have it "
+        "write to another table or to a column that the source does not have"
+        for name in names
+    ]
+
+
+def _writers(connection: apsw.Connection, table: str, columns: Collection[str], statements: Sequence[str]) -> set[str]:
+    """The triggers, fired by those of the table too, that write what is the source's: SQLite names them as it
+    prepares the statements."""
+    found: set[str] = set()
+    kept = {same_name(name) for name in columns}
+
+    def ask(action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> int:
+        own = trigger is not None and same_name(first or "") == same_name(table)
+        updates = action == apsw.SQLITE_UPDATE and same_name(second or "") in kept
+        if own and trigger is not None and (updates or action in (apsw.SQLITE_DELETE, apsw.SQLITE_INSERT)):
+            found.add(trigger)
+        return apsw.SQLITE_OK
+
+    before, connection.authorizer = connection.authorizer, ask
+    try:
+        for statement in statements:
+            # Prepared, and never run: nothing is bound to it. A trigger that fits nothing any more is an error of the
+            # run that fires it, which names it.
+            with contextlib.suppress(apsw.BindingsError, apsw.SQLError):
+                connection.execute(f"EXPLAIN {statement}", None, can_cache=False)
+    finally:
+        connection.authorizer = before
+    return found
