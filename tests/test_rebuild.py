@@ -497,3 +497,58 @@ def test_a_key_of_zero_that_becomes_the_other_zero(postgres_database: TestDataba
         assert host.query("SELECT abs(id), atan2(id, -1) < 0, at FROM t ORDER BY at") == [[5, 0, 10], [0, 1, 11]]
         found = host.result("POST", "/data-replication/verify/t")
         assert [found[each] for each in ("missing", "extra", "different")] == [0, 0, 0]
+
+
+SEARCHED = (
+    "CREATE VIEW words AS SELECT rowid AS n, name FROM T",
+    "CREATE VIRTUAL TABLE found USING fts5(name, content='t')",
+    'CREATE VIRTUAL TABLE older USING fts4(content="t", name)',
+    "CREATE VIRTUAL TABLE by_view USING fts5(name, content = words, content_rowid = n)",
+    "CREATE VIRTUAL TABLE own USING fts5(name)",
+)
+
+
+def test_full_text_tables_over_a_replica_are_right_after_a_swap(source_database: TestDatabase, tmp_path: Path) -> None:
+    """They know its rows by their numbers, which are others in the table that takes its place."""
+    source_database.execute("CREATE TABLE t (id varchar(9) PRIMARY KEY, name varchar(50), at int)")
+    source_database.execute("INSERT INTO t VALUES ('a', 'apple', 1), ('b', 'pear', 2), ('c', 'plum', 3)")
+    with running(tmp_path) as host:
+        configure(host, source_database)
+        host.sync("t")
+        for sql in SEARCHED:
+            host.result("POST", "/query", {"sql": sql})
+        host.result("POST", "/query", {"sql": "INSERT INTO own SELECT name FROM t"})
+        for table in ("found", "older", "by_view"):
+            host.result("POST", "/query", {"sql": f"INSERT INTO {table}({table}) VALUES ('rebuild')"})
+        source_database.execute("DELETE FROM t WHERE id = 'a'")
+        source_database.execute("INSERT INTO t VALUES ('d', 'quince', 4)")
+        run = host.result("POST", "/data-replication/reset/t")["run"]
+        for table in ("found", "older", "by_view"):
+            for word, rows in (("apple", []), ("pear", [["pear"]]), ("quince", [["quince"]])):
+                assert host.query(f"SELECT name FROM {table} WHERE {table} MATCH ?", word) == rows, table
+        assert host.query("SELECT count(*) FROM own WHERE own MATCH 'apple'") == [[1]]
+        assert run["warnings"] == [each for each in run["warnings"] if "full-text" not in each]
+        # What cannot be built again is named with its fix, and does not stand in the way.
+        host.result("POST", "/query", {"sql": "CREATE VIRTUAL TABLE broken USING fts5(nothing, content='t')"})
+        run = host.result("POST", "/data-replication/reset/t")["run"]
+        (said,) = (each for each in run["warnings"] if "full-text" in each)
+        assert "the full-text table broken could not be built again" in said
+        assert """INSERT INTO "broken"("broken") VALUES ('rebuild')""" in said
+
+
+def test_a_full_text_index_that_does_not_match_is_no_damage(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """Without triggers it does not follow the replica: the answer says so, and its fix helps."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, name varchar(50), at int)")
+    postgres_database.execute("INSERT INTO t VALUES (1, 'apple', 1), (2, 'pear', 2)")
+    with running(tmp_path) as host:
+        configure(host, postgres_database, deletes="reconcile", deletesMaxShare=1)
+        host.sync("t")
+        host.result("POST", "/query", {"sql": "CREATE VIRTUAL TABLE found USING fts5(name, content='t')"})
+        host.result("POST", "/query", {"sql": "INSERT INTO found(found) VALUES ('rebuild')"})
+        postgres_database.execute("DELETE FROM t WHERE id = 1")
+        host.result("POST", "/data-replication/reconcile/t")
+        response = host.request("POST", "/query", {"sql": "SELECT * FROM found WHERE found MATCH 'apple'"})
+        assert response.status_code == 400
+        assert "build it again, as admin: INSERT INTO it(it) VALUES ('rebuild')" in response.json()["error"]
+        host.result("POST", "/query", {"sql": "INSERT INTO found(found) VALUES ('rebuild')"})
+        assert host.query("SELECT * FROM found WHERE found MATCH 'apple'") == []

@@ -220,6 +220,10 @@ class Database:
                 self._check_file()
                 result = function(connection)
             except tuple(UNUSABLE) as error:
+                if getattr(error, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB:
+                    # A virtual table's own: the file is as it should be.
+                    _deliver(loop, future, error=error)
+                    return
                 why = next(why for kind, why in UNUSABLE.items() if isinstance(error, kind))
                 unavailable = Unavailable(f"{why} ({error})")
                 unavailable.__cause__ = error

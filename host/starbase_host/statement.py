@@ -33,6 +33,11 @@ _UNAVAILABLE = (
     apsw.LockedError,
     apsw.NotADBError,
 )
+# Not the file: an index that was built over other rows than its table now holds.
+STALE = (
+    "a full-text index does not match the text of its table, which has changed beside it; build it again, as admin: "
+    "INSERT INTO it(it) VALUES ('rebuild'), with its own name"
+)
 
 
 @dataclass(kw_only=True)
@@ -222,6 +227,9 @@ def explain(error: Exception, guard: Guard | None, sql: str = "", values: Values
         return guard.too_long() if guard is not None else TooLarge(TOO_LONG.format(VALUE_BYTES))
     if isinstance(error, (apsw.NoMemError, MemoryError)):
         return TooLarge("the statement is too large or takes too much memory")
+    if isinstance(error, apsw.CorruptError) and getattr(error, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB:
+        hidden = guard is not None and (guard.mentions_hidden(sql) or guard.mentions_hidden(str(error)))
+        return Forbidden(CLIENT_REFUSAL) if hidden else InvalidRequest(f"{STALE} ({error})")
     if isinstance(error, _UNAVAILABLE):
         return Unavailable(f"the database cannot be used now: {error}")
     if isinstance(error, UnicodeEncodeError):

@@ -17,12 +17,11 @@ import apsw
 from starbase_data_replication import triggers
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
+from starbase_data_replication.swap import swap
 from starbase_data_replication.tables import (
-    TAG,
     Found,
     affinity,
     columns_of,
-    fitting_views,
     free_tag,
     shadow_name,
     stage_name,
@@ -147,6 +146,13 @@ class Target:
             raise SchemaMismatch(
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
             ) from error
+        except apsw.CorruptError as error:
+            if getattr(error, "extendedresult", None) != apsw.SQLITE_CORRUPT_VTAB:
+                raise
+            raise SchemaMismatch(
+                f"table {self.name} cannot be written: the index of a full-text table that a trigger on it writes does "
+                f"not match its text ({error}); build it again: INSERT INTO it(it) VALUES ('rebuild')"
+            ) from error
         except apsw.SQLError as error:
             raise SchemaMismatch(
                 f"table {self.name} cannot be written as it is ({error}); drop what has been added to it, or the table"
@@ -221,29 +227,8 @@ class Target:
         return changed
 
     def swap(self, connection: apsw.Connection) -> list[str]:
-        """Put the shadow in the target's place, with the target's indexes and triggers; what no longer fits."""
-        extras = self._indexes_and_triggers(connection)
-        views = fitting_views(connection)
-        connection.execute(f"DROP TABLE IF EXISTS {quote(self.name)}")
-        connection.execute(f"ALTER TABLE {quote(self.shadow)} RENAME TO {quote(self.name)}")
-        warnings = []
-        for kind, name, sql in extras:
-            try:
-                connection.execute(sql)
-            except apsw.Error as error:
-                warnings.append(f"the {kind} {name} no longer fits and was left out ({error}): {sql}")
-        still = fitting_views(connection)
-        warnings += [f"the view {name} no longer fits: {views[name]}" for name in views if name not in still]
-        return warnings
-
-    def _indexes_and_triggers(self, connection: apsw.Connection) -> list[tuple[str, str, str]]:
-        """Those of the target that somebody has made: type, name and SQL."""
-        rows = connection.execute(
-            "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
-            "AND lower(tbl_name) = lower(?) AND name NOT GLOB ?",
-            (self.name, f"{TAG}*"),
-        )
-        return [(str(kind), str(name), str(sql)) for kind, name, sql in rows]
+        """Put the shadow in the target's place; what no longer fits."""
+        return swap(connection, self.name, self.shadow)
 
     def _extra_columns(self, connection: apsw.Connection) -> list[str]:
         """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
