@@ -27,6 +27,7 @@ from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Comparable, Key, Part, ReadPlan, Source
 from starbase_data_replication.sources.mysql.compare import double_text, float_text
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sync import Sync
 from starbase_host import Clock, Database
@@ -406,6 +407,31 @@ def test_every_value_is_the_same_on_both_sides(source_database: TestDatabase, tm
         assert (await mirror.compare()).equal
 
     mirrored(source_database, tmp_path, work)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_source_may_hash_with_md5(
+    postgres_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """As a PostgreSQL older than 11 does, and a dialect of another plugin that names no digest."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'ä'), (2, NULL)")
+    made = PostgresqlComparing.__init__
+
+    def with_md5(self: PostgresqlComparing, *arguments: Any, **more: Any) -> None:
+        made(self, *arguments, **more)
+        self._hashed = "md5({})"
+        self.digest = "md5"
+        if not named:
+            del self.digest
+
+    monkeypatch.setattr(PostgresqlComparing, "__init__", with_md5)
+
+    async def work(mirror: Mirror) -> None:
+        assert (await mirror.compare()).equal
+        await mirror.replica("UPDATE t SET a = 'a' WHERE id = 1")
+        assert (await mirror.compare()).keys == Differences(different=((1,),))
+
+    mirrored(postgres_database, tmp_path, work)
 
 
 def exactly(value: Any) -> tuple[str, Any]:

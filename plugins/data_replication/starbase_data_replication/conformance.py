@@ -21,7 +21,7 @@ from starbase_data_replication.compare import compare
 from starbase_data_replication.errors import SourceRejected, SyncError
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Comparable, Dialect, ReadPlan, Source, looking
+from starbase_data_replication.sources.base import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, looking
 from starbase_data_replication.target import Target
 from starbase_host import Database, quote
 
@@ -215,6 +215,8 @@ async def _compare(sample: Sample, source: Source, schema: TableSchema, database
         target.apply(connection, rows)
 
     await database.write(load)
+    async with source.comparing(schema, schema.columns, sample.options) as remote:
+        _must(getattr(remote, "digest", MD5) in DIGESTS, f"digest is none of {', '.join(DIGESTS)}")
     for what in ("rows", "keys"):
         found = await compare(source, schema, database, "replica", options=sample.options, what=what)
         _must(found.equal and found.rows_compared == len(rows), f"the canonical text of {what} is not the replica's")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import Any
 
 import apsw
@@ -17,7 +17,7 @@ import apsw
 from starbase_data_replication.casts import NO_AFFINITY
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableSchema
-from starbase_data_replication.sources.base import Comparing, Key, Part, Summary
+from starbase_data_replication.sources.base import DIGESTS, MD5, SHA256, Comparing, Key, Part, Summary
 from starbase_host import Database, quote, same_name
 
 # Rows of a part at first, and of one whose rows are compared one by one.
@@ -29,14 +29,23 @@ COLUMNS_OF_ONE_CALL = 30
 Visit = Callable[[Key, int, int], None]
 
 
-def hash_of(text: bytes) -> int:
-    """The first 60 bits of the MD5."""
-    return int.from_bytes(md5(text, usedforsecurity=False).digest()[:8], "big") >> 4
+class Digest:
+    """What rows, and long values in them, are hashed with: as the source does it."""
 
+    def __init__(self, source: Comparing) -> None:
+        # A dialect that another plugin brings may have none of its own.
+        name = getattr(source, "digest", MD5)
+        if name not in DIGESTS:
+            raise SchemaMismatch(f"the dialect hashes rows with {name!r}, which is none of {', '.join(DIGESTS)}")
+        self._function = {MD5: md5, SHA256: sha256}[name]
 
-def digest(value: bytes) -> str:
-    """The MD5 of a long value, which stands for it."""
-    return md5(value, usedforsecurity=False).hexdigest()
+    def hash_of(self, text: bytes) -> int:
+        """The first 60 bits."""
+        return int.from_bytes(self._function(text, usedforsecurity=False).digest()[:8], "big") >> 4
+
+    def of_value(self, value: bytes) -> str:
+        """What stands for a long value."""
+        return self._function(value, usedforsecurity=False).hexdigest()
 
 
 def bytes_that_are_no_text(value: bytes) -> int | str:
@@ -68,9 +77,11 @@ class Replica:
         self._name = table
         self._table = quote(table)
         self._seen = [] if mark is None else [f"{quote(mark)} IS NULL"]
+        digest = Digest(source)
+        self._hash_of = digest.hash_of
         self._digests = source.digests
         self._forms = {name: f"replica_form_{number}" for number, name in enumerate(source.forms)}
-        self._functions: dict[str, Any] = {"replica_digest": digest, "replica_bytes": bytes_that_are_no_text}
+        self._functions: dict[str, Any] = {"replica_digest": digest.of_value, "replica_bytes": bytes_that_are_no_text}
         self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
         order = [schema.column(name) for name in source.order]
         self._order = [quote(column.target) for column in order]
@@ -183,9 +194,9 @@ class Replica:
         for row in connection.execute(sql, values):
             rows += 1
             if part.buckets > 1:
-                bucket = hash_of(row[-2]) % part.buckets
+                bucket = self._hash_of(row[-2]) % part.buckets
             if chosen is None or bucket in chosen:
-                visit(row[:length], bucket, hash_of(row[-1]))
+                visit(row[:length], bucket, self._hash_of(row[-1]))
         return row[:-2] if rows == PART_ROWS else None
 
     def _look_up(self, connection: apsw.Connection, *, keys: Sequence[Key], visit: Visit) -> None:
@@ -197,7 +208,7 @@ class Replica:
             for *found, text in connection.execute(sql, key):
                 # Another row may be the same to the table, if a user has given it a collation.
                 if tuple(found) == key:
-                    visit(key, 0, hash_of(text))
+                    visit(key, 0, self._hash_of(text))
 
     def _where(self, part: Part) -> tuple[str, Key]:
         conditions = list(self._seen)
@@ -239,7 +250,7 @@ class Replica:
         return f"{case} WHEN 'text' THEN octet_length({name}) {bytes_of} ELSE '!' END, ':', {name}"
 
     def _register(self, connection: apsw.Connection) -> None:
-        aggregate: Any = _Sum
+        aggregate: Any = partial(_Sum, self._hash_of)
         connection.create_aggregate_function("replica_sum", aggregate, 1)
         for name, function in self._functions.items():
             connection.create_scalar_function(name, function, 1, deterministic=True)
@@ -248,11 +259,12 @@ class Replica:
 class _Sum:
     """The aggregate: as text, because the sum does not fit into SQLite's integers."""
 
-    def __init__(self) -> None:
+    def __init__(self, hash_of: Callable[[bytes], int]) -> None:
         self._sum = 0
+        self._hash_of = hash_of
 
     def step(self, text: bytes) -> None:
-        self._sum += int.from_bytes(md5(text, usedforsecurity=False).digest()[:8], "big") >> 4
+        self._sum += self._hash_of(text)
 
     def final(self) -> str:
         return str(self._sum)

@@ -24,6 +24,11 @@ AHEAD_SECONDS = 60.0
 MAX_AHEAD = 10_000
 
 
+# What a row can be hashed with, by the names that hashlib has for them.
+MD5 = "md5"
+SHA256 = "sha256"
+DIGESTS = (MD5, SHA256)
+
 # What a source says of key columns that are none.
 NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
 
@@ -81,7 +86,9 @@ class Summary(NamedTuple):
 class Comparing(Protocol):
     """One snapshot of a table, open for comparing. Closed with the context that `Comparable.comparing` gave.
 
-    A row's hash is the first 60 bits of the MD5 of its canonical text in UTF-8: of each compared column, in the
+    It may also have `digest`, "md5" or "sha256": what rows are hashed with at the source. Without it, it is "md5".
+
+    A row's hash is the first 60 bits of the digest of its canonical text in UTF-8: of each compared column, in the
     order of the schema, what the replica is to store, written so that no two rows share a text:
 
         declared INTEGER        the digits and a comma
@@ -95,7 +102,7 @@ class Comparing(Protocol):
     order: the columns at the head of the key by which source and replica order alike; empty when there is none.
         A bigint unsigned may only stand first: above 2^63 the replica orders it as text.
     forms: by column, how a floating number is written: no two of them alike.
-    digests: columns of TEXT or BLOB that are written as the MD5 of their bytes, in lower case, and a comma:
+    digests: columns of TEXT or BLOB that are written as the digest of their bytes, in hex, lower case, and a comma:
         values so long that the source might not build the text of a row.
     """
 

@@ -16,7 +16,7 @@ from starbase_data_replication.casts import NO_AFFINITY, text_or_bytes
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Key, Part, Summary
+from starbase_data_replication.sources.base import SHA256, Key, Part, Summary
 from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.mysql.connection import Connection
@@ -81,6 +81,8 @@ def float_text(value: float) -> str:
 class MysqlComparing:
     """A snapshot of one table, open for comparing, on a connection inside its transaction."""
 
+    # MySQL has no MD5 from 9.6 on, and a server in FIPS mode may refuse it.
+    digest = SHA256
     order: tuple[str, ...]
     forms: Mapping[str, Callable[[float], str]]
     digests: frozenset[str]
@@ -165,7 +167,7 @@ class MysqlComparing:
         # CONCAT_WS leaves out what is NULL. In bytes, since texts of two collations would become one text, which has no
         # room for what is none, or would be refused.
         text = f"CONCAT_WS(CAST('' AS BINARY), {', '.join(self._canonical(column) for column in columns)})"
-        return f"CAST(CONV(LEFT(MD5({text}), 15), 16, 10) AS UNSIGNED)"
+        return f"CAST(CONV(LEFT({_digest(text)}, 15), 16, 10) AS UNSIGNED)"
 
     def _canonical(self, column: Column) -> str:
         value = selected(column)
@@ -177,13 +179,21 @@ class MysqlComparing:
                 # A column that is declared ZEROFILL is written with zeros before its digits.
                 return f"{value} + 0, ','"
             case "BLOB":
-                return f"MD5({value}), ','" if column.name in self.digests else f"CONCAT('x', HEX({value})), ','"
+                if column.name in self.digests:
+                    return f"{_digest(value)}, ','"
+                return f"CONCAT('x', HEX({value})), ','"
             case declared if declared == NO_AFFINITY:
                 if column.name in self.forms:
                     return f"{value}, ','"
                 number = f"({value} + 0)"
                 return f"IF({number} < 9223372036854775808, {number}, CONCAT(LENGTH({number}), ':', {number})), ','"
-        return f"MD5({text}), ','" if column.name in self.digests else f"LENGTH({text}), ':', {text}"
+        if column.name in self.digests:
+            return f"{_digest(text)}, ','"
+        return f"LENGTH({text}), ':', {text}"
+
+
+def _digest(expression: str) -> str:
+    return f"SHA2({expression}, 256)"
 
 
 def _orders_alike(column: Column, *, first: bool) -> bool:

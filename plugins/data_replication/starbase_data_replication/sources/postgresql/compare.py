@@ -14,7 +14,7 @@ from typing import Any, Self
 from starbase_data_replication.casts import NO_AFFINITY
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Key, Part, Summary
+from starbase_data_replication.sources.base import MD5, SHA256, Key, Part, Summary
 from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.postgresql.door import door
@@ -73,8 +73,13 @@ class PostgresqlComparing:
         self._options = options
         self._doing = f"comparing {schema.table}"
         # Text in no encoding is taken as it is: its bytes are what the replica has.
-        as_it_is = connection.get_settings().server_encoding in ("UTF8", "SQL_ASCII")
-        self._encoded = "{}" if as_it_is else "convert_to({}, 'UTF8')"
+        encoding = connection.get_settings().server_encoding
+        self._encoded = "{}" if encoding in ("UTF8", "SQL_ASCII") else "convert_to({}, 'UTF8')"
+        # A server in FIPS mode refuses MD5; PostgreSQL has the other from 11 on.
+        self.digest = SHA256 if connection.get_server_version().major >= 11 else MD5
+        encoding = "SQL_ASCII" if encoding == "SQL_ASCII" else "UTF8"
+        sha256 = f"encode(sha256(convert_to({{}}, '{encoding}')), 'hex')"
+        self._hashed = sha256 if self.digest == SHA256 else f"md5({self._encoded})"
 
     @classmethod
     async def open(cls, connection: Any, schema: TableSchema, columns: Sequence[Column], options: Options) -> Self:
@@ -164,7 +169,7 @@ class PostgresqlComparing:
         pieces = [self._canonical(column) for column in columns]
         groups = [", ".join(pieces[at : at + COLUMNS_OF_ONE_CALL]) for at in range(0, len(pieces), COLUMNS_OF_ONE_CALL)]
         text = f"concat({', '.join(f'concat({group})' for group in groups)})" if groups[1:] else f"concat({groups[0]})"
-        return f"('x' || left(md5({self._encoded.format(text)}), 15))::bit(60)::int8"
+        return f"('x' || left({self._hashed.format(text)}, 15))::bit(60)::int8"
 
     def _canonical(self, column: Column) -> str:
         """Two or three arguments of concat, which leaves out what is NULL."""
