@@ -402,8 +402,9 @@ def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends
             await watching
 
     unknown, kept = with_source(items, work)
-    assert (unknown.known, "fresh" in unknown.reason) == (False, True)
-    assert kept == earlier
+    for found in (unknown, kept):
+        assert (found.known, found.passing, "fresh" in found.reason) == (False, True, True)
+    assert kept.tokens == earlier.tokens
     monkeypatch.undo()
     assert follow(items, earlier).ended
 
@@ -444,7 +445,6 @@ SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRI
         (Look(server="a", started="1", transactions=(WRITER._replace(thread="8"),)), {"t:8::2024-01-01 00:00:00"}),
         (Look(server="a", started="1", without_session=frozenset({"x:9"})), {"x:9"}),
         (Look(server="a", started="2", statements={"8": "@100"}, transactions=(WRITER,)), set()),
-        (Look(unknown="stale", passing=True), {"t:7::2024-01-01 00:00:00", "s:8:@100"}),
     ],
 )
 def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
@@ -458,6 +458,11 @@ def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
     for later in ("6", ""):
         look = Look(server="a", started="1", transactions=(WRITER._replace(id=later),))
         assert alive.still_alive(earlier.alive, look).ended
+
+
+def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None:
+    found = alive.still_alive(SEEN.alive, Look(unknown="stale", passing=True))
+    assert (found.known, found.passing, found.tokens) == (False, True, SEEN.alive.tokens)
 
 
 def test_another_server_knows_nothing_of_those_who_were_noted() -> None:

@@ -37,14 +37,14 @@ from dataclasses import replace
 from starbase_data_replication import position
 add, closed = position.add, position.closed
 # A value that has become closed since the last sync is taken for the floor of this read already.
-def early(p, candidate, options):
+def early(p, candidate, options, **more):
     done = closed(p)
     if done:
         p = replace(p, floor=done[-1].value, candidates=p.candidates[p.candidates.index(done[-1]) + 1:])
-    return add(p, candidate, options)
+    return add(p, candidate, options, **more)
 answered = position.answered
-def lift(p, alive):
-    p = answered(p, alive)
+def lift(p, alive, **more):
+    p = answered(p, alive, **more)
     done = closed(p)
     return replace(p, floor=done[-1].value) if done else p
 position.add, position.answered = early, lift

@@ -188,12 +188,14 @@ class Alive:
     known is False where the source does not tell (a missing privilege, a standby); `reason` says which, or
     how it is known. tokens are opaque outside the dialect's room. epoch names the server's life: after a
     restart no transaction of an earlier one is alive, unless the dialect knows of a kind that survives.
+    passing: not known this time, of a source that does tell.
     """
 
     known: bool
     tokens: frozenset[str] = frozenset()
     reason: str = ""
     epoch: str = ""
+    passing: bool = False
 
     @property
     def ended(self) -> bool:
@@ -208,12 +210,21 @@ class Candidate:
     value: the highest tracking value then, in the source's text form.
     lookback_value: for a column that holds a time, `value` less the lookback: every row that an unfaithful
         clock may stamp late lies above it, so it need not wait for the lookback to pass. Else None.
+    protected: whether the source's transactions say anything about the table's values.
+    untold_since: since when the source has not told what became of `alive`, which then stays as it was known.
     """
 
     value: str
     noted_at: float
     alive: Alive
     lookback_value: str | None = None
+    protected: bool = True
+    untold_since: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the source has told who could still commit below it."""
+        return self.protected and self.alive.known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +259,8 @@ class Position:
     into_shadow: the load goes into a shadow table that replaces the target at its end.
     shape: what the source looked like when the replica was last brought up to date with it.
     dropped: the replica's names of columns that the source no longer has; nothing is written there.
+    told: whether the source tells who is alive; None before it was asked. untold_since: since when one that did does
+        not; see position.py.
     """
 
     identity: str
@@ -259,6 +272,8 @@ class Position:
     into_shadow: bool = False
     shape: Shape | None = None
     dropped: tuple[str, ...] = ()
+    told: bool | None = None
+    untold_since: float | None = None
 
 
 class Exceptions(NamedTuple):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from starbase_data_replication import position as floor
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Alive, Exceptions, Phase, TableSchema
+from starbase_data_replication.model import Alive, Exceptions, Phase, Position, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import MAX_AHEAD, Looker
+from starbase_host import iso
 
 MAX_NULL_ROWS = 10_000
 
@@ -56,6 +58,18 @@ def of_drift(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[
             "verify with repair, or set onSchemaChange to backfill"
         )
     return said
+
+
+def of_untold(position: Position, reason: str) -> list[str]:
+    """What to tell the user of a floor that waits for a source that has told who is alive, and does not now."""
+    since = floor.held_since(position)
+    if since is None:
+        return []
+    return [
+        f"since {iso(since)} the source does not tell which transactions are open"
+        f"{f' ({reason})' if reason else ''}: until it tells again, for at most {floor.HOLD_SECONDS / 3600:g} hours, "
+        "what has changed since then is read again at every sync; after that, the lookback alone protects"
+    ]
 
 
 def protection(noted: Alive | None, *, whole: bool) -> str | None:

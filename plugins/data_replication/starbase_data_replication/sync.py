@@ -82,6 +82,8 @@ class Sync:
     _closed: tuple[Candidate, ...] = field(default=(), init=False)
     _after: Position = field(init=False)
     _noted: Alive | None = field(default=None, init=False)
+    # Why the source did not tell who is alive, when it was last asked and did not.
+    _untold: str = field(default="", init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
     _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
 
@@ -117,6 +119,9 @@ class Sync:
         self.progress.estimated_rows = schema.estimated_rows
         self._replica, self._stored = await self.footing.prepare(looker, schema, position)
         self._position = self._stored
+        if position is not None and position.identity == self.identity and self._position.told is None:
+            # A load that starts over reads from the same source.
+            self._position = replace(self._position, told=position.told)
         if self._position.into_shadow and self._position.load_key is None:
             # Whatever an attempt before this one has written into a shadow is gone.
             self.progress.changed = 0
@@ -128,10 +133,16 @@ class Sync:
         if self._whole:
             return
         if self._position.load_key is None:
-            noted = await looker.note(schema, self._options, noted_at=self.clock.now())
-            self._warnings += notices.of_rows_ahead(schema, noted.ahead)
-            self._noted = noted.candidate.alive if noted.candidate is not None else None
-            self._position = floor.add(self._position, noted.candidate, self._options)
+            self._warnings += notices.of_rows_ahead(schema, await self._note(looker))
+
+    async def _note(self, looker: Looker) -> int:
+        """Note the watermark, and who could still commit below it; how many rows lie ahead of the source's clock."""
+        noted = await looker.note(self.schema, self._options, noted_at=self.clock.now())
+        self._noted = noted.candidate.alive if noted.candidate is not None else None
+        self._untold = "" if self._noted is None or self._noted.known else self._noted.reason
+        protected = self.schema.unprotected is None
+        self._position = floor.add(self._position, noted.candidate, self._options, protected=protected)
+        return noted.ahead
 
     async def wait(self) -> None:
         """Give the transactions that were alive a while to end."""
@@ -140,7 +151,10 @@ class Sync:
         loading = self._position.phase is Phase.LOAD
         seconds = LOAD_CLOSE_WAIT_SECONDS if loading else self._options.close_wait_seconds
         deadline = self.clock.monotonic() + seconds
-        if any(not alive.ended for alive in floor.asked(self._position)):
+        while floor.worth_noting_again(self._position) and self.clock.monotonic() < deadline:
+            await self.clock.sleep(POLL_SECONDS)
+            await self._note(self.source)
+        if floor.asked(self._position):
             await self._ask_again()
         while floor.worth_waiting(self._position) and self.clock.monotonic() < deadline:
             await self.clock.sleep(POLL_SECONDS)
@@ -149,6 +163,7 @@ class Sync:
     def open(self) -> None:
         """Fix what the floor may rise to. Before the snapshot: only what is closed now may lift it after the read."""
         opened_at = self.clock.now()
+        self._position = floor.give_up(self._position, self._options, now=opened_at)
         if self._position.phase is Phase.LOAD:
             opened_at = self._position.loading_since or opened_at
             self._position = floor.begin_load(self._position, now=opened_at)
@@ -186,7 +201,11 @@ class Sync:
             changed=self.progress.changed,
             position=self._after,
             protection=notices.protection(self._noted, whole=self._whole),
-            warnings=(*self._warnings, *notices.of_exceptions(self._exceptions)),
+            warnings=(
+                *self._warnings,
+                *notices.of_untold(self._after, self._untold),
+                *notices.of_exceptions(self._exceptions),
+            ),
         )
 
     def commit(self, connection: apsw.Connection) -> None:
@@ -202,7 +221,9 @@ class Sync:
 
     async def _ask_again(self) -> None:
         asked = floor.asked(self._position)
-        self._position = floor.answered(self._position, await self.source.still_alive(asked))
+        alive = await self.source.still_alive(asked)
+        self._untold = next((each.reason for each in alive if not each.known), self._untold)
+        self._position = floor.answered(self._position, alive, now=self.clock.now())
 
     async def _write(self, batch: Batch) -> None:
         position = self._after if batch.last else _reached(self._position, batch)

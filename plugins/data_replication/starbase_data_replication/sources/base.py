@@ -172,7 +172,8 @@ class Source(Looker, Reader, Protocol):
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         """Of each set, which are alive now, by one look at the server.
 
-        What may have moved into another form (a prepared one) counts as alive.
+        What may have moved into another form (a prepared one) counts as alive. Where the source does not tell this
+        time, or another server answers, the answer is not `known`: then what was known of the set stays.
         """
         ...
 

@@ -104,7 +104,7 @@ class Look:
     @property
     def alive(self) -> Alive:
         if self.unknown:
-            return Alive(known=False, reason=self.unknown)
+            return Alive(known=False, reason=self.unknown, passing=self.passing)
         tokens = {transaction.token for transaction in self.transactions} | self.without_session
         tokens |= {f"s:{thread}:{mark}" for thread, mark in self.statements.items()}
         return Alive(known=True, tokens=frozenset(tokens), reason=KNOWN, epoch=f"{self.server} {self.started}")
@@ -112,11 +112,11 @@ class Look:
 
 def still_alive(noted: Alive, now: Look) -> Alive:
     """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
-    if not noted.known or (now.unknown and now.passing):
+    if not noted.known:
         return noted
     server, _, started = noted.epoch.rpartition(" ")
     if now.unknown or server != now.server:
-        return replace(noted, known=False, reason=now.unknown or OTHER_SERVER)
+        return replace(noted, known=False, reason=now.unknown or OTHER_SERVER, passing=now.passing)
     if started != now.started:
         # Threads and statements are counted anew; only what was prepared outlives a server.
         now = replace(now, started=started, statements={}, transactions=())
