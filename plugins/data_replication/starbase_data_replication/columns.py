@@ -5,10 +5,11 @@ A pure function of what the source looks like and of the options. Must not know 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Column, TableSchema
+from starbase_data_replication.errors import NO_KEY, SchemaMismatch
+from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.options import Options
 
 
@@ -49,6 +50,20 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
         key=key,
         where=options.where,
     )
+
+
+def check_unique(rows: Sequence[Row], schema: TableSchema, options: Options) -> None:
+    """Raises SchemaMismatch where two rows of one batch have one key: the second would replace the first in silence.
+
+    Only keyColumns can be wrong about that: any other key is a constraint of the source. What they say is checked
+    whole before a load; rows that come later are only compared with those that come with them.
+    """
+    if options.key_columns is None or len(rows) < 2:
+        return
+    key = [schema.columns.index(column) for column in schema.key_columns]
+    values = Rows.of(rows, len(rows[0]))
+    if len(set(zip(*(values.column(at) for at in key), strict=True))) < len(rows):
+        raise SchemaMismatch(f"keyColumns: {NO_KEY.format(table=schema.table)}")
 
 
 def _check_names(schema: TableSchema, options: Options) -> None:

@@ -25,6 +25,9 @@ from starbase_host import StarbaseError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# What is wrong with columns that do not identify a row.
+NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
+
 
 class Exited(Exception):
     """SystemExit or KeyboardInterrupt of somebody else's code; says which."""

@@ -16,6 +16,7 @@ import apsw
 
 from starbase_data_replication import notices, store
 from starbase_data_replication import position as floor
+from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
 from starbase_data_replication.footing import Footing
 from starbase_data_replication.model import (
@@ -229,6 +230,7 @@ class Sync:
         position = self._after if batch.last else _reached(self._position, batch)
         if not batch.rows and (self.together or position == self._stored):
             return
+        check_unique(batch.rows, self.schema, self._options)
         rows = await self.transforms.apply(self.stored.name, self.schema, batch.rows)
 
         def write(connection: apsw.Connection) -> tuple[int, list[str]]:

@@ -29,9 +29,6 @@ MD5 = "md5"
 SHA256 = "sha256"
 DIGESTS = (MD5, SHA256)
 
-# What a source says of key columns that are none.
-NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPlan:

@@ -17,7 +17,7 @@ from typing import Any
 from pymysql.constants import CR
 from pymysql.err import OperationalError
 
-from starbase_data_replication.errors import ReadAgain, SourceChanged, SourceRejected
+from starbase_data_replication.errors import NO_KEY, ReadAgain, SourceChanged, SourceRejected
 from starbase_data_replication.model import (
     Alive,
     Batch,
@@ -30,7 +30,7 @@ from starbase_data_replication.model import (
     TableSchema,
 )
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, NO_KEY, Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.mysql import alive, clock

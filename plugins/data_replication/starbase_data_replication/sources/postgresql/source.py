@@ -15,10 +15,10 @@ from typing import Any
 
 import asyncpg
 
-from starbase_data_replication.errors import SourceChanged, SourceRejected
+from starbase_data_replication.errors import NO_KEY, SourceChanged, SourceRejected
 from starbase_data_replication.model import Alive, Batch, Candidate, Column, Noted, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import NO_KEY, Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.sources.base import Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.pool import Pool

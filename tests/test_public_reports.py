@@ -1,0 +1,286 @@
+"""Situations from public bug reports of tools that do this job: no row lost, no value changed in silence.
+
+docs/reference/reports.md lists them, with what happens here. Each test makes the situation on a real server.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import HostProcess, running, until
+from tests.servers import TestDatabase
+
+pytestmark = pytest.mark.xdist_group("public_reports")
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    """One host for all: each test has a name, a database and a target of its own."""
+    with running(Path(tmp_path_factory.mktemp("reports"))) as host:
+        yield host
+
+
+def configure(host: HostProcess, database: TestDatabase, table: str = "t", **more: Any) -> str:
+    """A replication of a table; its name, which is its target's too."""
+    name = f"r{next(_names)}"
+    body = {"name": name, "sourceConfig": database.source_config, "sourceTable": table, "targetTable": name}
+    options = {"isActive": False, "settleSeconds": 0, "lookbackSeconds": 0}
+    host.configure(**{**body, **options, **more})
+    return name
+
+
+def ids(host: HostProcess, name: str) -> list[Any]:
+    return [row[0] for row in host.query(f"SELECT id FROM {name} ORDER BY id")]
+
+
+def synced(host: HostProcess, name: str) -> dict[str, Any]:
+    run = host.sync(name)
+    assert run["status"] == "success", run
+    return run
+
+
+def refusal(host: HostProcess, name: str) -> str:
+    """What a sync that must fail says."""
+    answer = host.request("POST", f"/data-replication/sync/{name}")
+    assert answer.status_code == 502, answer.text
+    return str(answer.json()["error"])
+
+
+def verified(host: HostProcess, name: str) -> dict[str, Any]:
+    host.result("POST", f"/data-replication/verify/{name}")
+    found: dict[str, Any] = host.status(name)["last_verify"]
+    return found
+
+
+def assert_equal(host: HostProcess, name: str) -> None:
+    """Source and replica hold the same, by verify's own comparison."""
+    found = verified(host, name)
+    assert (found["missing"], found["different"], found["extra"]) == (0, 0, 0), found
+
+
+NOW = {"postgresql": "clock_timestamp()", "mysql": "now(6)"}
+STAMP = {"postgresql": "timestamptz", "mysql": "datetime(6)"}
+
+
+def test_a_cursor_keeps_its_microseconds(host: HostProcess, source_database: TestDatabase) -> None:
+    """A cursor that loses its last digits on the way reads nothing, and moves on."""
+    kind = source_database.dialect
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, at {STAMP[kind]} NOT NULL)")
+    name = configure(host, source_database, trackingColumn="at")
+    for n in range(1, 6):
+        source_database.execute(f"INSERT INTO t VALUES ({n}, {NOW[kind]})")
+        synced(host, name)
+        assert ids(host, name) == list(range(1, n + 1))
+    until(lambda: synced(host, name)["rows_read"] == 0, what="a floor that is the last row's own value")
+
+
+def test_equal_cursors_across_an_interruption(host: HostProcess, source_database: TestDatabase) -> None:
+    """Rows of one cursor value, committed one after the other, before and after a sync that has read that value."""
+    kind = source_database.dialect
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, at {STAMP[kind]} NOT NULL)")
+    name = configure(host, source_database, trackingColumn="at", lookbackSeconds=60)
+    (moment,) = source_database.fetch(f"SELECT CAST({NOW[kind]} AS char(26))")[0]
+    for n in range(1, 4):
+        source_database.execute(f"INSERT INTO t VALUES ({n}, '{moment}')")
+        synced(host, name)
+    assert ids(host, name) == [1, 2, 3]
+
+
+def test_unsigned_keys_above_the_signed_limit(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    """Keys above 2^63 are missed, or make a chunked load go round for ever."""
+    mariadb_database.execute("CREATE TABLE t (id bigint unsigned PRIMARY KEY, v int)")
+    mariadb_database.execute("INSERT INTO t VALUES (1, 1), (9223372036854775807, 2), (9223372036854775808, 3)")
+    name = configure(host, mariadb_database)
+    synced(host, name)
+    mariadb_database.execute("INSERT INTO t VALUES (18446744073709551614, 4)")
+    synced(host, name)
+    mariadb_database.execute("INSERT INTO t VALUES (18446744073709551615, 5)")
+    synced(host, name)
+    assert host.query(f"SELECT CAST(id AS TEXT), v FROM {name} ORDER BY v") == [
+        ["1", 1], ["9223372036854775807", 2], ["9223372036854775808", 3],
+        ["18446744073709551614", 4], ["18446744073709551615", 5],
+    ]  # fmt: skip
+    assert_equal(host, name)
+
+
+def test_a_key_that_may_be_null_is_refused(host: HostProcess, source_database: TestDatabase) -> None:
+    """A walk along a key leaves out the row whose key is NULL."""
+    source_database.execute("CREATE TABLE t (id int, v int)")
+    source_database.execute("INSERT INTO t VALUES (1, 1), (2, 2), (NULL, 3)")
+    name = configure(host, source_database, keyColumns=["id"])
+    assert "keyColumns" in refusal(host, name)
+
+
+def test_infinity_and_nan_are_not_null(host: HostProcess, postgres_database: TestDatabase) -> None:
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz, n numeric, f float8)")
+    postgres_database.execute(
+        "INSERT INTO t VALUES (1, 'infinity', 'NaN', 'NaN'), (2, '-infinity', 'Infinity', '-Infinity'), "
+        "(3, '19999-12-31 00:00Z', '-Infinity', 'Infinity')"
+    )
+    name = configure(host, postgres_database)
+    synced(host, name)
+    rows = host.query(f"SELECT at, n, f FROM {name} ORDER BY id")
+    assert rows[0] == ["infinity", "NaN", "NaN"]
+    assert rows[1] == ["-infinity", "Infinity", "-Infinity"]
+    assert rows[2][0].startswith("19999-12-31")
+    assert_equal(host, name)
+
+
+def test_zero_dates_stay_what_they_are(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    """A zero date becomes NULL, or 1970."""
+    with mariadb_database.connect() as session:
+        session.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+        session.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, d date NOT NULL, dt datetime NOT NULL, "
+            "ts timestamp NOT NULL DEFAULT '0000-00-00 00:00:00')"
+        )
+        session.execute("INSERT INTO t VALUES (1, '0000-00-00', '0000-00-00', '0000-00-00'), (2, '2025-00-15', "
+                        "'2025-02-31 01:02:03', '1970-01-02 00:00:00')")  # fmt: skip
+    name = configure(host, mariadb_database)
+    synced(host, name)
+    rows = host.query(f"SELECT d, dt, ts FROM {name} ORDER BY id")
+    assert rows[0][0] == "0000-00-00"
+    assert rows[0][1].startswith("0000-00-00")
+    assert rows[0][2].startswith("0000-00-00")
+    assert rows[1][0] == "2025-00-15"
+    assert rows[1][1].startswith("2025-02-31")
+    assert_equal(host, name)
+
+
+def test_the_repeated_hour_of_a_time_zone(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    """Two moments of the repeated hour in autumn become one, where a session in a named zone reads them."""
+    with mariadb_database.connect() as session:
+        session.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamp NOT NULL)")
+        session.execute("SET time_zone = '+00:00'")
+        session.execute("INSERT INTO t VALUES (1, '2025-10-26 00:30:00'), (2, '2025-10-26 01:30:00')")
+    name = configure(host, mariadb_database, trackingColumn="at")
+    synced(host, name)
+    first, second = (row[0] for row in host.query(f"SELECT at FROM {name} ORDER BY id"))
+    assert "00:30:00" in first
+    assert "01:30:00" in second
+
+
+def test_a_key_that_changes_its_case(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    """To the source 'a' and 'A' are one key. The row under the old spelling stays, until verify or reconcile."""
+    mariadb_database.execute(
+        "CREATE TABLE t (id varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY KEY, n int, "
+        "at datetime(6) NOT NULL DEFAULT now(6) ON UPDATE now(6))"
+    )
+    mariadb_database.execute("INSERT INTO t (id, n) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4)")
+    name = configure(host, mariadb_database, trackingColumn="at", deletes="reconcile")
+    synced(host, name)
+    mariadb_database.execute("UPDATE t SET id = 'A', n = 3 WHERE id = 'a'")
+    synced(host, name)
+    assert ["A", 3] in host.query(f"SELECT id, n FROM {name}")
+    host.result("POST", f"/data-replication/reconcile/{name}")
+    assert host.query(f"SELECT id, n FROM {name} ORDER BY id") == [["A", 3], ["b", 2], ["c", 3], ["d", 4]]
+
+
+def test_values_that_other_tools_shorten(host: HostProcess, postgres_database: TestDatabase) -> None:
+    """Midnight at a day's end, an array that does not begin at one, and numbers of JSON beyond 2^53."""
+    postgres_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, at time, a int[], j jsonb, i interval, "
+        "g int GENERATED ALWAYS AS (id * 2) STORED)"
+    )
+    postgres_database.execute(
+        "INSERT INTO t VALUES (1, '24:00:00', '[5:6]={1,2}', '{\"n\": 12345678901234567890.10}', "
+        "'1 mon -1 day 25:00:00')"
+    )
+    name = configure(host, postgres_database)
+    synced(host, name)
+    ((at, array, document, interval, generated),) = host.query(f"SELECT at, a, j, i, g FROM {name}")
+    assert (at, document, generated) == ("24:00:00", '{"n": 12345678901234567890.10}', 2)
+    assert postgres_database.fetch(f"SELECT '{interval}'::interval = '1 mon -1 day 25:00:00'") == [(True,)]
+    assert "5" in array or postgres_database.fetch(f"SELECT 1 WHERE '{array}' = '[1,2]'") == [(1,)]
+    assert_equal(host, name)
+
+
+def test_a_text_with_nul_in_it(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    mariadb_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(20))")
+    mariadb_database.execute("INSERT INTO t VALUES (1, CONCAT('a', CHAR(0), 'b'))")
+    name = configure(host, mariadb_database)
+    synced(host, name)
+    assert host.query(f"SELECT hex(v) FROM {name}") == [["610062"]]
+    assert_equal(host, name)
+
+
+def test_names_that_formatting_would_change(host: HostProcess, source_database: TestDatabase) -> None:
+    """Percent signs and braces in names pass through no formatting."""
+    quote = '"' if source_database.dialect == "postgresql" else "`"
+    names = ["a%sb", "c{}d", "e%(f)s", "?", ":g", "$1"]
+    columns = ", ".join(f"{quote}{name}{quote} int" for name in names)
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})".replace("%", "%"))
+    source_database.execute("INSERT INTO t VALUES (1, 1, 2, 3, 4, 5, 6)")
+    name = configure(host, source_database)
+    synced(host, name)
+    assert host.query(f"SELECT * FROM {name}") == [[1, 1, 2, 3, 4, 5, 6]]
+    assert_equal(host, name)
+
+
+def test_rows_later_on_the_day_of_a_date_cursor(host: HostProcess, source_database: TestDatabase) -> None:
+    """A sync of today has read today's date; more rows of today come."""
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, day date NOT NULL)")
+    today = {"postgresql": "current_date", "mysql": "current_date()"}[source_database.dialect]
+    name = configure(host, source_database, trackingColumn="day")
+    for n in range(1, 4):
+        source_database.execute(f"INSERT INTO t VALUES ({n}, {today})")
+        synced(host, name)
+        assert ids(host, name) == list(range(1, n + 1))
+
+
+def test_numbers_inside_an_array_keep_their_digits(host: HostProcess, postgres_database: TestDatabase) -> None:
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, v numeric[], big bigint[])")
+    postgres_database.execute("INSERT INTO t VALUES (1, '{0.1,1.10,NULL}', '{9223372036854775807}')")
+    name = configure(host, postgres_database)
+    synced(host, name)
+    ((numbers, big),) = host.query(f"SELECT v, big FROM {name}")
+    assert "1.10" in numbers
+    assert "0.1000" not in numbers
+    assert "9223372036854775807" in big
+
+
+def test_text_of_any_character_set_is_unicode(host: HostProcess, mariadb_database: TestDatabase) -> None:
+    """Letters that the destination's own character set lacks become question marks."""
+    mariadb_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a varchar(20) CHARACTER SET latin2, b varchar(20) CHARACTER SET cp1251, "
+        "c varchar(20) CHARACTER SET sjis, d varchar(20) CHARACTER SET utf8mb4)"
+    )
+    with mariadb_database.connect() as session:
+        session.execute("SET NAMES utf8mb4")
+        session.execute("INSERT INTO t VALUES (1, 'żółć', 'Привет', '日本語', '🙂')")
+    name = configure(host, mariadb_database)
+    synced(host, name)
+    assert host.query(f"SELECT a, b, c, d FROM {name}") == [["żółć", "Привет", "日本語", "🙂"]]
+    assert_equal(host, name)
+
+
+def test_a_key_that_stops_being_unique(host: HostProcess, source_database: TestDatabase) -> None:
+    """Of two rows with one key a merge keeps one, and says success."""
+    source_database.execute("CREATE TABLE base (id int, v int)")
+    source_database.execute("INSERT INTO base VALUES (1, 1), (2, 2)")
+    source_database.execute("CREATE VIEW t AS SELECT id, v FROM base")
+    name = configure(host, source_database, keyColumns=["id"])
+    synced(host, name)
+    source_database.execute("INSERT INTO base VALUES (3, 3), (3, 4)")
+    assert "keyColumns" in refusal(host, name)
+
+
+def test_a_partition_that_is_detached(host: HostProcess, postgres_database: TestDatabase) -> None:
+    """Its rows are gone from the table: to a replica that is a delete, and deletes says what becomes of them."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id)")
+    postgres_database.execute("CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (1) TO (100)")
+    postgres_database.execute("CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (100) TO (200)")
+    postgres_database.execute("INSERT INTO t VALUES (1, 1), (100, 1), (101, 1), (102, 1), (103, 1)")
+    name = configure(host, postgres_database, deletes="reconcile")
+    synced(host, name)
+    postgres_database.execute("ALTER TABLE t DETACH PARTITION t1")
+    synced(host, name)
+    assert ids(host, name) == [1, 100, 101, 102, 103]
+    host.result("POST", f"/data-replication/reconcile/{name}")
+    assert ids(host, name) == [100, 101, 102, 103]
