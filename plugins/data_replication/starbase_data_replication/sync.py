@@ -104,6 +104,16 @@ class Sync:
 
     async def _run(self) -> Synced:
         await self.begin()
+        resumed = self._position.phase is Phase.LOAD and self._position.load_key is not None
+        done = await self._finish()
+        if not resumed:
+            return done
+        # What the load had read before it was interrupted may have changed since: a success must not leave it stale.
+        await self.begin()
+        followed = await self._finish()
+        return replace(followed, warnings=tuple(dict.fromkeys((*done.warnings, *followed.warnings))))
+
+    async def _finish(self) -> Synced:
         await self.wait()
         self.open()
         await self.copy(self.source)
