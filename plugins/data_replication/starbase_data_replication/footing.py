@@ -46,7 +46,10 @@ class Footing:
                 # A table that comes back under this name may be another one, with other rows.
                 await self.database.write(self._forget)
             raise
-        return selected(described, self._options, checked=shape is not None)
+        schema = selected(described, self._options, checked=shape is not None)
+        if schema.unfollowable is not None and not self.whole(schema):
+            raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
+        return schema
 
     def _forget(self, connection: apsw.Connection) -> None:
         store.check_current(connection, self.stored)

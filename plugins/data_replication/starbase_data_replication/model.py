@@ -139,7 +139,9 @@ class TableSchema:
     key holds the names of the primary key's columns, or of a unique index without NULLs; empty when
     there is neither, and then every sync reloads the table whole.
     estimated_rows is the source's own guess, or None. unprotected says why the source's transactions do not
-    protect the tracking column (values that are assigned ahead of them), or is None.
+    protect the tracking column (values that are assigned ahead of them), or is None. unfollowable: why rows appear
+    otherwise than at the commit of the transaction that took their tracking value, or below values that were read, so
+    that no lookback helps and the table must be loaded whole at each sync; or None.
     kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
     name and place; None where the source does not tell.
     left_out: columns that are known but not copied. where: rows for which this expression of the source's SQL is
@@ -152,6 +154,7 @@ class TableSchema:
     tracking_column: str
     estimated_rows: int | None = None
     unprotected: str | None = None
+    unfollowable: str | None = None
     warnings: tuple[str, ...] = ()
     kind: str = "table"
     incarnation: str | None = None

@@ -10,15 +10,43 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
+import asyncpg
+
 from starbase_data_replication.model import Alive
 from starbase_data_replication.sources.postgresql.settings import READER_NAME
 
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 
+# What alive.sql reads, and the functions that its views call in the name of whoever asks.
+RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")
+FUNCTIONS = (
+    "pg_is_in_recovery()", "pg_postmaster_start_time()", "pg_backend_pid()", "pg_lock_status()",
+    "pg_stat_get_activity(integer)", "pg_prepared_xact()",
+)  # fmt: skip
+# The privileges that are missing, as the statements that give them.
+MISSING = """
+    SELECT pg_catalog.format('GRANT %s ON %s pg_catalog.%s TO %I', wanted.privilege, wanted.kind, wanted.name, user)
+    FROM (
+        SELECT 'SELECT' AS privilege, 'TABLE' AS kind, name FROM pg_catalog.unnest($1::text[]) AS name
+        WHERE NOT pg_catalog.has_table_privilege('pg_catalog.' || name, 'SELECT')
+        UNION ALL
+        SELECT 'EXECUTE', 'FUNCTION', name FROM pg_catalog.unnest($2::text[]) AS name
+        WHERE NOT pg_catalog.has_function_privilege('pg_catalog.' || name, 'EXECUTE')
+    ) AS wanted
+"""
+
 
 async def look(connection: Any) -> Alive:
-    """Who is alive now."""
-    row = await connection.fetchrow(ALIVE, READER_NAME)
+    """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one."""
+    try:
+        row = await connection.fetchrow(ALIVE, READER_NAME)
+    except asyncpg.InsufficientPrivilegeError as error:
+        # What has failed is the whole transaction. A later look asks again: a GRANT takes effect at once.
+        await connection.execute("ROLLBACK; BEGIN READ ONLY")
+        missing = await connection.fetch(MISSING, RELATIONS, FUNCTIONS)
+        grants = "; ".join(grant for (grant,) in missing)
+        how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
+        return Alive(known=False, reason=f"this role may not see who is writing: {how}")
     if row["standby"]:
         return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
     tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
+from starbase_data_replication.sources.postgresql.grounds import Grounds, grounds
 from starbase_data_replication.sources.postgresql.types import CATALOG, OBJECTS, cast_for, in_bytes
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -19,7 +19,8 @@ KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized
 
 async def describe(connection: Any, table: TableName, tracking_column: str) -> TableSchema:
     """Raises TableMissing, or SourceRejected when the tracking column is missing."""
-    rows = await connection.fetch(DESCRIBE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
+    values = (table.schema, table.name, tracking_column)
+    rows = await connection.fetch(DESCRIBE, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
     raw = connection.get_settings().server_encoding == "SQL_ASCII"
     if not rows:
         raise TableMissing(f"the source has no table or view {table} that this user can see")
@@ -31,31 +32,25 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
     key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
     estimate = rows[0]["reltuples"]
+    below = Grounds()
+    if any(row["suspect"] for row in rows):
+        tracking = next(column for column in columns if column.name == tracking_column)
+        below = await grounds(connection, table, tracking_column, tracking.tracking_kind)
     return TableSchema(
         table=table,
         columns=columns,
         key=tuple(name for _, name in key),
         tracking_column=tracking_column,
         estimated_rows=int(estimate) if estimate >= 0 else None,
-        unprotected=_unprotected(next(row for row in rows if row["name"] == tracking_column)),
+        unprotected=below.unprotected,
+        unfollowable=below.unfollowable,
+        warnings=below.warnings,
         kind=KINDS[rows[0]["relkind"]],
         incarnation=rows[0]["relation"],
     )
 
 
-def _unprotected(row: Mapping[str, Any]) -> str | None:
-    if row["relkind"] == "f":
-        return "a foreign table: its transactions are another server's, and only that one knows them"
-    cache = row["sequence_cache"]
-    if cache is None or cache <= 1:
-        return None
-    return (
-        f"the sequence of {row['name']} has CACHE {cache}: a session takes values ahead of its transactions; "
-        "ALTER SEQUENCE … CACHE 1, or track a time"
-    )
-
-
-def _column(row: Mapping[str, Any], *, raw: bool) -> Column:
+def _column(row: Any, *, raw: bool) -> Column:
     """raw: the database's text is in no encoding."""
     element = None
     if row["element_kind"] is not None:

@@ -1,11 +1,12 @@
--- One row for each column of a table, in its order. $1 is the schema, $2 the table.
+-- One row for each column of a table, in its order. $1 is the schema, $2 the table, $3 its tracking column.
 -- base_* follow a domain down to the type that it stands on, and element_* an array's elements down to theirs; a kind
 -- is pg_type.typtype, or a for an array. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
--- on plain columns and without NULLs. sequence_cache is how many values a session takes from the column's sequence
--- at once.
+-- on plain columns and without NULLs. suspect, in the tracking column's row: whether there is anything that may keep
+-- the source's transactions from protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
 WITH RECURSIVE relation AS (
-    SELECT c.oid, c.relkind, c.relpersistence, c.reltuples
+    SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
+           c.relispartition, c.relhassubclass
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -66,7 +67,33 @@ SELECT r.oid::text AS relation,
        CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)
             THEN 'a' ELSE et.typtype::text END AS element_kind,
        k.position::int4 AS key_position,
-       sequence.cache AS sequence_cache
+       a.attname = $3 AND (
+           r.relkind <> 'r' OR r.relhassubclass OR r.relispartition
+           -- 2 is heap's, 0 what servers before 12 have.
+           OR r.relam NOT IN (0, 2)
+           OR EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid)
+           OR EXISTS (SELECT 1 FROM pg_catalog.pg_extension x
+                      WHERE x.extname IN ('citus', 'pglogical', 'bdr', 'spock'))
+           -- The sequence of an identity or serial column, and one that a default calls without owning it.
+           OR EXISTS (SELECT 1 FROM pg_catalog.pg_sequence s
+                      WHERE (s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) AND s.seqrelid IN (
+                          SELECT d.objid FROM pg_catalog.pg_depend d
+                          WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid
+                            AND d.refobjsubid = a.attnum
+                            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+                          UNION ALL
+                          SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
+                          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass
+                            AND d.objid = ad.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
+                          WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum))
+           -- One that an object mapper may take blocks of ids from: it is called after the table, or after the mapper.
+           OR (NOT a.atthasdef AND a.attidentity = '' AND EXISTS (
+                   SELECT 1 FROM pg_catalog.pg_class c
+                   JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND s.seqincrement <> 1
+                   WHERE c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
+                       (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name,
+                       'hibernate_sequence')))
+       ) AS suspect
 FROM relation r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'
@@ -76,18 +103,4 @@ LEFT JOIN element e ON e.attnum = a.attnum AND e.typtype <> 'd'
 LEFT JOIN pg_catalog.pg_type et ON et.oid = e.oid
 LEFT JOIN pg_catalog.pg_namespace en ON en.oid = et.typnamespace
 LEFT JOIN key_column k ON k.attnum = a.attnum
-LEFT JOIN LATERAL (
-    -- The sequence of an identity or serial column, and one that a default calls without owning it.
-    SELECT max(s.seqcache) AS cache
-    FROM pg_catalog.pg_sequence s
-    WHERE s.seqrelid IN (
-        SELECT d.objid FROM pg_catalog.pg_depend d
-        WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid AND d.refobjsubid = a.attnum
-          AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-        UNION
-        SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
-        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
-          AND d.refclassid = 'pg_catalog.pg_class'::regclass
-        WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum)
-) sequence ON true
 ORDER BY a.attnum

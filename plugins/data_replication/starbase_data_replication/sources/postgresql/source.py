@@ -116,13 +116,14 @@ class PostgresqlSource:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-                ahead, value, lookback_value = row
+                ahead, value, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
                 if schema.unprotected is not None:
                     seen = Alive(known=False, reason=schema.unprotected)
                 else:
                     seen = await alive.look(connection)
+        lookback_value = lookback_if_known if seen.known else lookback_if_unknown
         candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
         return Noted(candidate=candidate, ahead=ahead)
 

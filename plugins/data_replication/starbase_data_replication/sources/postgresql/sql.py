@@ -76,12 +76,13 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
 def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
     """The statement that answers how many rows lie ahead, the highest tracking value, and that less the lookback.
 
-    The last for a time only. A time is capped below the source's clock: PostgreSQL reads the clock for now() a moment
-    before the transaction shows, and a value still current may be stamped again.
+    The last for a time only, and twice: where the source tells who is writing, and where it does not. A time is capped
+    below the source's clock: PostgreSQL reads the clock for now() a moment before the transaction shows, and a value
+    still current may be stamped again.
     """
     column = schema.tracking
     name = f"t.{quoted(column.name)}"
-    cap, lookback, ahead = "", "NULL::text", "0"
+    cap, lookback, ahead = "", "NULL::text, NULL::text", "0"
     table = f"{table_sql(schema.table)} AS t"
     values: list[str] = []
     if column.tracking_kind in CLOCKS:
@@ -89,9 +90,10 @@ def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
         cap = f" AND {name} < {clock}"
         later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
         ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
-        told, untold = (options.lookback(known=known) for known in (schema.unprotected is None, False))
-        seconds = f"CASE WHEN pg_is_in_recovery() THEN {untold:.6f} ELSE {told:.6f} END"
-        lookback = f"({name} - make_interval(secs => {seconds}))::{column.compare_type}::text"
+        lookback = ", ".join(
+            f"({name} - make_interval(secs => {options.lookback(known=known):.6f}))::{column.compare_type}::text"
+            for known in (True, False)
+        )
     elif column.tracking_kind in UNBOUNDED:
         # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"

@@ -1,0 +1,103 @@
+"""What keeps transactions from protecting a table, or the table from being followed: the facts, and their words.
+
+Transactions protect a table whose rows become visible when the local transaction commits that took their value, and
+whose values rise in the order in which they are taken. grounds.sql finds what speaks against that; here it becomes a
+sentence with the way out. What nothing is known of is not protected. Must not know how a floor rises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
+from starbase_data_replication.sources.postgresql.types import CLOCKS
+
+GROUNDS = files(__package__).joinpath("grounds.sql").read_text(encoding="utf-8")
+
+ELSEWHERE = "its transactions are another server's, and only that one knows them"
+REFRESHED = "its rows appear at a REFRESH, not at the commit of their transaction, so following would lose some"
+# By kind of what grounds.sql finds; {name} is that of the object.
+REASONS = {
+    "method": "its access method {name} is not heap: when its rows appear is unknown",
+    "subscribed": "a subscription writes {name}: " + ELSEWHERE + "; follow the publisher, or raise lookbackSeconds",
+    "applied": "the extension {name} applies the transactions of another server, which alone knows them",
+    "distributed": "the extension {name} spreads tables over servers, and each knows its own transactions only",
+    "bottomless": "the view {name} stands on no table that the catalogue names: when its rows appear is unknown",
+    "function": (
+        "a view calls {name}, which may read elsewhere: what a function reads is unknown that returns rows or is not "
+        "IMMUTABLE"
+    ),
+    "pool": (
+        "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses "
+        "them later: step by 1, track a time, or raise lookbackSeconds"
+    ),
+}
+
+
+class Grounds(NamedTuple):
+    """Why transactions do not protect the tracking column; why following it would lose rows; what to warn of."""
+
+    unprotected: str | None = None
+    unfollowable: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:
+    """Ask what lies below the table. tracking_kind: the base type's name of its tracking column."""
+    found = await connection.fetch(GROUNDS, table.schema, table.name, column, timeout=STATEMENT_TIMEOUT_SECONDS)
+    return judged(found, table, column, tracking_kind)
+
+
+def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tracking_kind: str) -> Grounds:
+    """What the facts mean. A time or a uuid is not taken from a sequence, so no sequence speaks against it."""
+    unprotected: list[str] = []
+    unfollowable: list[str] = []
+    warnings: list[str] = []
+    # The catalogue writes a name without its schema where the search path finds it.
+    itself = (str(table), table.name, f'"{table.name}"')
+    numbered = tracking_kind not in CLOCKS and tracking_kind != "uuid"
+    sequences = sorted((row for row in found if row["kind"] == "sequence"), key=lambda row: str(row["name"]))
+    for row in found:
+        name, kind = row["name"], row["kind"]
+        if kind == "materialized":
+            what = (
+                f"{table} is a materialized view" if name in itself else f"{table} stands on materialized view {name}"
+            )
+            unfollowable.append(f"{what}: {REFRESHED}")
+        elif kind == "foreign":
+            what = "a foreign table" if name in itself else f"stands on the foreign table {name}"
+            unprotected.append(f"{what}: {ELSEWHERE}")
+        elif kind == "pool" and numbered:
+            unprotected.append(REASONS[kind].format(name=name, increment=row["increment"]))
+        elif kind not in ("pool", "sequence"):
+            unprotected.append(REASONS[kind].format(name=name))
+    for row in sequences if numbered else ():
+        name = row["name"]
+        if row["increment"] < 0:
+            unfollowable.append(f"the sequence {name} of {table}.{column} counts down: new rows come below those read")
+        elif row["cache"] > 1:
+            unprotected.append(
+                f"the sequence of {column} has CACHE {row['cache']}: a session takes values ahead of its transactions; "
+                f"ALTER SEQUENCE {name} CACHE 1, or track a time"
+            )
+        elif row["increment"] > 1:
+            unprotected.append(REASONS["pool"].format(name=name, increment=row["increment"]))
+        if row["cycles"]:
+            unprotected.append(
+                f"the sequence of {column} may begin again below what was read: ALTER SEQUENCE {name} NO CYCLE"
+            )
+    if numbered and len(sequences) > 1:
+        names = ", ".join(str(row["name"]) for row in sequences)
+        several = f"values of {column} come from several sequences ({names}), which do not rise together"
+        unprotected.append(several)
+        warnings.append(
+            f"{table}: {several}: a row whose sequence lies behind is not read; track a time, or set mode to full"
+        )
+    return Grounds(
+        unprotected="; ".join(dict.fromkeys(unprotected)) or None,
+        unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
+        warnings=tuple(warnings),
+    )

@@ -1,0 +1,115 @@
+-- What lies below a table, or beside it, that decides whether transactions protect its tracking column. $1 is the
+-- schema, $2 the table, $3 the column. Each row is a kind and a name, and more of a sequence; see grounds.py.
+WITH RECURSIVE relation AS (
+    SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relam, c.relispartition
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), ground (oid, relkind, relam, attribute) AS (
+    -- The relation and whatever its rows come from: partitions, children by inheritance, and what a view selects from,
+    -- down to the ground. attribute: the column that the tracking values come from there; '' for none of them, NULL for
+    -- any. Which one an output column of a view stands on is told by the view's tree: as the origin of a plain column
+    -- it has the table's oid and the column's number. Where that is not so plain, each column that the view refers to
+    -- may be it.
+    SELECT r.oid, r.relkind, r.relam, $3::name FROM relation r
+    UNION
+    SELECT c.oid, c.relkind, c.relam, below.attribute
+    FROM ground g
+    CROSS JOIN LATERAL (
+        SELECT h.inhrelid AS oid, g.attribute
+        FROM pg_catalog.pg_inherits h
+        WHERE h.inhparent = g.oid AND g.relkind IN ('r', 'p', 'f')
+        UNION ALL
+        SELECT d.refobjid,
+               CASE WHEN g.attribute = '' THEN ''::name
+                    WHEN origin.columns IS NULL OR '0.0' = ANY (origin.columns) THEN a.attname
+                    WHEN d.refobjid || '.' || d.refobjsubid = ANY (origin.columns) THEN a.attname
+                    ELSE ''::name END
+        FROM pg_catalog.pg_rewrite w
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.array_agg(o.pair[1] || '.' || o.pair[2]) AS columns
+            FROM pg_catalog.regexp_matches(
+                w.ev_action::text,
+                ':resname ' || g.attribute || ' :ressortgroupref \d+ :resorigtbl (\d+) :resorigcol (\d+)', 'g'
+            ) AS o (pair)
+            WHERE g.attribute ~ '^[A-Za-z_]\w*$' AND pg_catalog.strpos(w.ev_action::text, '{SETOPERATIONSTMT') = 0
+        ) origin
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
+        LEFT JOIN pg_catalog.pg_attribute a
+            ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+        WHERE w.ev_class = g.oid AND w.ev_type = '1' AND g.relkind IN ('v', 'm')
+    ) below
+    JOIN pg_catalog.pg_class c ON c.oid = below.oid
+), above (oid) AS (
+    -- What a partition is part of: rows that are written there come into it.
+    SELECT r.oid FROM relation r
+    UNION
+    SELECT h.inhparent FROM above a JOIN pg_catalog.pg_inherits h ON h.inhrelid = a.oid
+    WHERE EXISTS (SELECT 1 FROM relation r WHERE r.relispartition)
+)
+SELECT DISTINCT CASE g.relkind WHEN 'f' THEN 'foreign' ELSE 'materialized' END AS kind,
+       g.oid::regclass::text AS name, NULL::int8 AS cache, NULL::int8 AS increment, NULL::bool AS cycles
+FROM ground g WHERE g.relkind IN ('f', 'm')
+UNION ALL
+SELECT DISTINCT 'method', m.amname::text, NULL::int8, NULL::int8, NULL::bool
+FROM ground g JOIN pg_catalog.pg_am m ON m.oid = g.relam
+WHERE g.relkind IN ('r', 'p') AND m.amname <> 'heap'
+UNION ALL
+SELECT DISTINCT 'subscribed', s.srrelid::regclass::text, NULL::int8, NULL::int8, NULL::bool
+FROM pg_catalog.pg_subscription_rel s
+WHERE s.srrelid IN (SELECT g.oid FROM ground g UNION ALL SELECT a.oid FROM above a)
+UNION ALL
+-- Another tool that applies a remote's transactions leaves an origin; so does one of its kind in another database.
+SELECT 'applied', e.extname::text, NULL, NULL, NULL
+FROM pg_catalog.pg_extension e
+WHERE e.extname IN ('pglogical', 'bdr', 'spock')
+  AND EXISTS (SELECT 1 FROM pg_catalog.pg_replication_origin o WHERE o.roname NOT LIKE 'pg\_%')
+UNION ALL
+SELECT 'distributed', e.extname::text, NULL, NULL, NULL
+FROM pg_catalog.pg_extension e
+WHERE e.extname = 'citus'
+UNION ALL
+-- A view that no table of this database is known to stand under: functions, VALUES, the catalogue.
+SELECT DISTINCT 'bottomless', g.oid::regclass::text, NULL::int8, NULL::int8, NULL::bool
+FROM ground g
+WHERE g.relkind = 'v' AND NOT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_rewrite w
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
+    WHERE w.ev_class = g.oid AND w.ev_type = '1')
+UNION ALL
+SELECT DISTINCT 'function', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1'
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
+WHERE g.relkind IN ('v', 'm') AND (p.proretset OR p.provolatile <> 'i')
+UNION ALL
+-- The sequence of an identity or serial column, and one that a default calls without owning it.
+SELECT DISTINCT 'sequence', s.seqrelid::regclass::text, s.seqcache, s.seqincrement, s.seqcycle
+FROM ground g
+JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND (g.attribute IS NULL OR a.attname = g.attribute)
+JOIN pg_catalog.pg_sequence s ON s.seqrelid IN (
+    SELECT d.objid FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+      AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+    UNION
+    SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum)
+WHERE g.relkind IN ('r', 'p', 'f')
+UNION ALL
+-- The sequence from which an object mapper takes whole blocks of ids for a table whose column has no default: it
+-- steps by the length of a block, and is called after the table, or after the mapper.
+SELECT 'pool', s.seqrelid::regclass::text, s.seqcache, s.seqincrement, s.seqcycle
+FROM relation r
+JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attname = $3 AND NOT a.atthasdef AND a.attidentity = ''
+    AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
+JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
+    (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name, 'hibernate_sequence')
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND abs(s.seqincrement) > 1
+WHERE r.relkind IN ('r', 'p')

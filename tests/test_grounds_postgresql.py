@@ -1,0 +1,347 @@
+"""What protection is claimed for a PostgreSQL table: only where the facts about this very table allow it."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import HostProcess, running, until
+from tests.servers import DistroPostgres, TestDatabase, fresh_database
+
+
+def configure(host: HostProcess, database: TestDatabase, table: str, **more: Any) -> None:
+    body = {"name": table, "sourceConfig": database.source_config, "sourceTable": table, "targetTable": table}
+    host.configure(**{**body, "trackingColumn": "id", "isActive": False, "closeWaitSeconds": 0, **more})
+
+
+def protection(host: HostProcess, database: TestDatabase, table: str, **more: Any) -> str:
+    """What the status says protects the table, after a sync."""
+    configure(host, database, table, **more)
+    run = host.sync(table)
+    assert run["status"] == "success", run
+    return str(host.status(table)["protection"])
+
+
+def refusal(host: HostProcess, name: str) -> str:
+    response = host.request("POST", f"/data-replication/sync/{name}")
+    assert response.status_code == 502, response.text
+    return str(response.json()["error"])
+
+
+def ids(host: HostProcess, table: str) -> list[int]:
+    return [row[0] for row in host.query(f"SELECT id FROM {table} ORDER BY id")]
+
+
+MATERIALIZED = """
+    CREATE TABLE base (id bigserial PRIMARY KEY, v text);
+    INSERT INTO base (v) VALUES ('one');
+    CREATE MATERIALIZED VIEW mv AS SELECT id, v FROM base;
+    CREATE UNIQUE INDEX ON mv (id);
+    CREATE VIEW above AS SELECT id AS number, v FROM (SELECT * FROM mv WHERE v <> '') AS m
+"""
+
+
+def test_a_materialized_view_is_not_followed(either_postgres: TestDatabase, tmp_path: Path) -> None:
+    """Its rows appear at a REFRESH: one whose transaction was open around it would be lost for ever."""
+    database = either_postgres
+    database.execute(MATERIALIZED)
+    with running(tmp_path) as host:
+        configure(host, database, "mv", keyColumns=["id"])
+        configure(host, database, "above", keyColumns=["number"], trackingColumn="number")
+        for name in ("mv", "above"):
+            said = refusal(host, name)
+            assert "mode" in said
+            assert "full" in said
+            assert "REFRESH" in said
+            assert "mv" in said
+            assert host.logs(name)[0]["status"] == "error"
+        configure(host, database, "mv", keyColumns=["id"], mode="full")
+        configure(host, database, "above", keyColumns=["number"], trackingColumn="number", mode="full")
+        host.sync("mv")
+        late = database.connect()
+        late.execute("BEGIN; INSERT INTO base (v) VALUES ('late')")
+        database.execute("INSERT INTO base (v) VALUES ('three'); REFRESH MATERIALIZED VIEW CONCURRENTLY mv")
+        host.sync("mv")
+        late.execute("COMMIT")
+        host.sync("mv")
+        database.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY mv")
+        host.sync("mv")
+        host.sync("above")
+        assert ids(host, "mv") == [1, 2, 3]
+        assert host.query("SELECT number FROM above ORDER BY number") == [[1], [2], [3]]
+        assert host.status("mv")["protection"].startswith("full")
+
+
+def test_a_materialized_view_without_a_key_is_loaded_whole_as_ever(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    postgres_database.execute(MATERIALIZED)
+    with running(tmp_path) as host:
+        assert protection(host, postgres_database, "mv").startswith("full")
+
+
+BELOW = """
+    CREATE SEQUENCE cached START 1000 CACHE 50; CREATE SEQUENCE plain; CREATE SEQUENCE down INCREMENT -1;
+    CREATE SEQUENCE wraps MAXVALUE 100 CYCLE;
+    CREATE TABLE ahead (
+        id bigint DEFAULT nextval('cached') PRIMARY KEY, v int, at timestamptz DEFAULT clock_timestamp());
+    CREATE TABLE quiet (id bigserial PRIMARY KEY, v int, at timestamptz DEFAULT clock_timestamp());
+    CREATE VIEW of_quiet AS SELECT id, v FROM quiet WHERE v > 0;
+    CREATE VIEW of_ahead AS SELECT v, id AS number, at FROM ahead;
+    CREATE VIEW twice_above AS SELECT number AS id, at FROM of_ahead;
+    CREATE VIEW joined AS SELECT q.id, a.v, q.at FROM quiet q JOIN ahead a ON a.id = q.v + 999;
+    CREATE VIEW "Odd name" AS SELECT id AS "the id" FROM ahead;
+    CREATE VIEW computed AS SELECT id * 2 AS id FROM ahead;
+    CREATE VIEW both_of AS SELECT id, v FROM quiet UNION ALL SELECT id, v FROM ahead;
+    CREATE VIEW with_cte AS WITH c AS (SELECT id AS n FROM ahead) SELECT n AS id FROM c;
+    CREATE TABLE parted (id bigint DEFAULT nextval('plain'), k int) PARTITION BY RANGE (k);
+    CREATE TABLE part_one PARTITION OF parted FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (k);
+    CREATE TABLE part_low PARTITION OF part_one FOR VALUES FROM (0) TO (5);
+    CREATE TABLE owned (id bigint DEFAULT nextval('plain'), k int) PARTITION BY RANGE (k);
+    CREATE TABLE owned_one PARTITION OF owned FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (k);
+    CREATE TABLE owned_low PARTITION OF owned_one FOR VALUES FROM (0) TO (5);
+    ALTER TABLE owned_low ALTER id SET DEFAULT nextval('cached');
+    CREATE TABLE parent (id bigint NOT NULL DEFAULT nextval('plain'), v int);
+    CREATE TABLE child (LIKE parent INCLUDING DEFAULTS) INHERITS (parent);
+    CREATE TABLE elder (id bigint NOT NULL DEFAULT nextval('plain'), v int);
+    CREATE TABLE younger (id bigint NOT NULL DEFAULT nextval('cached')) INHERITS (elder);
+    CREATE VIEW of_elder AS SELECT id FROM elder;
+    CREATE FUNCTION rows_of() RETURNS SETOF quiet LANGUAGE sql STABLE AS 'SELECT * FROM quiet';
+    CREATE FUNCTION tenant() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
+    CREATE FUNCTION doubled(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
+    CREATE VIEW called AS SELECT id FROM rows_of();
+    CREATE VIEW for_tenant AS SELECT id FROM quiet WHERE v = tenant();
+    CREATE VIEW harmless AS SELECT id, doubled(v) AS v FROM quiet;
+    CREATE VIEW made AS SELECT g AS id FROM generate_series(1, 3) AS g;
+    CREATE VIEW of_catalog AS SELECT oid::bigint AS id, relname FROM pg_class WHERE relname = 'quiet';
+    CREATE TABLE wrapping (id bigint DEFAULT nextval('wraps') PRIMARY KEY);
+    CREATE TABLE pooled (id bigint PRIMARY KEY, v int); CREATE SEQUENCE pooled_seq INCREMENT 50;
+    CREATE TABLE stepped (id bigserial PRIMARY KEY); ALTER SEQUENCE stepped_id_seq INCREMENT 50;
+    CREATE TABLE sinking (id bigint DEFAULT nextval('down') PRIMARY KEY);
+    INSERT INTO quiet (v) VALUES (1), (2); INSERT INTO ahead (v) VALUES (1), (2); INSERT INTO parted VALUES (1, 1);
+    INSERT INTO owned VALUES (1, 1); INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2);
+    INSERT INTO elder VALUES (1); INSERT INTO wrapping DEFAULT VALUES; INSERT INTO pooled VALUES (1);
+    INSERT INTO stepped DEFAULT VALUES; INSERT INTO sinking DEFAULT VALUES
+"""
+# Of each table what its protection begins with, and what it names.
+EXPECTED = [
+    ("quiet", "id", "transactions", ""),
+    ("quiet", "at", "transactions", ""),
+    ("of_quiet", "id", "transactions", ""),
+    ("ahead", "id", "lookback", "CACHE 50"),
+    ("ahead", "at", "transactions", ""),
+    ("of_ahead", "number", "lookback", "CACHE 50"),
+    ("of_ahead", "at", "transactions", ""),
+    ("twice_above", "id", "lookback", "CACHE 50"),
+    ("joined", "id", "transactions", ""),
+    ("joined", "at", "transactions", ""),
+    ("Odd name", "the id", "lookback", "CACHE 50"),
+    ("computed", "id", "lookback", "CACHE 50"),
+    ("both_of", "id", "lookback", "several sequences"),
+    ("with_cte", "id", "lookback", "CACHE 50"),
+    ("parted", "id", "transactions", ""),
+    ("part_low", "id", "transactions", ""),
+    ("owned", "id", "lookback", "CACHE 50"),
+    ("owned_low", "id", "lookback", "CACHE 50"),
+    ("parent", "id", "transactions", ""),
+    ("elder", "id", "lookback", "CACHE 50"),
+    ("of_elder", "id", "lookback", "CACHE 50"),
+    ("called", "id", "lookback", "rows_of"),
+    ("for_tenant", "id", "lookback", "tenant"),
+    ("harmless", "id", "transactions", ""),
+    ("made", "id", "lookback", "no table"),
+    ("of_catalog", "id", "lookback", "no table"),
+    ("wrapping", "id", "lookback", "CYCLE"),
+    ("pooled", "id", "lookback", "pooled_seq steps by 50"),
+    ("stepped", "id", "lookback", "stepped_id_seq steps by 50"),
+]
+
+
+def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDatabase, tmp_path: Path) -> None:
+    database = either_postgres
+    database.execute(BELOW)
+    with running(tmp_path) as host:
+        found = []
+        for table, column, *_ in EXPECTED:
+            target = f"r{len(found)}"
+            configure(
+                host, database, table, name=target, targetTable=target, trackingColumn=column, keyColumns=[column]
+            )
+            run = host.sync(target)
+            assert run["status"] == "success", (table, run)
+            found.append(str(host.status(target)["protection"]))
+            assert ("several sequences" in "".join(run["warnings"])) == (
+                table in ("both_of", "owned", "elder", "of_elder")
+            )
+        wrong = [
+            (*expected, said)
+            for expected, said in zip(EXPECTED, found, strict=True)
+            if not said.startswith(expected[2]) or expected[3] not in said
+        ]
+        assert wrong == []
+
+
+def test_a_sequence_that_counts_down_is_not_followed(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """Each new row lies below the floor."""
+    postgres_database.execute(BELOW)
+    with running(tmp_path) as host:
+        configure(host, postgres_database, "sinking")
+        said = refusal(host, "sinking")
+        assert "counts down" in said
+        assert "full" in said
+        configure(host, postgres_database, "sinking", mode="full")
+        postgres_database.execute("INSERT INTO sinking DEFAULT VALUES")
+        host.sync("sinking")
+        assert ids(host, "sinking") == [-2, -1]
+
+
+FOREIGN = """
+    CREATE TABLE home (id bigserial PRIMARY KEY, v int); INSERT INTO home (v) VALUES (1);
+    CREATE EXTENSION postgres_fdw; CREATE EXTENSION dblink;
+    CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', port '{port}', dbname '{database}');
+    CREATE USER MAPPING FOR CURRENT_USER SERVER self OPTIONS (user '{user}', password '{password}');
+    CREATE FOREIGN TABLE far (id bigint NOT NULL, v int) SERVER self OPTIONS (table_name 'home');
+    CREATE VIEW of_far AS SELECT id, v FROM far WHERE v > 0;
+    CREATE VIEW mixed AS SELECT h.id, f.v FROM home h JOIN far f USING (id);
+    CREATE TABLE parted (id bigint, v int) PARTITION BY RANGE (id);
+    CREATE TABLE near PARTITION OF parted FOR VALUES FROM (100) TO (200);
+    CREATE FOREIGN TABLE away PARTITION OF parted FOR VALUES FROM (0) TO (100) SERVER self OPTIONS (table_name 'home');
+    CREATE VIEW of_parted AS SELECT * FROM parted; INSERT INTO near VALUES (100, 1);
+    CREATE VIEW linked AS SELECT id FROM dblink('host={host} port={port} dbname={database} user={user}'
+        ' password=''{connstr}''', 'SELECT id FROM home') AS t (id bigint)
+"""
+
+
+def test_what_stands_on_a_foreign_table_is_not_protected(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    config = postgres_database.source_config
+    connstr = config["password"].replace("'", "\\''")
+    postgres_database.execute(FOREIGN.format(**{**config, "password": config["password"]}, connstr=connstr))
+    with running(tmp_path) as host:
+        for table, named in (
+            ("far", "a foreign table"), ("of_far", "far"), ("mixed", "far"), ("parted", "away"), ("of_parted", "away"),
+            ("linked", "dblink"),
+        ):  # fmt: skip
+            said = protection(host, postgres_database, table, keyColumns=["id"])
+            assert said.startswith("lookback"), (table, said)
+            assert named in said
+            assert 1 in ids(host, table)
+        assert protection(host, postgres_database, "near", keyColumns=["id"]).startswith("transactions")
+
+
+class Logical(DistroPostgres):
+    """One that publishes, and subscribes to itself."""
+
+    def settings(self) -> dict[str, str]:
+        return {**super().settings(), "wal_level": "logical"}
+
+
+@pytest.fixture(name="subscriber", scope="module")
+def _subscriber() -> Iterator[tuple[TestDatabase, TestDatabase]]:
+    with Logical() as server, contextlib.ExitStack() as stack:
+        publisher, subscriber = (stack.enter_context(fresh_database("postgresql", server)) for _ in range(2))
+        name = f"sub_{uuid.uuid4().hex[:8]}"
+        table = "id bigserial PRIMARY KEY, v text, at timestamptz DEFAULT now()"
+        publisher.execute(
+            f"CREATE TABLE t ({table}); CREATE TABLE parted ({table}); CREATE PUBLICATION p FOR ALL TABLES;"
+            "INSERT INTO t DEFAULT VALUES; INSERT INTO parted DEFAULT VALUES"
+        )
+        publisher.execute(f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")
+        subscriber.execute(
+            f"CREATE TABLE t ({table}); CREATE TABLE mine ({table}); CREATE VIEW v AS SELECT * FROM t;"
+            "INSERT INTO mine DEFAULT VALUES;"
+            "CREATE TABLE parted (id bigint PRIMARY KEY, v text, at timestamptz) PARTITION BY RANGE (id);"
+            "CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (1000)"
+        )
+        subscriber.execute(
+            f"CREATE SUBSCRIPTION {name} CONNECTION 'host={server.socket_dir} port={server.port} user={server.user} "
+            f"dbname={publisher.name}' PUBLICATION p WITH (create_slot = false, slot_name = '{name}')"
+        )
+        yield publisher, subscriber
+        subscriber.execute(f"DROP SUBSCRIPTION {name}")
+
+
+def test_a_subscriber_does_not_know_its_writers(subscriber: tuple[TestDatabase, TestDatabase], tmp_path: Path) -> None:
+    """An id that the publisher gave out early arrives late; no transaction here could have told."""
+    publisher, database = subscriber
+    for table in ("t", "parted"):
+        until(lambda name=table: database.fetch(f"SELECT 1 FROM {name}"), what="the first copy")  # type: ignore[misc]
+    with running(tmp_path) as host:
+        for table in ("t", "v", "parted", "low"):
+            said = protection(host, database, table, keyColumns=["id"])
+            assert said.startswith("lookback"), table
+            assert "subscription" in said
+        assert protection(host, database, "mine").startswith("transactions")
+        late = publisher.connect()
+        late.execute("BEGIN; INSERT INTO t (v) VALUES ('late')")
+        publisher.execute("INSERT INTO t (v) VALUES ('early')")
+        until(lambda: database.fetch("SELECT 1 FROM t WHERE id = 3"), what="the replication")
+        host.sync("t")
+        host.sync("t")
+        late.execute("COMMIT")
+        until(lambda: database.fetch("SELECT 1 FROM t WHERE id = 2"), what="the replication")
+        host.sync("t")
+        assert ids(host, "t") == [1, 2, 3]
+
+
+# What a look at who is writing needs: taken from PUBLIC, and given back by what the status says.
+NEEDED = {
+    "pg_locks": ("TABLE pg_catalog.pg_locks", "SELECT"),
+    "pg_stat_activity": ("TABLE pg_catalog.pg_stat_activity", "SELECT"),
+    "pg_prepared_xacts": ("TABLE pg_catalog.pg_prepared_xacts", "SELECT"),
+    "pg_is_in_recovery": ("FUNCTION pg_catalog.pg_is_in_recovery()", "EXECUTE"),
+    "pg_postmaster_start_time": ("FUNCTION pg_catalog.pg_postmaster_start_time()", "EXECUTE"),
+    "pg_lock_status": ("FUNCTION pg_catalog.pg_lock_status()", "EXECUTE"),
+}
+
+
+def test_a_catalogue_that_is_closed_leaves_the_lookback(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """The sync goes on without, says why and by which GRANT it is put right; and that takes effect at once."""
+    database = postgres_database
+    role = f"reader_{database.name[-8:]}"
+    database.execute(
+        "CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz DEFAULT now()); INSERT INTO t DEFAULT VALUES;"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT SELECT ON t TO {role}"
+    )
+    config = {**database.source_config, "user": role, "password": "a password"}
+    rows = 1
+    try:
+        with running(tmp_path) as host:
+            configure(host, database, "t", sourceConfig=config, trackingColumn="at", lookbackSeconds=None)
+            host.sync("t")
+            for taken in (*([name] for name in NEEDED), list(NEEDED)):
+                late = database.connect()
+                late.execute("BEGIN; INSERT INTO t DEFAULT VALUES")
+                database.execute("INSERT INTO t DEFAULT VALUES")
+                assert protection_of(host) == "transactions"
+                for name in taken:
+                    what, privilege = NEEDED[name]
+                    database.execute(f"REVOKE {privilege} ON {what} FROM PUBLIC, {role}")
+                database.execute("INSERT INTO t DEFAULT VALUES")
+                said = protection_of(host)
+                assert said.startswith("lookback")
+                assert all(name in said for name in taken)
+                late.execute("COMMIT")
+                rows += 3
+                host.sync("t")
+                assert ids(host, "t") == list(range(1, rows + 1))
+                # What is said is what helps.
+                for statement in said.partition(": run ")[2].split("; "):
+                    assert statement.startswith("GRANT ")
+                    database.execute(statement)
+                assert protection_of(host) == "transactions"
+    finally:
+        for what, privilege in NEEDED.values():
+            database.execute(f"GRANT {privilege} ON {what} TO PUBLIC")
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def protection_of(host: HostProcess) -> str:
+    """What protects t, after one more sync: the kind alone where the transactions do."""
+    assert host.sync("t")["status"] == "success"
+    said = str(host.status("t")["protection"])
+    return "transactions" if said == "transactions: pg_locks" else said
