@@ -16,7 +16,9 @@ from tests.servers import DistroPostgres, TestDatabase, fresh_database
 
 def configure(host: HostProcess, database: TestDatabase, table: str, **more: Any) -> None:
     body = {"name": table, "sourceConfig": database.source_config, "sourceTable": table, "targetTable": table}
-    host.configure(**{**body, "trackingColumn": "id", "isActive": False, "closeWaitSeconds": 0, **more})
+    host.configure(
+        **{**body, "trackingColumn": "id", "isActive": False, "closeWaitSeconds": 0, "settleSeconds": 0, **more}
+    )
 
 
 def protection(host: HostProcess, database: TestDatabase, table: str, **more: Any) -> str:
@@ -166,7 +168,7 @@ def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDa
     database = either_postgres
     database.execute(BELOW)
     with running(tmp_path) as host:
-        found = []
+        found: list[str] = []
         for table, column, *_ in EXPECTED:
             target = f"r{len(found)}"
             configure(
@@ -184,6 +186,25 @@ def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDa
             if not said.startswith(expected[2]) or expected[3] not in said
         ]
         assert wrong == []
+
+
+def test_what_is_not_protected_waits_for_the_transactions_all_the_same(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    """The lookback comes beside them: a transaction that is open for longer loses nothing."""
+    postgres_database.execute(BELOW)
+    with running(tmp_path) as host:
+        configure(host, postgres_database, "ahead", lookbackSeconds=0)
+        host.sync("ahead")
+        late = postgres_database.connect()
+        late.execute("BEGIN; INSERT INTO ahead (v) VALUES (100)")
+        for number in range(3):
+            postgres_database.execute(f"INSERT INTO ahead (v) VALUES ({number})")
+            host.sync("ahead")
+        late.execute("COMMIT")
+        host.sync("ahead")
+        assert host.status("ahead")["protection"].startswith("lookback")
+        assert host.query("SELECT count(*) FROM ahead WHERE v = 100") == [[1]]
 
 
 def test_a_sequence_that_counts_down_is_not_followed(postgres_database: TestDatabase, tmp_path: Path) -> None:

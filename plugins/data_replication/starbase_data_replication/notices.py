@@ -72,14 +72,16 @@ def of_untold(position: Position, reason: str) -> list[str]:
     ]
 
 
-def protection(noted: Alive | None, *, whole: bool) -> str | None:
+def protection(noted: Alive | None, *, unprotected: str | None, whole: bool) -> str | None:
     """What protects against late commits, and why; None where this sync has learnt nothing of it."""
     if whole:
         return "full: the table is loaded whole at each sync"
     if noted is None:
         return None
-    kind = "transactions" if noted.known else "lookback"
-    return f"{kind}: {noted.reason}" if noted.reason else kind
+    if noted.known and unprotected is None:
+        return f"transactions: {noted.reason}" if noted.reason else "transactions"
+    reasons = [reason for reason in (unprotected, "" if noted.known else noted.reason) if reason]
+    return f"lookback: {'; '.join(reasons)}" if reasons else "lookback"
 
 
 def of_exceptions(exceptions: Counter[Exceptions]) -> list[str]:

@@ -211,7 +211,7 @@ class Sync:
         return Synced(
             changed=self.progress.changed,
             position=self._after,
-            protection=notices.protection(self._noted, whole=self._whole),
+            protection=notices.protection(self._noted, unprotected=self.schema.unprotected, whole=self._whole),
             warnings=(
                 *self._warnings,
                 *notices.of_untold(self._after, self._untold),

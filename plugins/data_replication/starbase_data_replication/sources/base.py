@@ -154,7 +154,8 @@ class Looker(Protocol):
         """Note the highest tracking value, then, in a later statement, the transactions that are alive.
 
         The order is what makes a closed value closed: noted the other way round, a transaction that starts
-        between the two would be missed. Of rows more than AHEAD_SECONDS ahead, no more than MAX_AHEAD are counted.
+        between the two would be missed. Of an unprotected table too: its lookback is then the one of a source that does
+        not tell, beside the transactions. Of rows more than AHEAD_SECONDS ahead, no more than MAX_AHEAD are counted.
         """
         ...
 

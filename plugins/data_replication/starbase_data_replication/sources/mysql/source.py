@@ -146,7 +146,7 @@ class MysqlSource:
                     return Noted(ahead=int(rows_ahead))
                 seen = (await alive.look(connection, self._server)).alive
         value = key_text(found)
-        lookback = options.lookback(known=seen.known)
+        lookback = options.lookback(known=seen.known and schema.unprotected is None)
         candidate = Candidate(
             value=value,
             lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,

@@ -119,11 +119,9 @@ class PostgresqlSource:
                 ahead, value, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
-                if schema.unprotected is not None:
-                    seen = Alive(known=False, reason=schema.unprotected)
-                else:
-                    seen = await alive.look(connection)
-        lookback_value = lookback_if_known if seen.known else lookback_if_unknown
+                seen = await alive.look(connection)
+        protects = seen.known and schema.unprotected is None
+        lookback_value = lookback_if_known if protects else lookback_if_unknown
         candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
         return Noted(candidate=candidate, ahead=ahead)
 
