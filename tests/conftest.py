@@ -30,7 +30,6 @@ LATER_ON_MYSQL = {
     "test_either_side_is_empty",
     "test_equal_is_equal",
     "test_every_value_is_the_same_on_both_sides",
-    "test_floating_numbers_bit_for_bit",
     "test_kill_in_the_middle_of_a_first_load",
     "test_killed_at",
     "test_one_value_among_many_costs_few_sums",

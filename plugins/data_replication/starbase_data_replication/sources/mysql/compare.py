@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from itertools import takewhile
 
 from starbase_data_replication.casts import NO_AFFINITY, text_or_bytes
@@ -31,7 +32,7 @@ from starbase_data_replication.sources.mysql.sql import (
     selected,
     table_sql,
 )
-from starbase_data_replication.sources.mysql.types import shortest_float
+from starbase_data_replication.sources.mysql.types import AS_JSON, EXACT_ALONE, shortest_float
 
 FETCHED_ROWS = 1000
 FETCHED_BYTES = 1024 * 1024
@@ -78,6 +79,20 @@ def float_text(value: float) -> str:
     return text if math.isfinite(exact) and shortest_float(text) == value else f"!{value}"
 
 
+FORMS = {"double": double_text, "float": float_text}
+
+
+def _form(column: Column) -> Callable[[float], str]:
+    form = FORMS[column.tracking_kind]
+    return partial(in_json, form=form) if column.cast.select == AS_JSON else form
+
+
+def in_json(value: float, *, form: Callable[[float], str] = double_text) -> str:
+    """The same in a JSON document, where a number that is no integer looks like none."""
+    text = form(value)
+    return text if text.startswith("!") or "." in text or "e" in text else f"{text}.0"
+
+
 class MysqlComparing:
     """A snapshot of one table, open for comparing, on a connection inside its transaction."""
 
@@ -99,8 +114,13 @@ class MysqlComparing:
         first = self._key[:1]
         ordered = takewhile(lambda column: _orders_alike(column, first=column in first), self._key)
         self.order = tuple(column.name for column in ordered)
-        forms = {"double": double_text, "float": float_text}
-        self.forms = {each.name: forms[each.tracking_kind] for each in schema.columns if each.tracking_kind in forms}
+        self.forms = {each.name: _form(each) for each in schema.columns if each.tracking_kind in FORMS}
+        for column in columns:
+            if column.cast.select == EXACT_ALONE:
+                raise SourceRejected(
+                    f"{self._doing}: a MySQL older than 8.0.28 writes no exact text of column {column.name}, a "
+                    f"{column.source_type}, to be compared; name it in excludeColumns, or upgrade the server"
+                )
         self.digests = frozenset(each.name for each in schema.columns if each.tracking_kind in LONG)
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:

@@ -10,6 +10,7 @@ when one comes back closed.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import struct
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         self.decoders: dict[int, Any] = {}
         self._tls_required = tls_required
         self.is_mariadb = False
+        self.version = (0, 0, 0)
 
     async def open(self) -> None:
         """Connect and prepare, within `connect_timeout` altogether."""
@@ -74,6 +76,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
                 await self._greet()
                 ((version,),) = await self.fetch("SELECT version()")
                 self.is_mariadb = "mariadb" in version.lower()
+                self.version = version_of(version)
                 await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else OF_MYSQL))
                 await self.fetch(ISOLATION)
         except BaseException:
@@ -255,6 +258,13 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
             connection = Connection(reach=self._reach, **{**arguments, "ssl": None})
             await connection.open()
         return connection
+
+
+def version_of(text: str) -> tuple[int, int, int]:
+    """The first three numbers of a server's version; 0 for what it does not say."""
+    numbers = [int(number) for number in re.findall(r"[0-9]+", text)[:3]]
+    first, second, third = [*numbers, 0, 0, 0][:3]
+    return first, second, third
 
 
 def _is_stale(connection: Connection) -> bool:

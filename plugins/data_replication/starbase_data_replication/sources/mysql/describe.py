@@ -48,7 +48,8 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         raise TableMissing(f"the source has no table or view {table} that this user can see")
     if rows[0].table_type == "TEMPORARY":
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
-    columns = tuple(_column(row) for row in rows)
+    mysql = None if connection.is_mariadb else connection.version
+    columns = tuple(_column(row, mysql) for row in rows)
     if tracking_column not in (column.name for column in columns):
         raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
     keys = await connection.fetch(KEYS, (rows[0].table_schema, rows[0].table_name))
@@ -76,7 +77,7 @@ def _same(row: _ColumnRow, names: tuple[str, str]) -> bool:
     )
 
 
-def _column(row: _ColumnRow) -> Column:
+def _column(row: _ColumnRow, mysql: tuple[int, int, int] | None) -> Column:
     digits = None if row.digits is None else int(row.digits)
     bits = None if row.bits is None else int(row.bits)
     base = row.base.lower()
@@ -84,7 +85,9 @@ def _column(row: _ColumnRow) -> Column:
         name=row.name,
         source_type=row.column_type,
         nullable=row.nullable == "YES",
-        cast=cast_for(base, column_type=row.column_type.lower(), digits=digits, bits=bits, charset=row.charset),
+        cast=cast_for(
+            base, column_type=row.column_type.lower(), digits=digits, bits=bits, charset=row.charset, mysql=mysql
+        ),
         tracking_kind=base,
         compare_type="" if row.charset is None else f"{row.charset} {row.collation}",
         time_digits=digits,

@@ -15,7 +15,7 @@ from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes
 from starbase_data_replication.model import Column, Rows
 from starbase_data_replication.sources.mysql.packets import HEADER_BYTES, LENGTHS, RowParser, check_number
 from starbase_data_replication.sources.mysql.sql import selected
-from starbase_data_replication.sources.mysql.types import AS_BYTES
+from starbase_data_replication.sources.mysql.types import AS_BYTES, EXACT_ALONE
 
 BETWEEN = b"\xff"
 # In the place of a NULL, which CONCAT_WS would leave out.
@@ -139,10 +139,12 @@ def _texts(together: bytes) -> list[Any] | None:
 
 
 def fits(column: Column) -> bool:
-    """Whether no value of the column, as it is put in, holds a byte of those that stand between."""
+    """Whether each value keeps its form when it is put in, and holds no byte of those that stand between."""
     cast = column.cast
     if cast.convert is text_or_bytes:
         return cast.select == AS_BYTES
+    if cast.select == EXACT_ALONE:
+        return False
     return cast.declared in ("INTEGER", "TEXT", NO_AFFINITY) or column.tracking_kind in SHORT_BYTES
 
 

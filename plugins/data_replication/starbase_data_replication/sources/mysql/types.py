@@ -67,6 +67,12 @@ BITS = "CAST({} AS UNSIGNED)"
 # FLOAT prints six digits of its nine; multiplied it is the double that it stands for, and DOUBLE(10,2) too
 # loses the two digits that it is printed with. Adding 0 would lose the sign of -0.
 EXACT = "{} * 1e0"
+# MySQL cuts a number that it works out to 22 characters where it makes a text of it: many lose their last digits.
+# In a JSON document it writes all of them, from this version on.
+AS_JSON = "CAST(CAST({} AS JSON) AS CHAR)"
+JSON_IS_EXACT = (8, 0, 28)
+# Exact while it is sent as a number, and not in a text.
+EXACT_ALONE = f"({EXACT})"
 # Its own text form would be in the column's character set, which may be binary.
 LABEL = "CAST({} AS CHAR)"
 
@@ -160,8 +166,24 @@ def in_charset(cast: Cast, charset: str) -> Cast:
 CLOCKS = frozenset({"datetime", "timestamp", "date", "year"})
 
 
-def cast_for(base: str, *, column_type: str, digits: int | None, bits: int | None, charset: str | None) -> Cast:
-    """The cast of a column: base is its DATA_TYPE, column_type its COLUMN_TYPE, bits the width of a BIT."""
+def cast_for(
+    base: str,
+    *,
+    column_type: str,
+    digits: int | None,
+    bits: int | None,
+    charset: str | None,
+    mysql: tuple[int, int, int] | None = None,
+) -> Cast:
+    """The cast of a column: base is its DATA_TYPE, column_type its COLUMN_TYPE, bits the width of a BIT.
+
+    mysql: the server's version; None for MariaDB.
+    """
+    if mysql is not None and base in ("float", "double"):
+        return replace(CASTS[base], select=AS_JSON if mysql >= JSON_IS_EXACT else EXACT_ALONE)
+    if mysql is not None and base == "vector":
+        # Sent as what it is, it is of a type that the driver takes for text.
+        return replace(CASTS[base], select=AS_BYTES)
     if base in ("datetime", "timestamp"):
         return CASTS[f"{base}({digits or 0})"]
     if base == "bigint" and "unsigned" in column_type:
