@@ -37,7 +37,7 @@ INTERNAL_READERS = 2
 PUT_BACK = "nothing more is written; stop the host, put the file back, and start it again"
 # What SQLite says when it is not the statement's fault, and the mend. Nothing of the transaction is kept.
 UNUSABLE: dict[type[apsw.Error], str] = {
-    apsw.BusyError: "the database is locked by another process",
+    apsw.BusyError: "the database is locked by another process; end what writes to it, or try again",
     apsw.FullError: "the database's disk is full; free some space",
     apsw.IOError: "the database's disk fails or is full; look at the disk",
     apsw.ReadOnlyError: "the database cannot be written; look at the file's mode and its disk",

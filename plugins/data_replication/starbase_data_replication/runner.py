@@ -29,7 +29,7 @@ from starbase_data_replication.sources.line import HEARD
 from starbase_data_replication.store import Store, Stored
 from starbase_data_replication.sync import Sync, Synced
 from starbase_data_replication.transforms import Transforms
-from starbase_host import Clock, Conflict, Host, StarbaseError
+from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -60,7 +60,8 @@ class Runner:
 
     async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
         """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; Changed, which
-        is one too; InvalidRequest for one that its configuration does not allow."""
+        is one too; InvalidRequest for one that its configuration does not allow; Unavailable when the database takes no
+        writes, which is recorded once it does."""
         begun = None
         while begun is None:
             # Again and again only while others change who is of its group meanwhile, and get through.
@@ -80,18 +81,22 @@ class Runner:
         """The runs that have begun, with what each is of; None when they are to be others than a moment before."""
         members = await self.store.database.read(partial(_members, name=name, kind=kind))
         for member in members:
-            if member in self.running:
-                raise Conflict(f"{member} is syncing already (run {self.running[member].run_id})")
+            self._check_free(member)
         now = self.host.clock.now()
         runs = [self._running(member, kind if member == name else _kind_beside(kind), members) for member in members]
         runs[0].thorough = thorough
         # Taken before anything is awaited again, so that two requests cannot both pass.
         self.running |= {run.name: run for run in runs}
-        stored = None
+        stored, recorded = None, False
         try:
             stored = await self.store.database.write(partial(_begin, runs=runs, now=now))
+        except Unavailable as error:
+            recorded = not self.host.stopping.is_set()
+            if not recorded:
+                raise
+            raise self._not_begun(runs, error) from error
         finally:
-            if stored is None:
+            if stored is None and not recorded:
                 for run in runs:
                     del self.running[run.name]
                     # Whoever interrupts it waits for its record, and there will be none.
@@ -102,6 +107,40 @@ class Runner:
             # Begun anew, it would go on after whoever has ended it.
             raise Changed(name)
         return None
+
+    def _check_free(self, name: str) -> None:
+        run = self.running.get(name)
+        if run is not None and not run.begun:
+            raise Unavailable(run.unrecorded or "")
+        if run is not None:
+            raise Conflict(f"{name} is syncing already (run {run.run_id})")
+
+    def not_begun(self, name: str, kind: RunKind, error: Unavailable) -> Unavailable:
+        """Have a run recorded as failed that could not begin, because the database takes no writes; what to raise."""
+        if name in self.running or self.host.stopping.is_set():
+            return error
+        run = self._running(name, kind, (name,))
+        self.running[name] = run
+        return self._not_begun([run], error)
+
+    def _not_begun(self, runs: Sequence[Running], error: Unavailable) -> Unavailable:
+        """The same, of runs whose names are taken: they are kept until that is recorded."""
+        why = f"could not begin: {error}"
+        for run in runs:
+            run.begun, run.unrecorded = False, f"the {run.kind.value} run of {run.name} {why}"
+            task = asyncio.create_task(self._record_not_begun(run, why), name=f"run-{run.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return Unavailable(f"{runs[0].unrecorded}; that is recorded once the database can be written")
+
+    async def _record_not_begun(self, run: Running, why: str) -> None:
+        try:
+            stored = await self.store.get(run.name)
+            while not await self._finished(run, stored, "error", f"the run {why}", None):
+                await self.host.clock.sleep(RECORD_AGAIN_SECONDS)
+        finally:
+            self.running.pop(run.name, None)
+            run.result.cancel()
 
     def _running(self, name: str, kind: RunKind, members: tuple[str, ...]) -> Running:
         return Running(
@@ -194,7 +233,8 @@ class Runner:
         try:
             record = await self.recorder.finish(run, stored, status, error, synced)
         except Exception as failure:
-            run.unrecorded = f"the last run could not be recorded, and is tried again: {failure}"
+            if run.begun:
+                run.unrecorded = f"the last run could not be recorded, and is tried again: {failure}"
             if self.host.stopping.is_set() or not run.result.done():
                 log.error("run %s of %s (%s): %s", run.run_id, run.name, error or status, run.unrecorded)
             if not run.result.done():

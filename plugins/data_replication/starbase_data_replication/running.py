@@ -32,6 +32,7 @@ class Running:
     slot: what it works in; None while it waits. source, heard_at, asked_at, counted: for the watchdog: when the
     source was last heard of and last asked whether it is there (monotonic), and how far the run was then.
     given_up: why the watchdog has ended it. unrecorded: why its record could not be written yet.
+    begun: False for one that waits for nothing but its record, because the database would not take that it began.
     thorough: a verification repairs what it finds, a reconciliation removes however much it is. checked: what
     such a run has found, once it has.
     """
@@ -49,6 +50,7 @@ class Running:
     counted: tuple[int, int, int] = (0, 0, 0)
     given_up: str | None = None
     unrecorded: str | None = None
+    begun: bool = True
     work: asyncio.Task[dict[str, Synced]] | None = None
     interrupt_reason: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

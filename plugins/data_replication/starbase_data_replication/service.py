@@ -19,7 +19,7 @@ from starbase_data_replication.running import CHANGED, RESET, STOPPED, Running
 from starbase_data_replication.runs import RunKind
 from starbase_data_replication.store import Store, Stored
 from starbase_data_replication.ticks import ALARMS, Ticks, check_interval_seconds
-from starbase_host import Conflict, Host, iso, quote
+from starbase_host import Conflict, Host, Unavailable, iso, quote
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
 PRUNE_ALARM = "prune"
@@ -93,7 +93,10 @@ class Service:
 
     async def _start_over(self, stored: Stored) -> Running:
         await self.runner.interrupt(stored.name, RESET)
-        await self._host.database.write(lambda connection: store.delete_position(connection, stored))
+        try:
+            await self._host.database.write(lambda connection: store.delete_position(connection, stored))
+        except Unavailable as error:
+            raise self.runner.not_begun(stored.name, RunKind.RESET, error) from error
         return await self.runner.start(stored.name, RunKind.RESET)
 
     async def delete(self, name: str) -> None:

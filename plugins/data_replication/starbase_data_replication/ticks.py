@@ -9,7 +9,7 @@ from starbase_data_replication import schedule, store
 from starbase_data_replication.runner import Changed, Runner
 from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.store import Stored
-from starbase_host import Conflict, NotFound
+from starbase_host import Conflict, NotFound, Unavailable
 
 # An alarm's name is one of these and the replication's name.
 ALARMS = {"sync:": RunKind.SCHEDULED, "deletes:": RunKind.RECONCILE, "verify:": RunKind.VERIFY}
@@ -47,7 +47,11 @@ class Ticks:
         stored = await self.runner.store.database.read(lambda connection: store.find(connection, name))
         if stored is None or not stored.replication.is_active:
             return
-        await self.runner.store.database.write(lambda connection: store.set_due(connection, name, due_at))
+        try:
+            await self.runner.store.database.write(lambda connection: store.set_due(connection, name, due_at))
+        except Unavailable as error:
+            # The alarm is tried again soon.
+            raise self.runner.not_begun(name, RunKind.SCHEDULED, error) from error
         now = self.runner.host.clock.now()
         at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=due_at)
         try:
