@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 
+from starbase_data_replication.errors import SourceUnavailable
+from starbase_data_replication.sources.mysql.source import MysqlSource
 from tests.hosts import HostProcess, running
-from tests.servers import TestDatabase
+from tests.mysql_sources import described, with_source
+from tests.servers import TestDatabase, ThrowawayMySQL, fresh_database
+
+# What a careless client does not expect: no TLS, sessions that end with their transaction, keys that nobody sees.
+ODD = (
+    "--completion-type=RELEASE",
+    "--sql-generate-invisible-primary-key=ON",
+    "--show-gipk-in-create-table-and-information-schema=OFF",
+)
+
+
+@pytest.fixture(scope="module")
+def odd_server() -> Iterator[ThrowawayMySQL]:
+    server = ThrowawayMySQL(*ODD, tls=False)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def odd_database(odd_server: ThrowawayMySQL) -> Iterator[TestDatabase]:
+    with fresh_database("mysql", odd_server) as database:
+        yield database
 
 
 def configure(host: HostProcess, database: TestDatabase, table: str = "t", **more: Any) -> None:
@@ -64,3 +92,67 @@ def test_bytes_that_look_like_text_are_bytes(mysql_database: TestDatabase, tmp_p
         ((_, *seen), *_) = replica(host, "SELECT id, v, b, o, j, w, u, c FROM seen ORDER BY id")
         assert seen == [vector, b"ABCD", b"ABABCD", b'"A"', b"ABCD", vector, vector]
         assert replica(host, "SELECT b, bits FROM packed WHERE id = 1") == [(b"ABCD", 0x41424344)]
+
+
+def test_a_server_without_tls(odd_database: TestDatabase, tmp_path: Path) -> None:
+    """By default it is spoken to without; asked for, TLS is missed in words, before a password is sent."""
+    odd_database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    with running(tmp_path) as host:
+        configure(host, odd_database)
+        synced(host)
+        configure(host, odd_database, sourceConfig={**odd_database.source_config, "sslMode": "REQUIRED"})
+        response = host.request("POST", "/data-replication/sync/t")
+        assert response.status_code == 502
+        assert "the server has no TLS, which sslMode asks for" in response.text
+
+
+def test_a_key_that_the_server_hides(odd_database: TestDatabase, tmp_path: Path) -> None:
+    """A table without a primary key, which such a server gives it: known by that, it is not loaded whole each time."""
+    odd_database.execute("CREATE TABLE t (id int, v varchar(9)); INSERT INTO t VALUES (1, 'a'), (1, 'a'), (2, 'b')")
+    with running(tmp_path) as host:
+        configure(host, odd_database)
+        assert synced(host)["warnings"] == []
+        assert replica(host, "SELECT my_row_id, id, v FROM t") == [(1, 1, "a"), (2, 1, "a"), (3, 2, "b")]
+        synced(host)
+        odd_database.execute("INSERT INTO t VALUES (3, 'c')")
+        assert synced(host)["records_processed"] == 1
+        odd_database.execute("DELETE FROM t WHERE id = 1")
+        found = host.result("POST", "/data-replication/verify/t", {"repair": True})
+        assert (found["extra"], found["keys"]["extra"]) == (2, [[1], [2]])
+        assert_equal(host)
+
+
+def test_how_many_rows_there_are_is_no_day_old(mysql_database: TestDatabase) -> None:
+    mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+
+    async def estimates(source: MysqlSource) -> int | None:
+        return (await described(source, mysql_database, "t")).estimated_rows
+
+    assert with_source(mysql_database, estimates) == 0
+    # The server keeps what it is asked for.
+    mysql_database.fetch("SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE()")
+    rows = ", ".join(f"({number})" for number in range(5000))
+    mysql_database.execute(f"INSERT INTO t VALUES {rows}")
+    assert mysql_database.fetch("SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE()") == [
+        (0,)
+    ]
+    estimate = with_source(mysql_database, estimates)
+    assert (estimate or 0) > 1000
+
+
+def test_a_server_in_offline_mode_may_come_back(odd_database: TestDatabase) -> None:
+    odd_database.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY); CREATE USER idle@'%' IDENTIFIED BY 'p';"
+        f"GRANT SELECT ON {odd_database.name}.* TO idle@'%'; SET GLOBAL offline_mode = ON"
+    )
+
+    async def work(source: MysqlSource) -> None:
+        with pytest.raises(SourceUnavailable, match="offline mode"):
+            await described(source, odd_database, "t")
+        odd_database.execute("SET GLOBAL offline_mode = OFF")
+        await described(source, odd_database, "t")
+
+    try:
+        with_source(odd_database, work, user="idle", password="p")
+    finally:
+        odd_database.execute("SET GLOBAL offline_mode = OFF; DROP USER idle@'%'")

@@ -198,6 +198,13 @@ def test_mysql_fields_and_their_defaults() -> None:
     )
 
 
+def test_a_nul_ends_pasted_certificates_and_nothing_else() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+    assert mysql.read({**MYSQL, "sslCa": pem + "\0"}).ssl_ca == pem
+    for wrong in (pem + "\0" + pem, "/ca\0"):
+        assert "NUL" in mysql.check({**MYSQL, "sslCa": wrong}, "t")["sourceConfig.sslCa"]
+
+
 @pytest.mark.parametrize(
     ("more", "mode"),
     [

@@ -22,7 +22,7 @@ from starbase_data_replication.sources.connection_string import (
 )
 from starbase_data_replication.sources.masking import MASK
 from starbase_data_replication.sources.references import has_reference, is_reference
-from starbase_data_replication.sources.texts import mend_unknown, text_problem
+from starbase_data_replication.sources.texts import is_pem, mend_unknown, text_problem
 
 HOST = re.compile(r"[\w.-]+\Z")
 MAX_HOST = 253
@@ -171,6 +171,14 @@ class Reading:
         else:
             return value
         return default
+
+    def file_or_pem(self, key: str) -> str | None:
+        """A file's name, or certificates themselves, without the NUL at their end."""
+        value = self.values.get(key)
+        if not is_pem(value):
+            return self.text(key)
+        self.values[key] = str(value).rstrip("\0")
+        return self.text(key, control=True)
 
     def password(self) -> str | None:
         """The password, which may be empty, and hold any character but NUL."""

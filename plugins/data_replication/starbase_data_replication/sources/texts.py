@@ -20,12 +20,18 @@ def mend_unknown(name: str, known: Iterable[str]) -> str:
     return f"did you mean {folded[near[0]]}?" if near else f"known are {', '.join(sorted(folded.values()))}"
 
 
+def is_pem(text: object) -> bool:
+    """Whether a setting holds certificates themselves, and not the name of a file."""
+    return isinstance(text, str) and text.lstrip().startswith("-----BEGIN ")
+
+
 def text_problem(text: str, *, control: bool = False) -> str | None:
     """Why a string cannot be used at all, or None.
 
     NUL and lone surrogates never can; other control characters only where `control` allows them.
     """
-    if "\0" in text:
+    # MySQL writes one at the end of the certificates that it makes.
+    if "\0" in (text.rstrip("\0") if is_pem(text) else text):
         return "must not hold a NUL character"
     if any("\ud800" <= character <= "\udfff" for character in text):
         return "is not valid Unicode; it holds half of a surrogate pair"

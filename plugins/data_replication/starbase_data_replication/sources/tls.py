@@ -7,14 +7,10 @@ import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from starbase_data_replication.sources.texts import is_pem
 from starbase_host import ConfigError
 
 MAX_PATH = 500
-
-
-def is_pem(text: object) -> bool:
-    """Whether a setting holds certificates themselves, and not the name of a file."""
-    return isinstance(text, str) and text.lstrip().startswith("-----BEGIN ")
 
 
 def tls_context(

@@ -36,15 +36,23 @@ IDLE_SECONDS = 300.0
 # read short: a limit of time or of rows would lose rows in silence. lock_wait_timeout ends a wait for a table
 # that somebody has locked, which would outlive us on the server. sql_mode loses everything that changes what
 # SQL means; invalid and zero dates that are stored must be allowed in comparisons. Rows that an index has found are
-# fetched in the order in which they lie, a few ten thousand at a time, not each from another end of the disk.
+# fetched in the order in which they lie, a few ten thousand at a time, not each from another end of the disk. By its
+# completion_type, a server may end each session with its transaction.
 SETTINGS = (
     "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = 'ALLOW_INVALID_DATES', "
     "SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1, "
     "SESSION max_sort_length = 8192, SESSION lock_wait_timeout = 300, "
     "SESSION optimizer_switch = 'mrr=on,mrr_cost_based=off', SESSION net_write_timeout = 3600, "
+    "SESSION completion_type = 'NO_CHAIN', "
 )
 OF_MARIADB = "SESSION max_statement_time = 0, SESSION mrr_buffer_size = 4194304"
 OF_MYSQL = "SESSION max_execution_time = 0"
+# What newer ones must be told as well: how many rows a table has is not to be a day old, and a primary key that the
+# server has made by itself, in a column that it does not show, identifies rows like any other.
+SINCE_MYSQL = {
+    (8, 0, 0): ", SESSION information_schema_stats_expiry = 0",
+    (8, 0, 30): ", SESSION show_gipk_in_create_table_and_information_schema = ON",
+}
 # Nothing here writes, and InnoDB knows it: see alive.py for how a reader is told from a writer by that.
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
@@ -77,11 +85,14 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
                 ((version,),) = await self.fetch("SELECT version()")
                 self.is_mariadb = "mariadb" in version.lower()
                 self.version = version_of(version)
-                await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else OF_MYSQL))
+                await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else self._of_mysql()))
                 await self.fetch(ISOLATION)
         except BaseException:
             self.close()
             raise
+
+    def _of_mysql(self) -> str:
+        return OF_MYSQL + "".join(settings for since, settings in SINCE_MYSQL.items() if self.version >= since)
 
     async def _greet(self) -> None:
         if self._unix_socket:
@@ -188,6 +199,9 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         self._host = self._name
         if self._tls_required and not self.server_capabilities & CLIENT.SSL:
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which sslMode asks for")
+        if not self.server_capabilities & CLIENT.SSL:
+            # Announced all the same, MySQL takes what follows for a handshake of TLS, and refuses it.
+            self.client_flag &= ~CLIENT.SSL
         await super()._request_authentication()
 
 

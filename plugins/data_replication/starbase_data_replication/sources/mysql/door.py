@@ -13,8 +13,8 @@ from starbase_data_replication.errors import SourceChanged, SourceRejected, Sour
 
 # Server errors after which trying again may help: too many connections or too little memory or disk, a server
 # that is going down, a connection or statement that was killed or took too long, a lock. The last line has those
-# that pymysql has no name for: a statement to prepare again, too many transactions, KILL, three limits of time, a
-# server that is not available.
+# that pymysql has no name for: a statement to prepare again, too many transactions, KILL, two limits of time, a server
+# that is in offline mode or not available, a session that was killed or idle for too long.
 TRANSIENT = frozenset(
     {ER.CON_COUNT_ERROR, ER.OUT_OF_RESOURCES, ER.OUTOFMEMORY, ER.OUT_OF_SORTMEMORY, ER.DISK_FULL}
     | {ER.RECORD_FILE_FULL, ER.SERVER_SHUTDOWN, ER.NORMAL_SHUTDOWN, ER.BAD_HOST_ERROR, ER.HANDSHAKE_ERROR}
@@ -22,7 +22,7 @@ TRANSIENT = frozenset(
     | {ER.NET_ERROR_ON_WRITE, ER.NET_WRITE_INTERRUPTED, ER.TOO_MANY_USER_CONNECTIONS, ER.HOST_IS_BLOCKED}
     | {ER.USER_LIMIT_REACHED, ER.QUERY_INTERRUPTED, ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.CHECKREAD}
     | {ER.LOCK_TABLE_FULL, ER.GET_ERRNO}
-    | {1615, 1637, 1927, 1969, 3024, 4031, 3168}
+    | {1615, 1637, 1927, 1969, 3024, 3032, 3168, 3169, 4031}
 )
 # The driver's own errors, numbered from 2000, are about the connection; but these are not mended by waiting.
 FINAL = frozenset({CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR})

@@ -25,7 +25,7 @@ from starbase_data_replication.sources.masking import masked, secrets, unmasked
 from starbase_data_replication.sources.reading import Reading
 from starbase_data_replication.sources.references import has_reference
 from starbase_data_replication.sources.texts import split_name
-from starbase_data_replication.sources.tls import is_pem, tls_context
+from starbase_data_replication.sources.tls import tls_context
 from starbase_host import ConfigError, InvalidRequest
 
 __all__ = [
@@ -217,9 +217,7 @@ def _database(reading: Reading) -> str | None:
 
 
 def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
-    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = (
-        reading.text(name, control=is_pem(reading.values.get(name))) for name in TLS_FILES
-    )
+    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = map(reading.file_or_pem, TLS_FILES)
     mode = values["ssl_mode"] = _ssl_mode(reading)
     if mode in SSL_MODES and mode not in VERIFYING and values["ssl_ca"] is not None:
         reading.problem("sslCa", f"is not used with sslMode {mode}; set sslMode to {' or '.join(VERIFYING)}")

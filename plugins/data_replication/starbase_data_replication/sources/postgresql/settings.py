@@ -24,7 +24,7 @@ from starbase_data_replication.sources.masking import masked, secrets, unmasked
 from starbase_data_replication.sources.reading import Reading
 from starbase_data_replication.sources.references import has_reference
 from starbase_data_replication.sources.texts import split_name
-from starbase_data_replication.sources.tls import is_pem, tls_context
+from starbase_data_replication.sources.tls import tls_context
 from starbase_host import ConfigError, InvalidRequest
 
 __all__ = [
@@ -206,7 +206,7 @@ def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[Reading, dict
 
 def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
     mode = values["sslmode"] = reading.choice("sslmode", SSL_MODES, PostgresqlSettings.sslmode)
-    values.update({name: reading.text(name, control=is_pem(reading.values.get(name))) for name in TLS_FILES})
+    values.update({name: reading.file_or_pem(name) for name in TLS_FILES})
     if mode in SSL_MODES and mode not in STRICT:
         for name in TLS_FILES:
             if values[name] is not None:
