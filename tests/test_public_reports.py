@@ -5,6 +5,7 @@ docs/reference/reports.md lists them, with what happens here. Each test makes th
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ from typing import Any
 
 import pytest
 
+from starbase_data_replication.errors import SourceChanged
+from starbase_data_replication.model import TableName
+from starbase_data_replication.options import Options
+from starbase_data_replication.sources.base import Comparable, Part
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from tests.hosts import HostProcess, running, until
 from tests.servers import TestDatabase
 
@@ -284,3 +290,59 @@ def test_a_partition_that_is_detached(host: HostProcess, postgres_database: Test
     assert ids(host, name) == [1, 100, 101, 102, 103]
     host.result("POST", f"/data-replication/reconcile/{name}")
     assert ids(host, name) == [100, 101, 102, 103]
+
+
+def test_a_rewritten_table_in_a_snapshot_of_a_group(host: HostProcess, postgres_database: TestDatabase) -> None:
+    """A table that is rewritten after the snapshot was opened looks empty in it: PostgreSQL's DDL is not all MVCC."""
+    postgres_database.execute("CREATE TABLE big (id int PRIMARY KEY, v text)")
+    postgres_database.execute("INSERT INTO big SELECT n, repeat('x', 100) FROM generate_series(1, 3000) n")
+    postgres_database.execute("CREATE TABLE small (id int PRIMARY KEY, v int)")
+    postgres_database.execute("INSERT INTO small SELECT n, n FROM generate_series(1, 100) n")
+    together = {"group": f"g{next(_names)}", "isActive": True, "syncIntervalMinutes": 600}
+    big = configure(host, postgres_database, "big", maxRowsPerSecond=1000, **together)
+    until(lambda: host.status(big)["last_success_at"], what="the first load")
+    small = configure(host, postgres_database, "small", **together)
+    until(lambda: host.status(small)["last_success_at"], what="the first load of the second")
+    postgres_database.execute("INSERT INTO small SELECT n, n FROM generate_series(101, 110) n")
+    answer = host.request("POST", f"/data-replication/reset/{big}", None, wait="false")
+    assert answer.status_code == 202
+    until(lambda: (host.status(big)["progress"] or {}).get("rows", 0) > 0, what="rows of the first")
+    postgres_database.execute("ALTER TABLE small ALTER COLUMN v TYPE bigint")
+    until(lambda: not host.status(big)["is_running"], seconds=60, what="the end of the run")
+    synced(host, big)
+    assert len(ids(host, small)) == 110
+    assert len(ids(host, big)) == 3000
+
+
+def test_a_server_that_does_not_list_its_transactions(host: HostProcess, postgres_database: TestDatabase) -> None:
+    """Servers that speak PostgreSQL's protocol may have an empty pg_locks: that is not "nobody writes"."""
+    postgres_database.execute("CREATE TABLE t (id bigserial PRIMARY KEY, v int)")
+    postgres_database.execute("INSERT INTO t (v) VALUES (1)")
+    with postgres_database.connect() as session:
+        session.execute("SET allow_system_table_mods = on")
+        session.execute("ALTER VIEW pg_catalog.pg_locks RENAME TO pg_real_locks")
+        session.execute("CREATE VIEW pg_catalog.pg_locks AS SELECT * FROM pg_catalog.pg_real_locks WHERE false")
+        session.execute("GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC")
+    name = configure(host, postgres_database)
+    synced(host, name)
+    assert host.status(name)["protection"].startswith("lookback")
+
+
+def test_a_rewritten_table_is_not_compared_as_an_empty_one(postgres_database: TestDatabase) -> None:
+    """A repair, or a reconciliation, would remove every row of the replica."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
+    postgres_database.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
+
+    async def compare() -> None:
+        source = PostgresqlDialect().open(postgres_database.source_config, max_connections=1)
+        try:
+            schema = await source.describe(TableName(schema="public", name="t"), "id")
+            assert isinstance(source, Comparable)
+            async with source.comparing(schema, schema.columns, Options()) as open_snapshot:
+                await asyncio.to_thread(postgres_database.execute, "ALTER TABLE t ALTER COLUMN v TYPE bigint")
+                with pytest.raises(SourceChanged, match="rewritten"):
+                    await open_snapshot.summarise([Part()])
+        finally:
+            await source.close()
+
+    asyncio.run(compare())

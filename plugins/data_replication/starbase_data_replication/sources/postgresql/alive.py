@@ -35,6 +35,8 @@ MISSING = """
     ) AS wanted
 """
 
+NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
+
 
 async def look(connection: Any) -> Alive:
     """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one."""
@@ -49,6 +51,8 @@ async def look(connection: Any) -> Alive:
         return Alive(known=False, reason=f"this role may not see who is writing: {how}")
     if row["standby"]:
         return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
+    if not row["lists"]:
+        return Alive(known=False, reason=NOT_LISTED)
     tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}
     return Alive(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=row["epoch"])
 

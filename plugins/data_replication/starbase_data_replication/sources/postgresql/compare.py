@@ -22,6 +22,7 @@ from starbase_data_replication.sources.postgresql.sql import (
     among,
     key_text,
     quoted,
+    same_files,
     selected,
     sent,
     table_sql,
@@ -145,7 +146,9 @@ class PostgresqlComparing:
             values.append(value)
             return f"${len(values)}"
 
-        conditions = [among(self._schema, part.keys, bind)] if part.keys is not None else []
+        conditions = same_files(self._schema)
+        if part.keys is not None:
+            conditions.append(among(self._schema, part.keys, bind))
         if self._schema.where is not None:
             conditions.append(where_sql(self._schema.where))
         if self._options.deleted_column is not None:

@@ -32,7 +32,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
     key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
     estimate = rows[0]["reltuples"]
-    below = Grounds()
+    file = rows[0]["file"]
+    below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
     if any(row["suspect"] for row in rows):
         tracking = next(column for column in columns if column.name == tracking_column)
         below = await grounds(connection, table, tracking_column, tracking.tracking_kind)
@@ -47,6 +48,7 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         warnings=below.warnings,
         kind=KINDS[rows[0]["relkind"]],
         incarnation=rows[0]["relation"],
+        files=below.files,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import asyncpg
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
+from starbase_data_replication.sources.postgresql.sql import REWRITTEN
 
 # SQLSTATE classes and codes after which trying again may help: connection, resources, operator intervention,
 # and a snapshot that a standby or a serialisation conflict took away.
@@ -17,6 +18,8 @@ TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006", "72000")
 
 # A column or a table that was there when it was looked up is not any more.
 CHANGED_CODES = ("42703", "42P01")
+
+INVALID_TEXT = "22P02"
 
 # What the driver raises when a connection breaks, is refused, or does not answer.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
@@ -48,6 +51,8 @@ def door(doing: str) -> Iterator[None]:
 def translate(error: asyncpg.PostgresError, doing: str) -> SyncError:
     """A server's error. Its text is left out where it may quote a row's value (SQLSTATE class 22 and 23)."""
     code = getattr(error, "sqlstate", None) or ""
+    if code == INVALID_TEXT and error.args and REWRITTEN in error.args[0]:
+        return SourceChanged(f"{doing}: {REWRITTEN} since it was looked up, and its rows would not all be seen")
     text = type(error).__name__ if code[:2] in ("22", "23") else (error.args[0] if error.args else "")
     message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code})"
     if code in CHANGED_CODES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from starbase_data_replication.model import TableName
@@ -38,11 +39,15 @@ REASONS = {
 
 
 class Grounds(NamedTuple):
-    """Why transactions do not protect the tracking column; why following it would lose rows; what to warn of."""
+    """Why transactions do not protect the tracking column; why following it would lose rows; what to warn of.
+
+    files: as TableSchema has them.
+    """
 
     unprotected: str | None = None
     unfollowable: str | None = None
     warnings: tuple[str, ...] = ()
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:
@@ -72,7 +77,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
             unprotected.append(f"{what}: {ELSEWHERE}")
         elif kind == "pool" and numbered:
             unprotected.append(REASONS[kind].format(name=name, increment=row["increment"]))
-        elif kind not in ("pool", "sequence"):
+        elif kind not in ("pool", "sequence", "file"):
             unprotected.append(REASONS[kind].format(name=name))
     for row in sequences if numbered else ():
         name = row["name"]
@@ -100,4 +105,6 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         unprotected="; ".join(dict.fromkeys(unprotected)) or None,
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),
+        # The number of a file stands where a sequence has its cache.
+        files={str(row["name"]): str(row["cache"]) for row in found if row["kind"] == "file"},
     )

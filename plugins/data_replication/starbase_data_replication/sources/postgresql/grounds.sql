@@ -113,3 +113,7 @@ JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace AND c.relkind = 'S
     (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name, 'hibernate_sequence')
 JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND abs(s.seqincrement) > 1
 WHERE r.relkind IN ('r', 'p')
+UNION ALL
+-- The files that the rows lie in: their table, and their number.
+SELECT DISTINCT 'file', g.oid::text, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
+FROM ground g WHERE g.relkind IN ('r', 'm')

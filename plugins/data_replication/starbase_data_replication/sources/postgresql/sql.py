@@ -73,6 +73,28 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
     return f"({', '.join(left)}) IN (SELECT {', '.join(right)} FROM {listed})"
 
 
+# What the error quotes that a statement ends with when a table lies in another file than when it was looked up.
+REWRITTEN = "a table has been rewritten"
+
+
+def same_files(schema: TableSchema) -> list[str]:
+    """The condition that the table lies in the files that it was looked up in, else an error; asked once a statement.
+
+    A table that is rewritten (TRUNCATE, ALTER TABLE of a type, a new materialized view) looks empty to a snapshot that
+    was opened before: https://www.postgresql.org/docs/current/mvcc-caveats.html. A statement asks after it has locked
+    the table, and pg_relation_filenode answers for now, whatever the snapshot.
+    """
+    if not schema.files:
+        return []
+    files = ", ".join(f"({int(table)}::oid, {literal(file)})" for table, file in schema.files.items())
+    # Made of what is only known while it runs, so that the planner cannot meet the error first.
+    error = f"({literal(REWRITTEN)} || ': ' || count(*))::bool"
+    return [
+        f"(SELECT CASE WHEN count(*) = 0 THEN true ELSE {error} END FROM (VALUES {files}) AS f (relation, file) "
+        "WHERE pg_catalog.pg_relation_filenode(f.relation)::text IS DISTINCT FROM f.file)"
+    ]
+
+
 def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
     """The statement that answers how many rows lie ahead, the highest tracking value, and that less the lookback.
 
@@ -128,7 +150,7 @@ def select(plan: ReadPlan) -> str:
     def above(floor: str) -> str:
         return f"{tracking} > {literal(floor)}::text::{schema.tracking.compare_type}"
 
-    conditions = chosen(plan, tracking=tracking, above=above)
+    conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above)]
     if plan.after_key is not None:
         left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
         key = zip(schema.key_columns, plan.after_key, strict=True)
