@@ -266,7 +266,7 @@ def test_a_key_that_is_dropped_is_an_error_until_columns_are_named(mirror: Mirro
 
 
 def test_a_table_that_is_dropped_or_renamed_leaves_its_replica(mirror: Mirror) -> None:
-    mirror.configure(isActive=True)
+    mirror.configure(isActive=True, deletes="reconcile")
     until(lambda: len(mirror.host.logs(mirror.name)) == 2, what="the sync's end")
     mirror.alter(both="ALTER TABLE t RENAME TO moved")
     assert "has no table or view" in mirror.fails()
@@ -377,6 +377,7 @@ def test_an_empty_replica_takes_another_shape(mirror: Mirror) -> None:
 
 def test_another_table_takes_the_place(host: HostProcess, postgres_database: TestDatabase) -> None:
     mirror = _made(host, postgres_database)
+    mirror.configure(deletes="reconcile")
     mirror.alter(both="CREATE TABLE u (LIKE t INCLUDING ALL)")
     mirror.alter(both="INSERT INTO u (id, name, at) VALUES (1, 'other', '2023-01-01')")
     mirror.alter(both="ALTER TABLE t RENAME TO old; ALTER TABLE u RENAME TO t")
@@ -387,6 +388,7 @@ def test_another_table_takes_the_place(host: HostProcess, postgres_database: Tes
 
 def test_a_partitioned_table_takes_the_place(host: HostProcess, postgres_database: TestDatabase) -> None:
     mirror = _made(host, postgres_database)
+    mirror.configure(deletes="reconcile")
     mirror.alter(
         both="ALTER TABLE t RENAME TO old; ALTER TABLE old RENAME CONSTRAINT t_pkey TO old_pkey; "
         "CREATE TABLE t (LIKE old INCLUDING ALL) PARTITION BY RANGE (id); "

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import apsw
 
-from starbase_data_replication import drift, store, tables
+from starbase_data_replication import drift, identity, store, tables
 from starbase_data_replication.columns import selected
 from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
-from starbase_data_replication.model import Phase, Position, TableName, TableSchema
+from starbase_data_replication.model import Former, Phase, Position, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Looker
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_host import Database
+
+AWAY = "the source had no such table for a while"
+GONE = "the replica, or a column of it, was missing"
+OTHER_FORM = "this version stores values in another form"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +45,25 @@ class Footing:
         try:
             described = await looker.describe(self.table, self.stored.replication.tracking_column)
         except TableMissing as error:
-            if shape is not None:
+            if shape is not None and position is not None:
                 self.progress.schema_changes = (str(error),)
                 # A table that comes back under this name may be another one, with other rows.
-                await self.database.write(self._forget)
+                await self.must_load_again(position, AWAY)
             raise
         schema = selected(described, self._options, checked=shape is not None)
         if schema.unfollowable is not None and not self.whole(schema):
             raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
         return schema
 
-    def _forget(self, connection: apsw.Connection) -> None:
-        store.check_current(connection, self.stored)
-        store.delete_position(connection, self.stored)
+    async def must_load_again(self, position: Position, why: str) -> None:
+        """Note that the next sync has to load the table again. What `why` says is not true any more by then."""
+
+        def write(connection: apsw.Connection) -> None:
+            store.check_current(connection, self.stored)
+            store.save_position(connection, self.stored, replace(position, reload=why))
+
+        if position.reload is None:
+            await self.database.write(write)
 
     def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
         """The SQLite side of this replication, for what the source looks like now."""
@@ -66,26 +76,35 @@ class Footing:
 
     async def prepare(self, looker: Looker, schema: TableSchema, position: Position | None) -> tuple[Target, Position]:
         """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
-        reload = False
+        why: str | None = None
         dropped: tuple[str, ...] = ()
-        if position is not None and position.identity == self.identity and position.shape is not None:
+        if position is not None and position.identity != self.identity:
+            why = _configured(position.identity, self.identity)
+        elif position is not None and position.shape is not None:
             found = drift.drift(position.shape, schema.shape)
-            # An attempt before this one may have stored the new shape already; what it has found is still to be told.
-            self.progress.schema_changes = found.texts or self.progress.schema_changes
-            reload = drift.must_reload(
-                schema.table, position, schema.shape, found, self._options, name=self.stored.name
-            )
             dropped = drift.dropped(position, schema, found, self._options)
-        replica = self.replica(schema, dropped, _former(position, schema))
-        fresh = position is None or position.identity != self.identity or self.whole(schema) or reload
+            why = position.reload or self._drifted(schema, position, found)
+        replica = self.replica(schema, dropped, _former_names(position, schema))
         # What a group has read of a load that was cut short belongs to another moment than what it reads now.
-        fresh |= self.together and position is not None and position.phase is Phase.LOAD
+        if self.together and position is not None and position.phase is Phase.LOAD:
+            why = why or (position.former.why if position.former is not None else "a load was cut short")
+        fresh = position is None or self.whole(schema) or why is not None
+        former = _former(position, why) if position is not None and why is not None else None
         if fresh and (schema.where is not None or self._options.key_columns is not None):
             await looker.check(schema, key=self._options.key_columns is not None)
         start = None if fresh else position
         if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
-            start = await self.database.write(partial(self._make_table, replica=replica, position=start))
+            make = partial(self._make_table, replica=replica, position=start, former=former)
+            start = await self.database.write(make)
         return replica, start
+
+    def _drifted(self, schema: TableSchema, position: Position, found: drift.Drift) -> str | None:
+        """How the source's shape has changed, where what was copied of the old one does not serve. Raises as drift."""
+        # An attempt before this one may have stored the new shape already; what it has found is still to be told.
+        self.progress.schema_changes = found.texts or self.progress.schema_changes
+        name = self.stored.name
+        reload = drift.must_reload(schema.table, position, schema.shape, found, self._options, name=name)
+        return ("; ".join(found.texts) or OTHER_FORM) if reload else None
 
     def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
         """Whether there is nothing to make."""
@@ -93,15 +112,18 @@ class Footing:
             return False
         return replica.fits(connection, shadow=position.into_shadow) and _is_there(connection, replica)
 
-    def _make_table(self, connection: apsw.Connection, *, replica: Target, position: Position | None) -> Position:
+    def _make_table(
+        self, connection: apsw.Connection, *, replica: Target, position: Position | None, former: Former | None
+    ) -> Position:
         store.check_current(connection, self.stored)
         run_id: str = self.stored.columns["running"]["run_id"]
         if position is not None:
             # Somebody may have dropped the table, or one of its columns, or put another in its place: what the position
             # speaks of is gone.
             replica.table = replica.shadow if position.into_shadow else replica.name
-            gone = not _is_there(connection, replica) or _lacks_column(connection, replica, position)
-            position = None if gone else position
+            if not _is_there(connection, replica) or _lacks_column(connection, replica, position):
+                former = _former(position, GONE)
+                position = None
         fresh = position is None
         if position is None:
             # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
@@ -115,6 +137,7 @@ class Footing:
                 into_shadow=into_shadow,
                 shape=replica.schema.shape,
                 dropped=tuple(replica.dropped),
+                former=former if into_shadow and not self.whole(replica.schema) else None,
             )
         replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run_id)
         if self.together and not position.into_shadow:
@@ -147,12 +170,31 @@ class Footing:
         return self.stored.replication.options
 
 
-def _former(position: Position | None, schema: TableSchema) -> list[str]:
+def _configured(before: str, now: str) -> str:
+    """Why a position is about something else than what is configured now."""
+    old, new = identity.read(before), identity.read(now)
+    if old.source != new.source:
+        return "the source is another one"
+    return f"{', '.join(identity.changed_fields(old, new)) or 'the configuration'} changed"
+
+
+def _former(position: Position, why: str) -> Former | None:
+    """What the replica was built from, as far as its position tells."""
+    if position.into_shadow:
+        # The replica is still what it was before that load.
+        return replace(position.former, why=why, kept=0) if position.former is not None else None
+    if position.shape is None:
+        return None
+    return Former(identity=position.identity, shape=position.shape, why=why)
+
+
+def _former_names(position: Position | None, schema: TableSchema) -> list[str]:
     """The names that columns which the source still has were last given in the replica."""
-    if position is None or position.shape is None:
+    if position is None:
         return []
     there = {column.name for column in (*schema.columns, *schema.left_out)}
-    return [column[2] for name, column in position.shape.columns.items() if name in there]
+    shapes = (position.shape, position.former.shape if position.former is not None else None)
+    return [column[2] for shape in shapes if shape for name, column in shape.columns.items() if name in there]
 
 
 def _is_there(connection: apsw.Connection, replica: Target) -> bool:

@@ -253,6 +253,20 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Former:
+    """What a replica was built from that a load is to replace, where nobody has asked for the load.
+
+    identity, shape: as its position had them. why: what the load is for. kept: how many of its rows the load has taken
+    over so far.
+    """
+
+    identity: str
+    shape: Shape
+    why: str
+    kept: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Position:
     """How far a replica has come. Stored in the transaction of the rows that it speaks of.
 
@@ -266,6 +280,8 @@ class Position:
     dropped: the replica's names of columns that the source no longer has; nothing is written there.
     told: whether the source tells who is alive; None before it was asked. untold_since: since when one that did does
         not; see position.py.
+    reload: why the next sync has to load the table again, whatever it finds; None where it need not.
+    former: into a shadow: what the replica beside it was built from; None where the user has asked for the load.
     """
 
     identity: str
@@ -279,6 +295,8 @@ class Position:
     dropped: tuple[str, ...] = ()
     told: bool | None = None
     untold_since: float | None = None
+    reload: str | None = None
+    former: Former | None = None
 
 
 class Exceptions(NamedTuple):

@@ -152,7 +152,7 @@ def rise(position: Position, closed: tuple[Candidate, ...], options: Options, *,
 
 def finished_load(position: Position) -> Position:
     """The first load has walked the whole table: from now on syncs follow."""
-    return replace(position, phase=Phase.FOLLOW, load_key=None, loading_since=None, into_shadow=False)
+    return replace(position, phase=Phase.FOLLOW, load_key=None, loading_since=None, into_shadow=False, former=None)
 
 
 def _heard(position: Position, look: Alive, *, now: float) -> Position:

@@ -6,7 +6,6 @@ A run is a task of its own: it does not end with the request or the alarm that b
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import traceback
 import uuid
@@ -21,6 +20,7 @@ from starbase_data_replication.check import Check, allow
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import DialectFailed, Exited, kind_of, tamed
 from starbase_data_replication.group import sync_together
+from starbase_data_replication.identity import identity_of
 from starbase_data_replication.recording import Recorder, outcome
 from starbase_data_replication.running import GOES_ON, OF_ANOTHER, Running, stop
 from starbase_data_replication.runs import Progress, RunKind, RunStatus, SyncRun
@@ -293,14 +293,13 @@ class Runner:
     async def _make_sync(self, run: Running, stored: Stored) -> Sync:
         replication = stored.replication
         settings = self.connections.opened(replication.source_config)
-        selection = [replication.options.selection] if replication.options.selection else []
         run.source = await self.connections.source(settings)
-        table, identity = await self.connections.table(settings, replication.source_table)
+        table, source = await self.connections.table(settings, replication.source_table)
         return Sync(
             stored=stored,
             source=run.source,
             table=table,
-            identity=json.dumps([*identity, replication.target_table, replication.tracking_column, *selection]),
+            identity=identity_of(source, replication),
             database=self.store.database,
             clock=self.host.clock,
             progress=run.progress,

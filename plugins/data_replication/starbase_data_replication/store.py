@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from starbase_data_replication import logbook, tables
-from starbase_data_replication.model import Alive, Candidate, Phase, Position, Shape
+from starbase_data_replication.model import Alive, Candidate, Former, Phase, Position, Shape
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runs import RunKind, SyncRun
 from starbase_data_replication.sealing import dump, load, overwriting
@@ -344,7 +344,9 @@ def _position(plain: dict[str, Any]) -> Position:
     load_key = tuple(plain["load_key"]) if plain["load_key"] is not None else None
     shape = _shape(plain["shape"]) if plain.get("shape") is not None else None
     dropped = tuple(plain.get("dropped", ()))
-    changed = {"candidates": candidates, "load_key": load_key, "shape": shape, "dropped": dropped}
+    former = plain.get("former")
+    former = Former(**{**former, "shape": _shape(former["shape"])}) if former is not None else None
+    changed = {"candidates": candidates, "load_key": load_key, "shape": shape, "dropped": dropped, "former": former}
     return Position(**{**plain, **changed, "phase": Phase(plain["phase"])})
 
 

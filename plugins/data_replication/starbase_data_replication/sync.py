@@ -19,6 +19,7 @@ from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
 from starbase_data_replication.footing import Footing
+from starbase_data_replication.keeping import Keeping
 from starbase_data_replication.model import (
     Alive,
     Batch,
@@ -205,6 +206,25 @@ class Sync:
                     # A batch handed to the writer is committed, unless the run was recorded before: do not lose
                     # sight of it.
                     await asyncio.wait({writing})
+        if self._keeps:
+            await self._replace()
+
+    async def _replace(self) -> None:
+        """All is in the shadow: see to the rows that it lacks, and put it in the replica's place."""
+        keeping = Keeping(
+            footing=self.footing, replica=self._replica, schema=self.schema, source=self.source, clock=self.clock,
+            position=self._stored,
+        )  # fmt: skip
+        self._warnings += await keeping.keep()
+
+        def swap(connection: apsw.Connection) -> list[str]:
+            self.footing.check(connection, self._replica)
+            swapped = self.footing.swap(connection, self._replica)
+            store.save_position(connection, self.stored, self._after)
+            return swapped
+
+        if not self.together:
+            self._warnings += await self.database.write(swap)
 
     def synced(self) -> Synced:
         """What was done, once all is written."""
@@ -237,8 +257,8 @@ class Sync:
         self._position = floor.answered(self._position, alive, now=self.clock.now())
 
     async def _write(self, batch: Batch) -> None:
-        position = self._after if batch.last else _reached(self._position, batch)
-        if not batch.rows and (self.together or position == self._stored):
+        position = self._after if batch.last and not self._keeps else _reached(self._position, batch)
+        if not batch.rows and (self.together or self._keeps or position == self._stored):
             return
         check_unique(batch.rows, self.schema, self._options)
         rows = await self.transforms.apply(self.stored.name, self.schema, batch.rows)
@@ -249,7 +269,7 @@ class Sync:
             if self.together:
                 return changed, []
             swapped: list[str] = []
-            if batch.last and self._position.into_shadow:
+            if batch.last and self._position.into_shadow and not self._keeps:
                 swapped = self.footing.swap(connection, self._replica)
             elif changed:
                 store.changed(connection, self.stored)
@@ -296,6 +316,11 @@ class Sync:
     def _departures(self) -> bool:
         """Whether rows are read that may have left the filter since they were copied."""
         return self.schema.where is not None and self._position.phase is Phase.FOLLOW
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether a replica is to be replaced that may hold rows which the load does not find."""
+        return self._position.into_shadow and not self._whole
 
     @property
     def _whole(self) -> bool:

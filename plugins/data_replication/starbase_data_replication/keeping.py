@@ -1,0 +1,216 @@
+"""Before a shadow takes a replica's place: what becomes of the rows that only the replica holds.
+
+A load that nobody has asked for lets nothing go that a sync would have left alone: what `deletes` keeps is taken over
+into the shadow, or the load waits. Where the user has asked for the load, it says how many rows go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import apsw
+
+from starbase_data_replication import identity, store
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.footing import Footing
+from starbase_data_replication.leftovers import Leftovers, Piece, count_by_former_key
+from starbase_data_replication.model import Former, Position, TableSchema
+from starbase_data_replication.options import Options
+from starbase_data_replication.sources.base import MAX_KEYS, Key, Reader, ReadPlan
+from starbase_data_replication.target import Target
+from starbase_host import Clock, iso
+
+
+class RowsToKeep(SchemaMismatch):
+    """A load would let rows go that `deletes` keeps, and cannot take them over."""
+
+    code = "rows_to_keep"
+
+
+@dataclass(kw_only=True)
+class Keeping:
+    """One load into a shadow, all of which is written. position: as it is stored; it counts what was taken over."""
+
+    footing: Footing
+    replica: Target
+    schema: TableSchema
+    source: Reader
+    clock: Clock
+    position: Position
+
+    async def keep(self) -> list[str]:
+        """See to the rows that the load has not found; what to tell the user. Raises RowsToKeep."""
+        former = self.position.former
+        asked_for = former is None or not self._same_source(former)
+        if not await self.footing.database.read(self._is_there) or (asked_for and self._options.deletes == "reconcile"):
+            return []
+        leftovers = await self.footing.database.read(
+            partial(
+                Leftovers.of, old=self.replica.name, new=self.replica.shadow, schema=self.schema,
+                former=former, mark=self.replica.mark,
+            )
+        )  # fmt: skip
+        follows = not self._keeps and self._options.deleted_column is None
+        if follows and (leftovers is None or not leftovers.extra):
+            return []
+        if former is None or asked_for:
+            return self._let_go(None if leftovers is None else await self._count(leftovers))
+        why_not = self._why_not(former)
+        if leftovers is None or why_not is not None:
+            await self._wait_for_word(former, leftovers, why_not or "its key is another one")
+            return []
+        return await self._take_over(leftovers)
+
+    async def _take_over(self, leftovers: Leftovers) -> list[str]:
+        """Piece by piece; the shadow is nobody's yet, so that no reader sees any of it."""
+        after: int | None = None
+        lacking = 0
+        while True:
+            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            gone = await self._gone(piece)
+            lacking += len(gone)
+            await self.footing.database.write(
+                partial(self._piece, leftovers=leftovers, after=after, end=piece.end, gone=gone)
+            )
+            if piece.end is None:
+                break
+            after = piece.end
+        if self._options.deleted_column is not None:
+            return self._let_go(lacking)
+        return self._kept()
+
+    def _piece(
+        self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
+    ) -> None:
+        self.footing.check(connection, self.replica)
+        leftovers.fill(connection, after, end)
+        former = self.position.former
+        if gone and self._keeps and former is not None:
+            kept = leftovers.carry(connection, gone, iso(self.clock.now()) or "")
+            self.position = replace(self.position, former=replace(former, kept=former.kept + kept))
+            if not self.footing.together:
+                store.save_position(connection, self.footing.stored, self.position)
+
+    async def _gone(self, piece: Piece) -> list[int]:
+        """Where the rows stand that the source does not have. Others it has, and does not let be copied any more."""
+        if not self._asks or not piece.keys:
+            return piece.places
+        there = await self._at_the_source(piece.keys)
+        return [place for place, key in zip(piece.places, piece.keys, strict=True) if self._stored(key) not in there]
+
+    async def _at_the_source(self, keys: Sequence[Key]) -> set[Key]:
+        """Of these keys, those of rows that the source has, whatever the filter says of them."""
+        key = self.schema.key_columns
+        others = tuple(each for each in (*self.schema.columns, *self.schema.left_out) if each not in key)
+        schema = replace(self.schema, columns=key, left_out=others, where=None)
+        there: set[Key] = set()
+        for at in range(0, len(keys), MAX_KEYS):
+            plan = ReadPlan(schema=schema, keys=tuple(keys[at : at + MAX_KEYS]))
+            async with self.source.read(plan) as batches:
+                async for batch in batches:
+                    there.update(self._stored(row) for row in batch.rows)
+        return there
+
+    def _stored(self, key: Sequence[object]) -> Key:
+        """A key in one form, whichever side it comes from: integers may be their digits."""
+        columns = self.schema.key_columns
+        return tuple(
+            int(str(value)) if column.cast.declared == "INTEGER" else value
+            for column, value in zip(columns, key, strict=True)
+        )
+
+    async def _count(self, leftovers: Leftovers) -> int:
+        after: int | None = None
+        count = 0
+        while True:
+            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            count += len(piece.places)
+            if piece.end is None:
+                return count
+            after = piece.end
+
+    def _why_not(self, former: Former) -> str | None:
+        """Why rows of the replica cannot be taken over; None where they can."""
+        forms = self.schema.shape.columns
+        changed = [name for name in self.schema.key if former.shape.columns.get(name, forms[name])[1] != forms[name][1]]
+        if changed and tuple(former.shape.key) == self.schema.key:
+            return f"the key's column {changed[0]} is stored in another form"
+        before = identity.read(former.identity).selection.get("transforms", {})
+        for column in self.schema.columns:
+            plugins = [_plugins(each, column.name) for each in (before, self._options.transforms)]
+            if plugins[0] != plugins[1]:
+                return f"other plugins change the values of {column.name} (transforms)"
+        return None
+
+    async def _wait_for_word(self, former: Former, leftovers: Leftovers | None, why_not: str) -> None:
+        """Raises RowsToKeep where there are rows to keep, or where that cannot be told."""
+        if not self._keeps:
+            return
+        if leftovers is not None:
+            count: int | None = await self._count(leftovers)
+        else:
+            names = (self.replica.name, self.replica.shadow)
+            count = await self.footing.database.read(
+                lambda connection: count_by_former_key(connection, *names, self.schema, former)
+            )
+        if count != 0:
+            table, name = self.schema.table, self.footing.stored.name
+            rows = _rows(count) if count is not None else "some rows"
+            raise RowsToKeep(
+                f"{rows} of the replica may be gone from {table}, and deletes keeps such rows; a load is due "
+                f"({former.why}), and cannot take them over: {why_not}; undo the change, or reset the replication "
+                f"(POST /data-replication/reset/{name}), which lets them go"
+            )
+
+    def _kept(self) -> list[str]:
+        former = self.position.former
+        if former is None or not former.kept:
+            return []
+        said = (
+            f"{_rows(former.kept)} that {self.schema.table} no longer has were kept, as deletes says, when the table "
+            f"was loaded again ({former.why}); they hold what was copied before that, and a reset lets them go"
+        )
+        if self.replica.mark is not None:
+            mark = self.replica.mark
+            said += f"; since when they are gone is unknown: where {mark} was empty, it says when this load missed them"
+        if identity.read(former.identity).selection.get("where") != self._options.where:
+            said += "; whether the new where is true of them, the source cannot tell"
+        return [said]
+
+    def _let_go(self, count: int | None) -> list[str]:
+        if count is None:
+            return ["the rows that only the replica held were let go, and not counted: its key was another one"]
+        if not count:
+            return []
+        return [f"{_rows(count)} that {self.schema.table} does not have, or not any more, were let go by this load"]
+
+    def _same_source(self, former: Former) -> bool:
+        return identity.read(former.identity).source == identity.read(self.footing.identity).source
+
+    def _is_there(self, connection: apsw.Connection) -> bool:
+        return store.owns_target(connection, self.replica.name)
+
+    @property
+    def _options(self) -> Options:
+        return self.footing.stored.replication.options
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether `deletes` promises that rows stay which the source no longer has."""
+        return self._options.deletes == "ignore" or self._options.mark_column is not None
+
+    @property
+    def _asks(self) -> bool:
+        """Whether the source may have rows that a load does not read."""
+        ignored = self._options.null_tracking == "ignore" and self.schema.tracking.nullable
+        return self._keeps and (self.schema.where is not None or ignored)
+
+
+def _plugins(transforms: Mapping[str, Sequence[str]], column: str) -> list[str]:
+    return [plugin for plugin, columns in transforms.items() if column in columns]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
