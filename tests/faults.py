@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from tests.hosts import CONFIG, LISTENER, HostProcess, until
 from tests.proxy import Proxy
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 CREATE = {
     "postgresql": "CREATE TABLE {name} (id bigserial PRIMARY KEY, note text NOT NULL)",
@@ -25,7 +25,7 @@ CREATE = {
 }
 FILL = {
     "postgresql": "INSERT INTO {name} (note) SELECT repeat(md5(n::text), {width}) FROM generate_series(1, {rows}) n",
-    "mysql": "INSERT INTO {name} (note) SELECT repeat(md5(seq), {width}) FROM seq_1_to_{rows}",
+    "mysql": "INSERT INTO {name} (note) SELECT repeat(left(sha2(seq, 256), 32), {width}) FROM " + sequence("{rows}"),
 }
 # Times as short as the options allow, and a schedule that tries again after 0.6 s.
 OPTIONS = 'silence_timeout_seconds = 1\nmax_concurrent_syncs = 4\n\n[plugins.listener]\nmodule = "listener"\n'

@@ -15,10 +15,12 @@ from starbase_data_replication.model import Batch, Row, TableName, TableSchema
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import settings
 from starbase_data_replication.sources.mysql.source import MysqlSource
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 from tests.sessions import Session
 
 T = TypeVar("T")
+# A table with more rows than anybody can wait for.
+ENDLESS = f"{sequence(100_000, 'a')}, {sequence(100_000, 'b')}"
 PATIENCE_SECONDS = 20.0
 
 

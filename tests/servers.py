@@ -423,6 +423,11 @@ def _prepared(session: Session) -> list[str]:
     return names
 
 
+def sequence(last: int | str, name: str = "s") -> str:
+    """A table of the numbers from 1 to this one, as `seq`, in SQL that MariaDB and MySQL understand."""
+    return f"JSON_TABLE(CONCAT('[0', REPEAT(',0', {last} - 1), ']'), '$[*]' COLUMNS (seq FOR ORDINALITY)) AS {name}"
+
+
 def free_port() -> int:
     """A free port, below those the system hands out: no client gets it while its server is stopped."""
     while True:

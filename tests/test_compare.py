@@ -31,7 +31,7 @@ from starbase_data_replication.sources.postgresql.compare import PostgresqlCompa
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sync import Sync
 from starbase_host import Clock, Database
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 from tests.stored import under_way
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def numbers(dialect: str, count: int) -> str:
     return (
         f"generate_series(1, {count}) AS n(i)"
         if dialect == "postgresql"
-        else f"(SELECT seq AS i FROM seq_1_to_{count}) n"
+        else f"(SELECT seq AS i FROM {sequence(count)}) n"
     )
 
 
@@ -273,8 +273,8 @@ def test_keys_of_postgresql(postgres_database: TestDatabase, tmp_path: Path, key
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("key", MYSQL)
-def test_keys_of_mysql(mariadb_database: TestDatabase, tmp_path: Path, key: str, seed: int) -> None:
-    check_key(mariadb_database, tmp_path, MYSQL[key], seed)
+def test_keys_of_mysql(either_mysql: TestDatabase, tmp_path: Path, key: str, seed: int) -> None:
+    check_key(either_mysql, tmp_path, MYSQL[key], seed)
 
 
 def test_one_value_among_many_costs_few_sums(source_database: TestDatabase, tmp_path: Path) -> None:
@@ -636,18 +636,18 @@ def test_a_collation_of_the_replica_does_not_matter(
     mirrored(source_database, tmp_path, work)
 
 
-def test_large_values_have_a_hash(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+def test_large_values_have_a_hash(either_mysql: TestDatabase, tmp_path: Path) -> None:
     """Their texts one after the other would be longer than what the server lets a text be."""
-    mariadb_database.execute("CREATE TABLE t (id int PRIMARY KEY, a longtext, b longblob)")
-    ((packet,),) = mariadb_database.fetch("SELECT @@max_allowed_packet")
-    mariadb_database.execute(f"INSERT INTO t VALUES (1, REPEAT('a', {packet} - 9999), REPEAT('b', {packet} - 9999))")
+    either_mysql.execute("CREATE TABLE t (id int PRIMARY KEY, a longtext, b longblob)")
+    ((packet,),) = either_mysql.fetch("SELECT @@max_allowed_packet")
+    either_mysql.execute(f"INSERT INTO t VALUES (1, REPEAT('a', {packet} - 9999), REPEAT('b', {packet} - 9999))")
 
     async def work(mirror: Mirror) -> None:
         assert (await mirror.compare()).equal
         await mirror.replica("UPDATE t SET a = a || 'x'")
         assert (await mirror.compare()).different == 1
 
-    mirrored(mariadb_database, tmp_path, work)
+    mirrored(either_mysql, tmp_path, work)
 
 
 @pytest.mark.parametrize(
@@ -658,17 +658,17 @@ def test_large_values_have_a_hash(mariadb_database: TestDatabase, tmp_path: Path
         ["varchar(9) CHARACTER SET latin1", "varchar(9) COLLATE utf8mb4_unicode_ci", "varchar(9) CHARACTER SET greek"],
     ],
 )
-def test_texts_of_several_collations(mariadb_database: TestDatabase, tmp_path: Path, columns: list[str]) -> None:
+def test_texts_of_several_collations(either_mysql: TestDatabase, tmp_path: Path, columns: list[str]) -> None:
     """One among them that is no Unicode: put together as text, the server would put question marks in its place."""
     named = ", ".join(f"c{number} {column}" for number, column in enumerate(columns))
     values = ["'1'"] * (len(columns) - 1)
     values.append("_hebrew X'D7'" if "hebrew" in named else "_greek X'D2'" if "greek" in named else "'x'")
-    mariadb_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, {named})")
-    mariadb_database.execute(f"INSERT INTO t VALUES (1, {', '.join(values)})")
+    either_mysql.execute(f"CREATE TABLE t (id int PRIMARY KEY, {named})")
+    either_mysql.execute(f"INSERT INTO t VALUES (1, {', '.join(values)})")
 
     async def work(mirror: Mirror) -> None:
         assert (await mirror.compare()).equal
         await mirror.replica("UPDATE t SET c1 = '2'")
         assert (await mirror.compare()).different == 1
 
-    mirrored(mariadb_database, tmp_path, work)
+    mirrored(either_mysql, tmp_path, work)

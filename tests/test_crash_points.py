@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.hosts import CONFIG, HostProcess, until
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 # Each wraps one step; `reached` ends the process at the nth time, and only in its first life.
 CRASHER = """
@@ -98,7 +98,7 @@ def test_killed_at(source_database: TestDatabase, tmp_path: Path, point: str, nt
     source_database.execute(CREATE[source_database.dialect])
     if source_database.dialect == "mysql":
         source_database.execute(
-            "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_5000"
+            f"INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM {sequence(5000)}"
         )
     (tmp_path / "crasher.py").write_text(CRASHER)
     options = f'\n[plugins.crasher]\nmodule = "crasher"\npoint = "{point}"\nnth = {nth}\n'

@@ -222,9 +222,9 @@ def test_a_type_that_changes(mirror: Mirror, column: str, postgresql: str, mysql
     mirror.is_as_if_loaded_afresh()
 
 
-def test_a_character_set_that_changes(host: HostProcess, mariadb_database: TestDatabase) -> None:
+def test_a_character_set_that_changes(host: HostProcess, either_mysql: TestDatabase) -> None:
     """As texts are repaired that were stored under the wrong one: the bytes stay, and mean another text."""
-    mirror = _made(host, mariadb_database)
+    mirror = _made(host, either_mysql)
     mirror.alter(mysql="ALTER TABLE t MODIFY COLUMN name varchar(20) CHARACTER SET latin1")
     mirror.alter(mysql="UPDATE t SET name = _latin1 X'C3A9'")
     mirror.sync()

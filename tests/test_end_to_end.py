@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.hosts import ADMIN, CONFIG, LISTENER, HostProcess, running, until
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 AUDIT = """
 [plugins.listener]
@@ -158,7 +158,7 @@ def test_kill_in_the_middle_of_a_first_load(source_database: TestDatabase, tmp_p
         "postgresql": f"INSERT INTO orders SELECT n, 's' || n % 5, n / 7.0, 'note ' || n, now() - interval '1 day' "
         f"FROM generate_series(1, {rows}) n",
         "mysql": f"INSERT INTO orders SELECT seq, concat('s', seq % 5), seq / 7.0, concat('note ', seq), "
-        f"now(6) - interval 1 day FROM seq_1_to_{rows}",
+        f"now(6) - interval 1 day FROM {sequence(rows)}",
     }
     source_database.execute(many[source_database.dialect])
     host = HostProcess(tmp_path)

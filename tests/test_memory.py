@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.hosts import running
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 MEBIBYTE = 1 << 20
 SPARE = 60 * MEBIBYTE
@@ -25,8 +25,8 @@ FILL = {
     ),
     "mysql": (
         "CREATE TABLE t (id int PRIMARY KEY, body longtext);"
-        f"INSERT INTO t SELECT seq, 'x' FROM seq_1_to_{NARROW};"
-        f"INSERT INTO t SELECT {NARROW} + seq, repeat('xyz_', {MEBIBYTE // 4}) FROM seq_1_to_{WIDE}"
+        f"INSERT INTO t SELECT seq, 'x' FROM {sequence(NARROW)};"
+        f"INSERT INTO t SELECT {NARROW} + seq, repeat('xyz_', {MEBIBYTE // 4}) FROM {sequence(WIDE)}"
     ),
 }
 

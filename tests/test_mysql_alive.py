@@ -16,7 +16,17 @@ from starbase_data_replication.sources.mysql import alive
 from starbase_data_replication.sources.mysql.alive import Look, Transaction
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.source import MysqlSource
-from tests.mysql_sources import described, eventually, in_background, opened, rows_of, running, wait_until, with_source
+from tests.mysql_sources import (
+    ENDLESS,
+    described,
+    eventually,
+    in_background,
+    opened,
+    rows_of,
+    running,
+    wait_until,
+    with_source,
+)
 from tests.servers import TestDatabase, ThrowawayMariaDB
 from tests.sessions import Session
 
@@ -27,9 +37,9 @@ ITEMS = (
 
 
 @pytest.fixture
-def items(mariadb_database: TestDatabase) -> TestDatabase:
-    mariadb_database.execute(ITEMS)
-    return mariadb_database
+def items(either_mysql: TestDatabase) -> TestDatabase:
+    either_mysql.execute(ITEMS)
+    return either_mysql
 
 
 async def noted(source: MysqlSource, database: TestDatabase, table: str = "items") -> Candidate:
@@ -90,7 +100,7 @@ def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> No
     reader = items.connect()
     reader.execute("START TRANSACTION READ ONLY; SELECT * FROM items")
     # Long enough that the other source's statement still runs.
-    items.execute("CREATE VIEW many AS SELECT a.seq AS id FROM seq_1_to_100000 a, seq_1_to_100000 b")
+    items.execute(f"CREATE VIEW many AS SELECT a.seq AS id FROM {ENDLESS}")
 
     async def while_reading(source: MysqlSource) -> Alive:
         async with opened(items) as other, other.read(ReadPlan(schema=await described(other, items, "many"))):

@@ -98,10 +98,10 @@ TIMES = {
 }
 
 
-def test_a_time_that_is_still_current_is_not_noted_in_whichever_zone(mariadb_database: TestDatabase) -> None:
+def test_a_time_that_is_still_current_is_not_noted_in_whichever_zone(either_mysql: TestDatabase) -> None:
     columns = ", ".join(f"{name} {kind}" for name, (kind, _) in TIMES.items())
     old = ", ".join("2001" if name == "y" else "'2001-02-03 04:05:06'" for name in TIMES)
-    mariadb_database.execute(
+    either_mysql.execute(
         f"SET time_zone = '+00:00'; CREATE TABLE t (id int PRIMARY KEY, {columns}); INSERT INTO t VALUES (1, {old});"
         "SET time_zone = DEFAULT;"
         f"INSERT INTO t VALUES (2, {', '.join(value for _, value in TIMES.values())});"
@@ -116,17 +116,17 @@ def test_a_time_that_is_still_current_is_not_noted_in_whichever_zone(mariadb_dat
         "y": "2001",
     }
     for name, value in values.items():
-        found = note(mariadb_database, name, Options(settle_seconds=60))
+        found = note(either_mysql, name, Options(settle_seconds=60))
         assert found is not None
         assert (found.value, found.noted_at) == (value, 5.0)
     # The clock ticks on: without settling, a moment later it is a value like any other.
     for name in ("d6", "t3"):
-        settled = note(mariadb_database, name, Options(settle_seconds=0))
+        settled = note(either_mysql, name, Options(settle_seconds=0))
         assert settled is not None
         assert settled.value > "2001-02-04"
     # A zone that lies behind makes every value of this day a coming one, of those that carry no zone.
     late = Options(settle_seconds=0, tracking_time_zone="Pacific/Honolulu")
-    zoneless, absolute = (note(mariadb_database, name, late) for name in ("d6", "t3"))
+    zoneless, absolute = (note(either_mysql, name, late) for name in ("d6", "t3"))
     assert zoneless is not None
     assert absolute is not None
     assert settled is not None
@@ -148,14 +148,14 @@ def test_a_time_that_is_still_current_is_not_noted_in_whichever_zone(mariadb_dat
     ],
 )
 def test_the_highest_value_is_the_sources_own_and_nothing_lies_above_it(
-    mariadb_database: TestDatabase, kind: str, values: str, value: str
+    either_mysql: TestDatabase, kind: str, values: str, value: str
 ) -> None:
     rows = values.replace(", ", "), (")
-    mariadb_database.execute(f"CREATE TABLE t (v {kind} NULL); INSERT INTO t VALUES ({rows}), (NULL)")
-    found = note(mariadb_database, "v", Options())
+    either_mysql.execute(f"CREATE TABLE t (v {kind} NULL); INSERT INTO t VALUES ({rows}), (NULL)")
+    found = note(either_mysql, "v", Options())
     assert found is not None
     assert found.value == value
-    above = with_source(mariadb_database, lambda source: rows_above(source, mariadb_database, value))
+    above = with_source(either_mysql, lambda source: rows_above(source, either_mysql, value))
     assert above == [(None,)]
 
 
@@ -163,14 +163,14 @@ async def rows_above(source: MysqlSource, database: TestDatabase, floor: str) ->
     return list(await rows_of(source, ReadPlan(schema=await described(source, database, "t", "v"), floor=floor)))
 
 
-def test_an_empty_table_and_one_of_current_rows_have_nothing_to_note(mariadb_database: TestDatabase) -> None:
-    mariadb_database.execute("CREATE TABLE t (v datetime(6), j json)")
-    assert note(mariadb_database, "v", Options()) is None
-    mariadb_database.execute("INSERT INTO t VALUES (now(6), '1'), (NULL, NULL)")
-    assert note(mariadb_database, "v", Options(settle_seconds=60)) is None
+def test_an_empty_table_and_one_of_current_rows_have_nothing_to_note(either_mysql: TestDatabase) -> None:
+    either_mysql.execute("CREATE TABLE t (v datetime(6), j json)")
+    assert note(either_mysql, "v", Options()) is None
+    either_mysql.execute("INSERT INTO t VALUES (now(6), '1'), (NULL, NULL)")
+    assert note(either_mysql, "v", Options(settle_seconds=60)) is None
 
 
-def test_a_column_without_an_order_cannot_be_tracked(mariadb_database: TestDatabase) -> None:
-    mariadb_database.execute("CREATE TABLE t (g geometry)")
+def test_a_column_without_an_order_cannot_be_tracked(either_mysql: TestDatabase) -> None:
+    either_mysql.execute("CREATE TABLE t (g geometry)")
     with pytest.raises(SourceRejected, match=r"t\.g is of type geometry, which has no order"):
-        note(mariadb_database, "g", Options())
+        note(either_mysql, "g", Options())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import running
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 SCHEMA = """
 CREATE TABLE employees (
@@ -29,17 +29,17 @@ CREATE TABLE salaries (
     FOREIGN KEY (emp_no) REFERENCES employees (emp_no) ON DELETE CASCADE, PRIMARY KEY (emp_no, from_date)
 );
 """
-FILL = """
-INSERT INTO departments SELECT CONCAT('d', LPAD(seq, 3, '0')), CONCAT('Department ', seq) FROM seq_1_to_9;
+FILL = f"""
+INSERT INTO departments SELECT CONCAT('d', LPAD(seq, 3, '0')), CONCAT('Department ', seq) FROM {sequence(9)};
 INSERT INTO employees SELECT 10000 + seq, '1952-02-01' + INTERVAL seq % 4700 DAY, ELT(seq % 5 + 1, 'Georgi', 'Zoë',
     'Đorđe', 'Łucja', '太郎'), CONCAT('Facello', seq % 1637), ELT(seq % 2 + 1, 'M', 'F'),
-    '1985-01-01' + INTERVAL seq % 5500 DAY FROM seq_1_to_{rows};
+    '1985-01-01' + INTERVAL seq % 5500 DAY FROM {sequence("{rows}")};
 INSERT INTO dept_emp SELECT 10000 + seq, CONCAT('d', LPAD(seq % 9 + 1, 3, '0')), '1986-06-26', '9999-01-01'
-    FROM seq_1_to_{rows};
+    FROM {sequence("{rows}")};
 INSERT INTO titles SELECT 10000 + seq, ELT(seq % 3 + 1, 'Engineer', 'Senior Engineer', 'Staff'), '1986-06-26',
-    IF(seq % 4, '9999-01-01', NULL) FROM seq_1_to_{rows};
+    IF(seq % 4, '9999-01-01', NULL) FROM {sequence("{rows}")};
 INSERT INTO salaries SELECT 10001 + (seq - 1) DIV 2, 38000 + seq % 91000, '1986-06-26' + INTERVAL seq % 2 YEAR,
-    IF(seq % 2, '9999-01-01', '1987-06-26') FROM seq_1_to_{twice};
+    IF(seq % 2, '9999-01-01', '1987-06-26') FROM {sequence("{twice}")};
 """
 TRACKING = {
     "departments": "dept_no",
@@ -51,22 +51,22 @@ TRACKING = {
 
 
 @pytest.mark.parametrize("rows", [2_000, pytest.param(300_000, marks=pytest.mark.prove)])
-def test_a_whole_database(mariadb_database: TestDatabase, tmp_path: Path, rows: int) -> None:
-    mariadb_database.execute(SCHEMA)
-    mariadb_database.execute(FILL.format(rows=rows, twice=2 * rows))
+def test_a_whole_database(either_mysql: TestDatabase, tmp_path: Path, rows: int) -> None:
+    either_mysql.execute(SCHEMA)
+    either_mysql.execute(FILL.format(rows=rows, twice=2 * rows))
     with running(tmp_path) as host:
         for table, tracking in TRACKING.items():
             host.configure(
-                name=table, sourceConfig=mariadb_database.source_config, sourceTable=table, targetTable=table,
+                name=table, sourceConfig=either_mysql.source_config, sourceTable=table, targetTable=table,
                 trackingColumn=tracking, isActive=False, lookbackSeconds=0,
             )  # fmt: skip
             run = host.sync(table)
             assert (run["status"], run["warnings"]) == ("success", []), run
-            ((count,),) = mariadb_database.fetch(f"SELECT COUNT(*) FROM {table}")
+            ((count,),) = either_mysql.fetch(f"SELECT COUNT(*) FROM {table}")
             assert host.query(f"SELECT count(*) FROM {table}") == [[count]]
             found = host.result("POST", f"/data-replication/verify/{table}", {})
             assert (found["rows_compared"], found["missing"], found["extra"], found["different"]) == (count, 0, 0, 0)
-        mariadb_database.execute(
+        either_mysql.execute(
             "INSERT INTO employees VALUES (9000000, '1999-01-01', 'Née', 'O''Hara', 'F', '2020-02-29');"
             "INSERT INTO salaries VALUES (10001, 60117, '2001-02-03', '9999-01-01')"
         )

@@ -17,7 +17,7 @@ from starbase_data_replication.model import Batch, TableName, TableSchema
 from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.source import MysqlSource
-from tests.mysql_sources import batches_of, described, opened, rows_of, running, wait_until, with_source
+from tests.mysql_sources import ENDLESS, batches_of, described, opened, rows_of, running, wait_until, with_source
 from tests.servers import TestDatabase
 
 MEBIBYTE = 1 << 20
@@ -26,14 +26,12 @@ MEBIBYTE = 1 << 20
 def endless(database: TestDatabase) -> None:
     """A view that would take hours to read."""
     # Wide rows: what the sockets hold of them when a connection is cut is read to its end.
-    database.execute(
-        "CREATE VIEW t AS SELECT a.seq AS id, repeat('x', 500) AS pad FROM seq_1_to_1000000 a, seq_1_to_1000000 b"
-    )
+    database.execute(f"CREATE VIEW t AS SELECT a.seq AS id, repeat('x', 500) AS pad FROM {ENDLESS}")
 
 
 @pytest.mark.parametrize("how", ["left", "failed", "cancelled"])
-def test_leaving_early_does_not_read_the_rest(mariadb_database: TestDatabase, how: str) -> None:
-    endless(mariadb_database)
+def test_leaving_early_does_not_read_the_rest(either_mysql: TestDatabase, how: str) -> None:
+    endless(either_mysql)
 
     class Failed(Exception):
         pass
@@ -42,14 +40,14 @@ def test_leaving_early_does_not_read_the_rest(mariadb_database: TestDatabase, ho
         async with source.read(ReadPlan(schema=schema)) as batches:
             async for batch in batches:
                 assert len(batch.rows) == 5000
-                assert running(mariadb_database, "`t` AS t")
+                assert running(either_mysql, "`t` AS t")
                 if how == "failed":
                     raise Failed
                 if how == "left":
                     break
 
     async def work(source: MysqlSource) -> float:
-        schema = await described(source, mariadb_database, "t")
+        schema = await described(source, either_mysql, "t")
         task = asyncio.create_task(leave(source, schema))
         await asyncio.sleep(0 if how != "cancelled" else 0.5)
         began = time.monotonic()
@@ -60,18 +58,18 @@ def test_leaving_early_does_not_read_the_rest(mariadb_database: TestDatabase, ho
         assert task.cancelled() == (how == "cancelled")
         assert task.cancelled() or isinstance(task.exception(), Failed) == (how == "failed")
         # The source goes on working, also one that may have only this one connection.
-        assert (await described(source, mariadb_database, "t")).columns == schema.columns
+        assert (await described(source, either_mysql, "t")).columns == schema.columns
         return took
 
-    assert with_source(mariadb_database, work, max_connections=1) < 5
-    wait_until(lambda: not running(mariadb_database, "`t` AS t"))
+    assert with_source(either_mysql, work, max_connections=1) < 5
+    wait_until(lambda: not running(either_mysql, "`t` AS t"))
 
 
-def test_a_reader_that_pauses_makes_the_server_wait(mariadb_database: TestDatabase) -> None:
-    endless(mariadb_database)
+def test_a_reader_that_pauses_makes_the_server_wait(either_mysql: TestDatabase) -> None:
+    endless(either_mysql)
 
     async def work(source: MysqlSource) -> int:
-        schema = await described(source, mariadb_database, "t")
+        schema = await described(source, either_mysql, "t")
         async with source.read(ReadPlan(schema=schema)) as batches:
             await anext(batches)
             tracemalloc.start()
@@ -81,31 +79,31 @@ def test_a_reader_that_pauses_makes_the_server_wait(mariadb_database: TestDataba
             finally:
                 tracemalloc.stop()
 
-    assert with_source(mariadb_database, work) < 4 * MEBIBYTE
+    assert with_source(either_mysql, work) < 4 * MEBIBYTE
 
 
-def test_who_waits_for_a_connection_gets_it_when_another_is_given_up(mariadb_database: TestDatabase) -> None:
-    endless(mariadb_database)
+def test_who_waits_for_a_connection_gets_it_when_another_is_given_up(either_mysql: TestDatabase) -> None:
+    endless(either_mysql)
 
     async def work(source: MysqlSource) -> None:
-        schema = await described(source, mariadb_database, "t")
+        schema = await described(source, either_mysql, "t")
         async with source.read(ReadPlan(schema=schema)) as batches:
             await anext(batches)
-            waiting = asyncio.create_task(described(source, mariadb_database, "t"))
+            waiting = asyncio.create_task(described(source, either_mysql, "t"))
             await asyncio.sleep(0.1)
             assert not waiting.done()
         async with asyncio.timeout(10):
             await waiting
 
-    with_source(mariadb_database, work, max_connections=1)
+    with_source(either_mysql, work, max_connections=1)
 
 
-def test_closing_ends_a_read_in_progress(mariadb_database: TestDatabase) -> None:
-    endless(mariadb_database)
+def test_closing_ends_a_read_in_progress(either_mysql: TestDatabase) -> None:
+    endless(either_mysql)
 
     async def main() -> None:
-        async with opened(mariadb_database) as source:
-            schema = await described(source, mariadb_database, "t")
+        async with opened(either_mysql) as source:
+            schema = await described(source, either_mysql, "t")
             async with source.read(ReadPlan(schema=schema)) as batches:
                 await anext(batches)
                 await source.close()
@@ -120,29 +118,29 @@ async def to_the_end(batches: AsyncIterator[Batch]) -> None:
         pass
 
 
-def test_a_killed_connection_is_transient_and_a_dropped_table_is_not(mariadb_database: TestDatabase) -> None:
-    endless(mariadb_database)
+def test_a_killed_connection_is_transient_and_a_dropped_table_is_not(either_mysql: TestDatabase) -> None:
+    endless(either_mysql)
 
     async def work(source: MysqlSource) -> None:
-        schema = await described(source, mariadb_database, "t")
+        schema = await described(source, either_mysql, "t")
         async with source.read(ReadPlan(schema=schema)) as batches:
             await anext(batches)
-            ((thread,),) = mariadb_database.fetch(
+            ((thread,),) = either_mysql.fetch(
                 "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
                 " AND command = 'Query'",
-                mariadb_database.name,
+                either_mysql.name,
             )
-            mariadb_database.execute(f"KILL {thread}")
+            either_mysql.execute(f"KILL {thread}")
             with pytest.raises(SourceUnavailable) as caught:
                 await to_the_end(batches)
         assert caught.value.transient
-        mariadb_database.execute("DROP VIEW t")
+        either_mysql.execute("DROP VIEW t")
         with pytest.raises(SourceRejected, match="error 1146"):
             await batches_of(source, ReadPlan(schema=schema))
-        mariadb_database.execute("CREATE TABLE t (id int, pad text)")
+        either_mysql.execute("CREATE TABLE t (id int, pad text)")
         assert await rows_of(source, ReadPlan(schema=schema)) == []
 
-    with_source(mariadb_database, work)
+    with_source(either_mysql, work)
 
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -216,15 +214,15 @@ def test_a_server_without_tls_learns_nothing_when_tls_is_required() -> None:
     assert "has no TLS" in str(error)
 
 
-def test_a_wrong_password_is_not_transient_and_stays_secret(mariadb_database: TestDatabase) -> None:
+def test_a_wrong_password_is_not_transient_and_stays_secret(either_mysql: TestDatabase) -> None:
     with pytest.raises(SourceRejected, match="error 1045") as caught:
-        with_source(mariadb_database, lambda source: described(source, mariadb_database, "t"), password="wr0ng")
+        with_source(either_mysql, lambda source: described(source, either_mysql, "t"), password="wr0ng")
     assert "wr0ng" not in str(caught.value)
 
 
-def test_nobody_listens(mariadb_database: TestDatabase) -> None:
+def test_nobody_listens(either_mysql: TestDatabase) -> None:
     with pytest.raises(SourceUnavailable, match="Can't connect"):
-        with_source(mariadb_database, lambda source: described(source, mariadb_database, "t"), port=1)
+        with_source(either_mysql, lambda source: described(source, either_mysql, "t"), port=1)
 
 
 ENDINGS: list[tuple[Exception, type[SyncError]]] = [

@@ -27,8 +27,8 @@ GEOMETRIES = {
 ELSEWHERE = {"geomcollection", "vector"}
 
 
-def test_each_example_of_the_ledger_is_what_its_type_becomes(mariadb_database: TestDatabase) -> None:
-    session = mariadb_database.connect()
+def test_each_example_of_the_ledger_is_what_its_type_becomes(either_mysql: TestDatabase) -> None:
+    session = either_mysql.connect()
     session.execute("SET sql_mode = '', time_zone = '+00:00'")
     found = {}
     types = {name: cast for name, cast in CASTS.items() if name not in ELSEWHERE}
@@ -41,12 +41,12 @@ def test_each_example_of_the_ledger_is_what_its_type_becomes(mariadb_database: T
 
     async def work(source: MysqlSource) -> None:
         for number, name in enumerate(types):
-            schema = await described(source, mariadb_database, f"t{number}")
+            schema = await described(source, either_mysql, f"t{number}")
             assert schema.columns[1].cast.known
             (row,) = await rows_of(source, ReadPlan(schema=schema))
             found[name] = in_sqlite(schema, row)[1]
 
-    with_source(mariadb_database, work)
+    with_source(either_mysql, work)
     for name, cast in types.items():
         assert cast.form, name
         if not GEOMETRIES.get(name):

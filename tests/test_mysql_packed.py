@@ -13,7 +13,7 @@ from pymysql.err import InternalError, OperationalError
 from starbase_data_replication.sources.mysql import packets
 from starbase_data_replication.sources.mysql.packed import PackedParser, Unpackable
 from tests import hosts
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 from tests.test_mysql_packets import END, FIRST, Record, error_packet, length, parsed_by, stream
 
 WIDTH = 3
@@ -106,21 +106,21 @@ def test_what_is_no_such_row_is_an_error(sent: bytes, kind: type[Exception], tex
 
 
 def test_a_row_larger_than_the_server_may_put_together_is_read_all_the_same(
-    tmp_path: Path, mariadb_database: TestDatabase
+    tmp_path: Path, either_mysql: TestDatabase
 ) -> None:
     """Two values fit into max_allowed_packet, and the row does not: the server answers NULL for it."""
-    ((before,),) = mariadb_database.fetch("SELECT @@GLOBAL.max_allowed_packet")
-    mariadb_database.execute(
+    ((before,),) = either_mysql.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    either_mysql.execute(
         "CREATE TABLE t (id int PRIMARY KEY, a longtext NOT NULL, b longtext, c varbinary(9));"
-        "INSERT INTO t SELECT seq, 'a', NULL, X'FF00' FROM seq_1_to_3000;"
+        f"INSERT INTO t SELECT seq, 'a', NULL, X'FF00' FROM {sequence(3000)};"
         f"UPDATE t SET a = REPEAT('é', {MIB // 2 - 300}), b = REPEAT('b', {MIB - 300}) WHERE id = 2000"
     )
-    mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
+    either_mysql.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
     try:
         with hosts.running(tmp_path) as host:
             host.configure(
                 name="t",
-                sourceConfig=mariadb_database.source_config,
+                sourceConfig=either_mysql.source_config,
                 sourceTable="t",
                 targetTable="t",
                 trackingColumn="id",
@@ -131,31 +131,31 @@ def test_a_row_larger_than_the_server_may_put_together_is_read_all_the_same(
             check = "SELECT count(*), sum(length(a)), sum(length(b)), sum(hex(c) = 'FF00'), sum(b IS NULL) FROM t"
             assert host.query(check) == [[3000, 2999 + MIB // 2 - 300, MIB - 300, 3000, 2999]]
     finally:
-        mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {before}")
+        either_mysql.execute(f"SET GLOBAL max_allowed_packet = {before}")
 
 
-def test_a_group_of_tables_that_cannot_be_put_together(tmp_path: Path, mariadb_database: TestDatabase) -> None:
+def test_a_group_of_tables_that_cannot_be_put_together(tmp_path: Path, either_mysql: TestDatabase) -> None:
     """Each is found out in an attempt of its own; what has changed is told, and what was thrown away not counted."""
-    ((before,),) = mariadb_database.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    ((before,),) = either_mysql.fetch("SELECT @@GLOBAL.max_allowed_packet")
     tables = ("t1", "t2", "t3")
     for table in tables:
-        mariadb_database.execute(
+        either_mysql.execute(
             f"CREATE TABLE {table} (id int PRIMARY KEY, a longtext NOT NULL, b longtext);"
-            f"INSERT INTO {table} SELECT seq, 'a', NULL FROM seq_1_to_6000"
+            f"INSERT INTO {table} SELECT seq, 'a', NULL FROM {sequence(6000)}"
         )
-    mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
+    either_mysql.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
     try:
         with hosts.running(tmp_path) as host:
             for table in tables:
                 host.configure(
-                    name=table, sourceConfig=mariadb_database.source_config, sourceTable=table, targetTable=table,
+                    name=table, sourceConfig=either_mysql.source_config, sourceTable=table, targetTable=table,
                     trackingColumn="id", group="g", mode="full",
                 )  # fmt: skip
             hosts.until(lambda: all(host.logs(table) for table in tables))
             host.sync("t1")
             for table in tables:
                 large = f"a = REPEAT('é', {MIB // 2 - 300}), b = REPEAT('b', {MIB - 300})"
-                mariadb_database.execute(f"ALTER TABLE {table} ADD c int; UPDATE {table} SET {large} WHERE id = 5900")
+                either_mysql.execute(f"ALTER TABLE {table} ADD c int; UPDATE {table} SET {large} WHERE id = 5900")
             before_last = {table: len(host.logs(table)) for table in tables}
             host.sync("t1")
             hosts.until(lambda: all(len(host.logs(table)) > before_last[table] for table in tables))
@@ -167,4 +167,4 @@ def test_a_group_of_tables_that_cannot_be_put_together(tmp_path: Path, mariadb_d
                     [6000, 5999 + MIB // 2 - 300, MIB - 300]
                 ]
     finally:
-        mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {before}")
+        either_mysql.execute(f"SET GLOBAL max_allowed_packet = {before}")

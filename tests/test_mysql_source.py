@@ -12,7 +12,7 @@ from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql.describe import DESCRIBE
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from tests.mysql_sources import described, in_sqlite, rows_of, table_name, with_source
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 
 def describe(database: TestDatabase, table: str, tracking: str = "id") -> TableSchema:
@@ -22,19 +22,19 @@ def describe(database: TestDatabase, table: str, tracking: str = "id") -> TableS
 ODD = "Tä`ble '\"%s\\ 表"
 
 
-def test_every_column_is_described_whatever_it_is_called(mariadb_database: TestDatabase) -> None:
+def test_every_column_is_described_whatever_it_is_called(either_mysql: TestDatabase) -> None:
     quoted = ODD.replace("`", "``").replace("%", "%%")
-    mariadb_database.execute(
+    either_mysql.execute(
         f"CREATE TABLE `{quoted}` (`a``b` varchar(5) NOT NULL, `select` int, ID int PRIMARY KEY, `ünï %%s` datetime(3),"
         " hidden int INVISIBLE DEFAULT 5, doubled int AS (`select` * 2) VIRTUAL, stored int AS (`select` * 3) STORED);"
         f"INSERT INTO `{quoted}` (`a``b`, `select`, ID) VALUES ('x', 4, 1)".replace("%%", "%")
     )
 
     async def work(source: MysqlSource) -> tuple[TableSchema, list[Any]]:
-        schema = await described(source, mariadb_database, ODD, "ünï %s")
+        schema = await described(source, either_mysql, ODD, "ünï %s")
         return schema, await rows_of(source, ReadPlan(schema=schema, floor="2024-01-01 00:00:00.000"))
 
-    schema, rows = with_source(mariadb_database, work)
+    schema, rows = with_source(either_mysql, work)
     assert [(c.name, c.nullable) for c in schema.columns] == [
         ("a`b", False),
         ("select", True),
@@ -62,38 +62,38 @@ def test_every_column_is_described_whatever_it_is_called(mariadb_database: TestD
     ],
 )
 def test_the_key_is_the_primary_one_else_the_smallest_without_nulls(
-    mariadb_database: TestDatabase, definition: str, key: tuple[str, ...]
+    either_mysql: TestDatabase, definition: str, key: tuple[str, ...]
 ) -> None:
     columns = "id int NOT NULL, a int NOT NULL, b varchar(9) NOT NULL, maybe int, long_text text NOT NULL"
-    mariadb_database.execute(f"CREATE TABLE t ({columns}, {definition}); CREATE VIEW v AS SELECT * FROM t")
-    assert describe(mariadb_database, "t").key == key
-    assert describe(mariadb_database, "v").key == ()
+    either_mysql.execute(f"CREATE TABLE t ({columns}, {definition}); CREATE VIEW v AS SELECT * FROM t")
+    assert describe(either_mysql, "t").key == key
+    assert describe(either_mysql, "v").key == ()
 
 
-def test_only_the_table_itself_is_opened_to_describe_it(mariadb_database: TestDatabase) -> None:
+def test_only_the_table_itself_is_opened_to_describe_it(either_mysql: TestDatabase) -> None:
     """Else a look-up costs a tenth of a millisecond and more for each table of the server."""
-    mariadb_database.execute("CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE Items (other int PRIMARY KEY)")
-    names = (mariadb_database.name, "items") * 2
-    steps = mariadb_database.fetch(f"EXPLAIN {DESCRIBE}", *names)
+    either_mysql.execute("CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE Items (other int PRIMARY KEY)")
+    names = (either_mysql.name, "items") * 2
+    steps = either_mysql.fetch(f"EXPLAIN {DESCRIBE}", *names)
     assert len(steps) == 2
     assert not any("all databases" in str(step) for step in steps)
-    schema = with_source(mariadb_database, lambda source: described(source, mariadb_database, "items"))
+    schema = with_source(either_mysql, lambda source: described(source, either_mysql, "items"))
     assert [column.name for column in schema.columns] == ["id"]
 
 
-def test_what_is_not_there_is_refused_by_name(mariadb_database: TestDatabase) -> None:
-    mariadb_database.execute("CREATE TABLE items (id int); CREATE TABLE `Mixed` (id int)")
-    assert describe(mariadb_database, "Mixed").estimated_rows == 0
+def test_what_is_not_there_is_refused_by_name(either_mysql: TestDatabase) -> None:
+    either_mysql.execute("CREATE TABLE items (id int); CREATE TABLE `Mixed` (id int)")
+    assert describe(either_mysql, "Mixed").estimated_rows == 0
     for name in ("nothing", "items ", "ïtems", "iteMs", "mixed"):
-        with pytest.raises(SourceRejected, match=f"no table or view {mariadb_database.name}.{name}"):
-            describe(mariadb_database, name)
+        with pytest.raises(SourceRejected, match=f"no table or view {either_mysql.name}.{name}"):
+            describe(either_mysql, name)
     with pytest.raises(SourceRejected, match="has no column at; trackingColumn"):
-        describe(mariadb_database, "items", "at")
+        describe(either_mysql, "items", "at")
 
     async def without_schema(source: MysqlSource) -> TableSchema:
         return await source.describe(TableName(schema=None, name="items"), "id")
 
-    assert with_source(mariadb_database, without_schema).table == table_name(mariadb_database, "items")
+    assert with_source(either_mysql, without_schema).table == table_name(either_mysql, "items")
 
 
 # A type, a value as SQL, and what SQLite holds in the end.
@@ -161,10 +161,10 @@ SPECIAL = {
 }
 
 
-def test_every_value_reaches_sqlite_as_it_was(mariadb_database: TestDatabase) -> None:
+def test_every_value_reaches_sqlite_as_it_was(either_mysql: TestDatabase) -> None:
     names = [f"c{number}" for number in range(len(VALUES))]
     definitions = ", ".join(f"{name} {kind}" for name, (kind, _, _) in zip(names, VALUES, strict=True))
-    session = mariadb_database.connect()
+    session = either_mysql.connect()
     # The session's zone is the server's, +05:30; what is read must not depend on it.
     session.execute("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+05:30'")
     session.execute(f"CREATE TABLE t (id int PRIMARY KEY, {definitions})")
@@ -172,10 +172,10 @@ def test_every_value_reaches_sqlite_as_it_was(mariadb_database: TestDatabase) ->
     session.execute("INSERT INTO t (id) VALUES (2)")
 
     async def work(source: MysqlSource) -> tuple[TableSchema, list[Any]]:
-        schema = await described(source, mariadb_database, "t")
+        schema = await described(source, either_mysql, "t")
         return schema, await rows_of(source, ReadPlan(schema=schema, in_key_order=True))
 
-    schema, (full, empty) = with_source(mariadb_database, work)
+    schema, (full, empty) = with_source(either_mysql, work)
     found = in_sqlite(schema, full)[1:]
     wanted = [SPECIAL.get(kind, value) for kind, _, value in VALUES]
     for (kind, sql, _), want, have in zip(VALUES, wanted, found, strict=True):
@@ -184,20 +184,20 @@ def test_every_value_reaches_sqlite_as_it_was(mariadb_database: TestDatabase) ->
     assert all(column.cast.known for column in schema.columns)
 
 
-def test_doubles_and_floats_keep_every_bit(mariadb_database: TestDatabase) -> None:
-    mariadb_database.execute(
+def test_doubles_and_floats_keep_every_bit(either_mysql: TestDatabase) -> None:
+    either_mysql.execute(
         "CREATE TABLE t (id int PRIMARY KEY, d double, f float);"
         "INSERT INTO t SELECT seq, rand(seq) * pow(10, seq % 600 - 300e0), rand(seq) * pow(10, seq % 70 - 37e0)"
-        " FROM seq_1_to_3000"
+        f" FROM {sequence(3000)}"
     )
 
     async def work(source: MysqlSource) -> list[Any]:
-        schema = await described(source, mariadb_database, "t")
+        schema = await described(source, either_mysql, "t")
         return await rows_of(source, ReadPlan(schema=schema))
 
-    rows = with_source(mariadb_database, work)
+    rows = with_source(either_mysql, work)
     # The server says by itself whether it is the same number.
-    session = mariadb_database.connect()
+    session = either_mysql.connect()
     session.execute("CREATE TEMPORARY TABLE back (id int PRIMARY KEY, d double, f float)")
     for at in range(0, len(rows), 1000):
         values = ", ".join(f"({number}, {d!r}, {f!r})" for number, d, f in rows[at : at + 1000])

@@ -75,8 +75,8 @@ ENGINES = {
 }
 
 
-def test_tables_of_every_make(mariadb_database: TestDatabase, tmp_path: Path) -> None:
-    session = mariadb_database.connect()
+def test_tables_of_every_make(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    session = either_mysql.connect()
     for table, sql in ENGINES.items():
         session.execute(sql)
         session.execute(
@@ -99,12 +99,12 @@ def test_tables_of_every_make(mariadb_database: TestDatabase, tmp_path: Path) ->
         session.execute(f"INSERT INTO {table} (id, v) VALUES (1, 'a'), (2, 'b')")
     with running(tmp_path) as host:
         for table in ENGINES:
-            found = replicated(host, mariadb_database, table, target=table)
+            found = replicated(host, either_mysql, table, target=table)
             assert [row[:2] for row in found] == [(1, "a"), (2, "c")], table
             assert [row[2:] for row in found] == ([(7, 2, 3), (7, 4, 6)] if table == "bits" else [(), ()])
-        assert_history_is_followed(host, mariadb_database, session)
+        assert_history_is_followed(host, either_mysql, session)
         for table, tracking in (("csv", "id"), ("seen", "id"), ("seq", "next_not_cached_value")):
-            configure(host, mariadb_database, table, target=table, trackingColumn=tracking)
+            configure(host, either_mysql, table, target=table, trackingColumn=tracking)
             (warning,) = host.sync(table)["warnings"]
             assert "has no primary key" in warning
             assert_equal(host, table)
@@ -126,22 +126,22 @@ def assert_history_is_followed(host: HostProcess, database: TestDatabase, sessio
     assert {row[3] for row in rows_of(host, "history")} == {"2038-01-19T03:14:07.999999Z"}
 
 
-def test_names_of_every_kind(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+def test_names_of_every_kind(either_mysql: TestDatabase, tmp_path: Path) -> None:
     columns = ", ".join(f"{quoted(name)} varchar(9)" for name in COLUMNS)
     values = ", ".join(f"'v{number}'" for number in range(len(COLUMNS)))
-    session = mariadb_database.connect()
+    session = either_mysql.connect()
     session.execute(
         f"CREATE TABLE {quoted(NAME)} ({columns}, ID int, PRIMARY KEY (ID, {quoted('{}')}, {quoted('%s %%')}))"
     )
     session.execute(f"INSERT INTO {quoted(NAME)} VALUES ({values}, 1)")
     with running(tmp_path) as host:
         row = (*(f"v{number}" for number in range(len(COLUMNS))), 1)
-        assert replicated(host, mariadb_database, NAME, target="odd", trackingColumn="ID") == [row]
+        assert replicated(host, either_mysql, NAME, target="odd", trackingColumn="ID") == [row]
         names = [name for (name,) in host.query("SELECT name FROM pragma_table_info('odd')")]
         assert names == [*COLUMNS, "ID"]
         # By a tracking column and a key of such names, too, from the second sync on.
         for tracking in ("%s %%", "{}", "back`tick"):
-            configure(host, mariadb_database, NAME, target="odd", trackingColumn=tracking)
+            configure(host, either_mysql, NAME, target="odd", trackingColumn=tracking)
             session.execute(f"UPDATE {quoted(NAME)} SET {quoted(tracking)} = CONCAT({quoted(tracking)}, 'x')")
             assert host.sync("odd")["status"] == "success"
 
@@ -157,35 +157,35 @@ def test_names_of_every_kind(mariadb_database: TestDatabase, tmp_path: Path) -> 
     ],
 )
 def test_as_many_columns_as_innodb_takes(
-    mariadb_database: TestDatabase, tmp_path: Path, definition: str, engine: str
+    either_mysql: TestDatabase, tmp_path: Path, definition: str, engine: str
 ) -> None:
     columns = ", ".join(f"c{number} {definition}" for number in range(1016))
-    session = mariadb_database.connect()
+    session = either_mysql.connect()
     session.execute(f"CREATE TABLE wide (id int PRIMARY KEY, {columns}) ENGINE={engine}")
     values = ", ".join(f"({number}, {', '.join(str(number % 10) for _ in range(1016))})" for number in range(1, 31))
     session.execute(f"INSERT INTO wide VALUES {values}")
     with running(tmp_path) as host:
-        assert len(replicated(host, mariadb_database, "wide", target="wide")) == 30
+        assert len(replicated(host, either_mysql, "wide", target="wide")) == 30
         session.execute("UPDATE wide SET c1015 = 5, id = id + 100 WHERE id = 30")
         host.sync("wide")
         assert float(rows_of(host, "wide")[-1][-1]) == 5
 
 
 @pytest.mark.parametrize("megabytes", [18, pytest.param(50, marks=pytest.mark.prove)])
-def test_values_above_max_allowed_packet(mariadb_database: TestDatabase, tmp_path: Path, megabytes: int) -> None:
+def test_values_above_max_allowed_packet(either_mysql: TestDatabase, tmp_path: Path, megabytes: int) -> None:
     """More than the server takes or builds in one piece as it is set: stored while it was set otherwise."""
     size = megabytes * 1024 * 1024
-    ((packet,),) = mariadb_database.fetch("SELECT @@GLOBAL.max_allowed_packet")
-    mariadb_database.execute("CREATE TABLE large (id int PRIMARY KEY, v longtext, b longblob)")
-    mariadb_database.execute("SET GLOBAL max_allowed_packet = 67108864")
+    ((packet,),) = either_mysql.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    either_mysql.execute("CREATE TABLE large (id int PRIMARY KEY, v longtext, b longblob)")
+    either_mysql.execute("SET GLOBAL max_allowed_packet = 67108864")
     try:
-        mariadb_database.execute(
+        either_mysql.execute(
             f"INSERT INTO large VALUES (1, REPEAT('é', {size // 2}), NULL), (2, '', REPEAT('b', {size}))"
         )
     finally:
-        mariadb_database.execute(f"SET GLOBAL max_allowed_packet = {packet}")
+        either_mysql.execute(f"SET GLOBAL max_allowed_packet = {packet}")
     with running(tmp_path) as host:
-        found = replicated(host, mariadb_database, "large", target="large")
+        found = replicated(host, either_mysql, "large", target="large")
         assert [(row[0], len((row[1] or "").encode()), len(row[2] or b"")) for row in found] == [
             (1, size, 0),
             (2, 0, size),

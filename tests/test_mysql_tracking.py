@@ -103,9 +103,9 @@ FEW = ("bit64", "time6", "varchar", "cp1251", "uuid")
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(tuple(TRACKING), marks=pytest.mark.prove)], ids=["few", "all"])
 def test_what_is_committed_late_is_read_whatever_the_type(
-    mariadb_database: TestDatabase, tmp_path: Path, names: tuple[str, ...]
+    either_mysql: TestDatabase, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    session, late = mariadb_database.connect(), mariadb_database.connect()
+    session, late = either_mysql.connect(), either_mysql.connect()
     for each in (session, late):
         each.execute(LAX)
     for name in names:
@@ -117,7 +117,7 @@ def test_what_is_committed_late_is_read_whatever_the_type(
     insert(session, names, 2)
     with running(tmp_path) as host:
         for name in names:
-            configure(host, mariadb_database, name)
+            configure(host, either_mysql, name)
         sync(host, names, [1, 2])
         # A row that is equal to what will be the highest value, in a transaction that ends after that was read.
         late.execute("BEGIN")
@@ -132,13 +132,13 @@ def test_what_is_committed_late_is_read_whatever_the_type(
         assert {name for name, rows in read.items() if rows} == set()
 
 
-def test_a_time_stamp_goes_on_while_the_clocks_are_put_back(mariadb_database: TestDatabase, tmp_path: Path) -> None:
-    summer, winter = mariadb_database.connect(), mariadb_database.connect()
+def test_a_time_stamp_goes_on_while_the_clocks_are_put_back(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    summer, winter = either_mysql.connect(), either_mysql.connect()
     summer.execute("SET time_zone = '+02:00'")
     winter.execute("SET time_zone = '+01:00'")
     summer.execute("CREATE TABLE stamps (id int PRIMARY KEY, v timestamp(3) NOT NULL)")
     with running(tmp_path) as host:
-        configure(host, mariadb_database, "stamps")
+        configure(host, either_mysql, "stamps")
         wanted = []
         # The hour between two and three, twice; what the clock shows repeats, the values go on.
         for number, (session, shown) in enumerate(
@@ -157,17 +157,17 @@ def test_a_time_stamp_goes_on_while_the_clocks_are_put_back(mariadb_database: Te
 
 @pytest.mark.parametrize(("first", "again"), [("'a'", "'A'"), pytest.param("'a'", "'a'", marks=pytest.mark.prove)])
 def test_a_later_row_with_the_value_of_the_floor_is_found_by_a_verification(
-    mariadb_database: TestDatabase, tmp_path: Path, first: str, again: str
+    either_mysql: TestDatabase, tmp_path: Path, first: str, again: str
 ) -> None:
     """What the collation takes for equal is equal: no sync reads it, and the promise is of values above."""
-    mariadb_database.execute(
+    either_mysql.execute(
         f"CREATE TABLE labels (id int PRIMARY KEY, v varchar(9)); INSERT INTO labels VALUES (1, {first})"
     )
     with running(tmp_path) as host:
-        configure(host, mariadb_database, "labels")
+        configure(host, either_mysql, "labels")
         host.sync("labels")
         host.sync("labels")
-        mariadb_database.execute(f"INSERT INTO labels VALUES (2, {again})")
+        either_mysql.execute(f"INSERT INTO labels VALUES (2, {again})")
         assert host.sync("labels")["rows_read"] == 0
         found = host.result("POST", "/data-replication/verify/labels", {"repair": True})
         assert (found["missing"], found["keys"]["missing"]) == (1, [[2]])

@@ -92,22 +92,20 @@ def generated(values: st.SearchStrategy[str], count: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("rows", [20, pytest.param(1000, marks=pytest.mark.prove)])
-def test_any_value_can_be_made_again_from_the_replica(
-    mariadb_database: TestDatabase, tmp_path: Path, rows: int
-) -> None:
-    session = session_of(mariadb_database)
+def test_any_value_can_be_made_again_from_the_replica(either_mysql: TestDatabase, tmp_path: Path, rows: int) -> None:
+    session = session_of(either_mysql)
     create(session)
     columns = [generated(kind.values, rows) for kind in KINDS.values()]
     insert(session, "t", [[str(number), *values] for number, values in enumerate(zip(*columns, strict=True))])
     session.execute(f"INSERT INTO t (id) VALUES ({rows})")
     with running(tmp_path) as host:
-        configure(host, mariadb_database)
+        configure(host, either_mysql)
         run = synced(host)
         kinds = declared(host)
         stored = replica(host, "SELECT * FROM t ORDER BY id")
         assert_excepted_are_told(host, run)
         assert_sorted_as_said(host, session)
-        assert_the_same_when_put_together(host, mariadb_database)
+        assert_the_same_when_put_together(host, either_mysql)
         found = verified(host)
     create(session, "back")
     definitions = ["int", *(kind.definition for kind in KINDS.values())]
@@ -167,13 +165,13 @@ def assert_sorted_as_said(host: HostProcess, session: Session) -> None:
             assert here == session.fetch(f"SELECT id FROM t ORDER BY `{column}`, id"), kind.definition
 
 
-def test_a_verification_finds_the_smallest_change_of_each_type(mariadb_database: TestDatabase, tmp_path: Path) -> None:
-    session = session_of(mariadb_database)
+def test_a_verification_finds_the_smallest_change_of_each_type(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    session = session_of(either_mysql)
     create(session)
     for number, (column, kind) in enumerate(KINDS.items()):
         session.execute(f"INSERT INTO t (id, `{column}`) VALUES ({number}, {kind.pair[0]})")
     with running(tmp_path) as host:
-        configure(host, mariadb_database)
+        configure(host, either_mysql)
         synced(host)
         # Once more: the floor has risen to the highest id, and what changes below it is not read.
         synced(host)
@@ -189,7 +187,7 @@ def test_a_verification_finds_the_smallest_change_of_each_type(mariadb_database:
         assert verified(host)["different"] == 0
 
 
-def test_a_key_that_is_no_unicode_text(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_key_that_is_no_unicode_text(either_mysql: TestDatabase, tmp_path: Path) -> None:
     """Found by its key like any other row, mended, and walked past in a first load."""
     keys = {
         "cp1251": ["_cp1251 X'98'", "'я'", "_cp1251 X'9861'", "'\\\\x98'"],
@@ -197,7 +195,7 @@ def test_a_key_that_is_no_unicode_text(mariadb_database: TestDatabase, tmp_path:
         "utf8mb3": ["X'EDA080'", "'я'", "X'61EDA081'", "'\\\\xeda080'"],
         "ucs2": ["_ucs2 X'D800'", "'я'", "_ucs2 X'0061D801'", "'z'"],
     }
-    session = session_of(mariadb_database)
+    session = session_of(either_mysql)
     with running(tmp_path) as host:
         for charset, values in keys.items():
             session.execute(
@@ -205,7 +203,7 @@ def test_a_key_that_is_no_unicode_text(mariadb_database: TestDatabase, tmp_path:
             )
             session.execute(f"ALTER TABLE {charset} ADD v int DEFAULT 0")
             session.execute(f"INSERT INTO {charset} (k, id) VALUES {', '.join(f'({value}, 1)' for value in values)}")
-            configure(host, mariadb_database, table=charset, name=charset, targetTable=charset)
+            configure(host, either_mysql, table=charset, name=charset, targetTable=charset)
             for _ in range(2):
                 assert host.sync(charset)["status"] == "success"
             session.execute(f"UPDATE {charset} SET v = 1")
@@ -219,8 +217,8 @@ FEW = ("double", "float", "bit64", "decimal65_30", "char", "utf8mb3", "latin1", 
 
 
 @pytest.mark.parametrize("chosen", [FEW, pytest.param(tuple(KINDS), marks=pytest.mark.prove)], ids=["few", "all"])
-def test_a_first_load_goes_on_behind_any_key(mariadb_database: TestDatabase, chosen: tuple[str, ...]) -> None:
-    session = session_of(mariadb_database)
+def test_a_first_load_goes_on_behind_any_key(either_mysql: TestDatabase, chosen: tuple[str, ...]) -> None:
+    session = session_of(either_mysql)
     names = []
     for name in chosen:
         kind = KINDS[name]
@@ -235,7 +233,7 @@ def test_a_first_load_goes_on_behind_any_key(mariadb_database: TestDatabase, cho
     async def work(source: MysqlSource) -> set[str]:
         resumed = set()
         for name in names:
-            schema = await described(source, mariadb_database, name)
+            schema = await described(source, either_mysql, name)
             batches = await batches_of(source, ReadPlan(schema=schema, in_key_order=True, batch_rows=1))
             rows = [row for batch in batches for row in batch.rows]
             for number, batch in enumerate(batches):
@@ -245,5 +243,5 @@ def test_a_first_load_goes_on_behind_any_key(mariadb_database: TestDatabase, cho
                     assert await rows_of(source, plan) == rows[number + 1 :], (KINDS[name].definition, batch.last_key)
         return resumed
 
-    resumed = with_source(mariadb_database, work)
+    resumed = with_source(either_mysql, work)
     assert set(FEW) - resumed == {"cp1251", "enum"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.hosts import HostProcess, running, until
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 NOW = {"postgresql": "now()", "mysql": "now(6)"}
 
@@ -124,7 +124,7 @@ def test_a_bulk_load_with_one_timestamp_is_read_again_only_until_it_is_closed(
         f"CREATE TABLE t (id int PRIMARY KEY, at {'timestamptz' if postgresql else 'timestamp(6)'})"
     )
     past = "now() - interval '1 hour'" if postgresql else "now(6) - interval 1 hour"
-    numbers = "generate_series(1, 100000) n" if postgresql else "(SELECT seq AS n FROM seq_1_to_100000) s"
+    numbers = "generate_series(1, 100000) n" if postgresql else f"(SELECT seq AS n FROM {sequence(100000)}) s"
     with running(tmp_path) as host:
         configure(host, source_database, trackingColumn="at")
         source_database.execute(f"INSERT INTO t VALUES (0, {past})")
@@ -234,7 +234,7 @@ def test_a_long_transaction_bounds_the_second_reading(source_database: TestDatab
     column = "timestamptz DEFAULT now()" if postgresql else "timestamp(6) NOT NULL DEFAULT now(6)"
     source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, at {column})")
     past = "now() - interval '1 hour'" if postgresql else "now(6) - interval 1 hour"
-    numbers = "generate_series(1, 5000) n" if postgresql else "(SELECT seq AS n FROM seq_1_to_5000) s"
+    numbers = "generate_series(1, 5000) n" if postgresql else f"(SELECT seq AS n FROM {sequence(5000)}) s"
     source_database.execute(f"INSERT INTO t SELECT n, {past} FROM {numbers}")
     with running(tmp_path) as host:
         configure(host, source_database, trackingColumn="at", settleSeconds=0, closeWaitSeconds=2)

@@ -12,13 +12,13 @@ import apsw
 import pytest
 
 from tests.hosts import HostProcess, running, until
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 pytestmark = pytest.mark.elsewhere_in_prove
 
 BIG = {
     "postgresql": "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, 30000) n",
-    "mysql": "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_30000",
+    "mysql": f"INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM {sequence(30000)}",
 }
 CREATE = {
     "postgresql": "CREATE TABLE t (id int PRIMARY KEY, name text, at timestamptz)",

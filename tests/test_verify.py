@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.hosts import CONFIG, LISTENER, HostProcess, running, until
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, sequence
 
 CREATE = {
     "postgresql": "CREATE TABLE t (id int PRIMARY KEY, name text, at timestamptz NOT NULL)",
@@ -17,7 +17,7 @@ CREATE = {
 }
 FILL = {
     "postgresql": "INSERT INTO t SELECT n, 'name ' || n, now() - interval '1 day' FROM generate_series(1, {n}) n",
-    "mysql": "INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM seq_1_to_{n}",
+    "mysql": f"INSERT INTO t SELECT seq, concat('name ', seq), now(6) - interval 1 day FROM {sequence('{n}')}",
 }
 
 
