@@ -98,15 +98,15 @@ def test_equal_cursors_across_an_interruption(host: HostProcess, source_database
     assert ids(host, name) == [1, 2, 3]
 
 
-def test_unsigned_keys_above_the_signed_limit(host: HostProcess, mariadb_database: TestDatabase) -> None:
+def test_unsigned_keys_above_the_signed_limit(host: HostProcess, either_mysql: TestDatabase) -> None:
     """Keys above 2^63 are missed, or make a chunked load go round for ever."""
-    mariadb_database.execute("CREATE TABLE t (id bigint unsigned PRIMARY KEY, v int)")
-    mariadb_database.execute("INSERT INTO t VALUES (1, 1), (9223372036854775807, 2), (9223372036854775808, 3)")
-    name = configure(host, mariadb_database)
+    either_mysql.execute("CREATE TABLE t (id bigint unsigned PRIMARY KEY, v int)")
+    either_mysql.execute("INSERT INTO t VALUES (1, 1), (9223372036854775807, 2), (9223372036854775808, 3)")
+    name = configure(host, either_mysql)
     synced(host, name)
-    mariadb_database.execute("INSERT INTO t VALUES (18446744073709551614, 4)")
+    either_mysql.execute("INSERT INTO t VALUES (18446744073709551614, 4)")
     synced(host, name)
-    mariadb_database.execute("INSERT INTO t VALUES (18446744073709551615, 5)")
+    either_mysql.execute("INSERT INTO t VALUES (18446744073709551615, 5)")
     synced(host, name)
     assert host.query(f"SELECT CAST(id AS TEXT), v FROM {name} ORDER BY v") == [
         ["1", 1], ["9223372036854775807", 2], ["9223372036854775808", 3],
@@ -138,9 +138,9 @@ def test_infinity_and_nan_are_not_null(host: HostProcess, postgres_database: Tes
     assert_equal(host, name)
 
 
-def test_zero_dates_stay_what_they_are(host: HostProcess, mariadb_database: TestDatabase) -> None:
+def test_zero_dates_stay_what_they_are(host: HostProcess, either_mysql: TestDatabase) -> None:
     """A zero date becomes NULL, or 1970."""
-    with mariadb_database.connect() as session:
+    with either_mysql.connect() as session:
         session.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
         session.execute(
             "CREATE TABLE t (id int PRIMARY KEY, d date NOT NULL, dt datetime NOT NULL, "
@@ -148,7 +148,7 @@ def test_zero_dates_stay_what_they_are(host: HostProcess, mariadb_database: Test
         )
         session.execute("INSERT INTO t VALUES (1, '0000-00-00', '0000-00-00', '0000-00-00'), (2, '2025-00-15', "
                         "'2025-02-31 01:02:03', '1970-01-02 00:00:00')")  # fmt: skip
-    name = configure(host, mariadb_database)
+    name = configure(host, either_mysql)
     synced(host, name)
     rows = host.query(f"SELECT d, dt, ts FROM {name} ORDER BY id")
     assert rows[0][0] == "0000-00-00"
@@ -159,29 +159,29 @@ def test_zero_dates_stay_what_they_are(host: HostProcess, mariadb_database: Test
     assert_equal(host, name)
 
 
-def test_the_repeated_hour_of_a_time_zone(host: HostProcess, mariadb_database: TestDatabase) -> None:
+def test_the_repeated_hour_of_a_time_zone(host: HostProcess, either_mysql: TestDatabase) -> None:
     """Two moments of the repeated hour in autumn become one, where a session in a named zone reads them."""
-    with mariadb_database.connect() as session:
+    with either_mysql.connect() as session:
         session.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamp NOT NULL)")
         session.execute("SET time_zone = '+00:00'")
         session.execute("INSERT INTO t VALUES (1, '2025-10-26 00:30:00'), (2, '2025-10-26 01:30:00')")
-    name = configure(host, mariadb_database, trackingColumn="at")
+    name = configure(host, either_mysql, trackingColumn="at")
     synced(host, name)
     first, second = (row[0] for row in host.query(f"SELECT at FROM {name} ORDER BY id"))
     assert "00:30:00" in first
     assert "01:30:00" in second
 
 
-def test_a_key_that_changes_its_case(host: HostProcess, mariadb_database: TestDatabase) -> None:
+def test_a_key_that_changes_its_case(host: HostProcess, either_mysql: TestDatabase) -> None:
     """To the source 'a' and 'A' are one key. The row under the old spelling stays, until verify or reconcile."""
-    mariadb_database.execute(
+    either_mysql.execute(
         "CREATE TABLE t (id varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY KEY, n int, "
         "at datetime(6) NOT NULL DEFAULT now(6) ON UPDATE now(6))"
     )
-    mariadb_database.execute("INSERT INTO t (id, n) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4)")
-    name = configure(host, mariadb_database, trackingColumn="at", deletes="reconcile")
+    either_mysql.execute("INSERT INTO t (id, n) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4)")
+    name = configure(host, either_mysql, trackingColumn="at", deletes="reconcile")
     synced(host, name)
-    mariadb_database.execute("UPDATE t SET id = 'A', n = 3 WHERE id = 'a'")
+    either_mysql.execute("UPDATE t SET id = 'A', n = 3 WHERE id = 'a'")
     synced(host, name)
     assert ["A", 3] in host.query(f"SELECT id, n FROM {name}")
     host.result("POST", f"/data-replication/reconcile/{name}")
@@ -207,10 +207,10 @@ def test_values_that_other_tools_shorten(host: HostProcess, postgres_database: T
     assert_equal(host, name)
 
 
-def test_a_text_with_nul_in_it(host: HostProcess, mariadb_database: TestDatabase) -> None:
-    mariadb_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(20))")
-    mariadb_database.execute("INSERT INTO t VALUES (1, CONCAT('a', CHAR(0), 'b'))")
-    name = configure(host, mariadb_database)
+def test_a_text_with_nul_in_it(host: HostProcess, either_mysql: TestDatabase) -> None:
+    either_mysql.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(20))")
+    either_mysql.execute("INSERT INTO t VALUES (1, CONCAT('a', CHAR(0), 'b'))")
+    name = configure(host, either_mysql)
     synced(host, name)
     assert host.query(f"SELECT hex(v) FROM {name}") == [["610062"]]
     assert_equal(host, name)
@@ -251,16 +251,16 @@ def test_numbers_inside_an_array_keep_their_digits(host: HostProcess, postgres_d
     assert "9223372036854775807" in big
 
 
-def test_text_of_any_character_set_is_unicode(host: HostProcess, mariadb_database: TestDatabase) -> None:
+def test_text_of_any_character_set_is_unicode(host: HostProcess, either_mysql: TestDatabase) -> None:
     """Letters that the destination's own character set lacks become question marks."""
-    mariadb_database.execute(
+    either_mysql.execute(
         "CREATE TABLE t (id int PRIMARY KEY, a varchar(20) CHARACTER SET latin2, b varchar(20) CHARACTER SET cp1251, "
         "c varchar(20) CHARACTER SET sjis, d varchar(20) CHARACTER SET utf8mb4)"
     )
-    with mariadb_database.connect() as session:
+    with either_mysql.connect() as session:
         session.execute("SET NAMES utf8mb4")
         session.execute("INSERT INTO t VALUES (1, 'żółć', 'Привет', '日本語', '🙂')")
-    name = configure(host, mariadb_database)
+    name = configure(host, either_mysql)
     synced(host, name)
     assert host.query(f"SELECT a, b, c, d FROM {name}") == [["żółć", "Привет", "日本語", "🙂"]]
     assert_equal(host, name)

@@ -19,14 +19,14 @@ USER = "told"
 
 
 @pytest.fixture
-def user(mariadb_database: TestDatabase) -> Iterator[str]:
+def user(either_mysql: TestDatabase) -> Iterator[str]:
     """A user for the host, as docs/consistency.md asks for one."""
-    name = f"{USER}_{mariadb_database.name[-8:]}"
-    mariadb_database.execute(f"CREATE USER {name}@'%' IDENTIFIED BY 'a password'")
-    mariadb_database.execute(f"GRANT SELECT ON {mariadb_database.name}.* TO {name}@'%'")
-    mariadb_database.execute(f"GRANT PROCESS ON *.* TO {name}@'%'")
+    name = f"{USER}_{either_mysql.name[-8:]}"
+    either_mysql.execute(f"CREATE USER {name}@'%' IDENTIFIED BY 'a password'")
+    either_mysql.execute(f"GRANT SELECT ON {either_mysql.name}.* TO {name}@'%'")
+    either_mysql.execute(f"GRANT PROCESS ON *.* TO {name}@'%'")
     yield name
-    mariadb_database.execute(f"DROP USER {name}@'%'")
+    either_mysql.execute(f"DROP USER {name}@'%'")
 
 
 def cut(database: TestDatabase, user: str) -> None:
@@ -92,10 +92,10 @@ def configure(host: HostProcess, database: TestDatabase, user: str, **more: Any)
 
 @pytest.mark.parametrize("untold", [watched, read_only, revoked])
 def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
-    mariadb_database: TestDatabase, user: str, tmp_path: Path, untold: Untold
+    either_mysql: TestDatabase, user: str, tmp_path: Path, untold: Untold
 ) -> None:
     """One that was known before it, and one that began just before it and was never seen."""
-    database = mariadb_database
+    database = either_mysql
     database.execute("CREATE TABLE t (id bigint AUTO_INCREMENT PRIMARY KEY, v int); INSERT INTO t (v) VALUES (1)")
     with running(tmp_path) as host, database.connect() as known, database.connect() as unseen:
         configure(host, database, user)
@@ -122,9 +122,9 @@ def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
         assert host.status("t")["protection"].startswith("transactions")
 
 
-def test_a_first_load_waits_for_a_look_that_tells(mariadb_database: TestDatabase, user: str, tmp_path: Path) -> None:
+def test_a_first_load_waits_for_a_look_that_tells(either_mysql: TestDatabase, user: str, tmp_path: Path) -> None:
     """Begun without one, it would end without a floor, and the whole table be read once more."""
-    database = mariadb_database
+    database = either_mysql
     database.execute("CREATE TABLE t (id bigint AUTO_INCREMENT PRIMARY KEY, v int); INSERT INTO t (v) VALUES (1)")
     with running(tmp_path) as host, database.connect() as late:
         configure(host, database, user)
