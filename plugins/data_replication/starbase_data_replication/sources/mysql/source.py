@@ -51,6 +51,7 @@ from starbase_data_replication.sources.mysql.sql import (
     noting,
     select,
     selected,
+    settled,
     table_sql,
 )
 from starbase_data_replication.sources.mysql.types import CLOCKS
@@ -141,14 +142,14 @@ class MysqlSource:
                 # The value first, then who is alive, in two statements: see Source.note.
                 now = await _clock(connection, column, options)
                 cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
-                ((rows_ahead, found),) = await connection.fetch(noting(schema, cap, ahead))
+                ((rows_ahead, found, seconds),) = await connection.fetch(noting(schema, cap, ahead))
                 if found is None:
                     return Noted(ahead=int(rows_ahead))
                 seen = (await alive.look(connection, self._server)).alive
         value = key_text(found)
         lookback = options.lookback(known=seen.known and schema.unprotected is None)
         candidate = Candidate(
-            value=value,
+            value=settled(column, options, value, cap=cap, now=None if seconds is None else key_text(seconds)),
             lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
             noted_at=noted_at,
             alive=seen,

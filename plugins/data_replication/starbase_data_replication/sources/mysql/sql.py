@@ -11,9 +11,11 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import MAX_AHEAD, Key, ReadPlan
 from starbase_data_replication.sources.conditions import chosen, departing
-from starbase_data_replication.sources.mysql.types import BYTES_MARK, EQUALITIES, ORDERS, Order, text_literal
+from starbase_data_replication.sources.mysql.types import BYTES_MARK, COUNTING, EQUALITIES, ORDERS, Order, text_literal
+from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
 
 def quoted(name: str) -> str:
@@ -78,7 +80,8 @@ def among(schema: TableSchema, keys: Sequence[Key]) -> str:
 
 
 def noting(schema: TableSchema, cap: str | None, ahead: str | None) -> str:
-    """The statement that answers how many rows lie above `ahead`, and the highest tracking value below the cap as text.
+    """The statement that answers how many rows lie above `ahead`, the highest tracking value below the cap as text, and
+    for a number the source's clock (see `settled`).
 
     None is no bound for the one, and no rows for the other.
     """
@@ -95,7 +98,18 @@ def noting(schema: TableSchema, cap: str | None, ahead: str | None) -> str:
         f"SELECT {column_sql(column, order.value)} FROM {table} "
         f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
     )
-    return f"SELECT {count}, ({highest})"
+    # One that no two rows share stands for no time.
+    counting = column.tracking_kind in COUNTING and schema.key != (schema.tracking_column,)
+    return f"SELECT {count}, ({highest}), {'UNIX_TIMESTAMP(NOW(6))' if counting else 'NULL'}"
+
+
+def settled(column: Column, options: Options, value: str, *, cap: str | None, now: str | None) -> str:
+    """The value that may become the floor: the highest one, or what lies just below it where it may come again."""
+    if now is not None:
+        return below_a_shown_number(value, now, settle_seconds=options.settle_seconds)
+    if cap is None or column.tracking_kind == "year":
+        return value
+    return below_a_shown_time(value, cap, digits=column.time_digits, dates=column.tracking_kind == "date")
 
 
 def select(plan: ReadPlan, expressions: Sequence[str]) -> str:

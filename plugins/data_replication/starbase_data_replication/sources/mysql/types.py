@@ -164,6 +164,8 @@ def in_charset(cast: Cast, charset: str) -> Cast:
 
 # Tracking columns of these types hold a time: rows that are stamped now may have the value of rows before.
 CLOCKS = frozenset({"datetime", "timestamp", "date", "year"})
+# Types of numbers that hold a time since 1970.
+COUNTING = frozenset({"smallint", "mediumint", "int", "bigint", "decimal", "double"})
 
 
 def cast_for(

@@ -28,7 +28,7 @@ from starbase_data_replication.sources.postgresql.connection import STATEMENT_TI
 from starbase_data_replication.sources.postgresql.describe import describe
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.rows import RowStream
-from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, table_sql
+from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
 from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
 
 GOODBYE_SECONDS = 2.0
@@ -116,12 +116,13 @@ class PostgresqlSource:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-                ahead, value, lookback_if_known, lookback_if_unknown = row
+                ahead, edge, value, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
                 seen = await alive.look(connection)
         protects = seen.known and schema.unprotected is None
         lookback_value = lookback_if_known if protects else lookback_if_unknown
+        value = settled(schema, options, value, edge)
         candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
         return Noted(candidate=candidate, ahead=ahead)
 

@@ -10,7 +10,15 @@ from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, Key, ReadPlan
 from starbase_data_replication.sources.conditions import chosen, departing
-from starbase_data_replication.sources.postgresql.types import CLOCKS, LOCAL_CLOCK, OWN_TEXT, UNBOUNDED, clock_unit
+from starbase_data_replication.sources.postgresql.types import (
+    CLOCKS,
+    COUNTING,
+    LOCAL_CLOCK,
+    OWN_TEXT,
+    UNBOUNDED,
+    clock_unit,
+)
+from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
 SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 
@@ -96,7 +104,8 @@ def same_files(schema: TableSchema) -> list[str]:
 
 
 def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
-    """The statement that answers how many rows lie ahead, the highest tracking value, and that less the lookback.
+    """The statement that answers how many rows lie ahead, the source's clock (see `settled`), the highest tracking
+    value, and that less the lookback.
 
     The last for a time only, and twice: where the source tells who is writing, and where it does not. A time is capped
     below the source's clock: PostgreSQL reads the clock for now() a moment before the transaction shows, and a value
@@ -104,12 +113,12 @@ def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
     """
     column = schema.tracking
     name = f"t.{quoted(column.name)}"
-    cap, lookback, ahead = "", "NULL::text, NULL::text", "0"
+    cap, lookback, ahead, edge = "", "NULL::text, NULL::text", "0", "NULL::text"
     table = f"{table_sql(schema.table)} AS t"
     values: list[str] = []
     if column.tracking_kind in CLOCKS:
         clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
-        cap = f" AND {name} < {clock}"
+        cap, edge = f" AND {name} < {clock}", f"({clock})::text"
         later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
         ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
         lookback = ", ".join(
@@ -119,11 +128,29 @@ def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
     elif column.tracking_kind in UNBOUNDED:
         # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
+    if _may_count_a_clock(schema):
+        edge = "extract(epoch FROM statement_timestamp())::text"
     highest = (
         f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table} "
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
     )
-    return f"SELECT {ahead}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true", values
+    sql = f"SELECT {ahead}, {edge}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true"
+    return sql, values
+
+
+def settled(schema: TableSchema, options: Options, value: str, edge: str | None) -> str:
+    """The value that may become the floor: the highest one, or what lies just below it where it may come again."""
+    column = schema.tracking
+    if edge is None:
+        return value
+    if column.tracking_kind in CLOCKS:
+        return below_a_shown_time(value, edge, digits=column.time_digits, dates=column.tracking_kind == "date")
+    return below_a_shown_number(value, edge, settle_seconds=options.settle_seconds)
+
+
+def _may_count_a_clock(schema: TableSchema) -> bool:
+    """Whether it is a number that may stand for a time; one that no two rows share does not."""
+    return schema.tracking.tracking_kind in COUNTING and schema.key != (schema.tracking_column,)
 
 
 def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:

@@ -185,6 +185,8 @@ CLOCKS: dict[str, str] = {
 }
 # Types of numbers that have values beyond all numbers.
 UNBOUNDED = ("numeric", "float4", "float8")
+# Types of numbers that hold a time since 1970.
+COUNTING = ("int2", "int4", "int8", "numeric", "float8")
 # A zone's clock is put back once a year: then rows come in whose times were there an hour ago already.
 LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 

@@ -1,0 +1,113 @@
+"""Tracking values that are taken from a clock and cut down: to the hour, the day, a number of days. Pure functions.
+
+`date_trunc('hour', now())`, a year in a smallint, seconds since 1970 in an integer: many transactions, one after the
+other, take the same value, until the clock shows the next one. So the highest value that there is may come again, and
+is no floor yet; what lies below it is over, since the clock has gone on. Nothing says to what a column is cut down, but
+a value tells what it may be: while a clock that is cut to anything usual could show it, the floor stays just below it.
+A value that has only come to look like one costs a second reading of the rows that have it, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal, InvalidOperation
+from itertools import chain
+
+# Clocks of all zones, with an hour for one that is put back.
+ZONES = datetime.timedelta(hours=15)
+DAY = datetime.timedelta(hours=25)
+QUARTER_HOUR = datetime.timedelta(minutes=15)
+STEPS = tuple(
+    datetime.timedelta(milliseconds=step) for step in (1, 1000, 60_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000)
+)
+EPOCH = datetime.datetime(1970, 1, 1)
+
+# Numbers of a time since 1970, by how many there are in a second. No zone moves them.
+PER_SECOND = (Decimal(1_000_000), Decimal(1000), Decimal(1), 1 / Decimal(60), 1 / Decimal(3600))
+# How far ahead of the source's clock such a number may be, and be the clock's still.
+AHEAD_SECONDS = 60
+# Days are counted from 1970, from 1900 (spreadsheets), from the years 0 and 1, and from 4713 BC.
+FIRST_DAYS = (0, 25_569, 719_528, 719_163, 2_440_588)
+CALENDAR = ("%Y", "%Y%m", "%Y%m%d", "%y%m%d", "%Y%j", "%G%V", "%Y%U", "%Y%W")
+CALENDAR_TIMES = {10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+
+
+def below_a_shown_time(value: str, edge: str, *, digits: int | None, dates: bool = False) -> str:
+    """The value, or the time just before it, where it may come again.
+
+    edge: what the column's clock has shown when everything was settled; above the value. digits: the column's
+    fractional digits; None is six. dates: the column holds days.
+    """
+    try:
+        shown, now = datetime.datetime.fromisoformat(value), datetime.datetime.fromisoformat(edge)
+        shown, now = shown.replace(tzinfo=None), now.replace(tzinfo=None)
+        if not _comes_again(shown, now - shown, dates=dates):
+            return value
+        fraction = datetime.timedelta(microseconds=10 ** (6 - (6 if digits is None else digits)))
+        before = shown - (datetime.timedelta(days=1) if dates else fraction)
+    except (ValueError, OverflowError):
+        return value
+    if dates:
+        return f"{before:%Y-%m-%d}"
+    # A zone is UTC: see the dialects' settings.
+    return before.isoformat(" ") + ("+00" if value.endswith("+00") else "")
+
+
+def _comes_again(shown: datetime.datetime, age: datetime.timedelta, *, dates: bool) -> bool:
+    since = shown - EPOCH
+    if not dates:
+        if any(age < step and not since % step for step in STEPS):
+            return True
+        if since % QUARTER_HOUR:
+            return False
+        if age < DAY:
+            return True
+    slack = datetime.timedelta() if dates else ZONES
+    first = (shown - slack).date()
+    days = [
+        first + datetime.timedelta(days=number)
+        for number in range((shown + slack).date().toordinal() - first.toordinal() + 1)
+    ]
+    return (
+        (age < 6 * DAY + DAY and any(day.weekday() in (0, 5, 6) for day in days))
+        or (age < 31 * DAY and any(day.day == 1 for day in days))
+        or (age < 92 * DAY and any(day.day == 1 and day.month in (1, 4, 7, 10) for day in days))
+        or (age < 366 * DAY and any(day.day == 1 and day.month == 1 for day in days))
+    )
+
+
+def below_a_shown_number(value: str, now: str, *, settle_seconds: float) -> str:
+    """The value, or a number just below it, where it may come again. now: seconds since 1970, by the source's clock."""
+    try:
+        number, seconds = Decimal(value), Decimal(now)
+    except InvalidOperation:
+        return value
+    if not number.is_finite():
+        return value
+    for scale in PER_SECOND:
+        low = (seconds - Decimal(settle_seconds)) * scale // 1
+        if low <= number <= (seconds + AHEAD_SECONDS) * scale:
+            return str(int(low) - 1)
+    if number != number.to_integral_value() or not 0 < number < 10**14:
+        return value
+    whole, moment = int(number), EPOCH + datetime.timedelta(seconds=float(seconds))
+    slack = ZONES + datetime.timedelta(seconds=settle_seconds)
+    return str(whole - 1) if _is_of_today(whole, moment - slack, moment + ZONES) else value
+
+
+def _is_of_today(number: int, earliest: datetime.datetime, latest: datetime.datetime) -> bool:
+    """Whether a number names a day, a week, a month, a year, or a time of the calendar, between the two."""
+    length = len(str(number))
+    if length in CALENDAR_TIMES:
+        try:
+            return earliest <= datetime.datetime.strptime(str(number), CALENDAR_TIMES[length]) <= latest
+        except ValueError:
+            return False
+    moments = [earliest + datetime.timedelta(hours=hours) for hours in range(0, 48, 6)]
+    days = {min(moment, latest).date() for moment in moments}
+    counts = {(day - EPOCH.date()).days for day in days}
+    since = chain.from_iterable(
+        (count + first, (count + first) // 7, (count + 3) // 7) for count in counts for first in FIRST_DAYS
+    )
+    months = ((day.year - start) * 12 + day.month - less for day in days for start in (0, 1970) for less in (0, 1))
+    return number in {*since, *months, *(int(day.strftime(form)) for day in days for form in CALENDAR)}
