@@ -82,10 +82,11 @@ FIELDS = (
         json="trackingColumn",
         attribute="tracking_column",
         kind="string",
-        default="id",
+        nullable=True,
         low=1,
         high=255,
-        doc="The column that tells new and changed rows: it only ever grows.",
+        doc="The column that tells new and changed rows: it only ever grows. null is `id`, if that rises; else the "
+        "first sync names the columns that would do.",
     ),
     Field(
         json="isActive",

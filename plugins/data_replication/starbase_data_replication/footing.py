@@ -8,13 +8,13 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication import drift, identity, store, tables
+from starbase_data_replication import drift, identity, rising, store, tables
 from starbase_data_replication.columns import selected
 from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
 from starbase_data_replication.model import Former, Phase, Position, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Looker
+from starbase_data_replication.sources.base import Looker, NoTrackingColumn
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_host import Database
@@ -42,8 +42,11 @@ class Footing:
     async def describe(self, looker: Looker, position: Position | None) -> TableSchema:
         """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
         shape = position.shape if position is not None and position.identity == self.identity else None
+        tracking = self.stored.replication.tracking_column
         try:
-            described = await looker.describe(self.table, self.stored.replication.tracking_column)
+            described = await looker.describe(self.table, tracking or rising.DEFAULT)
+        except NoTrackingColumn as error:
+            described = self._untracked(error)
         except TableMissing as error:
             if shape is not None and position is not None:
                 self.progress.schema_changes = (str(error),)
@@ -53,6 +56,10 @@ class Footing:
         schema = selected(described, self._options, checked=shape is not None)
         if schema.unfollowable is not None and not self.whole(schema):
             raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
+        if not self.whole(schema):
+            doubts = rising.of_type(schema, named=tracking is not None)
+            unprotected = schema.unprotected or rising.made_elsewhere(schema)
+            schema = replace(schema, warnings=(*schema.warnings, *doubts), unprotected=unprotected)
         return schema
 
     async def must_load_again(self, position: Position, why: str) -> None:
@@ -64,6 +71,13 @@ class Footing:
 
         if position.reload is None:
             await self.database.write(write)
+
+    def _untracked(self, error: NoTrackingColumn) -> TableSchema:
+        """A table without its tracking column, where none is needed. Raises the error where one is."""
+        needed = self.stored.replication.tracking_column is not None or self._options.null_tracking != "read"
+        if needed or not self.whole(selected(error.schema, self._options, checked=True)):
+            raise rising.missing(error.schema, error.name) from error
+        return error.schema
 
     def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
         """The SQLite side of this replication, for what the source looks like now."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from starbase_data_replication import rising
 from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.options import Replication
 
@@ -27,7 +28,9 @@ class Identity:
 def identity_of(source: Sequence[str], replication: Replication) -> str:
     """The text for this replication, whose dialect names the source so."""
     selection = [replication.options.selection] if replication.options.selection else []
-    return json.dumps([*source, replication.target_table, replication.tracking_column, *selection])
+    # To name the column that is taken anyway changes nothing.
+    tracking = replication.tracking_column or rising.DEFAULT
+    return json.dumps([*source, replication.target_table, tracking, *selection])
 
 
 def read(text: str) -> Identity:

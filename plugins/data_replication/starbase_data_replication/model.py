@@ -82,6 +82,9 @@ class Column:
     the dialect's own room, when this column is the tracking column or part of the key: the base type's short
     name, the type to compare with, and the fractional digits of a time (None: the type's most).
     collation: what its texts are ordered by. charset: which character set they are in, where the cast does not tell.
+    rises: what is known of its values as a tracking column, by its type: "time"; "number"; "uuid", "text" and "bytes",
+    of which the values tell; "none"; or "" where the dialect does not say. indexed: an index begins with it. assigned:
+    the source counts it up, or stamps it, itself.
     number: stays with the column whatever it is called; "" where the source does not tell. renamed: the replica's name
     of the column, where it is another. transformed: a plugin changes its values on their way, so that they cannot be
     compared with the source's.
@@ -97,6 +100,9 @@ class Column:
     collation: str = ""
     charset: str = ""
     number: str = ""
+    rises: str = ""
+    indexed: bool = False
+    assigned: bool = False
     renamed: str | None = None
     transformed: bool = False
 

@@ -84,6 +84,7 @@ class Options:
 class Replication:
     """One configured link: a source table, and the SQLite table that mirrors it.
 
+    tracking_column: None for one that was not named: then it is `id`, if that rises.
     source_config is as the user wrote it (with `${NAME}` unresolved and secrets in place); it is never logged.
     """
 
@@ -92,7 +93,7 @@ class Replication:
     source_table: str
     target_table: str
     sync_interval_minutes: float = 60.0
-    tracking_column: str = "id"
+    tracking_column: str | None = None
     is_active: bool = True
     options: Options = Options()
 

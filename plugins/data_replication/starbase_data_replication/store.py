@@ -103,7 +103,8 @@ def save(connection: apsw.Connection, replication: Replication, masked: Mapping[
         replication.target_table,
         replication.source_table,
         replication.sync_interval_minutes,
-        replication.tracking_column,
+        # Not NULL, by the table's definition.
+        replication.tracking_column or "",
         int(replication.is_active),
         json.dumps(asdict(replication.options)),
         iso(now),
@@ -301,6 +302,7 @@ class Store:
 
 def _stored(row: tuple[Any, ...]) -> Stored:
     columns = dict(zip(STATE_COLUMNS, row, strict=False))
+    columns["tracking_column"] = columns["tracking_column"] or None
     options, revision, masked, secret = row[len(STATE_COLUMNS) :]
     replication = Replication(
         name=columns["name"],

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import apsw
 
-from starbase_data_replication import notices, store
+from starbase_data_replication import notices, rising, store
 from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
@@ -25,6 +25,7 @@ from starbase_data_replication.model import (
     Batch,
     Candidate,
     Exceptions,
+    Noted,
     Phase,
     Position,
     Row,
@@ -145,16 +146,23 @@ class Sync:
         if self._whole:
             return
         if self._position.load_key is None:
-            self._warnings += notices.of_rows_ahead(schema, await self._note(looker))
+            noted = await self._note(looker)
+            self._warnings += [*self._doubts(noted), *notices.of_rows_ahead(schema, noted.ahead)]
 
-    async def _note(self, looker: Looker) -> int:
-        """Note the watermark, and who could still commit below it; how many rows lie ahead of the source's clock."""
+    async def _note(self, looker: Looker) -> Noted:
+        """Note the watermark, and who could still commit below it."""
         noted = await looker.note(self.schema, self._options, noted_at=self.clock.now())
         self._noted = noted.candidate.alive if noted.candidate is not None else None
         self._untold = "" if self._noted is None or self._noted.known else self._noted.reason
         protected = self.schema.unprotected is None
         self._position = floor.add(self._position, noted.candidate, self._options, protected=protected)
-        return noted.ahead
+        return noted
+
+    def _doubts(self, noted: Noted) -> list[str]:
+        """What to tell the user of the tracking column's values. Raises SchemaMismatch for those that do not rise."""
+        highest = noted.candidate.value if noted.candidate is not None else None
+        named = self.stored.replication.tracking_column is not None
+        return rising.of_value(self.schema, highest, named=named, now=self.clock.now())
 
     async def wait(self) -> None:
         """Give the transactions that were alive a while to end."""

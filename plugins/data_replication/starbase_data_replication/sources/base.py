@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Alive, Batch, Column, Noted, TableName, TableSchema
 from starbase_data_replication.options import Options
 
@@ -28,6 +29,14 @@ MAX_AHEAD = 10_000
 MD5 = "md5"
 SHA256 = "sha256"
 DIGESTS = (MD5, SHA256)
+
+
+class NoTrackingColumn(SourceRejected):
+    """There is no column of that name. schema: the table, as if its first column were the tracking column."""
+
+    def __init__(self, schema: TableSchema, name: str) -> None:
+        self.schema, self.name = schema, name
+        super().__init__(f"{schema.table} has no column {name}; trackingColumn must be one of its columns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +144,11 @@ class Looker(Protocol):
     """What is asked of a table before it is read. Every method raises a SyncError kind, never a driver's."""
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
-        """Look the table up. Raises TableMissing, or SourceRejected when the tracking column is missing."""
+        """Look the table up. Raises TableMissing, or SourceRejected when the tracking column is missing.
+
+        As NoTrackingColumn, the error lets a table be loaded whole for which no trackingColumn was named, and names the
+        columns that would do.
+        """
         ...
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.sources.base import NoTrackingColumn
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.types import SENT_WHOLE, cast_for
+from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
@@ -29,6 +30,8 @@ class _ColumnRow(NamedTuple):
     bits: str | None
     charset: str | None
     collation: str | None
+    in_index: str
+    extra: str
     folding: str
 
 
@@ -40,7 +43,7 @@ class _KeyRow(NamedTuple):
 
 
 async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
-    """Raises SourceRejected when the table or the tracking column is missing."""
+    """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     names = (table.schema or "", table.name)
     found = [_ColumnRow(*_texts(row)) for row in await connection.fetch(DESCRIBE, (*names, *names))]
     rows = [row for row in found if _same(row, names)]
@@ -50,18 +53,20 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
     mysql = None if connection.is_mariadb else connection.version
     columns = tuple(_column(row, mysql) for row in rows)
-    if tracking_column not in (column.name for column in columns):
-        raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
+    found_it = tracking_column in (column.name for column in columns)
     keys = await connection.fetch(KEYS, (rows[0].table_schema, rows[0].table_name))
     estimate = rows[0].table_rows
-    return TableSchema(
+    schema = TableSchema(
         table=table,
         columns=columns,
         key=_key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns}),
-        tracking_column=tracking_column,
+        tracking_column=tracking_column if found_it else columns[0].name,
         estimated_rows=None if estimate is None else int(estimate),
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
     )
+    if not found_it:
+        raise NoTrackingColumn(schema, tracking_column)
+    return schema
 
 
 def _texts(row: Sequence[Any]) -> list[Any]:
@@ -93,6 +98,9 @@ def _column(row: _ColumnRow, mysql: tuple[int, int, int] | None) -> Column:
         time_digits=digits,
         collation=row.collation or "",
         # utf8mb4 is what all of them become; others are told apart by their casts.
+        rises=RISES.get(base, "none"),
+        indexed=row.in_index != "",
+        assigned="auto_increment" in row.extra.lower() or "on update" in row.extra.lower(),
         charset=row.charset if row.charset in SENT_WHOLE and row.charset != "utf8mb4" else "",
     )
 

@@ -15,6 +15,8 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        c.NUMERIC_PRECISION AS bits,
        c.CHARACTER_SET_NAME AS charset,
        c.COLLATION_NAME AS collation,
+       c.COLUMN_KEY AS in_index,
+       c.EXTRA AS extra,
        @@GLOBAL.lower_case_table_names AS folding
 FROM information_schema.TABLES t
 JOIN information_schema.COLUMNS c ON CAST(c.TABLE_SCHEMA AS BINARY) = CAST(t.TABLE_SCHEMA AS BINARY)

@@ -271,5 +271,15 @@ ORDERS: dict[str, Order] = {
     **dict.fromkeys(("uuid", "inet4", "inet6"), PLAIN),
 }
 
+# What is known of a type's values as those of a tracking column, see Column.rises; of others, that they do not.
+RISES: dict[str, str] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal"), "number"),
+    **dict.fromkeys(("float", "double"), "number"),
+    **dict.fromkeys(("date", "datetime", "timestamp"), "time"),
+    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), "text"),
+    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
+    "uuid": "uuid",
+}
+
 # Whether two labels are the same is told by their text, and the index serves as well.
 EQUALITIES: dict[str, Order] = {**ORDERS, **dict.fromkeys(("enum", "set"), TEXTS)}

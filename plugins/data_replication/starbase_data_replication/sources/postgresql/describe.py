@@ -7,9 +7,10 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.sources.base import NoTrackingColumn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.grounds import Grounds, grounds
-from starbase_data_replication.sources.postgresql.types import CATALOG, OBJECTS, cast_for, in_bytes
+from starbase_data_replication.sources.postgresql.types import CATALOG, OBJECTS, RISES, cast_for, in_bytes
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
@@ -18,7 +19,7 @@ KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized
 
 
 async def describe(connection: Any, table: TableName, tracking_column: str) -> TableSchema:
-    """Raises TableMissing, or SourceRejected when the tracking column is missing."""
+    """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     values = (table.schema, table.name, tracking_column)
     rows = await connection.fetch(DESCRIBE, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
     raw = connection.get_settings().server_encoding == "SQL_ASCII"
@@ -28,20 +29,19 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
     columns = tuple(_column(row, raw=raw) for row in rows)
     names = [column.name for column in columns]
-    if tracking_column not in names:
-        raise SourceRejected(f"{table} has no column {tracking_column}; trackingColumn must be one of its columns")
+    tracked = tracking_column if tracking_column in names else names[0]
     key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
     estimate = rows[0]["reltuples"]
     file = rows[0]["file"]
     below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
     if any(row["suspect"] for row in rows):
-        tracking = next(column for column in columns if column.name == tracking_column)
-        below = await grounds(connection, table, tracking_column, tracking.tracking_kind)
-    return TableSchema(
+        tracking = next(column for column in columns if column.name == tracked)
+        below = await grounds(connection, table, tracked, tracking.tracking_kind)
+    schema = TableSchema(
         table=table,
         columns=columns,
         key=tuple(name for _, name in key),
-        tracking_column=tracking_column,
+        tracking_column=tracked,
         estimated_rows=int(estimate) if estimate >= 0 else None,
         unprotected=below.unprotected,
         unfollowable=below.unfollowable,
@@ -50,6 +50,9 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         incarnation=rows[0]["relation"],
         files=below.files,
     )
+    if tracked != tracking_column:
+        raise NoTrackingColumn(schema, tracking_column)
+    return schema
 
 
 def _column(row: Any, *, raw: bool) -> Column:
@@ -70,4 +73,7 @@ def _column(row: Any, *, raw: bool) -> Column:
         time_digits=row["time_digits"],
         collation=row["collation"] or "",
         number=str(row["number"]),
+        rises=RISES.get(kind, "text" if row["base_name"] == "citext" else "none"),
+        indexed=row["indexed"],
+        assigned=row["assigned"],
     )

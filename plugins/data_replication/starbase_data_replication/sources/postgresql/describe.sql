@@ -2,7 +2,8 @@
 -- base_* follow a domain down to the type that it stands on, and element_* an array's elements down to theirs; a kind
 -- is pg_type.typtype, or a for an array. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
--- on plain columns and without NULLs. suspect, in the tracking column's row: whether there is anything that may keep
+-- on plain columns and without NULLs. indexed: an index begins with the column; assigned: a sequence counts it up.
+-- suspect, in the tracking column's row: whether there is anything that may keep
 -- the source's transactions from protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
@@ -55,6 +56,12 @@ SELECT r.oid::text AS relation,
        a.attnum::int4 AS number,
        (SELECT o.collname::text FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation) AS collation,
        a.attnotnull AS not_null,
+       EXISTS (SELECT 1 FROM pg_catalog.pg_index i
+               WHERE i.indrelid = r.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL) AS indexed,
+       a.attidentity <> '' OR EXISTS (
+           SELECT 1 FROM pg_catalog.pg_attrdef d
+           WHERE d.adrelid = r.oid AND d.adnum = a.attnum
+             AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%') AS assigned,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS source_type,
        t.typname::text AS base_name,
        CASE WHEN e.oid IS NOT NULL THEN 'a' ELSE t.typtype::text END AS base_kind,

@@ -183,6 +183,14 @@ CLOCKS: dict[str, str] = {
     "timestamp": "date_trunc('{unit}', {local})",
     "date": "({local})::date",
 }
+# What is known of a type's values as those of a tracking column, see Column.rises.
+RISES: dict[str, str] = {
+    **dict.fromkeys(CLOCKS, "time"),
+    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float4", "float8", "xid8", "pg_lsn"), "number"),
+    "uuid": "uuid",
+    **dict.fromkeys(("text", "varchar", "bpchar", "name"), "text"),
+    "bytea": "bytes",
+}
 # Types of numbers that have values beyond all numbers.
 UNBOUNDED = ("numeric", "float4", "float8")
 # Types of numbers that hold a time since 1970.

@@ -1,0 +1,188 @@
+"""Whether a tracking column's values rise, as far as its type and its highest value tell; and which column would do.
+
+A row whose tracking value is random lies below the floor as soon as it is written, and no sync reads it. Pure
+functions: the highest value is noted by each sync anyway, so that to judge it costs the source nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Column, TableSchema
+
+# Which column tracks when none is named, if it rises.
+DEFAULT = "id"
+MAX_NAMED = 5
+UPDATED = re.compile(r"upd|mod|chang|touch|write|written|revis|version", re.IGNORECASE)
+
+# A time within an id is believed from 2000 on, and for ten years to come.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+AHEAD_SECONDS = 10 * 366 * 86_400
+# What the clock of uuids of the versions 1 and 6 shows in 1970, in steps of 100 ns since 1582.
+GREGORIAN = 0x01B21DD213814000
+
+HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
+UUID_TEXT = re.compile(r"\{?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\}?\Z", re.IGNORECASE)
+# ULID, and TypeID, which has a word before it.
+ULID = re.compile(r"(?:[a-z][a-z_]*_)?([0-7][0-9a-hjkmnp-tv-z]{25})\Z", re.IGNORECASE)
+CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+ISO_TIME = re.compile(r"[12][0-9]{3}-[01][0-9](?:-[0-3][0-9](?:[T ].*)?)?\Z")
+# Digests in hex, of 128 bits and more.
+DIGESTS = (32, 40, 48, 56, 64, 96, 128)
+BYTES_MARK = "\\x"
+# By Column.rises: what a value has to be looked at for.
+LOOKED_AT = ("uuid", "text", "bytes")
+
+
+def made_elsewhere(schema: TableSchema) -> str | None:
+    """Why the source's transactions do not protect ids that rise with somebody's clock; None for what is no such id."""
+    column = schema.tracking
+    if column.rises not in LOOKED_AT:
+        return None
+    return f"{column.name} ({column.source_type}) is made by whoever writes a row, and not in the order of transactions"
+
+
+def missing(schema: TableSchema, name: str) -> SchemaMismatch:
+    """The error of a table that has no column of this name to track by."""
+    return SchemaMismatch(f"trackingColumn: {schema.table} has no column {name}; {fix(schema, first=True)}")
+
+
+def of_type(schema: TableSchema, *, named: bool) -> list[str]:
+    """What to tell the user of the tracking column's type. named: the user has named the column.
+
+    Raises SchemaMismatch for one that was not named and does not rise.
+    """
+    column = schema.tracking
+    if column.rises != "none":
+        return []
+    return _doubted(schema, f"is of type {column.source_type}, whose values do not rise", named=named)
+
+
+def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: float) -> list[str]:
+    """The same of its highest value, in the source's text form; None where there is none yet.
+
+    Raises SchemaMismatch for values that are known not to rise, and for a column that was not named and may not rise.
+    """
+    column = schema.tracking
+    if column.rises not in LOOKED_AT:
+        return []
+    if highest is None:
+        return _doubted(schema, f"holds no value yet that tells whether its {_plural(column)} rise", named=named)
+    if rises(column.rises, highest, now=now):
+        return []
+    if (what := random_kind(column.rises, highest)) is None:
+        return _doubted(schema, f"holds {_plural(column)} of which nothing tells that they rise", named=named)
+    raise SchemaMismatch(
+        f"trackingColumn: {schema.table}.{column.name} holds {what}, which do not rise: new rows would not be read; "
+        f"{fix(schema)}"
+    )
+
+
+def fix(schema: TableSchema, *, first: bool = False) -> str:
+    """Which columns would do, the best first. first: the tracking column is not one that was tried."""
+    found = candidates(schema, tried=None if first else schema.tracking_column)
+    if not found:
+        return (
+            "no column of it is known to rise: add one that each change raises, such as updated_at, or set mode to full"
+        )
+    named = [f"{each.name} ({each.source_type}{', indexed' if each.indexed else ''})" for each in found[:MAX_NAMED]]
+    return f"set trackingColumn to {' or '.join(named)}, or mode to full"
+
+
+def candidates(schema: TableSchema, tried: str | None = None) -> list[Column]:
+    """The columns whose type rises: times of changes, then what the source counts up itself, then other times."""
+
+    def rank(column: Column) -> tuple[int, bool]:
+        if column.rises == "time":
+            return (0 if column.assigned or UPDATED.search(column.name) else 2, not column.indexed)
+        return (1, not column.indexed)
+
+    everything = (*schema.columns, *schema.left_out)
+    alone = schema.key[0] if len(schema.key) == 1 else None
+    found = [
+        column
+        for column in everything
+        if column.name != tried
+        and (column.rises == "time" or (column.rises == "number" and (column.assigned or column.name == alone)))
+    ]
+    return sorted(found, key=rank)
+
+
+def rises(kind: str, value: str, *, now: float) -> bool:
+    """Whether a value is of a known form that rises with time: uuids of the versions 6 and 7, ULIDs, and their like."""
+    kind, value = _as_text(kind, value)
+    if (digits := _hex(kind, value)) is not None:
+        if len(digits) == 32:
+            swapped = digits[0] == "1" and _gregorian(digits[1:16], now)
+            by_version = digits[12] == "6" and _gregorian(digits[:12] + digits[13:16], now)
+            # A uuid says itself whether it begins with a time; sixteen bytes may be a ULID.
+            in_ms = (kind == "bytes" or digits[12] == "7") and _plausible(int(digits[:12], 16) / 1000, now)
+            return in_ms or by_version or (kind != "uuid" and swapped)
+        # An ObjectId begins with seconds.
+        return len(digits) == 24 and _plausible(int(digits[:8], 16), now)
+    if kind == "text" and (found := ULID.match(value)) is not None:
+        number = 0
+        for letter in found[1][:10].lower():
+            number = number * 32 + CROCKFORD.index(letter)
+        return _plausible(number / 1000, now)
+    return kind == "text" and ISO_TIME.match(value) is not None
+
+
+def random_kind(kind: str, value: str) -> str | None:
+    """What values are that are known not to rise, in words; None for what may be anything. Ask `rises` first."""
+    kind, value = _as_text(kind, value)
+    digits = _hex(kind, value)
+    if not digits or set(digits.lower()) == {"f"}:
+        return None
+    # The highest of random values does not begin with a zero, nor is it one of decimal digits alone: a counter may be.
+    # A uuid that is written as one is random whatever it begins with: MariaDB orders them by their last part.
+    if not (kind == "uuid" or "-" in value) and (digits[0] == "0" or digits.isdigit()):
+        return None
+    if len(digits) == 32 and digits[16] in "89abAB" and (version := digits[12]) in "12345":
+        if version in "12":
+            return f"uuids of version {version}, which begin with the lowest part of their time,"
+        return f"random uuids (version {version})"
+    if kind == "uuid":
+        return None
+    return f"random values of {len(digits) // 2} bytes" if len(digits) in DIGESTS else None
+
+
+def _hex(kind: str, value: str) -> str | None:
+    """The hex digits of a uuid, of bytes, or of a text that is nothing else."""
+    if kind == "bytes":
+        return value.removeprefix(BYTES_MARK)
+    if UUID_TEXT.match(value):
+        return value.strip("{}").replace("-", "")
+    return value if len(value) in (24, *DIGESTS) and HEX.match(value) else None
+
+
+def _as_text(kind: str, value: str) -> tuple[str, str]:
+    """Bytes that are a text, such as a uuid's, as that."""
+    if kind == "bytes":
+        text = bytes.fromhex(value.removeprefix(BYTES_MARK)).rstrip(b"\0")
+        if text and text.isascii() and text.decode().isprintable():
+            return "text", text.decode()
+    return kind, value
+
+
+def _gregorian(digits: str, now: float) -> bool:
+    return _plausible((int(digits, 16) - GREGORIAN) / 1e7, now)
+
+
+def _plausible(seconds: float, now: float) -> bool:
+    return EARLIEST <= seconds <= now + AHEAD_SECONDS
+
+
+def _plural(column: Column) -> str:
+    return "uuids" if column.rises == "uuid" else f"values ({column.source_type})"
+
+
+def _doubted(schema: TableSchema, why: str, *, named: bool) -> list[str]:
+    name = f"{schema.table}.{schema.tracking_column}"
+    if named:
+        return [
+            f"trackingColumn: {name} {why}: a new row whose value is not above all others is not read; {fix(schema)}"
+        ]
+    raise SchemaMismatch(f"trackingColumn is left out, and {name} {why}; {fix(schema)}")
