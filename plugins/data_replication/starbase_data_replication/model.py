@@ -215,6 +215,18 @@ class Alive:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenTransaction:
+    """What a source shows of a transaction that is open: its session, the state of that, and since when it lasts.
+
+    None: not shown. Never a query's text, which may hold values.
+    """
+
+    session: str
+    state: str | None = None
+    since: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A watermark noted at `noted_at`, waiting to become the floor, and who could still commit below it.
 

@@ -26,6 +26,9 @@ MAX_CANDIDATES = 32
 # How long the floor waits for a source that has told who is alive to tell again.
 HOLD_SECONDS = 6 * 3600.0
 
+# A transaction that is open for this long is said to hold the floor.
+HELD_SECONDS = 300.0
+
 GIVEN_UP = "the source has not told what became of them"
 
 
@@ -123,6 +126,14 @@ def closed(position: Position) -> tuple[Candidate, ...]:
         if _is_open(each) or _waits_for_a_look(position, each):
             return position.candidates[:at]
     return position.candidates
+
+
+def held_by(position: Position, options: Options, *, now: float) -> Candidate | None:
+    """The oldest candidate, where it has waited for transactions that are open for longer than is usual."""
+    oldest = next((each for each in position.candidates if _is_open(each)), None)
+    if oldest is None or now - oldest.noted_at <= max(HELD_SECONDS, options.lookback(known=True)):
+        return None
+    return oldest
 
 
 def begin_load(position: Position, *, now: float) -> Position:

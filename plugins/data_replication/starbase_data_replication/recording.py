@@ -43,7 +43,7 @@ class Recorder:
         record = self.record(run, status, error, synced)
         outcome = Outcome()
         if synced is not None:
-            outcome = Outcome(floor=synced.position.floor, protection=synced.protection)
+            outcome = Outcome(floor=synced.position.floor, protection=synced.protection, held=synced.held)
         if run.checked is not None and run.kind is RunKind.VERIFY:
             outcome = Outcome(verified=self._verified(run, record))
         uncounted, untold = await self.store.database.write(

@@ -44,11 +44,12 @@ class Superseded(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run leaves behind beside its own record. None keeps what is stored."""
+    """What a run leaves behind beside its own record. None keeps what is stored, but for `held`."""
 
     floor: str | None = None
     protection: str | None = None
     verified: Mapping[str, Any] | None = None
+    held: Mapping[str, Any] | None = None
 
 
 # The columns of the row that status shows as they are; source_config and options are taken apart.
@@ -56,7 +57,7 @@ STATE_COLUMNS = (
     "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
     "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
     "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
-    "degraded_since", "running", "uncounted",
+    "degraded_since", "running", "uncounted", "floor_held",
 )  # fmt: skip
 
 _SELECT = f"""
@@ -237,10 +238,10 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         connection.execute(
             "UPDATE tmp_replication_configs SET last_success_at = ?1, last_sync_timestamp = ?2, "
             "consecutive_failures = 0, warnings = ?3, last_sync_value = coalesce(?4, last_sync_value), "
-            "protection = coalesce(?5, protection) WHERE name = ?6",
+            "protection = coalesce(?5, protection), floor_held = ?7 WHERE name = ?6",
             (
                 run.finished_at, iso(run.finished_at), json.dumps(run.warnings), outcome.floor, outcome.protection,
-                run.config_name,
+                run.config_name, json.dumps(outcome.held) if outcome.held is not None else None,
             ),
         )  # fmt: skip
     elif run.status == "error":
@@ -315,7 +316,7 @@ def _stored(row: tuple[Any, ...]) -> Stored:
         options=Options(**json.loads(options)),
     )
     columns["warnings"] = json.loads(columns["warnings"])
-    for name in ("running", "last_verify"):
+    for name in ("running", "last_verify", "floor_held"):
         columns[name] = _loaded(columns[name])
     return Stored(
         id=columns["id"],

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -19,6 +19,7 @@ from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
 from starbase_data_replication.footing import Footing
+from starbase_data_replication.holding import Holding, look_at
 from starbase_data_replication.keeping import Keeping
 from starbase_data_replication.model import (
     Alive,
@@ -52,12 +53,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Synced:
-    """What a sync did: rows written, where the position stands, what protects it, what to tell the user."""
+    """What a sync did: rows written, where the position stands, what protects it, what to tell the user.
+
+    held: what the floor has waited for, where it has for long.
+    """
 
     changed: int
     position: Position
     protection: str | None
     warnings: tuple[str, ...]
+    held: Mapping[str, Any] | None = None
 
 
 @dataclass(kw_only=True)
@@ -87,6 +92,8 @@ class Sync:
     _noted: Alive | None = field(default=None, init=False)
     # Why the source did not tell who is alive, when it was last asked and did not.
     _untold: str = field(default="", init=False)
+    # What the floor has waited for, where it has for long.
+    _holding: Holding | None = field(default=None, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
     _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
 
@@ -179,6 +186,8 @@ class Sync:
         while floor.worth_waiting(self._position) and self.clock.monotonic() < deadline:
             await self.clock.sleep(POLL_SECONDS)
             await self._ask_again()
+        held_by = floor.held_by(self._position, self._options, now=self.clock.now())
+        self._holding = await look_at(self.source, held_by) if held_by is not None else None
 
     def open(self) -> None:
         """Fix what the floor may rise to. Before the snapshot: only what is closed now may lift it after the read."""
@@ -236,13 +245,17 @@ class Sync:
 
     def synced(self) -> Synced:
         """What was done, once all is written."""
+        again = max(0, self.progress.rows - self.progress.changed)
+        held = self._holding.as_dict(rows=again) if self._holding is not None else None
         return Synced(
             changed=self.progress.changed,
+            held=held,
             position=self._after,
             protection=notices.protection(self._noted, unprotected=self.schema.unprotected, whole=self._whole),
             warnings=(
                 *self._warnings,
                 *notices.of_untold(self._after, self._untold),
+                *(self._holding.warnings(rows=again) if self._holding is not None else ()),
                 *notices.of_exceptions(self._exceptions),
             ),
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.model import Alive, Batch, Column, Noted, TableName, TableSchema
+from starbase_data_replication.model import Alive, Batch, Column, Noted, OpenTransaction, TableName, TableSchema
 from starbase_data_replication.options import Options
 
 # The values of the key's columns, as the replica stores them.
@@ -19,6 +19,9 @@ Key = tuple[Any, ...]
 
 # So many keys are asked for at once. Each is a part of the statement: servers bound its length and depth.
 MAX_KEYS = 500
+
+# Of the transactions that hold a floor, so many are shown.
+MAX_SHOWN = 5
 
 # How far ahead of the source's clock a tracking time is taken for a mistake, or for a plan.
 AHEAD_SECONDS = 60.0
@@ -208,6 +211,15 @@ class Looking(Protocol):
 def looking(source: Source, table: TableName) -> AbstractAsyncContextManager[Looker]:
     """What to ask about a table: in one transaction where the source can, and then nothing else of it meanwhile."""
     return source.looking(table) if isinstance(source, Looking) else nullcontext(source)
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """A source that can show which transactions hold a floor. Optional: without it, only that some do is said."""
+
+    async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
+        """What may be seen of those of the set that are open still, the longest first, at most MAX_SHOWN."""
+        ...
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from starbase_data_replication.model import (
     Column,
     Exceptions,
     Noted,
+    OpenTransaction,
     Row,
     TableName,
     TableSchema,
@@ -43,6 +44,7 @@ from starbase_data_replication.sources.mysql.connection import (
 )
 from starbase_data_replication.sources.mysql.describe import describe
 from starbase_data_replication.sources.mysql.door import door
+from starbase_data_replication.sources.mysql.open_transactions import open_transactions
 from starbase_data_replication.sources.mysql.packed import Packing, Unpackable
 from starbase_data_replication.sources.mysql.rows import RowStream
 from starbase_data_replication.sources.mysql.sql import (
@@ -161,6 +163,11 @@ class MysqlSource:
             async with self._transaction() as connection:
                 now = await alive.look(connection, self._server)
         return [alive.still_alive(each, now) for each in noted]
+
+    async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
+        with door("looking at open transactions"):
+            async with self._transaction() as connection:
+                return await open_transactions(connection, alive)
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:

@@ -16,7 +16,16 @@ from typing import Any
 import asyncpg
 
 from starbase_data_replication.errors import NO_KEY, SourceChanged, SourceRejected
-from starbase_data_replication.model import Alive, Batch, Candidate, Column, Noted, TableName, TableSchema
+from starbase_data_replication.model import (
+    Alive,
+    Batch,
+    Candidate,
+    Column,
+    Noted,
+    OpenTransaction,
+    TableName,
+    TableSchema,
+)
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
@@ -27,6 +36,7 @@ from starbase_data_replication.sources.postgresql.compare import PostgresqlCompa
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.postgresql.describe import describe
 from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
 from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
 from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
@@ -131,6 +141,11 @@ class PostgresqlSource:
             async with self._transaction("READ COMMITTED") as connection:
                 now = await alive.look(connection)
         return [alive.still_alive(each, now) for each in noted]
+
+    async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
+        with door("looking at open transactions"):
+            async with self._transaction("READ COMMITTED") as connection:
+                return await open_transactions(connection, alive)
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED") as connection:

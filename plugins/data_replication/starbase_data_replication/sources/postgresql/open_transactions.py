@@ -1,0 +1,28 @@
+"""What a role may see of transactions that hold a floor: their sessions and states, and never a query's text."""
+
+from __future__ import annotations
+
+import datetime
+from importlib.resources import files
+from typing import Any
+
+from starbase_data_replication.model import Alive, OpenTransaction
+from starbase_data_replication.sources.base import MAX_SHOWN
+
+OPEN_TRANSACTIONS = files(__package__).joinpath("open_transactions.sql").read_text(encoding="utf-8")
+HIDDEN = "hidden from this role; GRANT pg_monitor TO it shows more"
+
+
+async def open_transactions(connection: Any, alive: Alive) -> list[OpenTransaction]:
+    """Those of the set that are open still, the longest first."""
+    virtual = [token[2:] for token in alive.tokens if token.startswith("v:")]
+    prepared = [token[2:] for token in alive.tokens if token.startswith("p:")]
+    rows = await connection.fetch(OPEN_TRANSACTIONS, virtual, prepared, MAX_SHOWN)
+    return [
+        OpenTransaction(
+            session=row["session"],
+            state=HIDDEN if row["hidden"] else row["state"],
+            since=None if row["since"] is None else row["since"].replace(tzinfo=datetime.UTC).timestamp(),
+        )
+        for row in rows
+    ]
