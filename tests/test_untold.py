@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pymysql
 import pytest
@@ -15,18 +15,27 @@ import pytest
 from tests.hosts import HostProcess, running, until
 from tests.servers import TestDatabase
 
-USER = "told"
+
+@pytest.fixture
+def user(source: TestDatabase) -> Iterator[str]:
+    """A user for the host, as docs/consistency.md asks for one."""
+    name = f"told_{source.name[-8:]}"
+    if source.dialect == "postgresql":
+        source.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'a password'")
+        source.execute(f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {name}")
+        yield name
+        source.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        return
+    source.execute(f"CREATE USER {name}@'%' IDENTIFIED BY 'a password'")
+    source.execute(f"GRANT SELECT ON {source.name}.* TO {name}@'%'")
+    source.execute(f"GRANT PROCESS ON *.* TO {name}@'%'")
+    yield name
+    source.execute(f"DROP USER {name}@'%'")
 
 
 @pytest.fixture
-def user(either_mysql: TestDatabase) -> Iterator[str]:
-    """A user for the host, as docs/consistency.md asks for one."""
-    name = f"{USER}_{either_mysql.name[-8:]}"
-    either_mysql.execute(f"CREATE USER {name}@'%' IDENTIFIED BY 'a password'")
-    either_mysql.execute(f"GRANT SELECT ON {either_mysql.name}.* TO {name}@'%'")
-    either_mysql.execute(f"GRANT PROCESS ON *.* TO {name}@'%'")
-    yield name
-    either_mysql.execute(f"DROP USER {name}@'%'")
+def source(request: pytest.FixtureRequest) -> TestDatabase:
+    return cast(TestDatabase, request.getfixturevalue(f"{request.param}_database"))
 
 
 def cut(database: TestDatabase, user: str) -> None:
@@ -81,6 +90,15 @@ def revoked(database: TestDatabase, user: str) -> Iterator[str]:
         cut(database, user)
 
 
+@contextlib.contextmanager
+def hidden(database: TestDatabase, user: str) -> Iterator[str]:
+    database.execute("REVOKE SELECT ON pg_catalog.pg_locks FROM PUBLIC")
+    try:
+        yield "GRANT SELECT ON TABLE pg_catalog.pg_locks"
+    finally:
+        database.execute("GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC")
+
+
 Untold = Callable[[TestDatabase, str], contextlib.AbstractContextManager[str]]
 
 
@@ -90,13 +108,22 @@ def configure(host: HostProcess, database: TestDatabase, user: str, **more: Any)
     host.configure(**{**body, "lookbackSeconds": 0, "closeWaitSeconds": 0, **more})
 
 
-@pytest.mark.parametrize("untold", [watched, read_only, revoked])
+WAYS = [("mariadb", watched), ("mariadb", read_only), ("mariadb", revoked), ("mysql", watched), ("mysql", read_only),
+        ("mysql", revoked), ("postgres", hidden)]  # fmt: skip
+
+
+def table(database: TestDatabase) -> None:
+    kind = "bigserial" if database.dialect == "postgresql" else "bigint AUTO_INCREMENT"
+    database.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, v int); INSERT INTO t (v) VALUES (1)")
+
+
+@pytest.mark.parametrize(("source", "untold"), WAYS, indirect=["source"])
 def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
-    either_mysql: TestDatabase, user: str, tmp_path: Path, untold: Untold
+    source: TestDatabase, user: str, tmp_path: Path, untold: Untold
 ) -> None:
     """One that was known before it, and one that began just before it and was never seen."""
-    database = either_mysql
-    database.execute("CREATE TABLE t (id bigint AUTO_INCREMENT PRIMARY KEY, v int); INSERT INTO t (v) VALUES (1)")
+    database = source
+    table(database)
     with running(tmp_path) as host, database.connect() as known, database.connect() as unseen:
         configure(host, database, user)
         host.sync("t")
@@ -122,10 +149,11 @@ def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
         assert host.status("t")["protection"].startswith("transactions")
 
 
-def test_a_first_load_waits_for_a_look_that_tells(either_mysql: TestDatabase, user: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["mariadb", "mysql"], indirect=True)
+def test_a_first_load_waits_for_a_look_that_tells(source: TestDatabase, user: str, tmp_path: Path) -> None:
     """Begun without one, it would end without a floor, and the whole table be read once more."""
-    database = either_mysql
-    database.execute("CREATE TABLE t (id bigint AUTO_INCREMENT PRIMARY KEY, v int); INSERT INTO t (v) VALUES (1)")
+    database = source
+    table(database)
     with running(tmp_path) as host, database.connect() as late:
         configure(host, database, user)
         late.execute("BEGIN; INSERT INTO t (v) VALUES (2)")
