@@ -337,6 +337,16 @@ def test_every_test_that_is_named_exists() -> None:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
 
 
+def test_every_claim_of_protection_names_what_shows_it() -> None:
+    page = (ROOT / "docs" / "consistency.md").read_text()
+    rows = page.partition("| the source | needs | protection | shown by |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(rows) >= 10
+    for row in rows:
+        named = re.findall(r"`(tests/test_\w+\.py)`", row.split(" | ")[-1])
+        assert named, row
+        assert all((ROOT / path).exists() for path in named), row
+
+
 def test_nothing_is_left_undone() -> None:
     words = re.compile(rb"\b(%s)\b" % b"|".join((b"TO" + b"DO", b"FIX" + b"ME")))
     caches = {"__pycache__", "build", "dist", "data"}

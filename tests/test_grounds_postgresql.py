@@ -276,7 +276,8 @@ def _subscriber() -> Iterator[tuple[TestDatabase, TestDatabase]]:
             f"CREATE TABLE t ({table}); CREATE TABLE mine ({table}); CREATE VIEW v AS SELECT * FROM t;"
             "INSERT INTO mine DEFAULT VALUES;"
             "CREATE TABLE parted (id bigint PRIMARY KEY, v text, at timestamptz) PARTITION BY RANGE (id);"
-            "CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (1000)"
+            "CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (1000);"
+            "CREATE VIEW of_low AS SELECT * FROM low"
         )
         subscriber.execute(
             f"CREATE SUBSCRIPTION {name} CONNECTION 'host={server.socket_dir} port={server.port} user={server.user} "
@@ -292,7 +293,7 @@ def test_a_subscriber_does_not_know_its_writers(subscriber: tuple[TestDatabase, 
     for table in ("t", "parted"):
         until(lambda name=table: database.fetch(f"SELECT 1 FROM {name}"), what="the first copy")  # type: ignore[misc]
     with running(tmp_path) as host:
-        for table in ("t", "v", "parted", "low"):
+        for table in ("t", "v", "parted", "low", "of_low"):
             said = protection(host, database, table, keyColumns=["id"])
             assert said.startswith("lookback"), table
             assert "subscription" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from starbase_data_replication.errors import SourceRejected
@@ -40,6 +41,15 @@ class NoTrackingColumn(SourceRejected):
     def __init__(self, schema: TableSchema, name: str) -> None:
         self.schema, self.name = schema, name
         super().__init__(f"{schema.table} has no column {name}; trackingColumn must be one of its columns")
+
+
+class Grounds(NamedTuple):
+    """What speaks against following a table by its transactions: fields of TableSchema, whose docstring has them."""
+
+    unprotected: str | None = None
+    unfollowable: str | None = None
+    warnings: tuple[str, ...] = ()
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)

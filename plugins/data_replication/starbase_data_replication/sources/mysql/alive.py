@@ -59,12 +59,20 @@ TRIES = 10
 # Ids from here on are made of an address, of transactions that have written nothing yet.
 FIRST_UNREAL_ID = 1 << 48
 
+# A table or a column that this user may not read.
+DENIED = frozenset({ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR})
+
 KNOWN = "innodb_trx and processlist"
-NO_PRIVILEGE = "this user may not see other transactions: GRANT PROCESS ON *.* to it"
+NO_PRIVILEGE = (
+    "this user may not see other transactions: GRANT PROCESS ON *.* to it, or make a role that has it a default role"
+)
+NOT_ALLOWED = "this user may not read what tells of other transactions"
 READ_ONLY = "the source is read-only: its writers are on another server"
 APPLIES = "the source applies the transactions of another server, which alone knows them"
 CLUSTER = "the source is one of a cluster, and knows its own transactions only"
 NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
+# What a look says that has not read InnoDB's list.
+NOT_READ = (NO_PRIVILEGE, APPLIES)
 OTHER_SERVER = "another server answers now than when the watermark was noted"
 
 
@@ -148,11 +156,22 @@ def _same_mark(noted: str, now: str | None) -> bool:
     return abs(int(noted[1:]) - int(now[1:])) <= 1
 
 
-async def look(connection: Connection, server: tuple[object, ...]) -> Look:
+async def look(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> Look:
     """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads, as configured.
 
-    What is answered was seen after this was called, perhaps over somebody else's connection.
+    What is answered was seen after this was called, perhaps over somebody else's connection. apart: shared only with
+    those who give the same: a session may see more than others of its account, because it keeps the privileges with
+    which it began.
     """
+    try:
+        return await _look(connection, server, apart)
+    except Error as error:
+        if error.args[0] not in DENIED:
+            raise
+        return Look(unknown=f"{NOT_ALLOWED}: the server says: {error.args[1]}")
+
+
+async def _look(connection: Connection, server: tuple[object, ...], apart: str) -> Look:
     schema = "information_schema" if connection.is_mariadb else "performance_schema"
     rows = await connection.fetch(SERVER.format(schema=schema))
     variables: dict[str, str] = {variable: value for variable, value, *_ in rows}
@@ -166,7 +185,7 @@ async def look(connection: Connection, server: tuple[object, ...]) -> Look:
     for _ in range(TRIES):
         # What decides what can be seen: behind one address there may be several servers, and the privileges are the
         # account's, which the server picks by user and address.
-        seen = await _next_look(connection, gate, (name, started, account))
+        seen = await _next_look(connection, gate, (name, started, account, apart))
         if not seen.passing:
             return replace(seen, server=name, started=started)
     return Look(unknown=NOT_RENEWED, passing=True)
@@ -240,7 +259,11 @@ async def _next_look(connection: Connection, gate: _Gate, sight: tuple[str, ...]
         async with _turn(gate):
             # It begins: whoever asks from now on waits for another.
             del gate.coming[sight]
-            seen = await _look_once(connection)
+            try:
+                seen = await _look_once(connection)
+            finally:
+                if seen is None or seen.unknown not in NOT_READ:
+                    gate.opens_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
             return seen
     finally:
         if gate.coming.get(sight) is coming:
@@ -250,10 +273,6 @@ async def _next_look(connection: Connection, gate: _Gate, sight: tuple[str, ...]
 
 @contextlib.asynccontextmanager
 async def _turn(gate: _Gate) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
     async with gate.lock:
-        await asyncio.sleep(max(0.0, gate.opens_at - loop.time()))
-        try:
-            yield
-        finally:
-            gate.opens_at = loop.time() + PAUSE_SECONDS
+        await asyncio.sleep(max(0.0, gate.opens_at - asyncio.get_running_loop().time()))
+        yield

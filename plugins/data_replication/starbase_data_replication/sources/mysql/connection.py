@@ -10,10 +10,11 @@ when one comes back closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import aiomysql
@@ -75,12 +76,17 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         self.decoders: dict[int, Any] = {}
         self._tls_required = tls_required
         self.is_mariadb = False
+        # When it began, and how often it was used since: a session keeps for its whole life the global privileges that
+        # its account had then.
+        self.began_at = 0.0
+        self.uses = 0
         self.version = (0, 0, 0)
 
     async def open(self) -> None:
         """Connect and prepare, within `connect_timeout` altogether."""
         try:
             async with asyncio.timeout(self.connect_timeout):
+                self.began_at = self.loop.time()
                 await self._greet()
                 ((version,),) = await self.fetch("SELECT version()")
                 self.is_mariadb = "mariadb" in version.lower()
@@ -224,11 +230,16 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
         self._reach = reach
         self._ssl_fallback = ssl_fallback
         self._waking: set[asyncio.Future[Any]] = set()
+        self._not_before = 0.0
+
+    def renew(self) -> None:
+        """Give out no connection any more that began before now."""
+        self._not_before = self._loop.time()
 
     async def _fill_free_pool(self, override_min: bool) -> None:
         """Drop the free connections that are dead or old; make one where none is left and one may be made."""
         for connection in list(self._free):
-            if _is_stale(connection):
+            if connection.began_at < self._not_before or _is_stale(connection):
                 self._free.remove(connection)
                 connection.close()
         if self._free or self.size >= self.maxsize:
@@ -238,6 +249,15 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
             self._free.append(await self._connected())
         finally:
             self._acquiring -= 1
+
+    @contextlib.asynccontextmanager
+    async def apart(self) -> AsyncIterator[Connection]:
+        """A connection beside the pool's, made now, for the length of the context."""
+        connection = await self._connected()
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def release(self, connection: Connection) -> asyncio.Future[None]:
         """Take a connection back and wake who waits for one, also when it comes back closed."""

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.base import NoTrackingColumn
+from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
 from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.grounds import grounds
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -22,6 +23,7 @@ class _ColumnRow(NamedTuple):
     table_name: str
     table_type: str
     table_rows: str | None
+    engine: str | None
     name: str
     base: str
     column_type: str
@@ -32,6 +34,7 @@ class _ColumnRow(NamedTuple):
     collation: str | None
     in_index: str
     extra: str
+    value_default: str | None
     folding: str
 
 
@@ -55,6 +58,13 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     columns = tuple(_column(row, mysql) for row in rows)
     found_it = tracking_column in (column.name for column in columns)
     keys = await connection.fetch(KEYS, (rows[0].table_schema, rows[0].table_name))
+    below = Grounds()
+    if found_it:
+        tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracking_column)
+        named = TableName(schema=row.table_schema, name=row.table_name)
+        below = await grounds(
+            connection, named, kind=row.table_type, engine=row.engine, default=row.value_default, tracking=tracking
+        )
     estimate = rows[0].table_rows
     schema = TableSchema(
         table=table,
@@ -62,6 +72,9 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         key=_key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns}),
         tracking_column=tracking_column if found_it else columns[0].name,
         estimated_rows=None if estimate is None else int(estimate),
+        unprotected=below.unprotected,
+        unfollowable=below.unfollowable,
+        warnings=below.warnings,
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
     )
     if not found_it:

@@ -7,6 +7,7 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        t.TABLE_NAME AS table_name,
        t.TABLE_TYPE AS table_type,
        t.TABLE_ROWS AS table_rows,
+       t.ENGINE AS engine,
        c.COLUMN_NAME AS name,
        c.DATA_TYPE AS base,
        c.COLUMN_TYPE AS column_type,
@@ -17,6 +18,7 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        c.COLLATION_NAME AS collation,
        c.COLUMN_KEY AS in_index,
        c.EXTRA AS extra,
+       c.COLUMN_DEFAULT AS value_default,
        @@GLOBAL.lower_case_table_names AS folding
 FROM information_schema.TABLES t
 JOIN information_schema.COLUMNS c ON CAST(c.TABLE_SCHEMA AS BINARY) = CAST(t.TABLE_SCHEMA AS BINARY)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from pymysql.constants import CR
-from pymysql.err import OperationalError
+from pymysql.err import Error, OperationalError
 
 from starbase_data_replication.errors import NO_KEY, ReadAgain, SourceChanged, SourceRejected
 from starbase_data_replication.model import (
@@ -77,8 +77,13 @@ class MysqlSource:
         ssl_fallback: bool = False,
         reach: Reach = DEFAULT,
     ) -> None:
+        # Of the pool's connections: set when it is opened.
+        self._connections: list[ConnectionPool] = []
+
         def adopt(made: Any) -> ConnectionPool:
-            return ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback, reach=reach)
+            pool = ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback, reach=reach)
+            self._connections[:] = [pool]
+            return pool
 
         self._pool = Pool(
             "mysql",
@@ -147,7 +152,7 @@ class MysqlSource:
                 ((rows_ahead, found, seconds),) = await connection.fetch(noting(schema, cap, ahead))
                 if found is None:
                     return Noted(ahead=int(rows_ahead))
-                seen = (await alive.look(connection, self._server)).alive
+                seen = (await self._look(connection)).alive
         value = key_text(found)
         lookback = options.lookback(known=seen.known and schema.unprotected is None)
         candidate = Candidate(
@@ -161,13 +166,30 @@ class MysqlSource:
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
             async with self._transaction() as connection:
-                now = await alive.look(connection, self._server)
+                now = await self._look(connection)
         return [alive.still_alive(each, now) for each in noted]
 
     async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
         with door("looking at open transactions"):
             async with self._transaction() as connection:
                 return await open_transactions(connection, alive)
+
+    async def _look(self, connection: Connection) -> alive.Look:
+        """Look who is alive; by a session of today's privileges, where this one may not.
+
+        A GRANT PROCESS takes effect with the next session only, and ours live as long as the host.
+        """
+        seen = await alive.look(connection, self._server)
+        if seen.unknown != alive.NO_PRIVILEGE or connection.uses == 1:
+            return seen
+        # Where the account may have no more sessions, what this one has seen holds.
+        with contextlib.suppress(Error, OSError):
+            async with self._connections[0].apart() as fresh:
+                await fresh.fetch(BEGIN)
+                seen = await alive.look(fresh, self._server, apart=str(fresh.began_at))
+        if seen.unknown != alive.NO_PRIVILEGE:
+            self._connections[0].renew()
+        return seen
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:
@@ -225,6 +247,7 @@ class MysqlSource:
             async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 connection: Connection = await stack.enter_async_context(self._pool.connection())
             stack.push_async_callback(connection.leave)
+            connection.uses += 1
             await connection.fetch(BEGIN)
             yield connection
 

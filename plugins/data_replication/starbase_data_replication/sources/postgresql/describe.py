@@ -7,9 +7,9 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.base import NoTrackingColumn
+from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
-from starbase_data_replication.sources.postgresql.grounds import Grounds, grounds
+from starbase_data_replication.sources.postgresql.grounds import grounds
 from starbase_data_replication.sources.postgresql.types import CATALOG, OBJECTS, RISES, cast_for, in_bytes
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.base import Grounds
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.types import CLOCKS
 
@@ -36,18 +36,6 @@ REASONS = {
         "them later: step by 1, track a time, or raise lookbackSeconds"
     ),
 }
-
-
-class Grounds(NamedTuple):
-    """Why transactions do not protect the tracking column; why following it would lose rows; what to warn of.
-
-    files: as TableSchema has them.
-    """
-
-    unprotected: str | None = None
-    unfollowable: str | None = None
-    warnings: tuple[str, ...] = ()
-    files: Mapping[str, str] = MappingProxyType({})
 
 
 async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:

@@ -1,7 +1,7 @@
 -- What lies below a table, or beside it, that decides whether transactions protect its tracking column. $1 is the
 -- schema, $2 the table, $3 the column. Each row is a kind and a name, and more of a sequence; see grounds.py.
 WITH RECURSIVE relation AS (
-    SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relam, c.relispartition
+    SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relam
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -42,11 +42,13 @@ WITH RECURSIVE relation AS (
     ) below
     JOIN pg_catalog.pg_class c ON c.oid = below.oid
 ), above (oid) AS (
-    -- What a partition is part of: rows that are written there come into it.
-    SELECT r.oid FROM relation r
+    -- And what partitions among these are part of: rows that are written there come into them.
+    SELECT g.oid FROM ground g
     UNION
-    SELECT h.inhparent FROM above a JOIN pg_catalog.pg_inherits h ON h.inhrelid = a.oid
-    WHERE EXISTS (SELECT 1 FROM relation r WHERE r.relispartition)
+    SELECT h.inhparent
+    FROM above a
+    JOIN pg_catalog.pg_class c ON c.oid = a.oid AND c.relispartition
+    JOIN pg_catalog.pg_inherits h ON h.inhrelid = a.oid
 )
 SELECT DISTINCT CASE g.relkind WHEN 'f' THEN 'foreign' ELSE 'materialized' END AS kind,
        g.oid::regclass::text AS name, NULL::int8 AS cache, NULL::int8 AS increment, NULL::bool AS cycles
@@ -58,7 +60,7 @@ WHERE g.relkind IN ('r', 'p') AND m.amname <> 'heap'
 UNION ALL
 SELECT DISTINCT 'subscribed', s.srrelid::regclass::text, NULL::int8, NULL::int8, NULL::bool
 FROM pg_catalog.pg_subscription_rel s
-WHERE s.srrelid IN (SELECT g.oid FROM ground g UNION ALL SELECT a.oid FROM above a)
+WHERE s.srrelid IN (SELECT a.oid FROM above a)
 UNION ALL
 -- Another tool that applies a remote's transactions leaves an origin; so does one of its kind in another database.
 SELECT 'applied', e.extname::text, NULL, NULL, NULL

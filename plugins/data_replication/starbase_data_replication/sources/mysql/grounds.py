@@ -1,0 +1,239 @@
+"""What keeps transactions from protecting a table of MySQL or MariaDB: its engine, or what a view stands on.
+
+InnoDB alone tells which transactions are open, so a table's rows must be InnoDB's; of a view, those of every table
+below it. The catalogue has a view's text as the server has rewritten it: each table with its database, each name in
+backticks. What cannot be traced there is not protected. Must not know how a floor rises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.base import Grounds
+from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.sql import table_sql
+
+# A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
+TABLES = ("BASE TABLE", "SYSTEM VERSIONED")
+
+ENGINE = "{name} is kept by {engine}: only InnoDB tells which transactions are open"
+SEQUENCE = "{name} is a sequence, whose row changes outside of transactions"
+CATALOGUE = "{name} is a table of the server's own catalogue, whose rows change outside of transactions"
+NOT_SHOWN = (
+    "what {name} stands on is not shown to this user: GRANT SHOW VIEW ON {sql} to it, and SELECT on the tables below"
+)
+HIDDEN = "{name}, on which a view stands, is not shown to this user: GRANT SELECT ON {sql} to it"
+FUNCTION = "the view {name} calls {function}, a stored function, and what that reads is unknown"
+UNREADABLE = "what the view {name} stands on cannot be traced"
+BOTTOMLESS = "the view {name} stands on no table: when its rows appear is unknown"
+SEVERAL = (
+    "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
+)
+STEPS = (
+    "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses them "
+    "later: step by 1, track a time, or raise lookbackSeconds"
+)
+
+# Of one table below a view: its place in the question, its kind and engine, whether it counts up, its text if a view.
+LOOK_UP = """
+SELECT '{number}', t.TABLE_TYPE, t.ENGINE,
+       (SELECT COUNT(*) FROM information_schema.COLUMNS c
+        WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.EXTRA LIKE '%%auto_increment%%'),
+       (SELECT v.VIEW_DEFINITION FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = %s AND v.TABLE_NAME = %s)
+FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s
+"""
+INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
+
+
+class Below(NamedTuple):
+    """What a view's text says that it stands on. unknown: something in it that cannot be traced. union: it puts the
+    rows of several selects under each other."""
+
+    tables: tuple[tuple[str, str], ...] = ()
+    function: str | None = None
+    unknown: bool = False
+    union: bool = False
+
+
+async def grounds(
+    connection: Connection, table: TableName, *, kind: str, engine: str | None, default: str | None, tracking: Any
+) -> Grounds:
+    """kind, engine: the table's, as the catalogue has them. default: of its tracking column."""
+    if kind in TABLES:
+        if engine != "InnoDB":
+            return Grounds(unprotected=ENGINE.format(name="the table", engine=engine or "an engine that is missing"))
+        if default is not None and "nextval(" in default:
+            return await _of_sequence(connection, table, tracking.name, default)
+        return Grounds()
+    if kind == "VIEW":
+        return await _of_view(connection, table, tracking)
+    return Grounds(unprotected=_of_kind(kind, str(table)))
+
+
+async def _of_sequence(connection: Connection, table: TableName, column: str, default: str) -> Grounds:
+    """MariaDB keeps the values that a sequence has cached for all sessions: they are given out in their order."""
+    found = re.search(r"nextval\((`(?:[^`]|``)*`(?:\.`(?:[^`]|``)*`)?)\)", default)
+    if found is None:
+        return Grounds(unprotected=f"what {column} takes its values from cannot be traced")
+    name = found[1]
+    rows = await connection.fetch(f"SELECT CAST(increment AS CHAR), CAST(cycle_option AS CHAR) FROM {name}")
+    ((increment, cycles),) = rows
+    if int(increment) < 0:
+        return Grounds(
+            unfollowable=f"the sequence {name} of {table}.{column} counts down: new rows come below those read"
+        )
+    if int(increment) > 1:
+        return Grounds(unprotected=STEPS.format(name=name, increment=increment))
+    if cycles == "1":
+        return Grounds(
+            unprotected=f"the sequence {name} of {column} may begin again below what was read: make it NOCYCLE"
+        )
+    return Grounds()
+
+
+async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Grounds:
+    """Walk a view down to its tables, a statement for each level."""
+    reasons: dict[str, None] = {}
+    counting: dict[str, None] = {}
+    union = False
+    seen = {(view.schema or "", view.name)}
+    level = sorted(seen)
+    while level:
+        found = await _look_up(connection, level)
+        below: dict[tuple[str, str], None] = {}
+        for place in level:
+            name = ".".join(place)
+            sql = table_sql(TableName(schema=place[0], name=place[1]))
+            if not found[place]:
+                reasons[HIDDEN.format(name=name, sql=sql)] = None
+            for kind, engine, counts, text in found[place]:
+                if kind in TABLES and engine == "InnoDB":
+                    if counts != "0":
+                        counting[name] = None
+                elif kind in TABLES:
+                    reasons[ENGINE.format(name=name, engine=engine or "an engine that is missing")] = None
+                elif kind != "VIEW":
+                    reasons[_of_kind(kind, name)] = None
+                elif not text:
+                    reasons[NOT_SHOWN.format(name=name, sql=sql)] = None
+                else:
+                    traced = trace(text)
+                    union |= traced.union
+                    reasons |= dict.fromkeys(_against(traced, name))
+                    below |= dict.fromkeys(traced.tables)
+        level = [place for place in below if place not in seen]
+        seen |= set(level)
+    warnings = []
+    if union and len(counting) > 1 and tracking.tracking_kind in INTEGERS:
+        several = SEVERAL.format(column=tracking.name, names=", ".join(counting))
+        reasons[several] = None
+        warnings.append(
+            f"{view}: {several}: a row whose table lies behind is not read; track a time, or set mode to full"
+        )
+    return Grounds(unprotected="; ".join(reasons) or None, warnings=tuple(warnings))
+
+
+def _against(below: Below, name: str) -> Iterator[str]:
+    if below.function is not None:
+        yield FUNCTION.format(name=name, function=below.function)
+    if below.unknown:
+        yield UNREADABLE.format(name=name)
+    elif not below.tables:
+        yield BOTTOMLESS.format(name=name)
+
+
+def _of_kind(kind: str, name: str) -> str:
+    return (SEQUENCE if kind == "SEQUENCE" else CATALOGUE).format(name=name)
+
+
+async def _look_up(
+    connection: Connection, places: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], list[tuple[str, str | None, str, str | None]]]:
+    """Of each table its kind, engine, count of columns that count up, and text. One that is hidden has no row.
+
+    Each is asked for by itself: only so does MariaDB look at these, and not at every table of the server.
+    """
+    sql = " UNION ALL ".join(LOOK_UP.format(number=number) for number in range(len(places)))
+    values = [value for place in places for value in place * 3]
+    found: dict[tuple[str, str], list[tuple[str, str | None, str, str | None]]] = {place: [] for place in places}
+    for number, kind, engine, counts, text in await connection.fetch(sql, values):
+        decoded = [value.decode() if isinstance(value, bytes) else value for value in (kind, engine, counts, text)]
+        found[places[int(number)]].append((decoded[0], decoded[1], str(decoded[2]), decoded[3]))
+    return found
+
+
+# Strings, names in backticks, words, and whatever else stands by itself. A string goes on past a doubled quote.
+TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|[^\W\d]\w*|\d\w*|\S", re.DOTALL)
+# What has a `from` inside its brackets that no table follows.
+FROM_INSIDE = frozenset({"extract", "trim", "substring", "substr"})
+# What may stand where a table does, and brings its own tables, or none.
+NOT_TABLES = frozenset({"select", "with", "values", "lateral", "json_table", "dual"})
+OF_SEQUENCES = frozenset({"nextval", "lastval", "setval"})
+
+
+def trace(text: str) -> Below:
+    """The tables in a view's text, as the server writes it. A pure function."""
+    tokens = [(match[0], match.start(), match.end()) for match in TOKEN.finditer(text)]
+    words = [token if token[0] in "`'" else token.lower() for token, *_ in tokens]
+    tables: dict[tuple[str, str], None] = {}
+    functions = [words[at] for at in range(len(tokens) - 1) if _is_call(tokens, at)]
+    ctes = {_plain(words[at]) for at in range(len(words) - 1) if _defines(words, at)}
+    unknown = any(word in OF_SEQUENCES for word in words)
+    brackets: list[str] = []
+    for at, word in enumerate(words):
+        if word == "(":
+            brackets.append(words[at - 1] if at else "")
+        elif word == ")":
+            if brackets:
+                brackets.pop()
+        elif word in ("join", "straight_join") or (word == "from" and not (brackets and brackets[-1] in FROM_INSIDE)):
+            names = _names(words, at + 1)
+            if len(names) == 2:
+                tables[names[0], names[1]] = None
+            elif not (names[0] in ctes if len(names) == 1 else not names and _brings_its_own(words, at + 1, ctes)):
+                unknown = True
+    union = any(word in ("union", "intersect", "except") for word in words)
+    return Below(tuple(tables), _plain(functions[0]) if functions else None, unknown, union)
+
+
+def _is_call(tokens: Sequence[tuple[str, int, int]], at: int) -> bool:
+    """Whether a name in backticks is called: only stored functions are written so."""
+    return tokens[at][0][0] == "`" and tokens[at + 1][0] == "(" and tokens[at + 1][1] == tokens[at][2]
+
+
+def _defines(words: Sequence[str], at: int) -> bool:
+    """Whether a name is that of a common table expression: `name AS (`, or `name (columns) AS (`."""
+    if words[at][0] != "`" and not words[at].isidentifier():
+        return False
+    after = at + 1
+    if words[after] == "(":
+        while after < len(words) and words[after] != ")":
+            after += 1
+        after += 1
+    return list(words[after : after + 2]) == ["as", "("]
+
+
+def _names(words: Sequence[str], at: int) -> list[str]:
+    """The names with dots between them that stand here, behind any brackets."""
+    while at < len(words) and words[at] == "(":
+        at += 1
+    names: list[str] = []
+    while at < len(words) and words[at][0] == "`":
+        names.append(_plain(words[at]))
+        if at + 1 >= len(words) or words[at + 1] != ".":
+            break
+        at += 2
+    return names
+
+
+def _brings_its_own(words: Sequence[str], at: int, ctes: set[str]) -> bool:
+    while at < len(words) and words[at] == "(":
+        at += 1
+    return at < len(words) and (words[at] in NOT_TABLES or words[at] in ctes)
+
+
+def _plain(word: str) -> str:
+    return word[1:-1].replace("``", "`") if word[0] == "`" else word

@@ -1,0 +1,268 @@
+"""What protection is claimed for a MySQL or MariaDB table: only where the facts about this very table allow it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starbase_data_replication.sources.mysql.grounds import trace
+from tests.hosts import HostProcess, running, until
+from tests.servers import TestDatabase
+
+
+def configure(host: HostProcess, database: TestDatabase, table: str, **more: Any) -> None:
+    body = {"name": table, "sourceConfig": database.source_config, "sourceTable": table, "targetTable": table}
+    defaults = {"trackingColumn": "id", "isActive": False, "closeWaitSeconds": 0, "settleSeconds": 0}
+    host.configure(**{**body, **defaults, **more})
+
+
+def protection(host: HostProcess, name: str) -> str:
+    """What the status says protects it, after a sync."""
+    run = host.sync(name)
+    assert run["status"] == "success", run
+    return str(host.status(name)["protection"])
+
+
+BELOW = """
+    CREATE TABLE quiet (id int AUTO_INCREMENT PRIMARY KEY, v varchar(20), at timestamp(6) DEFAULT now(6));
+    CREATE TABLE more (id int AUTO_INCREMENT PRIMARY KEY, v varchar(20), at timestamp(6) DEFAULT now(6));
+    CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 3;
+    CREATE TABLE isam (id int AUTO_INCREMENT PRIMARY KEY, v varchar(20)) ENGINE = MyISAM;
+    CREATE TABLE memory_ (id int PRIMARY KEY) ENGINE = MEMORY;
+    CREATE TABLE csv_ (id int NOT NULL) ENGINE = CSV;
+    CREATE TABLE one (id int PRIMARY KEY) ENGINE = MyISAM; CREATE TABLE two (id int PRIMARY KEY) ENGINE = MyISAM;
+    CREATE TABLE merged (id int PRIMARY KEY) ENGINE = MERGE UNION = (one, two);
+    CREATE VIEW plain AS SELECT id, v FROM quiet WHERE v <> 'it''s from `test`.`isam` \\\\';
+    CREATE VIEW of_plain AS SELECT p.id FROM plain AS p JOIN more AS m ON m.id = p.id;
+    CREATE VIEW of_isam AS SELECT id FROM isam;
+    CREATE VIEW deep AS SELECT q.id FROM quiet AS q LEFT JOIN of_isam AS o ON o.id = q.id;
+    CREATE VIEW nested AS SELECT s.id FROM (SELECT id FROM quiet) AS s WHERE EXISTS (SELECT 1 FROM isam);
+    CREATE VIEW in_cte AS WITH `c` AS (SELECT id FROM isam) SELECT c.id FROM c JOIN quiet USING (id);
+    CREATE VIEW good_cte AS WITH `c` AS (SELECT id FROM more) SELECT c.id FROM c JOIN quiet USING (id);
+    CREATE VIEW taken AS SELECT id, extract(year FROM at) AS y, trim(LEADING 'a' FROM v) AS w FROM quiet;
+    CREATE VIEW both_of AS SELECT id, v, at FROM quiet UNION ALL SELECT id + 100, v, at FROM more;
+    CREATE VIEW nothing AS SELECT 1 AS id;
+    CREATE VIEW sessions AS SELECT id FROM information_schema.processlist WHERE id = CONNECTION_ID();
+    CREATE FUNCTION highest() RETURNS int READS SQL DATA RETURN (SELECT max(id) FROM isam);
+    CREATE VIEW calls AS SELECT id FROM quiet WHERE id <= highest();
+    INSERT INTO quiet (v) VALUES ('a'); INSERT INTO more (v) VALUES ('a'); INSERT INTO parted VALUES (1);
+    INSERT INTO isam (v) VALUES ('a'); INSERT INTO memory_ VALUES (1); INSERT INTO csv_ VALUES (1);
+    INSERT INTO one VALUES (1)
+"""
+OF_MARIADB = """;
+    CREATE TABLE aria_ (id int PRIMARY KEY) ENGINE = Aria;
+    CREATE TABLE old_parted (id int PRIMARY KEY) ENGINE = MyISAM PARTITION BY HASH (id) PARTITIONS 2;
+    CREATE TABLE versioned (id int PRIMARY KEY) WITH SYSTEM VERSIONING;
+    CREATE VIEW of_versioned AS SELECT id FROM versioned;
+    CREATE SEQUENCE numbers; CREATE SEQUENCE fifties INCREMENT 50; CREATE SEQUENCE down INCREMENT -1;
+    CREATE SEQUENCE round CYCLE;
+    CREATE TABLE numbered (id bigint DEFAULT nextval(numbers) PRIMARY KEY);
+    CREATE TABLE pooled (id bigint DEFAULT nextval(fifties) PRIMARY KEY);
+    CREATE TABLE wrapping (id bigint DEFAULT nextval(round) PRIMARY KEY);
+    CREATE TABLE sinking (id bigint DEFAULT nextval(down) PRIMARY KEY);
+    INSERT INTO aria_ VALUES (1); INSERT INTO old_parted VALUES (1); INSERT INTO versioned VALUES (1);
+    INSERT INTO numbered VALUES (DEFAULT); INSERT INTO pooled VALUES (DEFAULT); INSERT INTO wrapping VALUES (DEFAULT);
+    INSERT INTO sinking VALUES (DEFAULT)
+"""
+# Of each table what its protection begins with, and what it names.
+EXPECTED = [
+    ("quiet", "id", "transactions", ""),
+    ("parted", "id", "transactions", ""),
+    ("isam", "id", "lookback", "MyISAM"),
+    ("memory_", "id", "lookback", "MEMORY"),
+    ("csv_", "id", "lookback", "CSV"),
+    ("merged", "id", "lookback", "MRG"),
+    ("plain", "id", "transactions", ""),
+    ("of_plain", "id", "transactions", ""),
+    ("of_isam", "id", "lookback", ".isam is kept by MyISAM"),
+    ("deep", "id", "lookback", ".isam is kept by MyISAM"),
+    ("nested", "id", "lookback", ".isam is kept by MyISAM"),
+    ("in_cte", "id", "lookback", ".isam is kept by MyISAM"),
+    ("good_cte", "id", "transactions", ""),
+    ("taken", "id", "transactions", ""),
+    ("both_of", "id", "lookback", "several tables"),
+    ("both_of", "at", "transactions", ""),
+    ("nothing", "id", "lookback", "no table"),
+    ("sessions", "id", "lookback", "catalogue"),
+    ("calls", "id", "lookback", "highest"),
+]
+EXPECTED_OF_MARIADB = [
+    ("aria_", "id", "lookback", "Aria"),
+    ("old_parted", "id", "lookback", "MyISAM"),
+    ("versioned", "id", "transactions", ""),
+    ("of_versioned", "id", "transactions", ""),
+    ("numbers", "start_value", "lookback", "sequence"),
+    ("numbered", "id", "transactions", ""),
+    ("pooled", "id", "lookback", "steps by 50"),
+    ("wrapping", "id", "lookback", "NOCYCLE"),
+]
+
+
+def test_what_a_table_stands_on_decides_what_protects_it(
+    either_mysql: TestDatabase, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    database = either_mysql
+    mariadb = "mariadb" in request.node.name
+    database.execute(BELOW + (OF_MARIADB if mariadb else ""))
+    with running(tmp_path) as host:
+        wrong = []
+        for number, (table, column, kind, named) in enumerate(EXPECTED + (EXPECTED_OF_MARIADB if mariadb else [])):
+            name = f"r{number}"
+            key = ["id"] if column in ("id", "at") else [column]
+            configure(host, database, table, name=name, targetTable=name, trackingColumn=column, keyColumns=key)
+            said = protection(host, name)
+            if not said.startswith(kind) or named not in said:
+                wrong.append((table, column, kind, named, said))
+            several = any("several tables" in warning for warning in host.logs(name)[0]["warnings"])
+            assert several == ("several" in named)
+        assert wrong == []
+        if mariadb:
+            configure(host, database, "sinking")
+            response = host.request("POST", "/data-replication/sync/sinking")
+            assert response.status_code == 502
+            assert "counts down" in response.json()["error"]
+            assert "set mode to full" in response.json()["error"]
+
+
+@pytest.fixture(name="reader")
+def _reader(either_mysql: TestDatabase) -> Iterator[str]:
+    """A user who may do nothing yet."""
+    name = f"reader_{either_mysql.name[-8:]}"
+    either_mysql.execute(f"CREATE USER {name}@'%' IDENTIFIED BY 'a password'")
+    yield name
+    either_mysql.execute(f"DROP USER {name}@'%'")
+
+
+def read_by(database: TestDatabase, reader: str) -> dict[str, Any]:
+    return {"sourceConfig": {**database.source_config, "user": reader, "password": "a password"}}
+
+
+def test_a_granted_privilege_is_seen_without_a_restart(
+    either_mysql: TestDatabase, reader: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A session keeps the privileges with which it began, and the host's last as long as the host."""
+    database, role = either_mysql, f"role_{reader[-8:]}"
+    database.execute(
+        "CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY); INSERT INTO t VALUES (); INSERT INTO t VALUES ();"
+        f"GRANT SELECT ON t TO {reader}@'%'; CREATE ROLE {role}; GRANT PROCESS ON *.* TO {role}; "
+        f"GRANT {role} TO {reader}@'%'"
+    )
+    default = f"SET DEFAULT ROLE {{}} {'FOR' if 'mariadb' in request.node.name else 'TO'} {reader}@'%'"
+    try:
+        with running(tmp_path) as host:
+            configure(host, database, "t", **read_by(database, reader))
+            for _ in range(3):
+                said = protection(host, "t")
+                assert said.startswith("lookback")
+                assert "GRANT PROCESS" in said
+            for grant, revoke in (
+                (f"GRANT PROCESS ON *.* TO {reader}@'%'", f"REVOKE PROCESS ON *.* FROM {reader}@'%'"),
+                (default.format(role), default.format("NONE")),
+            ):
+                database.execute(grant)
+                for _ in range(2):
+                    assert protection(host, "t").startswith("transactions")
+                database.execute(revoke)
+                # Our session still sees what it saw, so the claim holds; one that begins now does not.
+                assert protection(host, "t").startswith("transactions")
+                cut(database, reader)
+                assert protection(host, "t").startswith("lookback")
+    finally:
+        database.execute(f"DROP ROLE {role}")
+
+
+def cut(database: TestDatabase, user: str) -> None:
+    """End the user's sessions."""
+    for (thread,) in database.fetch("SELECT id FROM information_schema.processlist WHERE user = %s", user):
+        with contextlib.suppress(pymysql.err.OperationalError):
+            database.execute(f"KILL {thread}")
+    until(
+        lambda: not database.fetch("SELECT 1 FROM information_schema.processlist WHERE user = %s", user),
+        what="the end of the sessions",
+    )
+
+
+def test_what_this_user_may_not_look_up_is_not_protected(
+    either_mysql: TestDatabase, reader: str, tmp_path: Path
+) -> None:
+    """And each thing that is said helps: SHOW VIEW, then SELECT on what is below."""
+    database = either_mysql
+    database.execute(
+        "CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY); INSERT INTO t VALUES ();"
+        "CREATE VIEW below AS SELECT id FROM t; CREATE VIEW v AS SELECT id FROM below;"
+        f"GRANT SELECT ON v TO {reader}@'%'; GRANT PROCESS ON *.* TO {reader}@'%'"
+    )
+    with running(tmp_path) as host:
+        configure(host, database, "v", keyColumns=["id"], **read_by(database, reader))
+        grants = []
+        while not (said := protection(host, "v")).startswith("transactions"):
+            assert said.startswith("lookback")
+            grant = re.search(r"GRANT (?:SHOW VIEW|SELECT) ON `[^`]+`.`[^`]+`", said)
+            assert grant is not None, said
+            assert grant[0] not in grants
+            grants.append(grant[0])
+            database.execute(f"{grant[0]} TO {reader}@'%'")
+        assert [grant.partition(" ON ")[0].removeprefix("GRANT ") + grant[-3:] for grant in grants] == [
+            "SHOW VIEW`v`", "SELECTow`", "SHOW VIEWow`", "SELECT`t`",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "tables", "function", "unknown"),
+    [
+        ("select `d`.`t`.`id` AS `id` from `d`.`t`", [("d", "t")], None, False),
+        ("select `a`.`id` AS `id` from ((`d`.`t` `a` join `e`.`u` `b`) left join `f`.`v` on(1))",
+         [("d", "t"), ("e", "u"), ("f", "v")], None, False),
+        ("select 1 AS `x` from `d`.`t` straight_join `d`.`u`", [("d", "t"), ("d", "u")], None, False),
+        ("with c as (select 1 AS `x` from `d`.`t`)select `c`.`x` AS `x` from (`c` join `d`.`u`)",
+         [("d", "t"), ("d", "u")], None, False),
+        ("with recursive `c` (`n`) as (select 1 union all select `c`.`n` + 1 from `c`) select `c`.`n` from `c`",
+         [], None, False),
+        ("select extract(year from `t`.`at`) AS `y`,trim(both 'x' from concat(`t`.`v`,'y')) AS `v` from `d`.`t`",
+         [("d", "t")], None, False),
+        ("select `x`.`id` from (select `d`.`t`.`id` from `d`.`t`) `x` join lateral (select 1 from `d`.`u`) `l`",
+         [("d", "t"), ("d", "u")], None, False),
+        ("select `j`.`id` from JSON_TABLE('[1]', '$[*]' COLUMNS (`id` int PATH '$')) `j`", [], None, False),
+        ("select 'a from `d`.`no`' AS `s`,'it\\'s','it''s from `d`.`no`' from `d`.`odd ``name`",
+         [("d", "odd `name")], None, False),
+        ("select `fn`(`d`.`t`.`id`) AS `id` from `d`.`t`", [("d", "t")], "fn", False),
+        ("select `e`.`fn`() AS `id` from `d`.`t`", [("d", "t")], "fn", False),
+        ("select nextval(`d`.`s`) AS `id` from `d`.`t`", [("d", "t")], None, True),
+        ("select id from t", [], None, True),
+        ("select `id` from `t`", [], None, True),
+        ("select 1 from `d`.`t` PARTITION (`p0`) where `d`.`t`.`id` in (select `u`.`id` from `e`.`u` `u`)",
+         [("d", "t"), ("e", "u")], None, False),
+    ],
+)  # fmt: skip
+def test_a_view_is_traced_by_its_text(
+    text: str, tables: list[tuple[str, str]], function: str | None, unknown: bool
+) -> None:
+    found = trace(text)
+    assert (list(found.tables), found.function, found.unknown) == (tables, function, unknown)
+
+
+NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "\0" not in name)
+
+
+@given(names=st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4, unique=True), literal=st.text(max_size=20))
+def test_no_name_and_no_literal_hides_a_table(names: list[tuple[str, str]], literal: str) -> None:
+    """Whatever tables are called, and whatever texts a view holds: each table is found, and nothing else."""
+    quoted = [".".join("`" + part.replace("`", "``") + "`" for part in pair) for pair in names]
+    text = "'" + literal.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    sources = f" join {text_of_subquery(quoted[-1], text)} `s` join ".join(quoted)
+    found = trace(f"select {text} AS `a`,{quoted[0]}.`id` AS `b` from {sources} where {quoted[0]}.`id` <> {text}")
+    assert set(found.tables) == set(names)
+    assert not found.unknown
+    assert found.function is None
+
+
+def text_of_subquery(table: str, text: str) -> str:
+    return f"(select {table}.`x` AS `x` from {table} where {table}.`y` = {text})"
