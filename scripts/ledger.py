@@ -45,13 +45,15 @@ INTEGER, TEXT or BLOB, or has no declared type, and then a value is stored just 
 
 ## What cannot be represented
 
-No type and no value fails a sync, and none is changed in silence. What SQLite cannot hold is counted for each column,
-and the run's warnings say how many of the values read it was, and what became of them:
+One case apart, no type and no value fails a sync, and none is changed in silence. What SQLite cannot hold is counted
+for each column, and the run's warnings say how many of the values read it was, and what became of them:
 
 | What | Policy |
 |---|---|
 | Bytes that are not UTF-8, in a PostgreSQL database whose encoding is SQL_ASCII | kept, as a BLOB, in a TEXT column |
+| Bytes without a place in Unicode, in a PostgreSQL database in WIN1252, EUC_JP and the like | kept, as a BLOB |
 | MySQL's text that is no Unicode: half a surrogate pair, undefined bytes | kept, as a BLOB, in a TEXT column |
+| The same in gbk, cp1251 and the like, when longer than `max_allowed_packet` | the sync fails, and names the column |
 | A value or a row of more than 1,000,000,000 bytes, SQLite's limit | the largest values are NULL until the row fits |
 | A type that is not on this page, such as an extension's | the source's own text, or its bytes in hex (MySQL) |
 
@@ -62,6 +64,12 @@ POSTGRESQL = """
 
 What is in the table, PostgreSQL reads back as the same value: `SELECT '…'::type`. The numbers of objects (`regclass`
 and its like) are read back through `oid`. A `real` is to be read from its digits, not from the double.
+
+Text is Unicode, whatever the database's encoding. These have bytes without a place in Unicode: EUC_CN, EUC_JP,
+EUC_JIS_2004, EUC_KR, ISO_8859_6, ISO_8859_7, ISO_8859_8, LATIN3, WIN874, WIN1250 to WIN1255, WIN1257 and WIN1258. A
+text that holds such bytes, or one of several EUC characters that Unicode has once, is a BLOB in that encoding.
+A database in EUC_TW is read as its server converts it, and a text that it cannot convert stops its table. MULE_INTERNAL
+cannot be read: PostgreSQL has no way from it to Unicode.
 """
 EXTENSIONS = "\n### Extensions\n"
 ARRAYS = "\n### Types that users define\n"

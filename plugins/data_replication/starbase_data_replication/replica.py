@@ -57,6 +57,18 @@ def bytes_that_are_no_text(value: bytes) -> int | str:
     return "!"
 
 
+def canonical_text(encoded: Callable[[str], bytes], value: bytes) -> bytes:
+    """A text's length and bytes, as its source has them; a mark that no source's text has, for one that it cannot have.
+
+    value: the text's own bytes: a user may have written a text that is none.
+    """
+    try:
+        text = encoded(value.decode())
+    except UnicodeError:
+        return b"!" + value
+    return b"%d:%b" % (len(text), text)
+
+
 class Replica:
     """One replica table, compared in these columns, as the source's `Comparing` has it.
 
@@ -83,6 +95,10 @@ class Replica:
         self._forms = {name: f"replica_form_{number}" for number, name in enumerate(source.forms)}
         self._functions: dict[str, Any] = {"replica_digest": digest.of_value, "replica_bytes": bytes_that_are_no_text}
         self._functions |= {self._forms[name]: form for name, form in source.forms.items()}
+        encoded: Callable[[str], bytes] | None = getattr(source, "encoded", None)
+        self._is_encoded = encoded is not None
+        if encoded is not None:
+            self._functions |= {"replica_encoded": partial(canonical_text, encoded)}
         order = [schema.column(name) for name in source.order]
         self._order = [quote(column.target) for column in order]
         self._mixed = bool(order) and order[0].cast.declared == NO_AFFINITY
@@ -245,6 +261,9 @@ class Replica:
                 form = self._forms.get(column.name)
                 number = f"'integer' THEN {name}" if form is None else f"'real' THEN {form}({name})"
                 return f"{case} WHEN {number} WHEN 'text' THEN {text} {other}"
+        if self._is_encoded:
+            text = f"WHEN 'text' THEN replica_encoded(CAST({name} AS BLOB))"
+            return f"CASE typeof({name}) {text} WHEN 'null' THEN ':' ELSE concat(octet_length({name}), ':', {name}) END"
         # A source whose text is in no encoding has its bytes where they are none of UTF-8.
         bytes_of = f"WHEN 'blob' THEN replica_bytes({name})"
         return f"{case} WHEN 'text' THEN octet_length({name}) {bytes_of} ELSE '!' END, ':', {name}"

@@ -116,6 +116,10 @@ class Comparing(Protocol):
         declared as nothing     a number's digits, or what `forms` makes of it; of a text (NaN, and integers that
                                 SQLite has no room for) the length, a colon, the text; and a comma
 
+    Where it has `encoded` (optional), texts are in that encoding, and not in UTF-8: a source that keeps texts without
+    a Unicode text of their own as bytes can hash them all alike only so. It makes the bytes of a text, and raises
+    UnicodeError for one that the source cannot have.
+
     NULL is the comma, or the colon, alone. A key's hash is the same of the key's columns, in the key's order.
 
     order: the columns at the head of the key by which source and replica order alike; empty when there is none.

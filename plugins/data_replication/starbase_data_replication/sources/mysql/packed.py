@@ -14,7 +14,7 @@ from typing import Any
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes
 from starbase_data_replication.model import Column, Rows
 from starbase_data_replication.sources.mysql.packets import HEADER_BYTES, LENGTHS, RowParser, check_number
-from starbase_data_replication.sources.mysql.sql import selected
+from starbase_data_replication.sources.mysql.sql import column_sql, selected
 from starbase_data_replication.sources.mysql.types import AS_BYTES, EXACT_ALONE
 
 BETWEEN = b"\xff"
@@ -155,9 +155,13 @@ def _packed(column: Column) -> str:
     elif column.cast.declared == "TEXT" and column.tracking_kind not in ASCII_KINDS:
         if column.cast.convert is not text_or_bytes and not column.compare_type.startswith("utf8mb4 "):
             expression = f"CONVERT({expression} USING utf8mb4)"
-        expression = f"CAST({expression} AS BINARY)"
-    # Of every column: a view may say of one that it cannot be NULL, and be wrong.
-    return f"IFNULL({expression}, CAST(X'{NULL.hex()}' AS BINARY))"
+        # Twice, for what comes as its bytes already, costs nothing.
+        expression = AS_BYTES.replace("{}", expression)
+    # Of every column: a view may say of one that it cannot be NULL, and be wrong. Where the column has a value and a
+    # function has none, the value is too long for it: with one value too many, the row is read in another way.
+    return (
+        f"IFNULL({expression}, IF({column_sql(column)} IS NULL, CAST(X'{NULL.hex()}' AS BINARY), X'{BETWEEN.hex()}'))"
+    )
 
 
 def _convert(cast: Cast) -> Any:

@@ -27,6 +27,7 @@ from starbase_data_replication.model import (
     Noted,
     OpenTransaction,
     Row,
+    Rows,
     TableName,
     TableSchema,
 )
@@ -56,7 +57,7 @@ from starbase_data_replication.sources.mysql.sql import (
     settled,
     table_sql,
 )
-from starbase_data_replication.sources.mysql.types import CLOCKS
+from starbase_data_replication.sources.mysql.types import CLOCKS, lost
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.reach import DEFAULT, Reach
 
@@ -291,11 +292,23 @@ async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column],
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         exceptions: Counter[Exceptions] = Counter()
         rows: Sequence[Row] = convert(records, columns, exceptions)
+        _refuse_lost(records, plan.schema)
         last_key = _position(rows[-1], plan.schema) if rows and resumable else None
         rows = fitting(rows, size, columns, exceptions)
         yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
         # Not kept while the next ones come in.
         del records, rows
+
+
+def _refuse_lost(rows: Rows, schema: TableSchema) -> None:
+    """Raises SourceRejected for a value that the server has, and cannot send: in its place NULL would be a lie."""
+    for index, column in enumerate(schema.columns):
+        mark = lost(column.cast)
+        if mark is not None and mark in rows.column(index):
+            raise SourceRejected(
+                f"reading {schema.table}: a value of the column {column.name} is longer than the server's "
+                "max_allowed_packet lets it convert; set max_allowed_packet higher on the server"
+            )
 
 
 def _position(row: Row, schema: TableSchema) -> tuple[str, ...] | None:

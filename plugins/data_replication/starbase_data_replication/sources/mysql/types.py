@@ -125,8 +125,14 @@ CASTS: dict[str, Cast] = {
     **{f"timestamp({digits})": _stamp("Z", digits) for digits in range(SIX_DIGITS + 1)},
 }  # fmt: skip
 
+# What stands for a value that the server has, and cannot send through a function: the answer, longer than
+# max_allowed_packet, is NULL with a warning. No text in UTF-8 and no hexadecimal digits look like it. A value is NULL
+# only where the column itself says so.
+LOST = b"\xfe"
+LOST_DIGITS = "?"
+
 UNKNOWN = Cast(
-    select="HEX({})",
+    select=f"IFNULL(HEX({{}}), IF({{}} IS NULL, NULL, '{LOST_DIGITS}'))",
     known=False,
     resumable=False,
     form="the source's bytes in hexadecimal",
@@ -141,15 +147,25 @@ SENT_WHOLE = frozenset(
     | {"cp850", "cp852", "cp866", "keybcs2", "macce", "macroman"}
 )
 SENT_AS_BYTES = frozenset({"utf8", "utf8mb3"})
-AS_BYTES = "CAST({} AS BINARY)"
+# IFNULL copies nothing, so it answers a text of any length; CAST(… AS BINARY) answers NULL for a long one.
+AS_BYTES = "IFNULL({}, CAST(NULL AS BINARY))"
 # What comes back as the same text has a Unicode text of its own; of another, the bytes come behind one that UTF-8
 # never has.
 NO_UTF8 = b"\xff"
+_UNICODE = "CONVERT({} USING utf8mb4)"
 IF_UNICODE = (
-    "IF(CAST(CONVERT(CONVERT({{}} USING utf8mb4) USING {charset}) AS BINARY) = CAST({{}} AS BINARY), "
-    "CAST(CONVERT({{}} USING utf8mb4) AS BINARY), CONCAT(X'FF', CAST({{}} AS BINARY)))"
+    f"IF({AS_BYTES.replace('{}', f'CONVERT({_UNICODE} USING [charset])')} = {AS_BYTES}, "
+    f"{AS_BYTES.replace('{}', _UNICODE)}, "
+    f"IFNULL(CONCAT(X'{NO_UTF8.hex()}', {AS_BYTES}), IF({{}} IS NULL, NULL, X'{LOST.hex()}')))"
 )
 NOT_UNICODE = "are no valid Unicode text and are kept as bytes"
+
+
+def lost(cast: Cast) -> bytes | str | None:
+    """What comes in the place of a value of this cast that is too long for a function; None where nothing does."""
+    if not cast.known:
+        return LOST_DIGITS
+    return LOST if cast.convert is text_or_bytes and cast.select != AS_BYTES else None
 
 
 def in_charset(cast: Cast, charset: str) -> Cast:
@@ -159,7 +175,7 @@ def in_charset(cast: Cast, charset: str) -> Cast:
         return cast
     if charset in SENT_AS_BYTES:
         return replace(cast, select=AS_BYTES, convert=text_or_bytes)
-    return replace(cast, select=IF_UNICODE.format(charset=charset), convert=text_or_bytes, resumable=False)
+    return replace(cast, select=IF_UNICODE.replace("[charset]", charset), convert=text_or_bytes, resumable=False)
 
 
 # Tracking columns of these types hold a time: rows that are stamped now may have the value of rows before.
@@ -185,7 +201,7 @@ def cast_for(
         return replace(CASTS[base], select=AS_JSON if mysql >= JSON_IS_EXACT else EXACT_ALONE)
     if mysql is not None and base == "vector":
         # Sent as what it is, it is of a type that the driver takes for text.
-        return replace(CASTS[base], select=AS_BYTES)
+        return replace(CASTS[base], select="CAST({} AS BINARY)")
     if base in ("datetime", "timestamp"):
         return CASTS[f"{base}({digits or 0})"]
     if base == "bigint" and "unsigned" in column_type:

@@ -18,6 +18,7 @@ from starbase_data_replication.sources.base import MD5, SHA256, Key, Part, Summa
 from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.sql import (
     among,
     key_text,
@@ -53,6 +54,7 @@ class PostgresqlComparing:
     order: tuple[str, ...]
     forms: Mapping[str, Callable[[float], str]]
     digests: frozenset[str]
+    encoded: Callable[[str], bytes] | None
 
     def __init__(
         self,
@@ -73,13 +75,15 @@ class PostgresqlComparing:
         self._columns = columns
         self._options = options
         self._doing = f"comparing {schema.table}"
-        # Text in no encoding is taken as it is: its bytes are what the replica has.
-        encoding = connection.get_settings().server_encoding
-        self._encoded = "{}" if encoding in ("UTF8", "SQL_ASCII") else "convert_to({}, 'UTF8')"
+        # Text in no encoding, or in one with gaps, is taken as it is: its bytes are what the replica has.
+        server_encoding = connection.get_settings().server_encoding
+        encoding = encoding_of(server_encoding)
+        self.encoded = None if encoding is None else encoding.encoded
+        as_it_is = encoding is not None or server_encoding == "SQL_ASCII"
+        self._encoded = "{}" if as_it_is or server_encoding == "UTF8" else "convert_to({}, 'UTF8')"
         # A server in FIPS mode refuses MD5; PostgreSQL has the other from 11 on.
         self.digest = SHA256 if connection.get_server_version().major >= 11 else MD5
-        encoding = "SQL_ASCII" if encoding == "SQL_ASCII" else "UTF8"
-        sha256 = f"encode(sha256(convert_to({{}}, '{encoding}')), 'hex')"
+        sha256 = f"encode(sha256(convert_to({{}}, '{'SQL_ASCII' if as_it_is else 'UTF8'}')), 'hex')"
         self._hashed = sha256 if self.digest == SHA256 else f"md5({self._encoded})"
 
     @classmethod

@@ -9,8 +9,16 @@ from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
+from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.grounds import grounds
-from starbase_data_replication.sources.postgresql.types import CATALOG, OBJECTS, RISES, cast_for, in_bytes
+from starbase_data_replication.sources.postgresql.types import (
+    CATALOG,
+    OBJECTS,
+    RISES,
+    cast_for,
+    in_bytes,
+    in_encoding,
+)
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
@@ -22,12 +30,12 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     values = (table.schema, table.name, tracking_column)
     rows = await connection.fetch(DESCRIBE, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-    raw = connection.get_settings().server_encoding == "SQL_ASCII"
+    encoding = connection.get_settings().server_encoding
     if not rows:
         raise TableMissing(f"the source has no table or view {table} that this user can see")
     if rows[0]["relpersistence"] == "t":
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
-    columns = tuple(_column(row, raw=raw) for row in rows)
+    columns = tuple(_column(row, encoding) for row in rows)
     names = [column.name for column in columns]
     tracked = tracking_column if tracking_column in names else names[0]
     key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
@@ -55,18 +63,23 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     return schema
 
 
-def _column(row: Any, *, raw: bool) -> Column:
-    """raw: the database's text is in no encoding."""
+def _column(row: Any, encoding: str) -> Column:
+    """encoding: the database's, by PostgreSQL's name of it."""
     element = None
     if row["element_kind"] is not None:
         element = (row["element_schema"], row["element_name"], row["element_kind"])
     cast = cast_for(schema=row["base_schema"], name=row["base_name"], kind=row["base_kind"], element=element)
+    gaps = encoding_of(encoding)
+    if encoding == "SQL_ASCII":
+        cast = in_bytes(cast)
+    elif gaps is not None:
+        cast = in_encoding(cast, gaps.decoded)
     kind = row["base_name"] if row["base_schema"] == CATALOG else ""
     return Column(
         name=row["name"],
         source_type=row["source_type"],
         nullable=not row["not_null"],
-        cast=in_bytes(cast) if raw else cast,
+        cast=cast,
         # Of the catalog's own types only: a user's type may have the name of one.
         tracking_kind=kind,
         compare_type="oid" if kind in OBJECTS else row["base_type"],

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import asyncpg
@@ -19,6 +20,7 @@ from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, un
 from starbase_data_replication.model import Column, Exceptions, Rows
 from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered, convert
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
+from starbase_data_replication.sources.postgresql.encodings import Encoding, encoding_of
 
 # So much text is taken apart at once: the event loop waits meanwhile.
 PIECE_BYTES = 1 << 17
@@ -39,11 +41,19 @@ class RowStream(Buffered):
     """
 
     def __init__(self, connection: Any, sql: str, columns: Sequence[Column], width: int) -> None:
+        encoding = encoding_of(connection.get_settings().server_encoding)
+        if encoding is not None:
+            # Decoded with all that came with it, or else by itself.
+            columns = [
+                replace(column, cast=replace(column.cast, convert=None)) if column.cast.excepted is bytes else column
+                for column in columns
+            ]
         super().__init__(width, timeout_seconds=STATEMENT_TIMEOUT_SECONDS)
         self.ended = False
         self.exceptions: Counter[Exceptions] = Counter()
         self._columns = columns
-        self._text = CopyText(columns, width=width)
+        self._text = CopyText(columns, width=width, encoding=encoding)
+        self._encoding = None if encoding is None else encoding.name
         self._overhead = OVERHEAD_BYTES * (width + 1)
         self._arrived: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._taken = asyncio.Event()
@@ -100,7 +110,7 @@ class RowStream(Buffered):
 
         failure = None
         try:
-            await connection.copy_from_query(sql, output=sink, timeout=None)
+            await connection.copy_from_query(sql, output=sink, timeout=None, encoding=self._encoding)
         except Exception as error:
             failure = error
         if self._arrived.done():
@@ -113,9 +123,13 @@ class RowStream(Buffered):
 
 
 class CopyText:
-    """COPY's text format, taken apart piece by piece into rows of what the binary protocol would have given."""
+    """COPY's text format, taken apart piece by piece into rows of what the binary protocol would have given.
 
-    def __init__(self, columns: Sequence[Column], *, width: int) -> None:
+    encoding: what it comes in; None is UTF-8.
+    """
+
+    def __init__(self, columns: Sequence[Column], *, width: int, encoding: Encoding | None = None) -> None:
+        self._encoding = encoding
         self._width = width
         self._parsers = [
             (index, parser) for index, column in enumerate(columns) if (parser := parser_of(column.cast)) is not None
@@ -135,21 +149,36 @@ class CopyText:
             end = self._data.rfind(b"\n", self._at)
         if end < 0:
             return 0, Rows([], self._width)
-        text = str(memoryview(self._data)[self._at : end], "utf-8")
+        values = self._values(memoryview(self._data)[self._at : end])
         length = end + 1 - self._at
         self._at = end + 1
         if self._at == len(self._data):
             # A large row is not to be in memory more often than it must.
             self._data, self._at = b"", 0
-        values: list[Any] = text.replace("\n", "\t").split("\t")
-        escaped = "\\" in text
-        del text
-        if escaped:
-            values = [value if "\\" not in value else unescaped(value) for value in values]
         rows = Rows(values, self._width)
         for index, parser in self._parsers:
             rows.replace_column(index, [None if value is None else parser(value) for value in rows.column(index)])
         return length, rows
+
+    def _values(self, piece: memoryview) -> list[Any]:
+        if self._encoding is None:
+            return split(str(piece, "utf-8"))
+        try:
+            return split(self._encoding.text(piece))
+        except UnicodeError:
+            # One character for each byte: none but ASCII has a meaning of COPY's.
+            decoded = self._encoding.decoded
+            values = split(str(piece, "latin-1"))
+            return [value if value is None or value.isascii() else decoded(value.encode("latin-1")) for value in values]
+
+
+def split(text: str) -> list[Any]:
+    """The values of whole rows, one after the other."""
+    values: list[Any] = text.replace("\n", "\t").split("\t")
+    if "\\" in text:
+        del text
+        values = [value if "\\" not in value else unescaped(value) for value in values]
+    return values
 
 
 def unescaped(value: str) -> str | None:

@@ -23,6 +23,7 @@ from starbase_data_replication.model import (
     Column,
     Noted,
     OpenTransaction,
+    Row,
     TableName,
     TableSchema,
 )
@@ -237,12 +238,19 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
     while not stream.ended:
         with door(doing):
             taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        last_key = tuple(key_text(taken[-1][each]) for each in positions) if taken and resumable else None
+        last_key = _position(taken[-1], positions, columns) if taken and resumable else None
         exceptions, stream.exceptions = stream.exceptions, Counter()
         rows = fitting(taken, size, columns, exceptions)
         yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
         # Not kept while the next ones come in.
         del taken, rows
+
+
+def _position(row: Row, positions: Sequence[int], columns: Sequence[Column]) -> tuple[str, ...] | None:
+    """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
+    if any(isinstance(row[each], bytes) and columns[each].cast.declared == "TEXT" for each in positions):
+        return None
+    return tuple(key_text(row[each]) for each in positions)
 
 
 async def _leave_as_it_is(connection: object) -> None:

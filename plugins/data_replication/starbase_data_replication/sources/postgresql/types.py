@@ -6,6 +6,7 @@ and for every role: see SETTINGS in source.py. What a cast answers, PostgreSQL r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from starbase_data_replication.casts import NO_AFFINITY, Cast, float_or_text, text_or_bytes, unsigned
@@ -228,6 +229,17 @@ def in_bytes(cast: Cast) -> Cast:
         return cast
     return replace(cast, convert=text_or_bytes, resumable=False, excepted=bytes, policy="are not valid UTF-8, and "
                    "kept as a BLOB of their bytes")  # fmt: skip
+
+
+def in_encoding(cast: Cast, decoded: Callable[[bytes], str | bytes]) -> Cast:
+    """The cast of the same type in a database whose encoding has bytes without a place in Unicode.
+
+    decoded: what becomes of the bytes, where a value comes as such; COPY's are decoded many at once.
+    """
+    if cast.declared != "TEXT":
+        return cast
+    return replace(cast, convert=decoded, excepted=bytes, policy="have no Unicode text of their own, and are kept as "
+                   "a BLOB of their bytes")  # fmt: skip
 
 
 def clock_unit(digits: int | None) -> str:
