@@ -34,6 +34,7 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
     for name, why in needed:
         if name in names and name not in wanted:
             raise SchemaMismatch(f"{left_out}: {name} of {schema.table} {why}, so it must be copied")
+    _check_readable(schema, [*wanted, schema.tracking_column])
     transformed = {name for columns in options.transforms.values() for name in columns}
     for name, why in needed:
         if name in transformed:
@@ -50,6 +51,19 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
         key=key,
         where=options.where,
     )
+
+
+def _check_readable(schema: TableSchema, needed: Sequence[str]) -> None:
+    """What may not be read is said by name: the source's own error names the table at most."""
+    hidden = [column.name for column in schema.columns if column.name in needed and not column.readable]
+    if not any(column.readable for column in schema.columns):
+        raise SchemaMismatch(f"the source's user may not read {schema.table}; GRANT SELECT on it")
+    if hidden:
+        names = ", ".join(hidden)
+        raise SchemaMismatch(
+            f"the source's user may not read these columns of {schema.table}: {names}; GRANT SELECT ({names}) on it, "
+            "or name them in excludeColumns"
+        )
 
 
 def check_unique(rows: Sequence[Row], schema: TableSchema, options: Options) -> None:

@@ -86,8 +86,8 @@ class Column:
     of which the values tell; "none"; or "" where the dialect does not say. indexed: an index begins with it. assigned:
     the source counts it up, or stamps it, itself.
     number: stays with the column whatever it is called; "" where the source does not tell. renamed: the replica's name
-    of the column, where it is another. transformed: a plugin changes its values on their way, so that they cannot be
-    compared with the source's.
+    of the column, where it is another. readable: whether the source lets its user read it. transformed: a plugin
+    changes its values on their way, so that they cannot be compared with the source's.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Column:
     indexed: bool = False
     assigned: bool = False
     renamed: str | None = None
+    readable: bool = True
     transformed: bool = False
 
     @property

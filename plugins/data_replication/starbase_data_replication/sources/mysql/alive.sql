@@ -6,5 +6,5 @@ SELECT CAST(t.trx_mysql_thread_id AS CHAR),
        CAST(t.trx_id AS CHAR),
        t.trx_is_read_only = 1 AND t.trx_autocommit_non_locking = 0,
        t.trx_is_read_only = 1,
-       t.trx_mysql_thread_id = CONNECTION_ID() AND COALESCE(t.trx_query, '') LIKE '%{nonce}%'
+       t.trx_mysql_thread_id = CONNECTION_ID() AND COALESCE(t.trx_query LIKE '%{nonce}%', FALSE)
 FROM information_schema.INNODB_TRX t

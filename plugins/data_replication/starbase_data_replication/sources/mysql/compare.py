@@ -186,7 +186,7 @@ class MysqlComparing:
     def _hash(self, columns: Sequence[Column]) -> str:
         # CONCAT_WS leaves out what is NULL. In bytes, since texts of two collations would become one text, which has no
         # room for what is none, or would be refused.
-        text = f"CONCAT_WS(CAST('' AS BINARY), {', '.join(self._canonical(column) for column in columns)})"
+        text = f"CONCAT_WS(CAST(X'' AS BINARY), {', '.join(self._canonical(column) for column in columns)})"
         return f"CAST(CONV(LEFT({_digest(text)}, 15), 16, 10) AS UNSIGNED)"
 
     def _canonical(self, column: Column) -> str:

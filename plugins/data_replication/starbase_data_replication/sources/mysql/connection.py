@@ -33,14 +33,24 @@ RECEIVE_BYTES = 1 << 16
 # A firewall may forget a connection that nobody has used for a while, without telling either end.
 IDLE_SECONDS = 300.0
 
+# How an expression is taken apart: what quotes a name and what a text, what || and NOT bind, and what '' is. Under
+# other modes than its server's a `where` would be another condition, in silence. Our own SQL means the same under each.
+KEPT_MODES = (
+    "ANSI_QUOTES", "PIPES_AS_CONCAT", "NO_BACKSLASH_ESCAPES", "IGNORE_SPACE", "HIGH_NOT_PRECEDENCE",
+    "NO_UNSIGNED_SUBTRACTION", "EMPTY_STRING_IS_NULL",
+)  # fmt: skip
+_KEPT = ", ".join(f"IF(FIND_IN_SET('{mode}', @@SESSION.sql_mode), '{mode}', NULL)" for mode in KEPT_MODES)
+# The session still has the modes that its server gives it.
+MODES = f"CONCAT_WS(',', 'ALLOW_INVALID_DATES', {_KEPT})"
+
 # What makes a value's text mean the same on every server, and keeps a server's own limits from cutting a long
 # read short: a limit of time or of rows would lose rows in silence. lock_wait_timeout ends a wait for a table
-# that somebody has locked, which would outlive us on the server. sql_mode loses everything that changes what
-# SQL means; invalid and zero dates that are stored must be allowed in comparisons. Rows that an index has found are
-# fetched in the order in which they lie, a few ten thousand at a time, not each from another end of the disk. By its
-# completion_type, a server may end each session with its transaction.
+# that somebody has locked, which would outlive us on the server. sql_mode keeps what a user's `where` was written for
+# and loses everything else that changes what SQL means; invalid and zero dates that are stored must be allowed in
+# comparisons. Rows that an index has found are fetched in the order in which they lie, a few ten thousand at a time,
+# not each from another end of the disk. By its completion_type, a server may end each session with its transaction.
 SETTINGS = (
-    "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = 'ALLOW_INVALID_DATES', "
+    f"SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = {MODES}, "
     "SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1, "
     "SESSION max_sort_length = 8192, SESSION lock_wait_timeout = 300, "
     "SESSION optimizer_switch = 'mrr=on,mrr_cost_based=off', SESSION net_write_timeout = 3600, "

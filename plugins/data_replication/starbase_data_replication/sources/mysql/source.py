@@ -211,7 +211,7 @@ class MysqlSource:
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING COUNT(*) > 1 OR MAX({nulls}) LIMIT 1"
                 )
-                with door("keyColumns"):
+                with door(f"comparing the rows of {schema.table} by keyColumns"):
                     found = await connection.fetch(sql)
                 if found:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")

@@ -89,4 +89,5 @@ def _column(row: Any, encoding: str) -> Column:
         rises=RISES.get(kind, "text" if row["base_name"] == "citext" else "none"),
         indexed=row["indexed"],
         assigned=row["assigned"],
+        readable=row["readable"],
     )

@@ -11,6 +11,11 @@ WITH RECURSIVE relation AS (
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), unchecked AS (
+    -- From 18 on a column may be NOT NULL for new rows only: a constraint that is NOT VALID.
+    SELECT o.conkey[1] AS attnum
+    FROM relation r
+    JOIN pg_catalog.pg_constraint o ON o.conrelid = r.oid AND o.contype = 'n' AND NOT o.convalidated
 ), identifying AS (
     SELECT i.indexrelid, i.indkey
     FROM relation r
@@ -20,7 +25,7 @@ WITH RECURSIVE relation AS (
       AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
       AND NOT EXISTS (
         SELECT 1 FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = r.oid AND NOT a.attnotnull
+        WHERE a.attrelid = r.oid AND (NOT a.attnotnull OR a.attnum IN (SELECT u.attnum FROM unchecked u))
           AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
     ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
     LIMIT 1
@@ -55,7 +60,7 @@ SELECT r.oid::text AS relation,
        a.attname::text AS name,
        a.attnum::int4 AS number,
        (SELECT o.collname::text FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation) AS collation,
-       a.attnotnull AS not_null,
+       a.attnotnull AND a.attnum NOT IN (SELECT u.attnum FROM unchecked u) AS not_null,
        EXISTS (SELECT 1 FROM pg_catalog.pg_index i
                WHERE i.indrelid = r.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL) AS indexed,
        a.attidentity <> '' OR EXISTS (
@@ -75,6 +80,7 @@ SELECT r.oid::text AS relation,
        CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)
             THEN 'a' ELSE et.typtype::text END AS element_kind,
        k.position::int4 AS key_position,
+       pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT') AS readable,
        a.attname = $3 AND (
            r.relkind <> 'r' OR r.relhassubclass OR r.relispartition
            -- 2 is heap's, 0 what servers before 12 have.

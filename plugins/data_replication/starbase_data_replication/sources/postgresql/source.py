@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -48,19 +49,25 @@ GOODBYE_SECONDS = 2.0
 UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 # What makes `::text` mean the same on every server and for every role, the way to text and back; what keeps a role's
-# own limits from cutting a long read; and, last in the search path, the schemas of extensions: without its schema, the
-# operators of a citext are those of text, which order it otherwise than ORDER BY and its index do.
+# own limits from cutting a long read (before 17 there is no transaction_timeout); and, last in the search path, the
+# schemas of extensions: without its schema, the operators of a citext are those of text, which order it otherwise than
+# ORDER BY and its index do. A date in a `where` is read in the order of its server (01/02 as the first of February, or
+# not): DateStyle keeps that, and only writes as ISO does.
 SETTINGS = """
-    SET LOCAL standard_conforming_strings = on; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
+    SET LOCAL standard_conforming_strings = on; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO';
     SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex';
     SET LOCAL array_nulls = on; SET LOCAL jit = off;
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+    SELECT pg_catalog.set_config('transaction_timeout', '0', true)
+    WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL;
     SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',
         nullif(pg_catalog.current_setting('search_path'), ''),
         pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')), true)
     FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
     WHERE n.nspname <> 'pg_catalog'
 """
+# A text in which a backslash is an escape, whatever the settings.
+ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 # The first statement that needs a snapshot opens the transaction's.
 SNAPSHOT = "SELECT"
 # The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
@@ -152,6 +159,7 @@ class PostgresqlSource:
         async with self._transaction("READ COMMITTED") as connection:
             if schema.where is not None:
                 # Between words and between brackets, so that nothing but one whole expression fits.
+                await _check_backslashes(connection, schema.where)
                 chosen = f"CASE WHEN {schema.where}\n THEN 1 END"
                 sql = f"SELECT {chosen} FROM {table_sql(schema.table)} AS t WHERE {where_sql(schema.where)} LIMIT 0"
                 try:
@@ -159,6 +167,10 @@ class PostgresqlSource:
                         await connection.fetch(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 except SourceChanged as error:
                     raise SourceRejected(str(error)) from error
+                except SourceRejected as error:
+                    if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+                        raise SourceRejected(f"{error}{_unreadable(schema)}") from error
+                    raise
             if key:
                 names = ", ".join(f"t.{quoted(name)}" for name in schema.key)
                 nulls = " OR ".join(f"t.{quoted(name)} IS NULL" for name in schema.key)
@@ -167,7 +179,7 @@ class PostgresqlSource:
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
                 )
-                with door("keyColumns"):
+                with door(f"comparing the rows of {schema.table} by keyColumns"):
                     found = await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 if found is not None:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
@@ -251,6 +263,23 @@ def _position(row: Row, positions: Sequence[int], columns: Sequence[Column]) -> 
     if any(isinstance(row[each], bytes) and columns[each].cast.declared == "TEXT" for each in positions):
         return None
     return tuple(key_text(row[each]) for each in positions)
+
+
+async def _check_backslashes(connection: Any, where: str) -> None:
+    """Raises SourceRejected for a backslash that means another thing here than on the user's server."""
+    if "\\" in ESCAPED_TEXT.sub("", where):
+        sql = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'standard_conforming_strings'"
+        if await connection.fetchval(sql) == "off":
+            raise SourceRejected(
+                "where: holds a backslash, which is an escape on this server (standard_conforming_strings is off); "
+                "write the text as E'…', which means the same everywhere"
+            )
+
+
+def _unreadable(schema: TableSchema) -> str:
+    """Which columns the user may not read, for the end of a sentence."""
+    names = [column.name for column in (*schema.columns, *schema.left_out) if not column.readable]
+    return f"; this user may not read {', '.join(names)}" if names else ""
 
 
 async def _leave_as_it_is(connection: object) -> None:
