@@ -196,6 +196,15 @@ FIELDS = (
         "`backfill` loads the table again for a new column; `error` lets the run fail.",
     ),
     Field(
+        json="onSourceRewind",
+        attribute="on_source_rewind",
+        kind="choice",
+        default="reload",
+        choices=("reload", "error"),
+        doc="When the source's tracking values have gone back, after a TRUNCATE with restarted ids, a restore or a "
+        "failover: `reload` loads the table again; `error` lets the run fail until you say what to do.",
+    ),
+    Field(
         json="columns",
         attribute="columns",
         kind="names",

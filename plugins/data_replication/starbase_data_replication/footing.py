@@ -13,6 +13,7 @@ from starbase_data_replication.columns import selected
 from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
 from starbase_data_replication.model import Former, Phase, Position, TableName, TableSchema
 from starbase_data_replication.options import Options
+from starbase_data_replication.rewind import refusal
 from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Looker, NoTrackingColumn
 from starbase_data_replication.store import Stored
@@ -97,6 +98,8 @@ class Footing:
         elif position is not None and position.shape is not None:
             found = drift.drift(position.shape, schema.shape)
             dropped = drift.dropped(position, schema, found, self._options)
+            if position.reload not in (None, AWAY) and self._options.on_source_rewind == "error":
+                raise refusal(str(position.reload), self.stored.name)
             why = position.reload or self._drifted(schema, position, found)
         replica = self.replica(schema, dropped, _former_names(position, schema))
         # What a group has read of a load that was cut short belongs to another moment than what it reads now.
@@ -194,12 +197,15 @@ def _configured(before: str, now: str) -> str:
 
 def _former(position: Position, why: str) -> Former | None:
     """What the replica was built from, as far as its position tells."""
+    former = position.former
     if position.into_shadow:
         # The replica is still what it was before that load.
-        return replace(position.former, why=why, kept=0) if position.former is not None else None
+        if former is None:
+            return None
+        return replace(former, why=why, noted=(former.noted and former.why == why) or position.reload == why, kept=0)
     if position.shape is None:
         return None
-    return Former(identity=position.identity, shape=position.shape, why=why)
+    return Former(identity=position.identity, shape=position.shape, why=why, noted=position.reload == why)
 
 
 def _former_names(position: Position | None, schema: TableSchema) -> list[str]:

@@ -258,10 +258,12 @@ class Noted:
     candidate: None when the table holds no value that may become a floor.
     ahead: how many rows have a tracking time so far in the future of the source's clock that it is taken for a
         mistake, or for a plan; 0 for a column that holds no time.
+    below: the highest value as text, where it lies below the floor that was given; else None.
     """
 
     candidate: Candidate | None = None
     ahead: int = 0
+    below: str | None = None
 
 
 class Phase(StrEnum):
@@ -275,13 +277,14 @@ class Phase(StrEnum):
 class Former:
     """What a replica was built from that a load is to replace, where nobody has asked for the load.
 
-    identity, shape: as its position had them. why: what the load is for. kept: how many of its rows the load has taken
-    over so far.
+    identity, shape: as its position had them. why: what the load is for. noted: that is what an earlier look has noted,
+    and nothing else tells of it. kept: how many of its rows the load has taken over so far.
     """
 
     identity: str
     shape: Shape
     why: str
+    noted: bool = False
     kept: int = 0
 
 

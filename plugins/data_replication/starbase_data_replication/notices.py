@@ -72,6 +72,12 @@ def of_untold(position: Position, reason: str) -> list[str]:
     ]
 
 
+def of_reload(position: Position) -> list[str]:
+    """What to tell the user of a load that is not due to the table's shape, which is told of anyway."""
+    former = position.former
+    return [f"the table was loaded again: {former.why}"] if former is not None and former.noted else []
+
+
 def protection(noted: Alive | None, *, unprotected: str | None, whole: bool) -> str | None:
     """What protects against late commits, and why; None where this sync has learnt nothing of it."""
     if whole:

@@ -22,6 +22,7 @@ class Options:
     deletes: "ignore", "reconcile", {"mark": column of the replica} or {"sourceColumn": column of the source}.
     deletes_interval_minutes, deletes_max_share: when keys are compared, and how large a share may be removed.
     verify_interval_minutes: when the whole replica is compared; None means never.
+    on_source_rewind: "reload" or "error": what to do when the source's tracking values have gone back.
     on_schema_change: "apply", "backfill" or "error": what to do when the source table changes its shape.
     columns, exclude_columns: which of the source's columns are copied; None and () are all of them.
     where: an expression of the source's SQL; only rows for which it is true are copied.
@@ -43,6 +44,7 @@ class Options:
     deletes_max_share: float = 0.3
     verify_interval_minutes: float | None = None
     on_schema_change: str = "apply"
+    on_source_rewind: str = "reload"
     columns: Sequence[str] | None = None
     exclude_columns: Sequence[str] = ()
     where: str | None = None

@@ -58,6 +58,14 @@ def add(position: Position, candidate: Candidate | None, options: Options, *, pr
     return replace(position, candidates=waiting[:MAX_CANDIDATES])
 
 
+def lowered(position: Position, value: str | None) -> Position:
+    """The highest value that the source has lies below the floor, and nothing unread at or below it: it is the floor.
+
+    A lower floor reads more, and loses nothing. What waited lies above it, and may be assigned again.
+    """
+    return replace(position, floor=value, candidates=())
+
+
 def asked(position: Position) -> list[Alive]:
     """The sets of transactions to ask the source about: those that were known and have not ended, oldest first."""
     return [each.alive for each in position.candidates if _is_open(each)]

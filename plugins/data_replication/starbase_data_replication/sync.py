@@ -34,8 +34,9 @@ from starbase_data_replication.model import (
     TableSchema,
 )
 from starbase_data_replication.options import Options
+from starbase_data_replication.rewind import Rewind
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Looker, Reader, ReadPlan, Source, looking
+from starbase_data_replication.sources.base import Looker, Reader, ReadPlan, Rewindable, Source, looking
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_data_replication.throttle import batch_rows, throttled
@@ -94,6 +95,8 @@ class Sync:
     _untold: str = field(default="", init=False)
     # What the floor has waited for, where it has for long.
     _holding: Holding | None = field(default=None, init=False)
+    # What was noted, where the highest value lies below the floor.
+    _below: Noted | None = field(default=None, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
     _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
 
@@ -133,6 +136,7 @@ class Sync:
         position = await self.footing.stored_position()
         async with looking(self.source, self.table) as looker:
             await self._begin(looker, position)
+        await self._look_back()
 
     async def _begin(self, looker: Looker, position: Position | None) -> None:
         self.schema = schema = await self.footing.describe(looker, position)
@@ -148,6 +152,7 @@ class Sync:
         self._exceptions.clear()
         self._warnings = [*schema.warnings, *notices.of_table(schema), *self._replica.warnings]
         self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
+        self._warnings += notices.of_reload(self._position)
         followed = not self._whole and self._position.load_key is None
         self._warnings += await notices.null_rows(looker, schema, self._options, followed=followed)
         if self._whole:
@@ -158,11 +163,20 @@ class Sync:
 
     async def _note(self, looker: Looker) -> Noted:
         """Note the watermark, and who could still commit below it."""
-        noted = await looker.note(self.schema, self._options, noted_at=self.clock.now())
+        above = self._position.floor if self._position.phase is Phase.FOLLOW else None
+        if above is not None and isinstance(looker, Rewindable):
+            noted = await looker.note(self.schema, self._options, noted_at=self.clock.now(), floor=above)
+            if noted.candidate is None:
+                # Nothing is left of what was read: whatever comes in may begin anywhere.
+                self._position = floor.lowered(self._position, None)
+        else:
+            noted = await looker.note(self.schema, self._options, noted_at=self.clock.now())
         self._noted = noted.candidate.alive if noted.candidate is not None else None
         self._untold = "" if self._noted is None or self._noted.known else self._noted.reason
-        protected = self.schema.unprotected is None
-        self._position = floor.add(self._position, noted.candidate, self._options, protected=protected)
+        self._below = noted if noted.below is not None else None
+        if noted.below is None:
+            protected = self.schema.unprotected is None
+            self._position = floor.add(self._position, noted.candidate, self._options, protected=protected)
         return noted
 
     def _doubts(self, noted: Noted) -> list[str]:
@@ -170,6 +184,23 @@ class Sync:
         highest = noted.candidate.value if noted.candidate is not None else None
         named = self.stored.replication.tracking_column is not None
         return rising.of_value(self.schema, highest, named=named, now=self.clock.now())
+
+    async def _look_back(self) -> None:
+        """Where the highest value lies below the floor: see whether rows at the end were only deleted."""
+        noted, before = self._below, self._position
+        if noted is None or noted.candidate is None or before.floor is None or not isinstance(self.source, Rewindable):
+            return
+        rewind = Rewind(
+            reader=self.source, counter=self.source, database=self.database, replica=self._replica.name,
+            schema=self.schema, options=self._options, noted=noted, floor=before.floor,
+        )  # fmt: skip
+        why = await rewind.why()
+        if why is None:
+            # The values that were deleted may be assigned again, and are read then.
+            self._position = floor.lowered(before, noted.candidate.value)
+            return
+        await self.footing.must_load_again(self._stored, why)
+        raise ReadAgain(why)
 
     async def wait(self) -> None:
         """Give the transactions that were alive a while to end."""
@@ -181,6 +212,7 @@ class Sync:
         while floor.worth_noting_again(self._position) and self.clock.monotonic() < deadline:
             await self.clock.sleep(POLL_SECONDS)
             await self._note(self.source)
+            await self._look_back()
         if floor.asked(self._position):
             await self._ask_again()
         while floor.worth_waiting(self._position) and self.clock.monotonic() < deadline:

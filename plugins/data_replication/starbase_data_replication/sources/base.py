@@ -23,6 +23,8 @@ MAX_KEYS = 500
 
 # Of the transactions that hold a floor, so many are shown.
 MAX_SHOWN = 5
+# So many of the newest rows are looked at to see whether a source went back.
+MAX_NEWEST = 100
 
 # How far ahead of the source's clock a tracking time is taken for a mistake, or for a plan.
 AHEAD_SECONDS = 60.0
@@ -61,6 +63,8 @@ class ReadPlan:
     in_key_order: the first load's order.
     nulls: whether rows without a tracking value are read.
     keys: only the rows with these keys, given as the replica stores them, at most MAX_KEYS.
+    newest_through: only the MAX_NEWEST rows of the highest tracking values that are not above this one; then none of
+        floor, after_key and keys is given. Asked of a source that is Rewindable.
     departed: rows above the floor for which schema.where is not true are read as well, and each row ends with one
         value more: 1 where it is true, else 0, as a number or as text.
     batch_rows, batch_bytes: a batch ends at whichever is reached first; a row larger than batch_bytes is
@@ -73,6 +77,7 @@ class ReadPlan:
     in_key_order: bool = False
     nulls: bool = True
     keys: tuple[Key, ...] | None = None
+    newest_through: str | None = None
     departed: bool = False
     batch_rows: int = 5000
     batch_bytes: int = 4 * 1024 * 1024
@@ -233,6 +238,21 @@ class Showing(Protocol):
 
     async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
         """What may be seen of those of the set that are open still, the longest first, at most MAX_SHOWN."""
+        ...
+
+
+@runtime_checkable
+class Rewindable(Protocol):
+    """A source that tells when its tracking values have gone back. Optional: without it, a floor that lies above them
+    is lowered, and rows that have come in below that are not found."""
+
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
+        """As Looker.note; and whether the highest value lies below the floor, in the column's own order."""
+        ...
+
+    async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
+        """Whether the counter that assigns the tracking values stands at the floor or above: then it has not begun
+        again. None where no counter assigns them, or where it cannot be seen."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -16,6 +17,9 @@ from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cas
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
+
+AUTO = re.compile(r" AUTO_INCREMENT\b")
+NEXT = re.compile(r" AUTO_INCREMENT=([0-9]+)")
 
 
 class _ColumnRow(NamedTuple):
@@ -80,6 +84,16 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     if not found_it:
         raise NoTrackingColumn(schema, tracking_column)
     return schema
+
+
+def counter_passed(made: str, column: str, floor: str) -> bool | None:
+    """Whether the AUTO_INCREMENT of a column lies above the floor, by what SHOW CREATE TABLE answers; None where the
+    column has none, or none has been assigned yet."""
+    lines = made.splitlines()
+    quoted = "`" + column.replace("`", "``") + "`"
+    own = any(line.strip().startswith(f"{quoted} ") and AUTO.search(line.partition(" COMMENT ")[0]) for line in lines)
+    following = NEXT.search(lines[-1].partition(" COMMENT=")[0])
+    return int(following[1]) > int(floor) if own and following is not None else None
 
 
 def _texts(row: Sequence[Any]) -> list[Any]:

@@ -43,7 +43,7 @@ from starbase_data_replication.sources.mysql.connection import (
     Connection,
     ConnectionPool,
 )
-from starbase_data_replication.sources.mysql.describe import describe
+from starbase_data_replication.sources.mysql.describe import counter_passed, describe
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.open_transactions import open_transactions
 from starbase_data_replication.sources.mysql.packed import Packing, Unpackable
@@ -143,14 +143,14 @@ class MysqlSource:
                 ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
                 return int(count)
 
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Noted:
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
         column = schema.tracking
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 now = await _clock(connection, column, options)
                 cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
-                ((rows_ahead, found, seconds),) = await connection.fetch(noting(schema, cap, ahead))
+                ((rows_ahead, found, below, seconds),) = await connection.fetch(noting(schema, cap, ahead, floor))
                 if found is None:
                     return Noted(ahead=int(rows_ahead))
                 seen = (await self._look(connection)).alive
@@ -162,7 +162,20 @@ class MysqlSource:
             noted_at=noted_at,
             alive=seen,
         )
-        return Noted(candidate=candidate, ahead=int(rows_ahead))
+        return Noted(candidate=candidate, ahead=int(rows_ahead), below=value if int(below) else None)
+
+    async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
+        if schema.kind != "table":
+            return None
+        try:
+            # Not by information_schema, whose AUTO_INCREMENT may be a day old on MySQL.
+            with door(f"looking at the AUTO_INCREMENT of {schema.table}"):
+                async with self._transaction() as connection:
+                    ((_, made, *_),) = await connection.fetch(f"SHOW CREATE TABLE {table_sql(schema.table)}")
+        except SourceRejected:
+            # It takes a privilege on the whole table, and not on columns of it.
+            return None
+        return counter_passed(made if isinstance(made, str) else made.decode(), schema.tracking_column, floor)
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):

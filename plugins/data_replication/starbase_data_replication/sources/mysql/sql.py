@@ -12,7 +12,7 @@ from typing import Any
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import MAX_AHEAD, Key, ReadPlan
+from starbase_data_replication.sources.base import MAX_AHEAD, MAX_NEWEST, Key, ReadPlan
 from starbase_data_replication.sources.conditions import chosen, departing
 from starbase_data_replication.sources.mysql.types import BYTES_MARK, COUNTING, EQUALITIES, ORDERS, Order, text_literal
 from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
@@ -79,11 +79,11 @@ def among(schema: TableSchema, keys: Sequence[Key]) -> str:
     return f"({' OR '.join(f'({row})' for row in rows)})"
 
 
-def noting(schema: TableSchema, cap: str | None, ahead: str | None) -> str:
-    """The statement that answers how many rows lie above `ahead`, the highest tracking value below the cap as text, and
-    for a number the source's clock (see `settled`).
+def noting(schema: TableSchema, cap: str | None, ahead: str | None, floor: str | None = None) -> str:
+    """The statement that answers how many rows lie above `ahead`, the highest tracking value below the cap as text,
+    whether that lies below the floor, and for a number the source's clock (see `settled`).
 
-    None is no bound for the one, and no rows for the other.
+    None is no bound, no rows, and never.
     """
     column = schema.tracking
     order = order_of(schema.table, column)
@@ -94,13 +94,16 @@ def noting(schema: TableSchema, cap: str | None, ahead: str | None) -> str:
     if ahead is not None:
         rows = f"SELECT 1 FROM {table} WHERE {compared(column, '>', ahead)} LIMIT {MAX_AHEAD}"
         count = f"(SELECT COUNT(*) FROM ({rows}) AS ahead)"
+    back = "0" if floor is None else compared(column, "<", floor)
     highest = (
-        f"SELECT {column_sql(column, order.value)} FROM {table} "
+        f"SELECT {column_sql(column, order.value)} AS value, {back} AS back FROM {table} "
         f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
     )
     # One that no two rows share stands for no time.
     counting = column.tracking_kind in COUNTING and schema.key != (schema.tracking_column,)
-    return f"SELECT {count}, ({highest}), {'UNIX_TIMESTAMP(NOW(6))' if counting else 'NULL'}"
+    clock = "UNIX_TIMESTAMP(NOW(6))" if counting else "NULL"
+    answered = f"{count}, highest.value, highest.back, {clock}"
+    return f"SELECT {answered} FROM (SELECT 1) AS one LEFT JOIN ({highest}) AS highest ON 1"
 
 
 def settled(column: Column, options: Options, value: str, *, cap: str | None, now: str | None) -> str:
@@ -121,8 +124,13 @@ def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
     sql = f"SELECT {', '.join((*expressions, *departing(plan)))} FROM {table_sql(schema.table)} AS t"
+    if plan.newest_through is not None:
+        conditions.append(compared(schema.tracking, "<=", plan.newest_through))
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
+    if plan.newest_through is not None:
+        order = order_of(schema.table, schema.tracking)
+        sql += f" ORDER BY {column_sql(schema.tracking, order.column)} DESC LIMIT {MAX_NEWEST}"
     if plan.in_key_order:
         sql += f" ORDER BY {', '.join(map(column_sql, schema.key_columns))}"
     return sql

@@ -12,6 +12,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -72,6 +73,9 @@ ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]|''|\\.)*'", re.DOTA
 SNAPSHOT = "SELECT"
 # The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
 IN_KEY_ORDER = "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
+# The last value of the sequences that a column is, or that its default asks; NULL where one of them may not be seen.
+COUNTER = files(__package__).joinpath("counter.sql").read_text(encoding="utf-8")
+COUNTED = ("int2", "int4", "int8")
 
 
 class PostgresqlSource:
@@ -128,21 +132,30 @@ class PostgresqlSource:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
                 return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Noted:
+    async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
         with door(f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = noting(schema, options)
+                sql, values = noting(schema, options, floor)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-                ahead, edge, value, lookback_if_known, lookback_if_unknown = row
+                ahead, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
                 seen = await alive.look(connection)
         protects = seen.known and schema.unprotected is None
         lookback_value = lookback_if_known if protects else lookback_if_unknown
-        value = settled(schema, options, value, edge)
-        candidate = Candidate(value=value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
-        return Noted(candidate=candidate, ahead=ahead)
+        floor_value = settled(schema, options, value, edge)
+        candidate = Candidate(value=floor_value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
+        return Noted(candidate=candidate, ahead=ahead, below=value if below else None)
+
+    async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
+        if schema.tracking.tracking_kind not in COUNTED:
+            return None
+        with door(f"looking at the sequence of {schema.table}.{schema.tracking_column}"):
+            async with self._transaction("READ COMMITTED") as connection:
+                names = (schema.table.schema, schema.table.name, schema.tracking_column)
+                last = await connection.fetchval(COUNTER, *names, timeout=STATEMENT_TIMEOUT_SECONDS)
+        return None if last is None else int(last) >= int(floor)
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):

@@ -8,7 +8,7 @@ from typing import Any
 from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, Key, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, MAX_NEWEST, Key, ReadPlan
 from starbase_data_replication.sources.conditions import chosen, departing
 from starbase_data_replication.sources.postgresql.types import (
     CLOCKS,
@@ -116,9 +116,9 @@ def same_files(schema: TableSchema) -> list[str]:
     ]
 
 
-def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
+def noting(schema: TableSchema, options: Options, floor: str | None = None) -> tuple[str, list[str]]:
     """The statement that answers how many rows lie ahead, the source's clock (see `settled`), the highest tracking
-    value, and that less the lookback.
+    value, whether it lies below the floor, and the value less the lookback.
 
     The last for a time only, and twice: where the source tells who is writing, and where it does not. A time is capped
     below the source's clock: PostgreSQL reads the clock for now() a moment before the transaction shows, and a value
@@ -143,8 +143,9 @@ def noting(schema: TableSchema, options: Options) -> tuple[str, list[str]]:
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
     if _may_count_a_clock(schema):
         edge = "extract(epoch FROM statement_timestamp())::text"
+    below = "false" if floor is None else f"{name} < {literal(floor)}::text::{column.compare_type}"
     highest = (
-        f"SELECT {name}::{column.compare_type}::text, {lookback} FROM {table} "
+        f"SELECT {name}::{column.compare_type}::text, {below}, {lookback} FROM {table} "
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
     )
     sql = f"SELECT {ahead}, {edge}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true"
@@ -198,8 +199,12 @@ def select(plan: ReadPlan) -> str:
         conditions.append(f"({left}) > ({right})")
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys, literal))
+    if plan.newest_through is not None:
+        conditions.append(f"{tracking} <= {literal(plan.newest_through)}::text::{schema.tracking.compare_type}")
     if conditions:
         sql += " WHERE " + " AND ".join(conditions)
+    if plan.newest_through is not None:
+        sql += f" ORDER BY {tracking} DESC LIMIT {MAX_NEWEST}"
     if plan.in_key_order:
         sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
     return sql

@@ -1,0 +1,128 @@
+"""A source that went back: its highest tracking value lies below the floor, which was read once.
+
+Rows at the end that were deleted look like that, often and without harm. After a TRUNCATE with restarted ids, a restore
+or a failover, other rows stand below the floor, where no sync looks any more. What tells the two apart is asked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import apsw
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Column, Noted, Row, TableSchema
+from starbase_data_replication.options import Options
+from starbase_data_replication.sources.base import MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
+from starbase_host import Database, quote
+
+HIDDEN = (
+    "; what assigns the values cannot be seen, and would tell rows that have changed from others in their place "
+    "(on PostgreSQL: GRANT SELECT ON SEQUENCE)"
+)
+
+
+class SourceWentBack(SchemaMismatch):
+    """The source's tracking values have gone back, and `onSourceRewind` says to ask."""
+
+    code = "source_went_back"
+
+
+def refusal(why: str, name: str) -> SourceWentBack:
+    """For onSourceRewind error. `name` is the replication's."""
+    return SourceWentBack(
+        f"{why}; onSourceRewind is error: look at the source, then set it to reload, or reset the replication "
+        f"(POST /data-replication/reset/{name})"
+    )
+
+
+class _Unlike(NamedTuple):
+    """How many rows of the source the replica does not have, and of how many it holds another version."""
+
+    missing: int
+    different: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewind:
+    """One look at a source whose highest value, `noted`, lies below the floor. replica: the table's name."""
+
+    reader: Reader
+    counter: Rewindable
+    database: Database
+    replica: str
+    schema: TableSchema
+    options: Options
+    noted: Noted
+    floor: str
+
+    async def why(self) -> str | None:
+        """Why other rows may stand where those of the floor stood, in words; None where rows were only deleted.
+
+        The newest rows tell. Values that are assigned again are assigned upwards, so that the highest of them is one of
+        the others; and of what was restored to an older version, the replica's newest rows are the newer ones.
+        """
+        newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.noted.below))
+        keys = await self.database.read(self._newest_keys)
+        ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else _Unlike(0, 0)
+        if not newest.missing and not newest.different and not ours.different:
+            return None
+        went_back = (
+            f"{self.schema.tracking_column} of {self.schema.table} went back: its highest value lies below what was "
+            "read, and the newest rows are not those that were read"
+        )
+        if newest.missing or self._is_a_time:
+            return went_back
+        passed = await self.counter.counter_passed(self.schema, self.floor)
+        if passed:
+            # No value is assigned again: these rows have changed without their tracking values.
+            return None
+        return went_back + (HIDDEN if passed is None else "")
+
+    async def _compared(self, plan: ReadPlan) -> _Unlike:
+        rows: list[Row] = []
+        async with self.reader.read(plan) as batches:
+            async for batch in batches:
+                rows += batch.rows
+        return await self.database.read(partial(self._unlike, rows=rows))
+
+    def _unlike(self, connection: apsw.Connection, rows: Sequence[Row]) -> _Unlike:
+        """The rows that the replica lacks, or holds otherwise. Those that their own column marks it does not hold."""
+        schema = self.schema
+        places = {column.name: at for at, column in enumerate(schema.columns)}
+        compared = [column for column in schema.columns if self._tells(column)]
+        names = ", ".join(quote(column.target) for column in compared)
+        same = f"({names}) IS ({', '.join('?' * len(compared))})" if compared else "1"
+        where = " AND ".join(f"{quote(name)} IS ?" for name in schema.target_key)
+        sql = f"SELECT {same} FROM {quote(self.replica)} WHERE {where}"
+        missing = different = 0
+        for row in rows:
+            if self.options.deleted_column is not None and row[places[self.options.deleted_column]] is not None:
+                continue
+            values = [row[places[column.name]] for column in (*compared, *schema.key_columns)]
+            found = connection.execute(sql, values).fetchone()
+            missing += found is None
+            different += found is not None and not found[0]
+        return _Unlike(missing, different)
+
+    def _newest_keys(self, connection: apsw.Connection) -> list[Key]:
+        """The replica's newest rows, where they may stand in another version at the source."""
+        tracking = self.schema.tracking
+        if tracking not in self.schema.columns or tracking.transformed or tracking in self.schema.key_columns:
+            return []
+        names = ", ".join(quote(name) for name in self.schema.target_key)
+        sql = f"SELECT {names} FROM {quote(self.replica)} ORDER BY {quote(tracking.target)} DESC LIMIT {MAX_NEWEST}"
+        return [tuple(row) for row in connection.execute(sql)]
+
+    def _tells(self, column: Column) -> bool:
+        """Whether another value of a column means another row. Of a time, it alone: a version of a row has its own."""
+        if self._is_a_time and self.schema.tracking in self.schema.columns and not self.schema.tracking.transformed:
+            return column == self.schema.tracking
+        return not column.transformed
+
+    @property
+    def _is_a_time(self) -> bool:
+        return self.noted.candidate is not None and self.noted.candidate.lookback_value is not None
