@@ -156,3 +156,64 @@ def test_a_server_in_offline_mode_may_come_back(odd_database: TestDatabase) -> N
         with_source(odd_database, work, user="idle", password="p")
     finally:
         odd_database.execute("SET GLOBAL offline_mode = OFF; DROP USER idle@'%'")
+
+
+def test_half_a_surrogate_pair_does_not_end_a_text(mysql_database: TestDatabase, tmp_path: Path) -> None:
+    mysql_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, u varchar(9) NOT NULL, w varchar(9)) CHARACTER SET ucs2;"
+        "INSERT INTO t VALUES (1, _ucs2 X'00410042D80000430044', _ucs2 X'D800'), (2, 'é日', NULL), (3, '', 'z')"
+    )
+    with running(tmp_path) as host:
+        configure(host, mysql_database)
+        warnings = " ".join(synced(host)["warnings"])
+        assert "column u: of the values read, 1 are no valid Unicode text and are kept as bytes" in warnings
+        assert replica(host, "SELECT u, w FROM t ORDER BY id") == [
+            (b"\xff" + bytes.fromhex("00410042D80000430044"), b"\xff\xd8\x00"), ("é日", None), ("", "z"),
+        ]  # fmt: skip
+        assert_equal(host)
+        mysql_database.execute("UPDATE t SET u = _ucs2 X'00410042D80000430045' WHERE id = 1")
+        host.result("POST", "/data-replication/verify/t", {"repair": True})
+        assert replica(host, "SELECT hex(u) FROM t WHERE id = 1") == [("FF00410042D80000430045",)]
+        assert_equal(host)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("key", [", PRIMARY KEY (id)", ""], ids=["key", "no key"])
+def test_a_document_of_which_the_server_gives_nothing(mysql_database: TestDatabase, tmp_path: Path, key: str) -> None:
+    """Its text is longer than max_allowed_packet, though what is stored is not: an error that names it."""
+    numbers = (
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 60000)"
+        " SELECT 1, JSON_ARRAYAGG(0.1e0 + i / 7e0) FROM n"
+    )
+    mysql_database.execute(f"CREATE TABLE t (id int NOT NULL, j json{key}); INSERT INTO t VALUES (2, '[]'), (3, NULL)")
+    mysql_database.execute(f"SET cte_max_recursion_depth = 100000; INSERT INTO t {numbers}")
+    ((before,),) = mysql_database.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    with running(tmp_path) as host:
+        configure(host, mysql_database)
+        synced(host)
+        assert_equal(host)
+        try:
+            mysql_database.execute(f"SET GLOBAL max_allowed_packet = {MIB}")
+            configure(
+                host,
+                mysql_database,
+                name="other",
+                targetTable="other",
+                sourceConfig={**mysql_database.source_config, "sslMode": "REQUIRED"},
+            )
+            response = host.request("POST", "/data-replication/sync/other")
+            assert response.status_code == 502
+            assert (
+                "reading "
+                + mysql_database.name
+                + ".t: a value of the column j is longer than the server's max_allowed_packet"
+                in response.text
+            )
+            configure(host, mysql_database, sourceConfig={**mysql_database.source_config, "sslMode": "REQUIRED"})
+            response = host.request("POST", "/data-replication/verify/t", {})
+            assert response.status_code == 502
+            assert "the text of its JSON (column j), is larger than" in response.text
+        finally:
+            mysql_database.execute(f"SET GLOBAL max_allowed_packet = {before}")

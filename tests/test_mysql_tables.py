@@ -191,3 +191,19 @@ def test_values_above_max_allowed_packet(either_mysql: TestDatabase, tmp_path: P
             (2, 0, size),
         ]
         assert (set(found[0][1]), set(found[1][2])) == ({"é"}, {ord("b")})
+
+
+def test_a_geometry_of_more_than_half_a_packet(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    """In hexadecimal it would be larger than what the server makes a text of."""
+    points = 45_000
+    ((packet,),) = either_mysql.fetch("SELECT @@GLOBAL.max_allowed_packet")
+    line = ", ".join(f"{number} 1" for number in range(points))
+    either_mysql.execute("CREATE TABLE t (id int PRIMARY KEY, g geometry, l linestring)")
+    either_mysql.execute(f"INSERT INTO t SELECT 1, g, g FROM (SELECT ST_GeomFromText('LINESTRING({line})') AS g) AS s")
+    try:
+        either_mysql.execute("SET GLOBAL max_allowed_packet = 1048576")
+        with running(tmp_path) as host:
+            ((_, geometry, string),) = replicated(host, either_mysql, "t", target="t")
+            assert len(geometry) == len(string) > points * 16
+    finally:
+        either_mysql.execute(f"SET GLOBAL max_allowed_packet = {packet}")

@@ -32,7 +32,7 @@ from starbase_data_replication.sources.mysql.sql import (
     selected,
     table_sql,
 )
-from starbase_data_replication.sources.mysql.types import AS_JSON, EXACT_ALONE, shortest_float
+from starbase_data_replication.sources.mysql.types import AS_JSON, EXACT_ALONE, GEOMETRIES, JSON, shortest_float
 
 FETCHED_ROWS = 1000
 FETCHED_BYTES = 1024 * 1024
@@ -43,7 +43,11 @@ ORDERED = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"
 ORDERED_COLLATIONS = ("utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb3_nopad_bin", "utf8_nopad_bin")
 
 # Several of these in a row may come to more than max_allowed_packet, and a text that does is NULL.
-LONG = frozenset({"mediumtext", "longtext", "json", "mediumblob", "longblob"})
+LONG = frozenset({"mediumtext", "longtext", "json", "mediumblob", "longblob", *GEOMETRIES})
+
+# A document of which the server gives an empty text. Only large ones are asked: a text is at most six times as long as
+# what is stored.
+LOST_JSON = "(JSON_STORAGE_SIZE({}) > @@max_allowed_packet DIV 8 AND LENGTH({}) = 0)"
 
 # The server writes a number without an exponent while the point is at most so far to the right or the left of its
 # first digit; also one further to the right, where digits follow it (my_gcvt in strings/dtoa).
@@ -129,6 +133,8 @@ class MysqlComparing:
             rows = await self._connection.fetch(sql)
         found: list[dict[int, Summary]] = [{} for _ in parts]
         for number, bucket, count, checksum in rows:
+            if bucket is None:
+                raise self._too_large()
             found[int(number)][int(bucket)] = Summary(int(count), int(checksum))
         return found
 
@@ -142,9 +148,17 @@ class MysqlComparing:
             with door(self._doing):
                 rows, _ = await stream.take(FETCHED_ROWS, FETCHED_BYTES)
             if any(row[-1] is None for row in rows):
-                raise SourceRejected(f"{self._doing}: a row is larger than max_allowed_packet, so it has no hash")
+                raise self._too_large()
             keys = keys_of(rows, self._key)
             yield [(self._stored(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
+
+    def _too_large(self) -> SourceRejected:
+        documents = [f"column {column.name}" for column in self._columns if column.tracking_kind == JSON]
+        what = f"a row, or the text of its JSON ({', '.join(documents)})," if documents else "a row"
+        return SourceRejected(
+            f"{self._doing}: {what} is larger than the server's max_allowed_packet, so it has no hash; "
+            "raise max_allowed_packet at the source"
+        )
 
     def _stored(self, key: Sequence[object]) -> Key:
         """Integers come as text, of which SQLite makes numbers by itself."""
@@ -187,7 +201,9 @@ class MysqlComparing:
         # CONCAT_WS leaves out what is NULL. In bytes, since texts of two collations would become one text, which has no
         # room for what is none, or would be refused.
         text = f"CONCAT_WS(CAST(X'' AS BINARY), {', '.join(self._canonical(column) for column in columns)})"
-        return f"CAST(CONV(LEFT({_digest(text)}, 15), 16, 10) AS UNSIGNED)"
+        hashed = f"CAST(CONV(LEFT({_digest(text)}, 15), 16, 10) AS UNSIGNED)"
+        lost = [LOST_JSON.replace("{}", column_sql(column)) for column in columns if column.tracking_kind == JSON]
+        return f"IF({' OR '.join(lost)}, NULL, {hashed})" if lost else hashed
 
     def _canonical(self, column: Column) -> str:
         value = selected(column)

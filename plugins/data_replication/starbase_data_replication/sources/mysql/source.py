@@ -314,9 +314,9 @@ async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column],
 
 
 def _refuse_lost(rows: Rows, schema: TableSchema) -> None:
-    """Raises SourceRejected for a value that the server has, and cannot send: in its place NULL would be a lie."""
+    """Raises SourceRejected for a value that the server has, and cannot send: NULL, or '', would be a lie."""
     for index, column in enumerate(schema.columns):
-        mark = lost(column.cast)
+        mark = lost(column.cast, column.tracking_kind)
         if mark is not None and mark in rows.column(index):
             raise SourceRejected(
                 f"reading {schema.table}: a value of the column {column.name} is longer than the server's "

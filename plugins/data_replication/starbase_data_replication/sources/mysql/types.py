@@ -81,6 +81,14 @@ _GEOMETRY = "the server's own form: four bytes of SRID, low byte first, then WKB
 _POINT = "\\xe61000000101000000000000000000f03f0000000000000040"
 _FLOAT = "the double itself; {}"
 
+# MySQL's own; MariaDB's documents are texts. One whose text would be longer than max_allowed_packet has an empty one.
+JSON = "json"
+# As long as a LONGBLOB, each.
+GEOMETRIES = (
+    "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+    "geometrycollection", "geomcollection",
+)  # fmt: skip
+
 CASTS: dict[str, Cast] = {
     "tinyint": _integer("-128"),
     "smallint": _integer("-32768"),
@@ -116,11 +124,7 @@ CASTS: dict[str, Cast] = {
     "uuid": _text("36 characters, lower case", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
     "inet4": _text("dotted", "192.168.0.1"),
     "inet6": _text("as the server shortens it", "2001:db8::1"),
-    **dict.fromkeys(
-        ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
-         "geometrycollection", "geomcollection"),
-        _bytes_kept(_GEOMETRY, _POINT, resumable=False),
-    ),
+    **dict.fromkeys(GEOMETRIES, _bytes_kept(_GEOMETRY, _POINT, resumable=False)),
     **{f"datetime({digits})": _stamp("", digits) for digits in range(SIX_DIGITS + 1)},
     **{f"timestamp({digits})": _stamp("Z", digits) for digits in range(SIX_DIGITS + 1)},
 }  # fmt: skip
@@ -161,17 +165,23 @@ IF_UNICODE = (
 NOT_UNICODE = "are no valid Unicode text and are kept as bytes"
 
 
-def lost(cast: Cast) -> bytes | str | None:
-    """What comes in the place of a value of this cast that is too long for a function; None where nothing does."""
+def lost(cast: Cast, kind: str) -> bytes | str | None:
+    """What comes in the place of a value of this cast, and this DATA_TYPE, that is too long to be converted; None where
+    nothing does."""
+    if kind == JSON:
+        return ""
     if not cast.known:
         return LOST_DIGITS
     return LOST if cast.convert is text_or_bytes and cast.select != AS_BYTES else None
 
 
-def in_charset(cast: Cast, charset: str) -> Cast:
-    """The cast of a text in this character set: what has no Unicode text of its own is kept as bytes, and counted."""
+def in_charset(cast: Cast, charset: str, *, cut: bool = False) -> Cast:
+    """The cast of a text in this character set: what has no Unicode text of its own is kept as bytes, and counted.
+
+    cut: converted, a text ends before what has none, as half a surrogate pair in ucs2 does on MySQL.
+    """
     cast = replace(cast, excepted=bytes, policy=NOT_UNICODE)
-    if charset in SENT_WHOLE:
+    if charset in SENT_WHOLE and not (cut and charset == "ucs2"):
         return cast
     if charset in SENT_AS_BYTES:
         return replace(cast, select=AS_BYTES, convert=text_or_bytes)
@@ -207,7 +217,7 @@ def cast_for(
     if base == "bigint" and "unsigned" in column_type:
         return CASTS["bigint unsigned"]
     cast = CASTS["bit(64)"] if base == "bit" and bits == 64 else CASTS.get(base, UNKNOWN)
-    return cast if charset is None or not cast.known else in_charset(cast, charset)
+    return cast if charset is None or not cast.known else in_charset(cast, charset, cut=mysql is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
