@@ -44,7 +44,7 @@ class Keeping:
         """See to the rows that the load has not found; what to tell the user. Raises RowsToKeep."""
         former = self.position.former
         asked_for = former is None or not self._same_source(former)
-        if not await self.footing.database.read(self._is_there) or (asked_for and self._options.deletes == "reconcile"):
+        if not await self.footing.database.read(self._is_there):
             return []
         leftovers = await self.footing.database.read(
             partial(
@@ -52,9 +52,6 @@ class Keeping:
                 former=former, mark=self.replica.mark,
             )
         )  # fmt: skip
-        follows = not self._keeps and self._options.deleted_column is None
-        if follows and (leftovers is None or not leftovers.extra):
-            return []
         if former is None or asked_for:
             return self._let_go(None if leftovers is None else await self._count(leftovers))
         why_not = self._why_not(former)
@@ -77,9 +74,7 @@ class Keeping:
             if piece.end is None:
                 break
             after = piece.end
-        if self._options.deleted_column is not None:
-            return self._let_go(lacking)
-        return self._kept()
+        return self._kept() if self._keeps else self._let_go(lacking)
 
     def _piece(
         self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
