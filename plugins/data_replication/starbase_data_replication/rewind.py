@@ -40,10 +40,11 @@ def refusal(why: str, name: str) -> SourceWentBack:
 
 
 class _Unlike(NamedTuple):
-    """How many rows of the source the replica does not have, and of how many it holds another version."""
+    """How many rows of the source the replica does not have, of how many it holds another version, and the others."""
 
-    missing: int
-    different: int
+    missing: int = 0
+    different: int = 0
+    alike: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Rewind:
         """
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.noted.below))
         keys = await self.database.read(self._newest_keys)
-        ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else _Unlike(0, 0)
+        ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else _Unlike()
         if not newest.missing and not newest.different and not ours.different:
             return None
         went_back = (
@@ -81,6 +82,17 @@ class Rewind:
             # No value is assigned again: these rows have changed without their tracking values.
             return None
         return went_back + (HIDDEN if passed is None else "")
+
+    async def refilled(self) -> str | None:
+        """Why all rows are others than those that were read, in words, where the table lies in other files; None where
+        any is as it was: the files were only rewritten. First and last rows are looked at."""
+        keys = await self.database.read(self._outer_keys)
+        if not keys:
+            return None
+        unlike = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys)))
+        if unlike.alike:
+            return None
+        return f"{self.schema.table} went back: it was emptied and filled again since it was read"
 
     async def _compared(self, plan: ReadPlan) -> _Unlike:
         rows: list[Row] = []
@@ -98,7 +110,7 @@ class Rewind:
         same = f"({names}) IS ({', '.join('?' * len(compared))})" if compared else "1"
         where = " AND ".join(f"{quote(name)} IS ?" for name in schema.target_key)
         sql = f"SELECT {same} FROM {quote(self.replica)} WHERE {where}"
-        missing = different = 0
+        missing = different = alike = 0
         for row in rows:
             if self.options.deleted_column is not None and row[places[self.options.deleted_column]] is not None:
                 continue
@@ -106,7 +118,8 @@ class Rewind:
             found = connection.execute(sql, values).fetchone()
             missing += found is None
             different += found is not None and not found[0]
-        return _Unlike(missing, different)
+            alike += found is not None and bool(found[0])
+        return _Unlike(missing, different, alike)
 
     def _newest_keys(self, connection: apsw.Connection) -> list[Key]:
         """The replica's newest rows, where they may stand in another version at the source."""
@@ -116,6 +129,16 @@ class Rewind:
         names = ", ".join(quote(name) for name in self.schema.target_key)
         sql = f"SELECT {names} FROM {quote(self.replica)} ORDER BY {quote(tracking.target)} DESC LIMIT {MAX_NEWEST}"
         return [tuple(row) for row in connection.execute(sql)]
+
+    def _outer_keys(self, connection: apsw.Connection) -> list[Key]:
+        """The replica's first and last rows, by their keys."""
+        names = [quote(name) for name in self.schema.target_key]
+        outer: list[Key] = []
+        for direction in ("ASC", "DESC"):
+            order = ", ".join(f"{name} {direction}" for name in names)
+            sql = f"SELECT {', '.join(names)} FROM {quote(self.replica)} ORDER BY {order} LIMIT {MAX_NEWEST // 2}"
+            outer += [tuple(row) for row in connection.execute(sql)]
+        return outer
 
     def _tells(self, column: Column) -> bool:
         """Whether another value of a column means another row. Of a time, it alone: a version of a row has its own."""

@@ -95,8 +95,8 @@ class Sync:
     _untold: str = field(default="", init=False)
     # What the floor has waited for, where it has for long.
     _holding: Holding | None = field(default=None, init=False)
-    # What was noted, where the highest value lies below the floor.
-    _below: Noted | None = field(default=None, init=False)
+    # What was noted last, where there was a floor.
+    _latest: Noted | None = field(default=None, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
     _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
 
@@ -173,7 +173,7 @@ class Sync:
             noted = await looker.note(self.schema, self._options, noted_at=self.clock.now())
         self._noted = noted.candidate.alive if noted.candidate is not None else None
         self._untold = "" if self._noted is None or self._noted.known else self._noted.reason
-        self._below = noted if noted.below is not None else None
+        self._latest = noted if above is not None else None
         if noted.below is None:
             protected = self.schema.unprotected is None
             self._position = floor.add(self._position, noted.candidate, self._options, protected=protected)
@@ -186,15 +186,20 @@ class Sync:
         return rising.of_value(self.schema, highest, named=named, now=self.clock.now())
 
     async def _look_back(self) -> None:
-        """Where the highest value lies below the floor: see whether rows at the end were only deleted."""
-        noted, before = self._below, self._position
-        if noted is None or noted.candidate is None or before.floor is None or not isinstance(self.source, Rewindable):
+        """Where what was read may be gone: see whether its last rows were only deleted, or its files only rewritten."""
+        noted, before = self._latest, self._position
+        if before.floor is None or noted is None or noted.candidate is None or not isinstance(self.source, Rewindable):
+            return
+        files, now = self._stored.files.items(), self.schema.files.items()
+        if noted.below is None and not (files and now and files.isdisjoint(now)):
             return
         rewind = Rewind(
             reader=self.source, counter=self.source, database=self.database, replica=self._replica.name,
             schema=self.schema, options=self._options, noted=noted, floor=before.floor,
         )  # fmt: skip
-        why = await rewind.why()
+        why = await (rewind.refilled() if noted.below is None else rewind.why())
+        if why is None and noted.below is None:
+            return
         if why is None:
             # The values that were deleted may be assigned again, and are read then.
             self._position = floor.lowered(before, noted.candidate.value)
@@ -230,7 +235,12 @@ class Sync:
             self._position = floor.begin_load(self._position, now=opened_at)
         self._closed = floor.closed(self._position)
         risen = floor.rise(self._position, self._closed, self._options, now=opened_at)
-        self._after = replace(floor.finished_load(risen), shape=self.schema.shape, dropped=tuple(self._replica.dropped))
+        self._after = replace(
+            floor.finished_load(risen),
+            shape=self.schema.shape,
+            dropped=tuple(self._replica.dropped),
+            files=dict(self.schema.files),
+        )
 
     async def copy(self, reader: Reader) -> None:
         """Write each batch with the position it leads to, while the next one is being fetched."""
