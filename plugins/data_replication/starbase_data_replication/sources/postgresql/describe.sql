@@ -89,9 +89,8 @@ SELECT r.oid::text AS relation,
            OR EXISTS (SELECT 1 FROM pg_catalog.pg_extension x
                       WHERE x.extname IN ('citus', 'pglogical', 'bdr', 'spock'))
            -- The sequence of an identity or serial column, and one that a default calls without owning it.
-           OR EXISTS (SELECT 1 FROM pg_catalog.pg_sequence s
-                      WHERE (s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) AND s.seqrelid IN (
-                          SELECT d.objid FROM pg_catalog.pg_depend d
+           OR EXISTS (SELECT 1 FROM (
+                          SELECT d.objid AS oid FROM pg_catalog.pg_depend d
                           WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid
                             AND d.refobjsubid = a.attnum
                             AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
@@ -99,7 +98,10 @@ SELECT r.oid::text AS relation,
                           SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
                           JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass
                             AND d.objid = ad.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
-                          WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum))
+                          WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
+                      ) fed
+                      JOIN pg_catalog.pg_sequence s ON s.seqrelid = fed.oid
+                      WHERE s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle)
            -- One that an object mapper may take blocks of ids from: it is called after the table, or after the mapper.
            OR (NOT a.atthasdef AND a.attidentity = '' AND EXISTS (
                    SELECT 1 FROM pg_catalog.pg_class c

@@ -1,24 +1,25 @@
 -- What lies below a table, or beside it, that decides whether transactions protect its tracking column. $1 is the
 -- schema, $2 the table, $3 the column. Each row is a kind and a name, and more of a sequence; see grounds.py.
 WITH RECURSIVE relation AS (
-    SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relam
+    SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relam, c.relhassubclass
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-), ground (oid, relkind, relam, attribute) AS (
+), ground (oid, relkind, relam, has_children, attribute) AS (
     -- The relation and whatever its rows come from: partitions, children by inheritance, and what a view selects from,
     -- down to the ground. attribute: the column that the tracking values come from there; '' for none of them, NULL for
     -- any. Which one an output column of a view stands on is told by the view's tree: as the origin of a plain column
     -- it has the table's oid and the column's number. Where that is not so plain, each column that the view refers to
     -- may be it.
-    SELECT r.oid, r.relkind, r.relam, $3::name FROM relation r
+    SELECT r.oid, r.relkind, r.relam, r.relhassubclass, $3::name FROM relation r
     UNION
-    SELECT c.oid, c.relkind, c.relam, below.attribute
+    SELECT c.oid, c.relkind, c.relam, c.relhassubclass, below.attribute
     FROM ground g
     CROSS JOIN LATERAL (
         SELECT h.inhrelid AS oid, g.attribute
         FROM pg_catalog.pg_inherits h
-        WHERE h.inhparent = g.oid AND g.relkind IN ('r', 'p', 'f')
+        -- Not asked of each of many partitions, which have none.
+        WHERE h.inhparent = g.oid AND g.has_children
         UNION ALL
         SELECT d.refobjid,
                CASE WHEN g.attribute = '' THEN ''::name
@@ -94,15 +95,17 @@ SELECT DISTINCT 'sequence', s.seqrelid::regclass::text, s.seqcache, s.seqincreme
 FROM ground g
 JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attnum > 0 AND NOT a.attisdropped
     AND (g.attribute IS NULL OR a.attname = g.attribute)
-JOIN pg_catalog.pg_sequence s ON s.seqrelid IN (
-    SELECT d.objid FROM pg_catalog.pg_depend d
+CROSS JOIN LATERAL (
+    SELECT d.objid AS oid FROM pg_catalog.pg_depend d
     WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
       AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-    UNION
+    UNION ALL
     SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
       AND d.refclassid = 'pg_catalog.pg_class'::regclass
-    WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum)
+    WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+) fed
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = fed.oid
 WHERE g.relkind IN ('r', 'p', 'f')
 UNION ALL
 -- The sequence from which an object mapper takes whole blocks of ids for a table whose column has no default: it
