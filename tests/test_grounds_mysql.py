@@ -55,7 +55,9 @@ BELOW = """
     CREATE VIEW calls AS SELECT id FROM quiet WHERE id <= highest();
     INSERT INTO quiet (v) VALUES ('a'); INSERT INTO more (v) VALUES ('a'); INSERT INTO parted VALUES (1);
     INSERT INTO isam (v) VALUES ('a'); INSERT INTO memory_ VALUES (1); INSERT INTO csv_ VALUES (1);
-    INSERT INTO one VALUES (1)
+    INSERT INTO one VALUES (1);
+    CREATE TABLE orders (id bigint PRIMARY KEY, at timestamp(6) DEFAULT now(6)); INSERT INTO orders (id) VALUES (1);
+    CREATE TABLE orders_seq (next_val bigint); CREATE TABLE quiet_seq (next_val bigint)
 """
 OF_MARIADB = """;
     CREATE TABLE aria_ (id int PRIMARY KEY) ENGINE = Aria;
@@ -76,6 +78,8 @@ OF_MARIADB = """;
 EXPECTED = [
     ("quiet", "id", "transactions", ""),
     ("parted", "id", "transactions", ""),
+    ("orders", "id", "lookback", "orders_seq"),
+    ("orders", "at", "transactions", ""),
     ("isam", "id", "lookback", "MyISAM"),
     ("memory_", "id", "lookback", "MEMORY"),
     ("csv_", "id", "lookback", "CSV"),

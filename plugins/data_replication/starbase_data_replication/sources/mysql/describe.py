@@ -39,6 +39,7 @@ class _ColumnRow(NamedTuple):
     in_index: str
     extra: str
     value_default: str | None
+    pools: str
     folding: str
 
 
@@ -52,7 +53,10 @@ class _KeyRow(NamedTuple):
 async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     names = (table.schema or "", table.name)
-    found = [_ColumnRow(*_texts(row)) for row in await connection.fetch(DESCRIBE, (*names, *names))]
+    found = [
+        _ColumnRow(*_texts(row))
+        for row in await connection.fetch(DESCRIBE, (names[0], f"{names[1]}_seq", *names, *names))
+    ]
     rows = [row for row in found if _same(row, names)]
     if not rows:
         raise TableMissing(f"the source has no table or view {table} that this user can see")
@@ -65,9 +69,14 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     below = Grounds()
     if found_it:
         tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracking_column)
-        named = TableName(schema=row.table_schema, name=row.table_name)
         below = await grounds(
-            connection, named, kind=row.table_type, engine=row.engine, default=row.value_default, tracking=tracking
+            connection,
+            TableName(schema=row.table_schema, name=row.table_name),
+            kind=row.table_type,
+            engine=row.engine,
+            default=row.value_default,
+            pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
+            tracking=tracking,
         )
     estimate = rows[0].table_rows
     schema = TableSchema(

@@ -2,7 +2,8 @@
 -- parameters, given twice, are its database and its name; each table of the catalogue has its own, because only
 -- so does MariaDB open this one table and not all. For the same reason the two are joined by their bytes: of a plain
 -- equality MariaDB concludes that one pair of parameters is enough. Names that differ in case may answer as well,
--- where folding is not 0: see the caller.
+-- where folding is not 0: see the caller. pools: whether there is a table, or a sequence, that an object mapper may take
+-- blocks of ids from for this one; its database and its name are the first two parameters.
 SELECT t.TABLE_SCHEMA AS table_schema,
        t.TABLE_NAME AS table_name,
        t.TABLE_TYPE AS table_type,
@@ -19,6 +20,7 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        c.COLUMN_KEY AS in_index,
        c.EXTRA AS extra,
        c.COLUMN_DEFAULT AS value_default,
+       (SELECT COUNT(*) FROM information_schema.TABLES p WHERE p.TABLE_SCHEMA = %s AND p.TABLE_NAME = %s) AS pools,
        @@GLOBAL.lower_case_table_names AS folding
 FROM information_schema.TABLES t
 JOIN information_schema.COLUMNS c ON CAST(c.TABLE_SCHEMA AS BINARY) = CAST(t.TABLE_SCHEMA AS BINARY)

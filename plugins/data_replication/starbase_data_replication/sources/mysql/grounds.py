@@ -36,6 +36,10 @@ STEPS = (
     "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses them "
     "later: step by 1, track a time, or raise lookbackSeconds"
 )
+POOLED = (
+    "an object mapper may take the values of {column} from {pool}, a block at a time, and use them later: take one "
+    "at a time, track a time, or raise lookbackSeconds"
+)
 
 # Of one table below a view: its place in the question, its kind and engine, whether it counts up, its text if a view.
 LOOK_UP = """
@@ -59,14 +63,24 @@ class Below(NamedTuple):
 
 
 async def grounds(
-    connection: Connection, table: TableName, *, kind: str, engine: str | None, default: str | None, tracking: Any
+    connection: Connection,
+    table: TableName,
+    *,
+    kind: str,
+    engine: str | None,
+    default: str | None,
+    pooled: bool,
+    tracking: Any,
 ) -> Grounds:
-    """kind, engine: the table's, as the catalogue has them. default: of its tracking column."""
+    """kind, engine: the table's, as the catalogue has them. default: of its tracking column. pooled: whether nothing
+    gives that its values, and something is called as what an object mapper takes them from."""
     if kind in TABLES:
         if engine != "InnoDB":
             return Grounds(unprotected=ENGINE.format(name="the table", engine=engine or "an engine that is missing"))
         if default is not None and "nextval(" in default:
             return await _of_sequence(connection, table, tracking.name, default)
+        if pooled and tracking.tracking_kind in INTEGERS:
+            return Grounds(unprotected=POOLED.format(column=tracking.name, pool=f"{table.name}_seq"))
         return Grounds()
     if kind == "VIEW":
         return await _of_view(connection, table, tracking)
