@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,53 @@ def test_a_key_is_walked_by_its_index(either_mysql: TestDatabase, kind: str) -> 
         assert how in kinds
         assert (index, "filesort" in extra) == ("PRIMARY", False)
     assert how == "range" or kind == "zero dates"
+
+
+MIXED = {
+    "second": ("a int, b varchar(9), c int, PRIMARY KEY (a, b DESC, c)", "seq % 7, concat('é', seq % 50), seq"),
+    "first": ("a int, b int, PRIMARY KEY (a DESC, b)", "seq % 7, seq"),
+    "unique": ("a int NOT NULL, b int NOT NULL, UNIQUE (a, b DESC)", "seq % 7, seq"),
+    "all": ("a int, b int, PRIMARY KEY (a DESC, b DESC)", "seq % 7, seq"),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_a_key_of_mixed_direction_is_walked_by_its_index(either_mysql: TestDatabase, kind: str) -> None:
+    """Read otherwise, the whole table would be sorted first; a position says in which order it was reached."""
+    fill(either_mysql, *MIXED[kind], rows=2000)
+
+    async def work(source: MysqlSource) -> tuple[TableSchema, list[Batch], list[Row], list[Row]]:
+        schema = await described(source, either_mysql, "t", "a")
+        plan = ReadPlan(schema=schema, in_key_order=True, batch_rows=700)
+        batches = await batches_of(source, plan)
+        ends: list[Row] = []
+        for number, batch in enumerate(batches):
+            rest = await rows_of(source, replace(plan, after_key=batch.last_key))
+            assert rest == [row for later in batches[number + 1 :] for row in later.rows]
+            # One that an earlier version has reached, in rising order, and one that an index had that is no more.
+            rising = replace(schema, falling=())
+            assert batch.last_key is not None
+            ends += await rows_of(source, replace(plan, schema=rising, after_key=batch.last_key))
+            assert ends[len(ends) - len(rest) :] == rest
+        before = await rows_of(source, replace(plan, schema=rising))
+        old = (await batches_of(source, replace(plan, schema=rising)))[0].last_key
+        assert old is not None
+        assert len(old) == len(schema.key)
+        after_old = await rows_of(source, replace(plan, after_key=old))
+        return schema, batches, before[700:], after_old
+
+    schema, batches, rest, after_old = with_source(either_mysql, work)
+    assert after_old == rest
+    assert (schema.falling == ()) == (kind == "all")
+
+    def explained(schema: TableSchema, after: tuple[str, ...] | None) -> str:
+        plan = ReadPlan(schema=schema, in_key_order=True, after_key=after)
+        return str(either_mysql.fetch(f"EXPLAIN {select(plan, [Packing(schema.columns).expression])}")).lower()
+
+    for after in (None, batches[0].last_key):
+        assert "sort" not in explained(schema, after)
+        assert ("'a'" if kind == "unique" else "primary") in explained(schema, after).replace("using a ", "'a'")
+    assert ("sort" in explained(replace(schema, falling=()), None)) == (kind != "all")
 
 
 @pytest.mark.parametrize("kind", [*KEYS, "label"])

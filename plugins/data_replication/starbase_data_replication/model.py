@@ -151,6 +151,8 @@ class TableSchema:
     that no lookback helps and the table must be loaded whole at each sync; or None.
     kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
     name and place; None where the source does not tell.
+    falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
+    room, which reads in the index's order.
     files: what the rows lie in, by table, for the dialect to see whether it is still the same when it reads them.
     left_out: columns that are known but not copied. where: rows for which this expression of the source's SQL is
     not true are not copied; None copies all.
@@ -166,6 +168,7 @@ class TableSchema:
     warnings: tuple[str, ...] = ()
     kind: str = "table"
     incarnation: str | None = None
+    falling: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[Column, ...] = ()
     where: str | None = None

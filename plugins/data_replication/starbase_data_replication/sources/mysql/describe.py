@@ -48,6 +48,7 @@ class _KeyRow(NamedTuple):
     name: str | None
     prefix: str | None
     nullable: str
+    direction: str | None
 
 
 async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
@@ -78,11 +79,13 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
             pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
             tracking=tracking,
         )
+    key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})
     estimate = rows[0].table_rows
     schema = TableSchema(
         table=table,
         columns=columns,
-        key=_key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns}),
+        key=key,
+        falling=falling,
         tracking_column=tracking_column if found_it else columns[0].name,
         estimated_rows=None if estimate is None else int(estimate),
         unprotected=below.unprotected,
@@ -141,14 +144,18 @@ def _column(row: _ColumnRow, mysql: tuple[int, int, int] | None) -> Column:
     )
 
 
-def _key(rows: Sequence[_KeyRow], columns: set[str]) -> tuple[str, ...]:
-    """The columns of the primary key, else of the smallest unique index on whole columns without NULLs."""
-    usable: list[tuple[str, ...]] = []
+def _key(rows: Sequence[_KeyRow], columns: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of the primary key, else of the smallest unique index on whole columns without NULLs; and those of
+    them that fall while others rise."""
+    usable: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
     for name, parts in ((name, list(parts)) for name, parts in groupby(rows, key=lambda row: row.index_name)):
         whole = all(part.name in columns and part.prefix is None and part.nullable != "YES" for part in parts)
         key = tuple(str(part.name) for part in parts)
+        falling = tuple(str(part.name) for part in parts if part.direction == "D")
+        # An index can be walked from either end.
+        found = (key, () if falling == key else falling)
         if whole and name == "PRIMARY":
-            return key
+            return found
         if whole:
-            usable.append(key)
-    return min(usable, key=len, default=())
+            usable.append(found)
+    return min(usable, key=lambda each: len(each[0]), default=((), ()))

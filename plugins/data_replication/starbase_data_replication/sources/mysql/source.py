@@ -52,6 +52,7 @@ from starbase_data_replication.sources.mysql.sql import (
     column_sql,
     key_text,
     noting,
+    position,
     select,
     selected,
     settled,
@@ -306,7 +307,7 @@ async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column],
         exceptions: Counter[Exceptions] = Counter()
         rows: Sequence[Row] = convert(records, columns, exceptions)
         _refuse_lost(records, plan.schema)
-        last_key = _position(rows[-1], plan.schema) if rows and resumable else None
+        last_key = _position(rows[-1], plan) if rows and resumable else None
         rows = fitting(rows, size, columns, exceptions)
         yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
         # Not kept while the next ones come in.
@@ -324,12 +325,13 @@ def _refuse_lost(rows: Rows, schema: TableSchema) -> None:
             )
 
 
-def _position(row: Row, schema: TableSchema) -> tuple[str, ...] | None:
+def _position(row: Row, plan: ReadPlan) -> tuple[str, ...] | None:
     """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
+    schema = plan.schema
     values = {column.name: value for column, value in zip(schema.columns, row, strict=True)}
     if any(isinstance(values[column.name], bytes) for column in schema.key_columns if column.cast.declared == "TEXT"):
         return None
-    return tuple(key_text(values[name]) for name in schema.key)
+    return position(plan, [values[name] for name in schema.key])
 
 
 async def _clock(connection: Connection, column: Column, options: Options) -> clock.Clock | None:

@@ -17,6 +17,9 @@ from starbase_data_replication.sources.conditions import chosen, departing
 from starbase_data_replication.sources.mysql.types import BYTES_MARK, COUNTING, EQUALITIES, ORDERS, Order, text_literal
 from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
+# Begins the last text of a position whose key has columns that fall: which, by number.
+FALLING = "falling"
+
 
 def quoted(name: str) -> str:
     """An identifier as MySQL's SQL."""
@@ -57,13 +60,39 @@ def compared(column: Column, operator: str, text: str) -> str:
     return f"{column_sql(column, order.column)} {operator} {order.literal(text, column.compare_type)}"
 
 
-def after(columns: Sequence[Column], key: Sequence[str]) -> str:
-    """The condition that a row's key is above this one. Written out: MySQL finds (a, b) > (x, y) by no index."""
-    column, text = columns[0], key[0]
-    above = compared(column, ">", text)
-    if len(columns) == 1:
-        return above
-    return f"({above} OR ({compared(column, '=', text)} AND {after(columns[1:], key[1:])}))"
+def after(columns: Sequence[Column], key: Sequence[str], falling: Sequence[int] = ()) -> str:
+    """The condition that a row's key comes after this one. Written out: MySQL finds (a, b) > (x, y) by no index.
+
+    falling: which of the columns, by number, go from the highest value down.
+    """
+
+    def from_column(number: int) -> str:
+        column, text = columns[number], key[number]
+        beyond = compared(column, "<" if number in falling else ">", text)
+        if number + 1 == len(columns):
+            return beyond
+        return f"({beyond} OR ({compared(column, '=', text)} AND {from_column(number + 1)}))"
+
+    return from_column(0)
+
+
+def falling(plan: ReadPlan) -> list[int]:
+    """Which of the key's columns, by number, a read in key order goes through from the highest value down.
+
+    A position says in which order it was reached: that does not change with the index, and an older version of this
+    package has read each table in rising order.
+    """
+    schema = plan.schema
+    if plan.after_key is None:
+        return [number for number, name in enumerate(schema.key) if name in schema.falling]
+    return [int(number) for mark in plan.after_key[len(schema.key) :] for number in mark.split()[1:]]
+
+
+def position(plan: ReadPlan, key: Sequence[Any]) -> tuple[str, ...]:
+    """A key as the position of a read in key order, to be gone on from."""
+    numbers = falling(plan)
+    mark = (" ".join((FALLING, *map(str, numbers))),) if numbers else ()
+    return (*map(key_text, key), *mark)
 
 
 def among(schema: TableSchema, keys: Sequence[Key]) -> str:
@@ -120,7 +149,7 @@ def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
     schema = plan.schema
     conditions = chosen(plan, tracking=column_sql(schema.tracking), above=partial(compared, schema.tracking, ">"))
     if plan.after_key is not None:
-        conditions.append(after(schema.key_columns, plan.after_key))
+        conditions.append(after(schema.key_columns, plan.after_key, falling(plan)))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
     sql = f"SELECT {', '.join((*expressions, *departing(plan)))} FROM {table_sql(schema.table)} AS t"
@@ -132,7 +161,12 @@ def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
         order = order_of(schema.table, schema.tracking)
         sql += f" ORDER BY {column_sql(schema.tracking, order.column)} DESC LIMIT {MAX_NEWEST}"
     if plan.in_key_order:
-        sql += f" ORDER BY {', '.join(map(column_sql, schema.key_columns))}"
+        down = falling(plan)
+        parts = (
+            f"{column_sql(column)}{' DESC' if number in down else ''}"
+            for number, column in enumerate(schema.key_columns)
+        )
+        sql += f" ORDER BY {', '.join(parts)}"
     return sql
 
 
