@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starbase_data_replication.casts import Cast, float_or_text, unsigned
+from starbase_data_replication.casts import (
+    Cast,
+    decimal_cast,
+    decimal_or_text,
+    float_or_text,
+    unsigned,
+    whole_or_text,
+)
 from starbase_data_replication.sources.mysql import types as mysql
 from starbase_data_replication.sources.postgresql import types as postgresql
 
@@ -19,7 +26,15 @@ SQL_NAMES = {
     "timetz": "time with time zone", "timestamptz": "timestamp with time zone", "varbit": "bit varying",
 }  # fmt: skip
 # Of a column without a declared type, by what makes its values.
-CLASSES: dict[Any, str] = {unsigned: "INTEGER, TEXT", float_or_text: "REAL, TEXT"}
+CLASSES: dict[Any, str] = {
+    unsigned: "INTEGER, TEXT", float_or_text: "REAL, TEXT", decimal_or_text: "REAL, INTEGER, TEXT",
+    whole_or_text: "INTEGER, REAL, TEXT",
+}  # fmt: skip
+# Decimals by what their type says of their digits, which is not in its name.
+DECIMALS = {
+    "{}(p, s) up to p = 15": (15, 2), "{}(p, 0) up to p = 18": (18, 0), "{}(p, s) from p = 16": (16, 2),
+    "{}(p, 0) from p = 19": (19, 0),
+}  # fmt: skip
 KINDS = {"e": "enums", "r": "ranges", "m": "multiranges", "c": "composite types"}
 
 HEAD = """\
@@ -29,12 +44,19 @@ This page is made of the casts' own data by `python scripts/ledger.py`; a test h
 
 **Lossless, round-trippable, ordered.** From a value of the replica and its column's type at the source, the source's
 value can be rebuilt exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. Text forms
-sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: a column is declared
-INTEGER, TEXT or BLOB, or has no declared type, and then a value is stored just as it is.
+sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: it makes numbers of
+the digits of whole numbers and of decimals only where each of them is exact, and a column that may hold others has no
+declared type, so that a value is stored just as it is.
+
+- **Decimals** are numbers, because queries compare them. A double holds every decimal of at most 15 significant digits
+  so that its digits can be told again: a `numeric(12, 2)` that is stored as 19.9 was 19.90. Where a type has room for
+  more digits, each value is looked at: what is not exact as a number is TEXT, and the run's warnings count it. Of a
+  `numeric` without a scale, zeros behind the last digit are not kept: 1.10 and 1.1 are one value to the source, too.
+  `"types": {"price": "text"}` keeps the column as text, with every digit and every zero.
 
 - **The class** of a stored value is that of the declared type. A column without one holds INTEGER, REAL or TEXT.
 - **Sorts as the source** is said of `ORDER BY` over the column. Times and dates do so in the years 1 to 9999, after
-  `-infinity` and before `infinity`. A "no" is often mended by a cast, as in `ORDER BY CAST(price AS REAL)`.
+  `-infinity` and before `infinity`.
 - **NaN** is the text `NaN`, since SQLite makes a bound NaN into NULL. So it is apart from NULL, allowed in a key and in
   a column that is NOT NULL, and sorts after all numbers, as PostgreSQL sorts it. In arithmetic SQLite takes it for 0.
 - **-0** keeps its sign, and **±Infinity** is SQLite's own: `9e999` and `-9e999` in SQL, `"Infinity"` in JSON answers.
@@ -54,6 +76,7 @@ for each column, and the run's warnings say how many of the values read it was, 
 | Bytes without a place in Unicode, in a PostgreSQL database in WIN1252, EUC_JP and the like | kept, as a BLOB |
 | MySQL's text that is no Unicode: half a surrogate pair, undefined bytes | kept, as a BLOB, in a TEXT column |
 | The same in gbk, cp1251 and the like, when longer than `max_allowed_packet` | the sync fails, and names the column |
+| A decimal that is exact as no number of SQLite's: more than 15 digits, `NaN`, `Infinity` | kept, as TEXT |
 | A value or a row of more than 1,000,000,000 bytes, SQLite's limit | the largest values are NULL until the row fits |
 | A type that is not on this page, such as an extension's | the source's own text, or its bytes in hex (MySQL) |
 
@@ -89,6 +112,8 @@ column's own character set; else they are what the server sends as UTF-8, and wh
 def row(names: str, cast: Cast) -> str:
     declared = cast.declared or "none"
     classes = cast.declared or CLASSES.get(cast.convert, "REAL")
+    if cast.declared == "NUMERIC":
+        classes = "INTEGER"
     cells = [names, declared, classes, cast.form, _code(cast.example), "yes" if cast.sorts else "no"]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -98,6 +123,13 @@ def table(casts: Mapping[str, Cast], names: Mapping[str, str] = SQL_NAMES, *, co
     together: dict[Cast, list[str]] = {}
     for name, cast in casts.items():
         shown = names.get(name, name)
+        if name in ("numeric", "decimal"):
+            sized = postgresql.numeric if name == "numeric" else _decimal
+            for label, digits in DECIMALS.items():
+                together[sized(*digits)] = [_code(label.format(name))]
+            if name == "decimal":
+                continue
+            shown = "numeric"
         together.setdefault(cast, []).append(_code(shown) if code else shown)
     lines = ["| Type | Declared | Class | Form | Example | Sorts as the source |", "|---|---|---|---|---|---|"]
     return "\n".join([*lines, *(row(", ".join(found), cast) for cast, found in together.items())]) + "\n"
@@ -115,6 +147,10 @@ def page() -> str:
         + ARRAYS + "\n" + table(users, {}, code=False)
         + MYSQL + "\n" + table(mysql.CASTS, {})
     )  # fmt: skip
+
+
+def _decimal(precision: int, scale: int) -> Cast:
+    return decimal_cast(precision, scale, also=mysql.ZEROFILL)
 
 
 def _code(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from hypothesis import strategies as st
@@ -168,6 +169,14 @@ KINDS: Mapping[str, Kind] = {
     "bit64": _kind("bit(64)", _integers(0, 2**64 - 1), str(2**63), str(2**63 - 1), NUMBER),
     "decimal65_30": _kind("decimal(65,30)", _decimals(35, 30), "0", "-0.000000000000000000000000000001"),
     "decimal65_0": _kind("decimal(65,0)", _decimals(65, 0), "1", "-1"),
+    "decimal15_4": _kind("decimal(15,4)", _decimals(11, 4), "-0.0001", "0"),
+    "decimal16_2": _kind(
+        "decimal(16,2)", st.one_of(_decimals(14, 2), _decimals(3, 2)), "10000000000000.01", "10000000000000.02"
+    ),
+    "decimal18_0": _kind("decimal(18,0)", _integers(-(10**18) + 1, 10**18 - 1), "999999999999999999", "1"),
+    "decimal19_0": _kind(
+        "decimal(19,0) zerofill", _integers(0, 10**19 - 1), "9223372036854775807", "9223372036854775808"
+    ),
     "decimal_u": _kind("decimal(10,3) unsigned", _decimals(7, 3, negative=False), "1.1", "1.101"),
     "decimal_z": _kind("decimal(10,3) zerofill", _decimals(7, 3, negative=False), "1.1", "1.101"),
     "float": _kind("float", _floats(32), "0.1", "0.10000001", DIGITS),
@@ -246,7 +255,7 @@ def back(value: Any, declared: str, definition: str) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, float):
-        return _number(value)
+        return format(Decimal(repr(value)), "f") if definition.startswith("decimal") else _number(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, bytes):

@@ -53,6 +53,21 @@ decimals = st.one_of(
     st.builds(scaled, st.integers(-big, big), st.integers(0, 320)),
     st.sampled_from(["NaN", "Infinity", "-Infinity", "0", "0.000", "-0.0", "9" * 131072, "0." + "0" * 16382 + "1"]),
 )
+
+
+def trimmed(text: str) -> str:
+    """A decimal without the zeros behind its last digit."""
+    return text.rstrip("0").rstrip(".") or "0" if "." in text else text
+
+
+def sized(precision: int, scale: int) -> st.SearchStrategy[str]:
+    """Decimals of a type of so many digits; more often than not, of few."""
+    most = 10**precision - 1
+    small = min(most, 10**15 - 1)
+    found = st.one_of(st.integers(-small, small), st.integers(-most, most), st.integers(-99, 99))
+    return st.one_of(found.map(lambda number: scaled(number, scale)), st.just("NaN"))
+
+
 prices = st.integers(0, 10**12 - 1).map(lambda cents: scaled(cents, 2))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
@@ -40,8 +41,10 @@ from tests.postgres_texts import (
     ranges,
     rows,
     scaled,
+    sized,
     small,
     stamps,
+    trimmed,
     words,
     xml_text,
     zoned,
@@ -121,6 +124,11 @@ def shortest(stored: float | str) -> str:
     return stored if isinstance(stored, str) else repr(stored)
 
 
+def digits(stored: float | int | str) -> str:
+    """A decimal's digits, from the number, or the text, that the replica has."""
+    return format(Decimal(repr(stored)), "f").removesuffix(".0") if isinstance(stored, float) else str(stored)
+
+
 def _kinds() -> dict[str, Kind]:
     found = {
         "int2": Kind(sql="int2", values=numbers(-(2**15), 2**15 - 1)),
@@ -134,9 +142,21 @@ def _kinds() -> dict[str, Kind]:
         "tid": Kind(sql="tid", values=st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1)).map(str)),
         "float4": Kind(sql="float4", values=floats4, rebuilt=shortest),
         "float8": Kind(sql="float8", values=any_floats, rebuilt=shortest),
-        "numeric": Kind(sql="numeric", values=decimals),
-        "numeric_12_2": Kind(sql="numeric(12,2)", values=prices),
-        "money": Kind(sql="money", values=numbers(-(2**63), 2**63 - 1).map(lambda n: scaled(int(n), 2))),
+        # The zeros behind the last digit are not kept, which the type does not ask for.
+        "numeric": Kind(sql="numeric", values=decimals.map(trimmed), rebuilt=digits),
+        "numeric_text": Kind(sql="numeric", values=decimals),
+        **{
+            f"numeric_{precision}_{scale}": Kind(
+                sql=f"numeric({precision},{scale})", values=sized(precision, scale), rebuilt=digits
+            )
+            for precision, scale in ((12, 2), (15, 15), (15, 0), (18, 0), (16, 2), (19, 0), (38, 10), (78, 0))
+        },
+        "money": Kind(
+            sql="money", values=numbers(-(2**63), 2**63 - 1).map(lambda n: scaled(int(n), 2)), rebuilt=digits
+        ),
+        "money_small": Kind(
+            sql="money", values=numbers(-(10**6), 10**6).map(lambda n: scaled(int(n), 2)), rebuilt=digits
+        ),
         "text": Kind(sql="text", values=words),
         "varchar": Kind(sql="varchar(30)", values=words),
         "char": Kind(sql="char(30)", values=words),
@@ -192,8 +212,8 @@ def _kinds() -> dict[str, Kind]:
         "floatrange": Kind(sql="floats", values=ranges(st.floats(allow_nan=False), repr)),
         "int4multirange": Kind(sql="int4multirange", values=multiranges(ranges(st.integers(-99, 99)))),
         "tsmultirange": Kind(sql="tsmultirange", values=multiranges(moment_ranges)),
-        "price": Kind(sql="price", values=prices),
-        "dear": Kind(sql="dear", values=prices),
+        "price": Kind(sql="price", values=prices, rebuilt=digits),
+        "dear": Kind(sql="dear", values=prices, rebuilt=digits),
         "stamp3": Kind(sql="stamp3", values=zoned),
         "pairs": Kind(sql="pairs", values=pairs),
         "padded": Kind(sql="padded", values=st.text("ab é", max_size=6)),

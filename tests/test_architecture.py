@@ -207,12 +207,13 @@ def test_the_values_know_nothing() -> None:
         "options": set(),
         "schedule": {"model"},
         "position": {"model", "options"},
-        "columns": {"errors", "model", "options"},
+        "columns": {"casts", "errors", "model", "options"},
         "drift": {"errors", "model", "options"},
     }
     pure = {
         "__future__",
         "collections",
+        "decimal",
         "dataclasses",
         "enum",
         "hashlib",

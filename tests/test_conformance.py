@@ -32,7 +32,7 @@ def sample_of(database: TestDatabase) -> Sample:
 
     def literals(number: int) -> tuple[str, Row]:
         at = None if number == 3 else f"2026-01-01 00:00:{number:02d}.5"
-        row = (f"k{number:03d} é🙂", number - 2**62, number / 3, f"{number}.50", b"\x00\xff" * number)
+        row = (f"k{number:03d} é🙂", number - 2**62, number / 3, number + 0.5, b"\x00\xff" * number)
         byte = "'\\x{}'" if database.dialect == "postgresql" else "X'{}'"
         shown = "NULL" if at is None else f"'{at}+00:00'" if database.dialect == "postgresql" else f"'{at}'"
         values = f"'{row[0]}', {row[1]}, {row[2]!r}, {row[3]}, {byte.format(row[4].hex())}, {shown}"

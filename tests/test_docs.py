@@ -125,6 +125,7 @@ TYPES = {
     "deletes": "string or object",
     "names": "list of strings",
     "renames": "object",
+    "types": "object",
     "transforms": "object",
 }
 

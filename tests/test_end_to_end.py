@@ -43,8 +43,9 @@ def replica_rows(host: HostProcess) -> list[list[Any]]:
     while True:
         # In pieces: an answer has a limit of rows.
         last = rows[-1][0] if rows else 0
-        sql = "SELECT id, status, amount, note, updated_at FROM orders WHERE id > ? ORDER BY id LIMIT 50000"
-        more = host.query(sql, last)
+        # A decimal's text is the number's, with the decimals of its type.
+        columns = "id, status, format('%.2f', amount), note, updated_at"
+        more = host.query(f"SELECT {columns} FROM orders WHERE id > ? ORDER BY id LIMIT 50000", last)
         if not more:
             return rows
         rows += more

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import apsw
 
 from starbase_data_replication import store, tables
+from starbase_data_replication.casts import as_stored
 from starbase_data_replication.compare import Compared, Comparison, Differences, compare, recheck
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Position, Row, TableSchema
@@ -296,12 +297,9 @@ def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
 
 
 def _key(schema: TableSchema, row: Row) -> Key:
-    """The key of a row that was read, as the replica stores it: SQLite makes integers of their digits."""
+    """The key of a row that was read, as the replica stores it: SQLite makes numbers of their digits."""
     values = dict(zip((column.name for column in schema.columns), row, strict=True))
-    return tuple(
-        int(values[column.name]) if column.cast.declared == "INTEGER" else values[column.name]
-        for column in schema.key_columns
-    )
+    return tuple(as_stored(column.cast, values[column.name]) for column in schema.key_columns)
 
 
 def _shown(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from starbase_data_replication.casts import as_text
 from starbase_data_replication.errors import NO_KEY, SchemaMismatch
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.options import Options
@@ -42,6 +43,8 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
 
     def copied(column: Column) -> Column:
         renamed, changed = options.rename.get(column.name), column.name in transformed
+        if column.name in options.types and column.cast.decimal:
+            column = replace(column, cast=as_text(column.cast))
         return replace(column, renamed=renamed, transformed=changed) if renamed or changed else column
 
     return replace(
@@ -86,12 +89,18 @@ def _check_names(schema: TableSchema, options: Options) -> None:
         "columns": options.columns or (),
         "excludeColumns": options.exclude_columns,
         "rename": options.rename,
+        "types": options.types,
         "transforms": [name for columns in options.transforms.values() for name in columns],
     }
     for field, names in fields.items():
         for name in names:
             if name not in present:
                 raise SchemaMismatch(f"{field}: {schema.table} has no column {name}; write it as the source does")
+    for column in schema.columns:
+        if column.name in options.types and not column.cast.decimal and column.cast.declared != "TEXT":
+            raise SchemaMismatch(
+                f"types: {column.name} of {schema.table} is {column.source_type}; only a decimal can be kept as text"
+            )
 
 
 def _check_needed(schema: TableSchema, options: Options) -> None:

@@ -26,6 +26,7 @@ from starbase_data_replication.target import Target
 from starbase_host import Database, quote
 
 DECLARED = ("INTEGER", "TEXT", "BLOB", "")
+DECIMALS = ("REAL", "NUMERIC", "")
 PATIENCE_SECONDS = 30.0
 
 
@@ -93,7 +94,9 @@ async def description(sample: Sample) -> None:
         _must(set(schema.key) <= set(names), "the key has columns that the table has not")
         for column in schema.columns:
             _must(
-                column.cast.declared in DECLARED, f"{column.name} is declared as none of INTEGER, TEXT, BLOB, nothing"
+                column.cast.declared in (DECIMALS if column.cast.decimal else DECLARED),
+                f"{column.name} is declared as none of INTEGER, TEXT, BLOB, nothing, or as a decimal REAL, NUMERIC, "
+                "nothing",
             )
         table = _table(sample)
         async with looking(source, table) as looker:

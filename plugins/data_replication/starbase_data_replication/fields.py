@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["string", "object", "number", "boolean", "choice", "deletes", "names", "renames", "transforms"]
+Kind = Literal["string", "object", "number", "boolean", "choice", "deletes", "names", "renames", "types", "transforms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +236,14 @@ FIELDS = (
         kind="renames",
         default={},
         doc="Other names in the replica: the source's name of a column to the replica's.",
+    ),
+    Field(
+        json="types",
+        attribute="types",
+        kind="types",
+        default={},
+        doc='Decimals to keep as text: `{"price": "text"}` keeps every digit and zero of this column, and compares as '
+        "text does. Without it, decimals are numbers.",
     ),
     Field(
         json="keyColumns",

@@ -6,6 +6,7 @@ of rows, so that no reader is held for long. Must not know what is compared with
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.casts import NO_AFFINITY, Cast, plain
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.sources.base import DIGESTS, MD5, SHA256, Comparing, Key, Part, Summary
@@ -25,6 +26,8 @@ PART_ROWS = 8192
 LEAF_ROWS = 256
 # SQLite's functions take 127 arguments at least, and a column is up to three.
 COLUMNS_OF_ONE_CALL = 30
+# A decimal, as a source writes one.
+DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z|NaN\Z|-?Infinity\Z")
 
 Visit = Callable[[Key, int, int], None]
 
@@ -69,6 +72,15 @@ def canonical_text(encoded: Callable[[str], bytes], value: bytes) -> bytes:
     return b"%d:%b" % (len(text), text)
 
 
+def digits_of(value: float | str | bytes, *, cast: Cast) -> str:
+    """A wide decimal's digits; with a mark where it is stored as something else than the cast makes of it."""
+    if isinstance(value, bytes) or (isinstance(value, str) and not DECIMAL.match(value)):
+        return f"!{value.hex() if isinstance(value, bytes) else value.encode().hex()}"
+    digits = plain(value)
+    assert cast.convert is not None
+    return digits if type(cast.convert(digits)) is type(value) else f"!{digits}"
+
+
 class Replica:
     """One replica table, compared in these columns, as the source's `Comparing` has it.
 
@@ -99,6 +111,14 @@ class Replica:
         self._is_encoded = encoded is not None
         if encoded is not None:
             self._functions |= {"replica_encoded": partial(canonical_text, encoded)}
+        self._digits = {
+            column.name: f"replica_decimal_{number}"
+            for number, column in enumerate(schema.columns)
+            if column.cast.decimal and column.cast.declared == NO_AFFINITY
+        }
+        self._functions |= {
+            name: partial(digits_of, cast=schema.column(column).cast) for column, name in self._digits.items()
+        }
         order = [schema.column(name) for name in source.order]
         self._order = [quote(column.target) for column in order]
         self._mixed = bool(order) and order[0].cast.declared == NO_AFFINITY
@@ -252,6 +272,17 @@ class Replica:
                 kept = f"WHEN 'blob' THEN iif(replica_bytes({name}) = '!', '!', replica_digest({name}))"
                 digested = f"WHEN '{declared.lower()}' THEN replica_digest(CAST({name} AS BLOB))"
                 return f"{case} {digested} {kept if declared == 'TEXT' else ''} {other}"
+            case _ if column.name in self._digits:
+                return f"{case} ELSE {self._digits[column.name]}({name}) END, ','"
+            case "REAL" | "NUMERIC" as declared if column.cast.decimal:
+                # What is no number is NaN, or nothing that a source has.
+                text = f"WHEN 'text' THEN iif({name} = 'NaN', {name}, '!' || hex({name}))"
+                number = (
+                    f"'real' THEN format('%.{column.cast.scale}f', {name})"
+                    if declared == "REAL"
+                    else f"'integer' THEN {name}"
+                )
+                return f"{case} WHEN {number} {text} {other}"
             case "INTEGER":
                 return f"{case} WHEN 'integer' THEN {name} {other}"
             case "BLOB":

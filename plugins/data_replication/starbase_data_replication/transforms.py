@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from starbase_data_replication.casts import float_or_text
+from starbase_data_replication.casts import Cast, as_stored, float_or_text
 from starbase_data_replication.errors import SyncError, kind_of
 from starbase_data_replication.model import Row, Rows, TableSchema
 
@@ -43,24 +43,24 @@ class Transforms:
         # Columns that only say something of the row stand behind those of the schema.
         changed = Rows.of(rows, len(rows[0]))
         places = {column.name: at for at, column in enumerate(schema.columns)}
-        numbers = {column.name for column in schema.columns if column.cast.declared == "INTEGER"}
+        casts = {column.name: column.cast for column in schema.columns}
         for plugin, names in self._wanted.items():
             at = [places[name] for name in names if name in places]
             if at:
                 given = {schema.columns[place].name: changed.column(place) for place in at}
-                answer = await _ask(self._call, plugin, replication, given, numbers)
+                answer = await _ask(self._call, plugin, replication, given, casts)
                 for place in at:
                     changed.replace_column(place, answer[schema.columns[place].name])
         return changed
 
 
 async def _ask(
-    call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], numbers: set[str]
+    call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], casts: Mapping[str, Cast]
 ) -> dict[str, list[Any]]:
     # A plugin may change what it is given in place: lists of its own, and their lengths as they are now.
     lengths = {name: len(values) for name, values in columns.items()}
     try:
-        given = {name: _plain(values, name in numbers) for name, values in columns.items()}
+        given = {name: [as_stored(casts[name], value) for value in values] for name, values in columns.items()}
         # In the plugin's thread: a type of its own may take its time, or never end, when it is looked at.
         look = partial(_looked_at, lengths=lengths)
         stored: dict[str, list[Any]] = await call(
@@ -71,11 +71,6 @@ async def _ask(
         # Neither its text nor a chain to it: a traceback would show both, and they may hold values.
         why = str(error) if type(error) is _Unfit else kind_of(error)
     raise TransformFailed(f"transforms: plugin {plugin} has failed ({why}); nothing of this batch was written")
-
-
-def _plain(values: list[Any], number: bool) -> list[Any]:
-    """A copy. Integers may travel as their digits, of which SQLite makes numbers."""
-    return [int(value) if isinstance(value, str) else value for value in values] if number else list(values)
 
 
 def _looked_at(answer: Any, lengths: Mapping[str, int]) -> dict[str, list[Any]]:

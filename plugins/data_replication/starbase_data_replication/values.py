@@ -75,6 +75,12 @@ def _renames(field: Field, value: Any) -> str | None:
     return _names(field, [*value.keys()]) or next((why for name in names if (why := _column(name)) is not None), None)
 
 
+def _types(field: Field, value: Any) -> str | None:
+    if not isinstance(value, Mapping) or not all(kind == "text" for kind in value.values()):
+        return 'must be an object of columns and what they are kept as: {"price": "text"}'
+    return _names(field, [*value.keys()])
+
+
 def _transforms(field: Field, value: Any) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(names, list | tuple) and names for names in value.values()):
         return 'must be an object of plugins and the columns they are given: {"mask_emails": ["email"]}'
@@ -175,6 +181,7 @@ STRUCTURED: Mapping[Kind, Callable[[Field, Any], str | None]] = {
     "deletes": _deletes,
     "names": _names,
     "renames": _renames,
+    "types": _types,
     "transforms": _transforms,
 }
 

@@ -116,6 +116,8 @@ class Comparing(Protocol):
     order of the schema, what the replica is to store, written so that no two rows share a text:
 
         declared INTEGER        the digits and a comma
+        a decimal (`cast.decimal`), declared REAL or NUMERIC: the digits with the zeros of its scale, and a comma;
+            declared as nothing: the digits without zeros that mean nothing, and a comma
         declared TEXT           the length in bytes of UTF-8, a colon, the text
         declared BLOB           an x, the digits in hex, upper case, and a comma
         declared as nothing     a number's digits, or what `forms` makes of it; of a text (NaN, and integers that

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from starbase_data_replication.casts import as_stored
 from starbase_data_replication.model import Column, Exceptions, Row, Rows
 
 # What a value costs beside its own bytes, roughly: the object's header.
@@ -72,10 +73,14 @@ def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Exception
 
 
 def keys_of(records: Sequence[Sequence[Any]], key: Sequence[Column]) -> Sequence[Row]:
-    """The keys at the records' beginning, with their casts; of a table without a key, nothing."""
+    """The keys at the records' beginning, as the replica stores them; of a table without a key, nothing."""
     if not key:
         return [()] * len(records)
-    return convert(Rows.of([tuple(record)[: len(key)] for record in records], len(key)), key)
+    rows = convert(Rows.of([tuple(record)[: len(key)] for record in records], len(key)), key)
+    for index, column in enumerate(key):
+        if column.cast.decimal or column.cast.declared == "INTEGER":
+            rows.replace_column(index, [as_stored(column.cast, value) for value in rows.column(index)])
+    return rows
 
 
 def fitting(

@@ -150,7 +150,7 @@ class MysqlComparing:
             if any(row[-1] is None for row in rows):
                 raise self._too_large()
             keys = keys_of(rows, self._key)
-            yield [(self._stored(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
+            yield [(tuple(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
 
     def _too_large(self) -> SourceRejected:
         documents = [f"column {column.name}" for column in self._columns if column.tracking_kind == JSON]
@@ -158,13 +158,6 @@ class MysqlComparing:
         return SourceRejected(
             f"{self._doing}: {what} is larger than the server's max_allowed_packet, so it has no hash; "
             "raise max_allowed_packet at the source"
-        )
-
-    def _stored(self, key: Sequence[object]) -> Key:
-        """Integers come as text, of which SQLite makes numbers by itself."""
-        return tuple(
-            int(str(value)) if column.cast.declared == "INTEGER" and value is not None else value
-            for column, value in zip(self._key, key, strict=True)
         )
 
     def _summary(self, number: int, part: Part) -> str:
@@ -218,6 +211,12 @@ class MysqlComparing:
                 if column.name in self.digests:
                     return f"{_digest(value)}, ','"
                 return f"CONCAT('x', HEX({value})), ','"
+            case _ if column.cast.decimal:
+                # As an integer, without the zeros of ZEROFILL; those of the scale are not in what has none.
+                number = f"({value} + 0)"
+                if column.cast.declared != NO_AFFINITY or not column.cast.scale:
+                    return f"{number}, ','"
+                return f"TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM {number})), ','"
             case declared if declared == NO_AFFINITY:
                 if column.name in self.forms:
                     return f"{value}, ','"
@@ -235,4 +234,6 @@ def _digest(expression: str) -> str:
 def _orders_alike(column: Column, *, first: bool) -> bool:
     if column.tracking_kind == "varchar":
         return column.compare_type.endswith(ORDERED_COLLATIONS)
+    if column.cast.decimal:
+        return column.cast.declared != NO_AFFINITY
     return column.tracking_kind in ORDERED and (first or column.cast.declared != NO_AFFINITY)

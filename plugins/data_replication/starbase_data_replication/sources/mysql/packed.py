@@ -145,7 +145,7 @@ def fits(column: Column) -> bool:
         return cast.select == AS_BYTES
     if cast.select == EXACT_ALONE:
         return False
-    return cast.declared in ("INTEGER", "TEXT", NO_AFFINITY) or column.tracking_kind in SHORT_BYTES
+    return cast.decimal or cast.declared in ("INTEGER", "TEXT", NO_AFFINITY) or column.tracking_kind in SHORT_BYTES
 
 
 def _packed(column: Column) -> str:

@@ -10,11 +10,13 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 
-from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
+from starbase_data_replication.casts import NO_AFFINITY, Cast, decimal_cast, text_or_bytes, unsigned
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_DECIMAL = re.compile(r"decimal\(([0-9]+),([0-9]+)\)")
 _PLAIN = re.compile(r"[0-9A-Za-z:. -]*")
 SIX_DIGITS = 6
 
@@ -80,6 +82,7 @@ _CHARACTERS = "the text, of CHAR without its padding"
 _GEOMETRY = "the server's own form: four bytes of SRID, low byte first, then WKB, which knows no SRID"
 _POINT = "\\xe61000000101000000000000000000f03f0000000000000040"
 _FLOAT = "the double itself; {}"
+ZEROFILL = "; the zeros of ZEROFILL are those that the type asks for"
 
 # MySQL's own; MariaDB's documents are texts. One whose text would be longer than max_allowed_packet has an empty one.
 JSON = "json"
@@ -99,7 +102,7 @@ CASTS: dict[str, Cast] = {
     "year": _integer("2155", form="the number; 0 is the year 0000"),
     "bit": _integer("5", select=BITS, form="the bits as a number"),
     "bit(64)": _large("5", select=BITS),
-    "decimal": _text("every digit, and the zeros of its scale and of ZEROFILL", "-1234567890.10"),
+    "decimal": decimal_cast(also=ZEROFILL),
     "float": Cast(
         select=EXACT, declared=NO_AFFINITY, convert=shortest_float, example="0.1",
         form=_FLOAT.format("the fewest digits that mean the number, to be read as FLOAT"),
@@ -214,6 +217,8 @@ def cast_for(
         return replace(CASTS[base], select="CAST({} AS BINARY)")
     if base in ("datetime", "timestamp"):
         return CASTS[f"{base}({digits or 0})"]
+    if base == "decimal" and (digits_of := _DECIMAL.match(column_type)):
+        return decimal_cast(int(digits_of[1]), int(digits_of[2]), also=ZEROFILL)
     if base == "bigint" and "unsigned" in column_type:
         return CASTS["bigint unsigned"]
     cast = CASTS["bit(64)"] if base == "bit" and bits == 64 else CASTS.get(base, UNKNOWN)
@@ -235,6 +240,11 @@ class Order:
 
 def _number(text: str, _: str) -> str:
     return _checked(_NUMBER, text)
+
+
+def _decimal(text: str, _: str) -> str:
+    # Of a number that the replica keeps: with an exponent it would be a DOUBLE, and the comparison another one.
+    return _checked(_NUMBER, format(Decimal(text), "f") if "e" in text else text.removesuffix(".0"))
 
 
 def _double(text: str, _: str, *, exact: Callable[[float], float] = float) -> str:
@@ -286,7 +296,8 @@ BYTE_STRINGS = Order(literal=_bytes)
 PLAIN = Order(literal=_plain)
 
 ORDERS: dict[str, Order] = {
-    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal"), NUMBERS),
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year"), NUMBERS),
+    "decimal": Order(literal=_decimal),
     "bit": Order(literal=_number, value=BITS),
     "float": Order(literal=partial(_double, exact=_as_float4), value=EXACT),
     "double": Order(literal=_double, value=EXACT),

@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import takewhile
 from typing import Any, Self
 
-from starbase_data_replication.casts import NO_AFFINITY
+from starbase_data_replication.casts import NO_AFFINITY, whole_or_text
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import MD5, SHA256, Key, Part, Summary
@@ -95,6 +95,8 @@ class PostgresqlComparing:
         byte_ordered = {row["name"] for row in rows} if utf8 else set()
 
         def alike(column: Column) -> bool:
+            if column.cast.decimal:
+                return column.cast.declared != NO_AFFINITY
             kind = column.tracking_kind
             return kind in ORDERED or (kind in ORDERED_BY_BYTES and column.name in byte_ordered)
 
@@ -186,6 +188,10 @@ class PostgresqlComparing:
                 return f"{name}, ','"
             case "BLOB":
                 return f"'x' || upper(encode({name}, 'hex')), ','"
+            case _ if column.cast.decimal:
+                if column.cast.declared != NO_AFFINITY or column.cast.convert is whole_or_text:
+                    return f"{name}, ','"
+                return f"CASE WHEN strpos({name}, '.') > 0 THEN rtrim(rtrim({name}, '0'), '.') ELSE {name} END, ','"
             case declared if declared == NO_AFFINITY:
                 if column.name not in self.forms:
                     large = f"octet_length({name}) || ':' || {name}"

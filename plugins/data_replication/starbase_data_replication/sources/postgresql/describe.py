@@ -68,7 +68,12 @@ def _column(row: Any, encoding: str) -> Column:
     element = None
     if row["element_kind"] is not None:
         element = (row["element_schema"], row["element_name"], row["element_kind"])
-    cast = cast_for(schema=row["base_schema"], name=row["base_name"], kind=row["base_kind"], element=element)
+    # What a foreign table declares, its server need not keep to.
+    declared = row["numeric_precision"] is not None and row["relkind"] != "f"
+    digits = (row["numeric_precision"], row["numeric_scale"]) if declared else None
+    cast = cast_for(
+        schema=row["base_schema"], name=row["base_name"], kind=row["base_kind"], element=element, digits=digits
+    )
     gaps = encoding_of(encoding)
     if encoding == "SQL_ASCII":
         cast = in_bytes(cast)

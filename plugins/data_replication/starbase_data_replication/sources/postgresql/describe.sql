@@ -75,6 +75,10 @@ SELECT r.oid::text AS relation,
        pg_catalog.format_type(t.oid, -1) AS base_type,
        CASE WHEN t.oid IN ('timestamp'::regtype, 'timestamptz'::regtype) AND b.typmod >= 0
             THEN b.typmod ELSE NULL END AS time_digits,
+       -- Precision and scale; a scale is of eleven bits, and signed.
+       CASE WHEN t.oid = 'numeric'::regtype AND b.typmod >= 4 THEN (b.typmod - 4) >> 16 END AS numeric_precision,
+       CASE WHEN t.oid = 'numeric'::regtype AND b.typmod >= 4
+            THEN (((b.typmod - 4) & 2047) # 1024) - 1024 END AS numeric_scale,
        et.typname::text AS element_name,
        en.nspname::text AS element_schema,
        CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)

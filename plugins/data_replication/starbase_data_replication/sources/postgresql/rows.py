@@ -204,8 +204,7 @@ def parser_of(cast: Cast) -> Callable[[str], Any] | None:
     """What makes of a value's text what the cast's `convert` expects, or SQLite stores; None where it is the text."""
     if cast.convert is text_or_bytes:
         return _bytes
-    return None if cast.convert is unsigned else PARSERS.get(cast.declared)
-
-
-# By what a cast declares: what its text stands for. Of an integer's digits SQLite's INTEGER affinity makes the number.
-PARSERS: dict[str, Callable[[str], Any]] = {"BLOB": _bytes, NO_AFFINITY: float}
+    if cast.declared == "BLOB":
+        return _bytes
+    # Of the digits of whole numbers and of decimals, SQLite's affinity makes the number, or `convert` does.
+    return float if cast.declared == NO_AFFINITY and not cast.decimal and cast.convert is not unsigned else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from starbase_data_replication.casts import NO_AFFINITY, Cast, float_or_text, text_or_bytes, unsigned
+from starbase_data_replication.casts import NO_AFFINITY, Cast, decimal_cast, float_or_text, text_or_bytes, unsigned
 
 CATALOG = "pg_catalog"
 BASE = "b"
@@ -35,6 +35,12 @@ def _stamp(type_name: str, zone: str, form: str, example: str) -> Cast:
         f"WHEN isfinite({{}}) THEN to_char({{}}, {pattern}) || ' BC' ELSE {{}}::text END"
     )
     return Cast(select=select, form=form, example=example)
+
+
+def numeric(precision: int | None = None, scale: int | None = None) -> Cast:
+    """The cast of a numeric of so many digits, so many of them after the point; without them, of any."""
+    also = "; `NaN` as text, which sorts last" if precision is not None else "; `NaN`, `Infinity`, `-Infinity` as text"
+    return decimal_cast(precision, scale, select="{}::text", also=also)
 
 
 _BY_BYTES = 'the text; sorts by its bytes, as the source does under COLLATE "C"'
@@ -67,9 +73,10 @@ CASTS: dict[str, Cast] = {
         form=f"{_FLOAT}; the fewest digits that mean the number, to be read as real",
     ),
     "float8": Cast(declared=NO_AFFINITY, convert=float_or_text, form=_FLOAT, example="0.1"),
-    "numeric": _text("every digit, and the zeros of its scale; `NaN`, `Infinity`, `-Infinity`", "1234567890.10"),
-    "money": _text("the amount, with as many decimals as the database's lc_monetary has", "-1234.50",
-                   select="{}::numeric::text"),
+    "numeric": numeric(),
+    "money": decimal_cast(
+        select="{}::numeric::text", also="; as many decimals as the database's lc_monetary has", example="-1234.56"
+    ),
     "text": _text(_BY_BYTES, "naïve 🙂", select="{}"),
     "varchar": _text(_BY_BYTES, "naïve 🙂", select="{}"),
     # A cast to text would take away the padding.
@@ -200,11 +207,21 @@ COUNTING = ("int2", "int4", "int8", "numeric", "float8")
 LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 
 
-def cast_for(*, schema: str, name: str, kind: str, element: tuple[str, str, str] | None) -> Cast:
+def cast_for(
+    *,
+    schema: str,
+    name: str,
+    kind: str,
+    element: tuple[str, str, str] | None,
+    digits: tuple[int, int] | None = None,
+) -> Cast:
     """The cast of a type that is no domain. kind is pg_type.typtype, or `a` for an array.
 
-    element: schema, name and kind of an array's elements, domains looked through.
+    element: schema, name and kind of an array's elements, domains looked through. digits: precision and scale of a
+    numeric that has them.
     """
+    if digits is not None:
+        return numeric(*digits)
     if kind == ARRAY:
         return TEXT_ARRAY if element is None else _array_cast(*element)
     if kind != BASE:
