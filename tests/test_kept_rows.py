@@ -5,13 +5,19 @@ A hundred rows are copied, sixty are deleted at the source, and then something m
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import apsw
+import httpx
 import pytest
 
-from tests.hosts import CONFIG, HostProcess
+from tests.hosts import CONFIG, HostProcess, running
 from tests.servers import TestDatabase
+from tests.test_crash_points import CRASHER
 
 CREATE = {
     "postgresql": "CREATE TABLE {name} (id int PRIMARY KEY, name varchar(20), n int, at timestamptz)",
@@ -292,3 +298,44 @@ def test_columns_that_the_source_does_not_have_keep_their_values(mirror: Mirror)
     mirror.sync()
     rows = mirror.rows("id, n, mine")
     assert (rows[0], rows[6], rows[99]) == ([1, 1, "my 1"], [7, 7, None], [100, 100, "my 100"])
+
+
+@pytest.mark.elsewhere_in_prove
+def test_a_group_keeps_rows_too(mirror: Mirror) -> None:
+    mirror.configure(group=mirror.name)
+    mirror.sync()
+    mirror.configure(rename={"name": "title"})
+    assert said(mirror.sync(), "60 rows", "kept")
+    assert mirror.rows("id, title")[99] == [100, "row 100"]
+    assert mirror.size() == 100
+
+
+def test_a_new_version_that_stores_another_form_keeps_rows(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        mirror = _made(host, postgres_database)
+    with contextlib.closing(apsw.Connection(str(host.database))) as connection:
+        ((position,),) = connection.execute("SELECT position FROM tmp_replication_positions").fetchall()
+        stored = json.loads(position)
+        stored["shape"]["columns"]["n"][1] += " as before"
+        connection.execute("UPDATE tmp_replication_positions SET position = ?", (json.dumps(stored),))
+    with running(tmp_path) as host:
+        mirror = mirror._replace(host=host)
+        assert said(mirror.sync(), "60 rows", "kept", "this version stores values in another form")
+        assert mirror.size() == 100
+
+
+def test_a_host_that_ends_before_the_swap_keeps_rows_and_their_count(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    (tmp_path / "crasher.py").write_text(CRASHER)
+    crasher = '\n[plugins.crasher]\nmodule = "crasher"\npoint = "before a swap"\nnth = 1\n'
+    with HostProcess(tmp_path, CONFIG + crasher) as host:
+        mirror = _made(host, postgres_database)
+        mirror.configure(rename={"name": "title"})
+        with pytest.raises(httpx.TransportError):
+            mirror.sync()
+        host.kill()
+        host.start()
+        assert said(mirror.sync(), "60 rows", "kept")
+        assert mirror.rows("id, title")[99] == [100, "row 100"]
+        assert mirror.size() == 100
