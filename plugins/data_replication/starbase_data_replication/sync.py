@@ -95,6 +95,8 @@ class Sync:
     _untold: str = field(default="", init=False)
     # What the floor has waited for, where it has for long.
     _holding: Holding | None = field(default=None, init=False)
+    # Whether the replica was followed until now, and is loaded whole from now on.
+    _followed: bool = field(default=False, init=False)
     # What was noted last, where there was a floor.
     _latest: Noted | None = field(default=None, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
@@ -156,6 +158,7 @@ class Sync:
         followed = not self._whole and self._position.load_key is None
         self._warnings += await notices.null_rows(looker, schema, self._options, followed=followed)
         if self._whole:
+            self._followed |= bool(schema.key) and position is not None and position.floor is not None
             return
         if self._position.load_key is None:
             noted = await self._note(looker)
@@ -383,7 +386,7 @@ class Sync:
     @property
     def _keeps(self) -> bool:
         """Whether a replica is to be replaced that may hold rows which the load does not find."""
-        return self._position.into_shadow and not self._whole
+        return self._position.into_shadow and (not self._whole or self._followed)
 
     @property
     def _whole(self) -> bool:
