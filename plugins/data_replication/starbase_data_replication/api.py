@@ -18,6 +18,7 @@ from starbase_host import Answer, Host, InvalidRequest, NotFound, Route, Starbas
 
 PREFIX = "/data-replication"
 MAX_LOGS = 1000
+FORCED = "Let rows go that may only be hidden from the source's user."
 AGAIN = "ask for it again"
 NOUNS = {RunKind.RESET: "Reset", RunKind.VERIFY: "Verification", RunKind.RECONCILE: "Reconciliation"}
 NONE: Mapping[str, Mapping[str, Any]] = {}
@@ -52,7 +53,7 @@ class Api:
             Route(named.format("start"), self.start, post, summary="Put one on its schedule", **told),
             Route(named.format("stop"), self.stop, post, summary="Take one off its schedule", **told),
             _run_route("sync", self.sync, "Sync one now"),
-            _run_route("reset", self.reset, "Load one anew, beside what is there"),
+            _run_route("reset", self.reset, "Load one anew, beside what is there", force=FORCED),
             _run_route("verify", self.verify, "Compare one with its source", repair="Mend what differs."),
             _run_route("reconcile", self.reconcile, "Follow deletes now", force="However many rows are gone."),
             Route(f"{PREFIX}/status", self.status, summary="Every replication, with its state", query=NONE),
@@ -86,8 +87,8 @@ class Api:
         return await self._answer(await self._service.runner.start(request.path_params["name"], RunKind.MANUAL), wait)
 
     async def reset(self, request: Request) -> Any:
-        wait, _ = _waits(request), await _flags(request, query=WAIT)
-        return await self._answer(await self._service.reset(request.path_params["name"]), wait)
+        wait, flags = _waits(request), await _flags(request, "force", query=WAIT)
+        return await self._answer(await self._service.reset(request.path_params["name"], **flags), wait)
 
     async def verify(self, request: Request) -> Any:
         return await self._check(request, RunKind.VERIFY, "repair")

@@ -100,6 +100,7 @@ class Check:
             return Checked(
                 rows_compared=comparison.rows_compared, ranges=comparison.ranges, keys=keys, changed=changed,
                 missing=counts["missing"], extra=counts["extra"], different=counts["different"],
+                warnings=_withheld(schema, counts["extra"]) if repair else (),
             )  # fmt: skip
 
     async def reconcile(self, *, force: bool) -> Checked:
@@ -107,6 +108,11 @@ class Check:
         async with _Pass(self.sync, "keys") as (schema, comparison, replica, found):
             if not schema.key:
                 raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
+            if schema.hidden is not None and comparison.extra and not force:
+                raise TooManyRemovals(
+                    f"rowSecurity: {schema.table} does not show {comparison.extra} rows of the replica: they may be "
+                    "gone, or hidden from this user, so none is removed; look at the source, then reconcile with force"
+                )
             gone, share = comparison.extra, self._options.deletes_max_share
             if not force and gone > share * comparison.replica_rows:
                 raise TooManyRemovals(
@@ -161,7 +167,9 @@ class Check:
             store.changed(connection, self.sync.stored)
             return replica.apply(connection, rows)
 
-        return await self.sync.database.write(write) + await self._remove(replica, differences.extra)
+        written = await self.sync.database.write(write)
+        # What this user is not shown may be there all the same.
+        return written + (await self._remove(replica, differences.extra) if schema.hidden is None else 0)
 
     async def _remove(self, replica: Target, keys: Sequence[Key]) -> int:
         at = iso(self.sync.clock.now()) or ""
@@ -278,6 +286,16 @@ class _Pass:
     async def __aexit__(self, *_: object) -> None:
         if self._found is not None:
             await self._found.end()
+
+
+def _withheld(schema: TableSchema, extra: int) -> tuple[str, ...]:
+    """What a repair has not removed."""
+    if schema.hidden is None or not extra:
+        return ()
+    return (
+        f"{extra} rows that {schema.table} does not show were kept: they may be gone, or hidden from this user; "
+        "to let them go, reset with force",
+    )
 
 
 def _comparable(sync: Sync) -> Comparable:

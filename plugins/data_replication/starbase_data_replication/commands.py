@@ -21,7 +21,15 @@ POLL_SECONDS = 0.2
 def commands(host: CommandHost) -> list[click.Command]:
     """The commands that the plugin adds to `starbase`."""
     group = click.Group("replication", help="Configure, run and watch replications.")
-    for command in (_configure(host), _list(host), _sync(host), _logs(host), _verify(host), _reconcile(host)):
+    for command in (
+        _configure(host),
+        _list(host),
+        _sync(host),
+        _logs(host),
+        _verify(host),
+        _reconcile(host),
+        _reset(host),
+    ):
         group.add_command(command)
     for verb, method, path, text in (
         ("start", "POST", "start", "Put a replication on its schedule; it is due at once."),
@@ -29,17 +37,15 @@ def commands(host: CommandHost) -> list[click.Command]:
         ("delete", "DELETE", "configure", "Forget a replication; its table stays."),
     ):
         group.add_command(_simple(host, verb, method, path, text))
-    anew = "Load a replication anew, beside what is there, and swap it in."
-    group.add_command(_simple(host, "reset", "POST", "reset", anew, patient=True))
     return [group, _demo(host)]
 
 
-def _simple(host: CommandHost, verb: str, method: str, path: str, text: str, *, patient: bool = False) -> click.Command:
+def _simple(host: CommandHost, verb: str, method: str, path: str, text: str) -> click.Command:
     @click.command(verb, help=text)
     @click.argument("name")
     def command(name: str) -> None:
         with host.client() as client:
-            result = client.request(method, f"{PATH}/{path}/{_encoded(name)}", patient=patient)
+            result = client.request(method, f"{PATH}/{path}/{_encoded(name)}")
         host.emit(result, result["message"])
 
     return command
@@ -159,6 +165,18 @@ def _reconcile(host: CommandHost) -> click.Command:
         host.emit(found, f"{name}: {found['rows_compared']} keys compared, {found['changed']} rows gone")
 
     return reconcile
+
+
+def _reset(host: CommandHost) -> click.Command:
+    @click.command("reset", help="Load a replication anew, beside what is there, and swap it in.")
+    @click.argument("name")
+    @click.option("--force", is_flag=True, help="Let rows go that may only be hidden from the source's user.")
+    def reset(name: str, force: bool) -> None:
+        with host.client() as client:
+            result = client.request("POST", f"{PATH}/reset/{_encoded(name)}", body={"force": force}, patient=True)
+        host.emit(result, result["message"])
+
+    return reset
 
 
 def _watched(client: Any, name: str) -> dict[str, Any]:

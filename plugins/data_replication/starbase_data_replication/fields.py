@@ -151,6 +151,15 @@ FIELDS = (
         "counted in a warning; or let the run fail with an `error`.",
     ),
     Field(
+        json="rowSecurity",
+        attribute="row_security",
+        kind="choice",
+        default="refuse",
+        choices=("refuse", "filtered"),
+        doc="A source that hides rows from this user, by row level security or a view that asks who reads it: `refuse` "
+        "it, or copy what is `filtered`; then no row is removed that may only be hidden.",
+    ),
+    Field(
         json="deletes",
         attribute="deletes",
         kind="deletes",

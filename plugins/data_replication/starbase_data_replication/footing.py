@@ -55,6 +55,7 @@ class Footing:
                 await self.must_load_again(position, AWAY)
             raise
         schema = selected(described, self._options, checked=shape is not None)
+        self._check_hidden(schema)
         if schema.unfollowable is not None and not self.whole(schema):
             raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
         if not self.whole(schema):
@@ -72,6 +73,20 @@ class Footing:
 
         if position.reload is None:
             await self.database.write(write)
+
+    def _check_hidden(self, schema: TableSchema) -> None:
+        """Rows that this user may not see would be missing, or removed, in silence."""
+        if schema.hidden is None:
+            return
+        if self._options.row_security == "refuse":
+            raise SchemaMismatch(
+                f"rowSecurity: {schema.hidden}; or set rowSecurity to filtered, to copy only what this user sees"
+            )
+        if not schema.key:
+            raise SchemaMismatch(
+                f"rowSecurity: {schema.table} has no key, so that hidden rows cannot be told from removed ones; "
+                "name keyColumns"
+            )
 
     def _untracked(self, error: NoTrackingColumn) -> TableSchema:
         """A table without its tracking column, where none is needed. Raises the error where one is."""

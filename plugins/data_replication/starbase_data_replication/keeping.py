@@ -31,7 +31,10 @@ class RowsToKeep(SchemaMismatch):
 
 @dataclass(kw_only=True)
 class Keeping:
-    """One load into a shadow, all of which is written. position: as it is stored; it counts what was taken over."""
+    """One load into a shadow, all of which is written. position: as it is stored; it counts what was taken over.
+
+    force: let go what may only be hidden from this user.
+    """
 
     footing: Footing
     replica: Target
@@ -39,9 +42,12 @@ class Keeping:
     source: Reader
     clock: Clock
     position: Position
+    force: bool = False
 
     async def keep(self) -> list[str]:
         """See to the rows that the load has not found; what to tell the user. Raises RowsToKeep."""
+        if self.schema.hidden is not None and not self.force:
+            return await self._withhold()
         former = self.position.former
         asked_for = former is None or not self._same_source(former)
         if not await self.footing.database.read(self._is_there):
@@ -59,6 +65,57 @@ class Keeping:
             await self._wait_for_word(former, leftovers, why_not or "its key is another one")
             return []
         return await self._take_over(leftovers)
+
+    async def _withhold(self) -> list[str]:
+        """Take over every row that the source does not show: it may only hide it, whatever `deletes` says."""
+        if not await self.footing.database.read(self._is_there):
+            return []
+        former, names = self.position.former, (self.replica.name, self.replica.shadow)
+        find = partial(
+            Leftovers.of, old=names[0], new=names[1], schema=self.schema, former=former, mark=self.replica.mark
+        )
+        leftovers = await self.footing.database.read(find)
+        if leftovers is None or (former is not None and self._why_not(former) is not None):
+            raise RowsToKeep(
+                f"rowSecurity: the replica cannot be replaced, since rows of it may only be hidden from this user, and "
+                f"cannot be taken over: its key or their values have another form; {self._forced}"
+            )
+        after: int | None = None
+        count = 0
+        while True:
+            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            gone = await self._not_shown(piece)
+            count += len(gone)
+
+            await self.footing.database.write(
+                partial(self._withhold_piece, leftovers=leftovers, after=after, end=piece.end, gone=gone)
+            )
+            if piece.end is None:
+                break
+            after = piece.end
+        if not count:
+            return []
+        return [
+            f"{_rows(count)} that {self.schema.table} does not show were kept: they may be gone, or hidden from this "
+            f"user; {self._forced}"
+        ]
+
+    def _withhold_piece(
+        self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
+    ) -> None:
+        self.footing.check(connection, self.replica)
+        leftovers.fill(connection, after, end)
+        if gone:
+            leftovers.carry(connection, gone, iso(self.clock.now()) or "")
+
+    async def _not_shown(self, piece: Piece) -> list[int]:
+        """Where the rows stand that the source does not show at all: others it shows, and does not let be copied."""
+        there = await self._at_the_source(piece.keys)
+        return [place for place, key in zip(piece.places, piece.keys, strict=True) if self._stored(key) not in there]
+
+    @property
+    def _forced(self) -> str:
+        return f"to let them go, reset with force (POST /data-replication/reset/{self.footing.stored.name})"
 
     async def _take_over(self, leftovers: Leftovers) -> list[str]:
         """Piece by piece; the shadow is nobody's yet, so that no reader sees any of it."""
@@ -90,10 +147,7 @@ class Keeping:
 
     async def _gone(self, piece: Piece) -> list[int]:
         """Where the rows stand that the source does not have. Others it has, and does not let be copied any more."""
-        if not self._asks or not piece.keys:
-            return piece.places
-        there = await self._at_the_source(piece.keys)
-        return [place for place, key in zip(piece.places, piece.keys, strict=True) if self._stored(key) not in there]
+        return await self._not_shown(piece) if self._asks else piece.places
 
     async def _at_the_source(self, keys: Sequence[Key]) -> set[Key]:
         """Of these keys, those of rows that the source has, whatever the filter says of them."""

@@ -149,6 +149,8 @@ class TableSchema:
     protect the tracking column (values that are assigned ahead of them), or is None. unfollowable: why rows appear
     otherwise than at the commit of the transaction that took their tracking value, or below values that were read, so
     that no lookback helps and the table must be loaded whole at each sync; or None.
+    hidden: what hides rows of it from this user, with the fix (a policy, a view that asks who reads); None where every
+    row is seen. policed: for the dialect's own room, that a policy applies, even one that hides nothing.
     kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
     name and place; None where the source does not tell.
     falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
@@ -165,6 +167,8 @@ class TableSchema:
     estimated_rows: int | None = None
     unprotected: str | None = None
     unfollowable: str | None = None
+    hidden: str | None = None
+    policed: bool = False
     warnings: tuple[str, ...] = ()
     kind: str = "table"
     incarnation: str | None = None

@@ -19,6 +19,7 @@ class Options:
     tracking_time_zone: the zone that zoneless tracking times are written in; None means the server's own.
     mode: "incremental", or "full": every sync loads the whole table beside the old one.
     null_tracking: what to do with rows whose tracking value is NULL: "read", "ignore" or "error".
+    row_security: "refuse" a table of which the source hides rows from this user, or take it "filtered".
     deletes: "ignore", "reconcile", {"mark": column of the replica} or {"sourceColumn": column of the source}.
     deletes_interval_minutes, deletes_max_share: when keys are compared, and how large a share may be removed.
     verify_interval_minutes: when the whole replica is compared; None means never.
@@ -40,6 +41,7 @@ class Options:
     tracking_time_zone: str | None = None
     mode: str = "incremental"
     null_tracking: str = "read"
+    row_security: str = "refuse"
     deletes: str | Mapping[str, str] = "ignore"
     deletes_interval_minutes: float = 60.0
     deletes_max_share: float = 0.3

@@ -303,6 +303,7 @@ class Runner:
             database=self.store.database,
             clock=self.host.clock,
             progress=run.progress,
+            force=run.kind is RunKind.RESET and run.thorough,
             transforms=Transforms(self.host.call_plugin, replication.options.transforms),
             together=replication.options.group is not None,
         )

@@ -82,22 +82,25 @@ class Service:
         await self._forget_alarms(name)
         await self.runner.interrupt(name, STOPPED)
 
-    async def reset(self, name: str) -> Running:
-        """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound."""
+    async def reset(self, name: str, *, force: bool = False) -> Running:
+        """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound.
+
+        force: let rows go that the source may only hide from its user.
+        """
         stored = await self.store.get(name)
         for _ in range(RESET_ATTEMPTS - 1):
             # Another of its group may be due just now, and take it along.
             with contextlib.suppress(Conflict):
-                return await self._start_over(stored)
-        return await self._start_over(stored)
+                return await self._start_over(stored, force)
+        return await self._start_over(stored, force)
 
-    async def _start_over(self, stored: Stored) -> Running:
+    async def _start_over(self, stored: Stored, force: bool) -> Running:
         await self.runner.interrupt(stored.name, RESET)
         try:
             await self._host.database.write(lambda connection: store.delete_position(connection, stored))
         except Unavailable as error:
             raise self.runner.not_begun(stored.name, RunKind.RESET, error) from error
-        return await self.runner.start(stored.name, RunKind.RESET)
+        return await self.runner.start(stored.name, RunKind.RESET, thorough=force)
 
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""

@@ -70,6 +70,7 @@ class Synced:
 class Sync:
     """One sync of one replication. `identity` is what its position must be about.
 
+    force: rows are let go that may only be hidden from this user.
     together: what is read is held back, and written by `commit` with what others of a group have read.
     """
 
@@ -82,6 +83,7 @@ class Sync:
     progress: Progress
     transforms: Transforms = field(default_factory=Transforms)
     together: bool = False
+    force: bool = False
     footing: Footing = field(init=False)
     schema: TableSchema = field(init=False)
     _replica: Target = field(init=False)
@@ -275,7 +277,7 @@ class Sync:
         """All is in the shadow: see to the rows that it lacks, and put it in the replica's place."""
         keeping = Keeping(
             footing=self.footing, replica=self._replica, schema=self.schema, source=self.source, clock=self.clock,
-            position=self._stored,
+            position=self._stored, force=self.force,
         )  # fmt: skip
         self._warnings += await keeping.keep()
 
@@ -386,7 +388,7 @@ class Sync:
     @property
     def _keeps(self) -> bool:
         """Whether a replica is to be replaced that may hold rows which the load does not find."""
-        return self._position.into_shadow and (not self._whole or self._followed)
+        return self._position.into_shadow and (not self._whole or self._followed or self.schema.hidden is not None)
 
     @property
     def _whole(self) -> bool:

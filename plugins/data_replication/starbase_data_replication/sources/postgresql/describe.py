@@ -54,6 +54,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         unprotected=below.unprotected,
         unfollowable=below.unfollowable,
         warnings=below.warnings,
+        hidden=_hidden(rows[0]),
+        policed=rows[0]["policed"],
         kind=KINDS[rows[0]["relkind"]],
         incarnation=rows[0]["relation"],
         files=below.files,
@@ -61,6 +63,18 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     if tracked != tracking_column:
         raise NoTrackingColumn(schema, tracking_column)
     return schema
+
+
+def _hidden(row: Any) -> str | None:
+    """What hides rows from this role, and what to do about it."""
+    if row["hidden"] is not None:
+        return (
+            f"row level security of {row['hidden']} applies to {row['reader']}, and may hide rows: give the role "
+            "BYPASSRLS, or a policy FOR SELECT that is true for every row"
+        )
+    if row["asking"] is not None:
+        return f"the view {row['asking']} asks who reads it, and may hide rows from {row['reader']}: read its tables"
+    return None
 
 
 def _column(row: Any, encoding: str) -> Column:

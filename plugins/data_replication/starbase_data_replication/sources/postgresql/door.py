@@ -55,7 +55,7 @@ def translate(error: asyncpg.PostgresError, doing: str) -> SyncError:
         return SourceChanged(f"{doing}: {REWRITTEN} since it was looked up, and its rows would not all be seen")
     text = type(error).__name__ if code[:2] in ("22", "23") else (error.args[0] if error.args else "")
     message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code})"
-    if code in CHANGED_CODES:
+    if code in CHANGED_CODES or (code == "42501" and "row-level security" in text):
         return SourceChanged(message)
     if code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES:
         return SourceUnavailable(message)

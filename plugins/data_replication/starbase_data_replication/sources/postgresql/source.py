@@ -53,11 +53,12 @@ UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 # own limits from cutting a long read (before 17 there is no transaction_timeout); and, last in the search path, the
 # schemas of extensions: without its schema, the operators of a citext are those of text, which order it otherwise than
 # ORDER BY and its index do. A date in a `where` is read in the order of its server (01/02 as the first of February, or
-# not): DateStyle keeps that, and only writes as ISO does.
+# not): DateStyle keeps that, and only writes as ISO does. Without row_security the server refuses what a policy
+# would filter, also one that is made after the table was looked up.
 SETTINGS = """
     SET LOCAL standard_conforming_strings = on; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO';
     SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex';
-    SET LOCAL array_nulls = on; SET LOCAL jit = off;
+    SET LOCAL array_nulls = on; SET LOCAL jit = off; SET LOCAL row_security = off;
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
     SELECT pg_catalog.set_config('transaction_timeout', '0', true)
     WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL;
@@ -69,6 +70,8 @@ SETTINGS = """
 """
 # A text in which a backslash is an escape, whatever the settings.
 ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+# For a table of which it is known that a policy applies.
+POLICED = "SET LOCAL row_security = on"
 # The first statement that needs a snapshot opens the transaction's.
 SNAPSHOT = "SELECT"
 # The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
@@ -120,7 +123,10 @@ class PostgresqlSource:
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
-                return await describe(connection, table, tracking_column)
+                schema = await describe(connection, table, tracking_column)
+                if schema.policed:
+                    await connection.execute(POLICED)
+                return schema
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
@@ -128,13 +134,13 @@ class PostgresqlSource:
         tracking = f"t.{quoted(schema.tracking_column)}"
         rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
         with door(f"counting the rows of {schema.table} without a tracking value"):
-            async with self._transaction("READ COMMITTED") as connection:
+            async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
                 return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
         with door(f"noting the watermark of {schema.table}"):
-            async with self._transaction("READ COMMITTED") as connection:
+            async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options, floor)
                 row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -169,7 +175,7 @@ class PostgresqlSource:
                 return await open_transactions(connection, alive)
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
-        async with self._transaction("READ COMMITTED") as connection:
+        async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
             if schema.where is not None:
                 # Between words and between brackets, so that nothing but one whole expression fits.
                 await _check_backslashes(connection, schema.where)
@@ -216,7 +222,7 @@ class PostgresqlSource:
     ) -> AsyncIterator[Comparing]:
         async with contextlib.AsyncExitStack() as stack:
             with door(f"comparing {schema.table}"):
-                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ"))
+                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", *_policed(schema)))
                 comparing = await PostgresqlComparing.open(connection, schema, columns, options)
             yield comparing
 
@@ -249,9 +255,9 @@ class _Snapshot:
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
         doing = f"reading {plan.schema.table}"
         width = len(plan.schema.columns) + plan.departed
-        if plan.in_key_order:
+        if first := [*_policed(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
             with door(doing):
-                await self._connection.execute(IN_KEY_ORDER)
+                await self._connection.execute("; ".join(first))
         async with RowStream.open(self._connection, select(plan), plan.schema.columns, width=width) as stream:
             yield _batches(stream, plan, doing)
 
@@ -293,6 +299,10 @@ def _unreadable(schema: TableSchema) -> str:
     """Which columns the user may not read, for the end of a sentence."""
     names = [column.name for column in (*schema.columns, *schema.left_out) if not column.readable]
     return f"; this user may not read {', '.join(names)}" if names else ""
+
+
+def _policed(schema: TableSchema) -> list[str]:
+    return [POLICED] if schema.policed else []
 
 
 async def _leave_as_it_is(connection: object) -> None:
