@@ -20,7 +20,7 @@ PASSWORD = "Secr3t!"
 @pytest.fixture
 def policed(postgres_database: TestDatabase) -> Iterator[TestDatabase]:
     """A table of ten rows, of which a policy shows four; a role that reads, and one that owns views."""
-    drop = "DROP OWNED BY {{0}} CASCADE; DROP ROLE {{0}}"
+    drop = "DROP OWNED BY {0} CASCADE; DROP ROLE {0}"
     roles = {READER: "", OWNER: "", BYPASSING: "BYPASSRLS"}
     for role, more in roles.items():
         postgres_database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' {more}")
@@ -202,3 +202,41 @@ def test_a_policy_that_comes_between_the_look_and_the_read_is_refused_by_the_ser
     with running(tmp_path) as host:
         configure(host, policed, sourceTable="v", keyColumns=["id"], mode="full")
         assert "row-level security" in refusal(host)
+
+
+ASKING = {
+    "current": ("CREATE SQL SECURITY INVOKER VIEW v AS SELECT * FROM t WHERE owner = CURRENT_USER()", True),
+    "session": ("CREATE VIEW v AS SELECT * FROM t WHERE SUBSTRING_INDEX(SESSION_USER(), '@', 1) = owner", True),
+    "below": (
+        "CREATE VIEW inside AS SELECT * FROM t WHERE owner = USER(); CREATE VIEW v AS SELECT * FROM inside",
+        True,
+    ),
+    "named so": ("CREATE VIEW v AS SELECT id, n, owner AS `user`, 'USER()' AS x FROM t", False),
+    "plain": ("CREATE SQL SECURITY INVOKER VIEW v AS SELECT * FROM t", False),
+}
+
+
+def test_views_that_ask_who_reads_them(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    either_mysql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, owner varchar(90));"
+        "INSERT INTO t VALUES (1, 1, 'nobody@%'), (2, 2, 'somebody@%'), (3, 3, substring_index(USER(), '@', 1))"
+    )
+    body = {"name": "t", "sourceConfig": either_mysql.source_config, "sourceTable": "v", "targetTable": "t"}
+    with running(tmp_path) as host:
+        for case, (sql, hides) in ASKING.items():
+            either_mysql.execute(f"DROP VIEW IF EXISTS v, inside; {sql}")
+            host.configure(**body, isActive=False, trackingColumn="id", keyColumns=["id"], rowSecurity="refuse")
+            if hides:
+                assert "asks who reads it by" in refusal(host), case
+                host.configure(name="t", rowSecurity="filtered")
+            host.sync("t")
+        assert rows(host) == 3
+        # A view that comes to ask later hides rows, and removes none.
+        either_mysql.execute(
+            "DROP VIEW v; CREATE VIEW v AS SELECT * FROM t WHERE owner = SUBSTRING_INDEX(USER(), '@', 1)"
+        )
+        assert "rowSecurity" in refusal(host, "reset")
+        host.configure(name="t", rowSecurity="filtered")
+        run = host.result("POST", "/data-replication/reset/t")["run"]
+        assert "2 rows" in run["warnings"][-1]
+        assert rows(host) == 3

@@ -50,6 +50,7 @@ class Grounds(NamedTuple):
 
     unprotected: str | None = None
     unfollowable: str | None = None
+    hidden: str | None = None
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = MappingProxyType({})
 

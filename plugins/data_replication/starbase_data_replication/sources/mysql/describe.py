@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
+from starbase_data_replication.sources.base import NoTrackingColumn
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.grounds import grounds
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
@@ -66,19 +66,18 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     mysql = None if connection.is_mariadb else connection.version
     columns = tuple(_column(row, mysql) for row in rows)
     found_it = tracking_column in (column.name for column in columns)
+    tracked = tracking_column if found_it else columns[0].name
     keys = await connection.fetch(KEYS, (rows[0].table_schema, rows[0].table_name))
-    below = Grounds()
-    if found_it:
-        tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracking_column)
-        below = await grounds(
-            connection,
-            TableName(schema=row.table_schema, name=row.table_name),
-            kind=row.table_type,
-            engine=row.engine,
-            default=row.value_default,
-            pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
-            tracking=tracking,
-        )
+    tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracked)
+    below = await grounds(
+        connection,
+        TableName(schema=row.table_schema, name=row.table_name),
+        kind=row.table_type,
+        engine=row.engine,
+        default=row.value_default,
+        pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
+        tracking=tracking,
+    )
     key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})
     estimate = rows[0].table_rows
     schema = TableSchema(
@@ -86,10 +85,11 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         columns=columns,
         key=key,
         falling=falling,
-        tracking_column=tracking_column if found_it else columns[0].name,
+        tracking_column=tracked,
         estimated_rows=None if estimate is None else int(estimate),
         unprotected=below.unprotected,
         unfollowable=below.unfollowable,
+        hidden=below.hidden,
         warnings=below.warnings,
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
     )

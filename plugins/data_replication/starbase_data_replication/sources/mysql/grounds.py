@@ -32,6 +32,11 @@ BOTTOMLESS = "the view {name} stands on no table: when its rows appear is unknow
 SEVERAL = (
     "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
 )
+UNTOLD = (
+    "whether the view {name} hides rows from this user cannot be told, since its text is not shown: "
+    "GRANT SHOW VIEW ON {sql} to it"
+)
+ASKS = "the view {name} asks who reads it by {function}(), and may hide rows from this user: read its tables"
 STEPS = (
     "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses them "
     "later: step by 1, track a time, or raise lookbackSeconds"
@@ -54,12 +59,13 @@ INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 class Below(NamedTuple):
     """What a view's text says that it stands on. unknown: something in it that cannot be traced. union: it puts the
-    rows of several selects under each other."""
+    rows of several selects under each other. asks: the function by which it asks who reads it."""
 
     tables: tuple[tuple[str, str], ...] = ()
     function: str | None = None
     unknown: bool = False
     union: bool = False
+    asks: str | None = None
 
 
 async def grounds(
@@ -112,6 +118,8 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
     """Walk a view down to its tables, a statement for each level."""
     reasons: dict[str, None] = {}
     counting: dict[str, None] = {}
+    hidden: dict[str, None] = {}
+    untold: dict[str, None] = {}
     union = False
     seen = {(view.schema or "", view.name)}
     level = sorted(seen)
@@ -133,21 +141,24 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
                     reasons[_of_kind(kind, name)] = None
                 elif not text:
                     reasons[NOT_SHOWN.format(name=name, sql=sql)] = None
+                    untold[UNTOLD.format(name=name, sql=sql)] = None
                 else:
                     traced = trace(text)
                     union |= traced.union
+                    if traced.asks is not None:
+                        hidden[ASKS.format(name=name, function=traced.asks)] = None
                     reasons |= dict.fromkeys(_against(traced, name))
                     below |= dict.fromkeys(traced.tables)
         level = [place for place in below if place not in seen]
         seen |= set(level)
-    warnings = []
+    warnings = [*untold]
     if union and len(counting) > 1 and tracking.tracking_kind in INTEGERS:
         several = SEVERAL.format(column=tracking.name, names=", ".join(counting))
         reasons[several] = None
         warnings.append(
             f"{view}: {several}: a row whose table lies behind is not read; track a time, or set mode to full"
         )
-    return Grounds(unprotected="; ".join(reasons) or None, warnings=tuple(warnings))
+    return Grounds(unprotected="; ".join(reasons) or None, hidden="; ".join(hidden) or None, warnings=tuple(warnings))
 
 
 def _against(below: Below, name: str) -> Iterator[str]:
@@ -185,6 +196,8 @@ TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|[^\W\d]\w*|\d\w*|\S", r
 FROM_INSIDE = frozenset({"extract", "trim", "substring", "substr"})
 # What may stand where a table does, and brings its own tables, or none.
 NOT_TABLES = frozenset({"select", "with", "values", "lateral", "json_table", "dual"})
+# What a view may call to show each user other rows.
+WHO_READS = frozenset({"current_user", "user", "session_user", "system_user", "current_role"})
 OF_SEQUENCES = frozenset({"nextval", "lastval", "setval"})
 
 
@@ -210,7 +223,8 @@ def trace(text: str) -> Below:
             elif not (names[0] in ctes if len(names) == 1 else not names and _brings_its_own(words, at + 1, ctes)):
                 unknown = True
     union = any(word in ("union", "intersect", "except") for word in words)
-    return Below(tuple(tables), _plain(functions[0]) if functions else None, unknown, union)
+    calls = (word for at, word in enumerate(words[:-1]) if word in WHO_READS and words[at + 1] == "(")
+    return Below(tuple(tables), _plain(functions[0]) if functions else None, unknown, union, next(calls, None))
 
 
 def _is_call(tokens: Sequence[tuple[str, int, int]], at: int) -> bool:
