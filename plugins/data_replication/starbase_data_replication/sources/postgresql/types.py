@@ -66,7 +66,7 @@ CASTS: dict[str, Cast] = {
     "cid": replace(_integer("the number", "4294967295", select="{}::text::int8"), sorts=False),
     "xid8": Cast(
         select="{}::text", declared=NO_AFFINITY, convert=unsigned, example="9223372036854775807",
-        form="INTEGER up to 2^63-1, the digits as TEXT above",
+        form="INTEGER up to 2^63-1, the digits as TEXT above", sorts=False,
     ),
     "float4": Cast(
         select="({}::text)::float8", declared=NO_AFFINITY, convert=float_or_text, example="0.1",
