@@ -15,6 +15,7 @@ NOW = {"postgresql": "now()", "mysql": "now(6)"}
 ROWS = 3000
 
 
+@pytest.mark.elsewhere_in_prove
 @pytest.mark.parametrize("what", ["first load", "reset"])
 def test_the_run_that_finishes_a_load_follows_once_more(
     source_database: TestDatabase, tmp_path: Path, what: str
