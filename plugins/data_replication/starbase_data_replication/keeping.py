@@ -13,6 +13,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication import identity, store
+from starbase_data_replication.casts import as_stored
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.footing import Footing
 from starbase_data_replication.leftovers import Leftovers, Piece, count_by_former_key
@@ -163,12 +164,8 @@ class Keeping:
         return there
 
     def _stored(self, key: Sequence[object]) -> Key:
-        """A key in one form, whichever side it comes from: integers may be their digits."""
-        columns = self.schema.key_columns
-        return tuple(
-            int(str(value)) if column.cast.declared == "INTEGER" else value
-            for column, value in zip(columns, key, strict=True)
-        )
+        """A key in one form, whichever side it comes from: numbers may be their digits."""
+        return tuple(as_stored(column.cast, value) for column, value in zip(self.schema.key_columns, key, strict=True))
 
     async def _count(self, leftovers: Leftovers) -> int:
         after: int | None = None
