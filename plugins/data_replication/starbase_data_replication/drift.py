@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
@@ -102,6 +102,26 @@ def must_reload(table: TableName, before: Position, now: Shape, found: Drift, op
     # The rows that a load under way has read have the shape of before; and a column that comes back holds old values.
     again = before.phase is Phase.LOAD or any(same_name(options.rename.get(each, each)) in gone for each in found.added)
     return found.reload or again or (bool(found.added) and options.on_schema_change == "backfill")
+
+
+def gone(before: Position | None, schema: TableSchema) -> tuple[str, ...]:
+    """The columns that were there when the replica was last brought up to date, by the source's names."""
+    if before is None or before.shape is None:
+        return ()
+    there = {column.name for column in (*schema.columns, *schema.left_out)}
+    return tuple(name for name in before.shape.columns if name not in there)
+
+
+def maybe_revoked(found: Drift, columns: Sequence[str]) -> Drift:
+    """The same, of a table some of whose columns are not shown to this user: what is gone may be one of those."""
+    beginnings = tuple(f"column {name} (" for name in columns)
+    texts = (
+        f"{text}, or is no longer granted to this user"
+        if text.startswith(beginnings) and text.endswith("was dropped")
+        else text
+        for text in found.texts
+    )
+    return replace(found, texts=tuple(texts))
 
 
 def dropped(before: Position, schema: TableSchema, found: Drift, options: Options) -> tuple[str, ...]:

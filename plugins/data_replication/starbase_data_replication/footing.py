@@ -15,7 +15,7 @@ from starbase_data_replication.model import Former, Phase, Position, TableName, 
 from starbase_data_replication.options import Options
 from starbase_data_replication.rewind import refusal
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Looker, NoTrackingColumn
+from starbase_data_replication.sources.base import HidingColumns, Looker, NoTrackingColumn
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_host import Database
@@ -108,10 +108,13 @@ class Footing:
         """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
         why: str | None = None
         dropped: tuple[str, ...] = ()
+        lost = drift.gone(position, schema)
+        hidden = bool(lost) and await _hides_columns(looker, schema)
         if position is not None and position.identity != self.identity:
             why = _configured(position.identity, self.identity)
         elif position is not None and position.shape is not None:
             found = drift.drift(position.shape, schema.shape)
+            found = drift.maybe_revoked(found, lost) if hidden else found
             dropped = drift.dropped(position, schema, found, self._options)
             if position.reload not in (None, AWAY) and self._options.on_source_rewind == "error":
                 raise refusal(str(position.reload), self.stored.name)
@@ -121,6 +124,8 @@ class Footing:
         if self.together and position is not None and position.phase is Phase.LOAD:
             why = why or (position.former.why if position.former is not None else "a load was cut short")
         fresh = position is None or self.whole(schema) or why is not None
+        if fresh and not lost and self._options.columns is None:
+            hidden = await _hides_columns(looker, schema)
         former = _former(position, why) if position is not None and why is not None else None
         if fresh and (schema.where is not None or self._options.key_columns is not None):
             await looker.check(schema, key=self._options.key_columns is not None)
@@ -128,6 +133,11 @@ class Footing:
         if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
             make = partial(self._make_table, replica=replica, position=start, former=former)
             start = await self.database.write(make)
+        if hidden:
+            replica.warnings.append(
+                f"{schema.table} has columns that this user may not read, and that are not copied: grant SELECT on the "
+                "table, or name the columns to copy in columns"
+            )
         return replica, start
 
     def _drifted(self, schema: TableSchema, position: Position, found: drift.Drift) -> str | None:
@@ -200,6 +210,10 @@ class Footing:
     @property
     def _options(self) -> Options:
         return self.stored.replication.options
+
+
+async def _hides_columns(looker: Looker, schema: TableSchema) -> bool:
+    return isinstance(looker, HidingColumns) and await looker.hides_columns(schema)
 
 
 def _configured(before: str, now: str) -> str:

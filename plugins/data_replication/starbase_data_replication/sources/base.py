@@ -260,6 +260,15 @@ class Rewindable(Protocol):
 
 
 @runtime_checkable
+class HidingColumns(Protocol):
+    """A source whose catalogue leaves out columns that its user may not read. Optional: without it, it shows all."""
+
+    async def hides_columns(self, schema: TableSchema) -> bool:
+        """Whether the table has columns that are not shown. Asked before a load, and when a column is gone."""
+        ...
+
+
+@runtime_checkable
 class Comparable(Protocol):
     """A source whose rows can be compared with a replica's. Optional: without it, nothing is verified or reconciled."""
 

@@ -8,9 +8,10 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from starbase_data_replication.errors import SourceRejected, TableMissing
+from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import NoTrackingColumn
+from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.grounds import grounds
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
@@ -60,7 +61,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     ]
     rows = [row for row in found if _same(row, names)]
     if not rows:
-        raise TableMissing(f"the source has no table or view {table} that this user can see")
+        raise await why_absent(connection, table)
     if rows[0].table_type == "TEMPORARY":
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
     mysql = None if connection.is_mariadb else connection.version

@@ -161,6 +161,15 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
     return Grounds(unprotected="; ".join(reasons) or None, hidden="; ".join(hidden) or None, warnings=tuple(warnings))
 
 
+async def missing_below(connection: Connection, view: TableName) -> list[str]:
+    """The tables and views directly below a view that the catalogue does not show."""
+    place = (view.schema or "", view.name)
+    texts = [text for _, _, _, text in (await _look_up(connection, [place]))[place] if text]
+    below = list(dict.fromkeys(each for text in texts for each in trace(text).tables))
+    found = await _look_up(connection, below) if below else {}
+    return [".".join(each) for each in below if not found[each]]
+
+
 def _against(below: Below, name: str) -> Iterator[str]:
     if below.function is not None:
         yield FUNCTION.format(name=name, function=below.function)

@@ -36,6 +36,7 @@ from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, Loo
 from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.conditions import where_sql
 from starbase_data_replication.sources.mysql import alive, clock
+from starbase_data_replication.sources.mysql.absent import hides_columns
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.mysql.connection import (
     BEGIN,
@@ -205,6 +206,13 @@ class MysqlSource:
         if seen.unknown != alive.NO_PRIVILEGE:
             self._connections[0].renew()
         return seen
+
+    async def hides_columns(self, schema: TableSchema) -> bool:
+        if schema.kind != "table":
+            return False
+        with door(f"looking up the columns of {schema.table}"):
+            async with self._transaction() as connection:
+                return await hides_columns(connection, schema.table)
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:

@@ -1,0 +1,55 @@
+"""Why the catalogue does not show a table, or some of its columns: what a statement over it tells.
+
+A table that is gone, one that this user may not read, and a view that is broken look alike in the catalogue. Only of
+the first is the replica's position worth nothing.
+"""
+
+from __future__ import annotations
+
+from pymysql.constants import ER
+from pymysql.err import Error
+
+from starbase_data_replication.errors import SourceChanged, SourceRejected, SyncError, TableMissing
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.grounds import missing_below
+from starbase_data_replication.sources.mysql.sql import table_sql
+
+BROKEN = 1356
+DENIED = frozenset(
+    {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR}
+)
+
+
+async def why_absent(connection: Connection, table: TableName) -> SyncError:
+    """The error of a table that the catalogue does not show. Raises what the server says beside that."""
+    try:
+        await connection.fetch(f"SELECT 1 FROM {table_sql(table)} LIMIT 0")
+    except Error as error:
+        number = error.args[0] if error.args else None
+        if number in DENIED:
+            return SourceRejected(
+                f"the source has no table or view {table} that this user can see: it may not read it; "
+                f"GRANT SELECT ON {table_sql(table)} to it"
+            )
+        if number == BROKEN:
+            gone = await missing_below(connection, table)
+            what = f"{', '.join(gone)} below it is not there, or not shown to this user" if gone else str(error.args[1])
+            return SourceRejected(
+                f"the view {table} is broken: {what}; its replica is kept as it is until it is repaired"
+            )
+        if number not in (ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR):
+            raise
+        return TableMissing(f"the source has no table or view {table} that this user can see")
+    return SourceChanged(f"{table} was not there when it was looked up, and is now")
+
+
+async def hides_columns(connection: Connection, table: TableName) -> bool:
+    """Whether the table has columns that this user may not read: the catalogue leaves those out."""
+    try:
+        await connection.fetch(f"SELECT * FROM {table_sql(table)} LIMIT 0")
+    except Error as error:
+        if error.args and error.args[0] in DENIED:
+            return True
+        raise
+    return False
