@@ -96,7 +96,7 @@ BELOW = """
     CREATE VIEW of_quiet AS SELECT id, v FROM quiet WHERE v > 0;
     CREATE VIEW of_ahead AS SELECT v, id AS number, at FROM ahead;
     CREATE VIEW twice_above AS SELECT number AS id, at FROM of_ahead;
-    CREATE VIEW joined AS SELECT q.id, a.v, q.at FROM quiet q JOIN ahead a ON a.id = q.v + 999;
+    CREATE VIEW joined AS SELECT q.id, a.v, q.at FROM quiet q JOIN ahead a ON a.v = q.v;
     CREATE VIEW "Odd name" AS SELECT id AS "the id" FROM ahead;
     CREATE VIEW computed AS SELECT id * 2 AS id FROM ahead;
     CREATE VIEW both_of AS SELECT id, v FROM quiet UNION ALL SELECT id, v FROM ahead;
@@ -121,6 +121,24 @@ BELOW = """
     CREATE VIEW harmless AS SELECT id, doubled(v) AS v FROM quiet;
     CREATE VIEW made AS SELECT g AS id FROM generate_series(1, 3) AS g;
     CREATE VIEW of_catalog AS SELECT oid::bigint AS id, relname FROM pg_class WHERE relname = 'quiet';
+    CREATE DOMAIN number AS bigint DEFAULT nextval('cached'); CREATE DOMAIN bare AS bigint;
+    CREATE TABLE of_domain (id number PRIMARY KEY); CREATE TABLE of_bare (id bare PRIMARY KEY DEFAULT nextval('plain'));
+    CREATE TABLE made_of (n bigint DEFAULT nextval('cached'), id bigint GENERATED ALWAYS AS (n * 2) STORED);
+    CREATE TABLE made_plain (n bigint DEFAULT nextval('plain'), id bigint GENERATED ALWAYS AS (n * 2) STORED);
+    CREATE FUNCTION next_id() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('cached')$$;
+    CREATE TABLE by_function (id bigint DEFAULT next_id() PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
+    CREATE FUNCTION named() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := nextval('cached'); RETURN NEW; END$$;
+    CREATE FUNCTION steady() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := nextval('plain'); RETURN NEW; END$$;
+    CREATE FUNCTION built() RETURNS trigger LANGUAGE plpgsql
+        AS $$BEGIN NEW.id := nextval(TG_ARGV[0]); RETURN NEW; END$$;
+    CREATE TABLE by_named (id bigint PRIMARY KEY); CREATE TABLE by_steady (id bigint PRIMARY KEY);
+    CREATE TABLE by_built (id bigint PRIMARY KEY); CREATE VIEW of_named AS SELECT id FROM by_named;
+    CREATE TRIGGER a BEFORE INSERT ON by_named FOR EACH ROW EXECUTE PROCEDURE named();
+    CREATE TRIGGER a BEFORE INSERT ON by_steady FOR EACH ROW EXECUTE PROCEDURE steady();
+    CREATE TRIGGER a BEFORE INSERT ON by_built FOR EACH ROW EXECUTE PROCEDURE built('plain');
+    INSERT INTO of_domain DEFAULT VALUES; INSERT INTO of_bare DEFAULT VALUES; INSERT INTO made_of DEFAULT VALUES;
+    INSERT INTO made_plain DEFAULT VALUES; INSERT INTO by_function DEFAULT VALUES; INSERT INTO by_named DEFAULT VALUES;
+    INSERT INTO by_steady DEFAULT VALUES; INSERT INTO by_built DEFAULT VALUES;
     CREATE TABLE wrapping (id bigint DEFAULT nextval('wraps') PRIMARY KEY);
     CREATE TABLE pooled (id bigint PRIMARY KEY, v int); CREATE SEQUENCE pooled_seq INCREMENT 50;
     CREATE TABLE stepped (id bigserial PRIMARY KEY); ALTER SEQUENCE stepped_id_seq INCREMENT 50;
@@ -158,6 +176,16 @@ EXPECTED = [
     ("harmless", "id", "transactions", ""),
     ("made", "id", "lookback", "no table"),
     ("of_catalog", "id", "lookback", "no table"),
+    ("of_domain", "id", "lookback", "CACHE 50"),
+    ("of_bare", "id", "transactions", ""),
+    ("made_of", "id", "lookback", "CACHE 50"),
+    ("made_plain", "id", "transactions", ""),
+    ("by_function", "id", "lookback", "next_id"),
+    ("by_function", "at", "transactions", ""),
+    ("by_named", "id", "lookback", "CACHE 50"),
+    ("of_named", "id", "lookback", "CACHE 50"),
+    ("by_steady", "id", "transactions", ""),
+    ("by_built", "id", "lookback", "built"),
     ("wrapping", "id", "lookback", "CYCLE"),
     ("pooled", "id", "lookback", "pooled_seq steps by 50"),
     ("stepped", "id", "lookback", "stepped_id_seq steps by 50"),

@@ -7,7 +7,7 @@
 -- the source's transactions from protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
-           c.relispartition, c.relhassubclass
+           c.relispartition, c.relhassubclass, c.relhastriggers
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -125,33 +125,43 @@ SELECT r.oid::text AS relation,
        k.position::int4 AS key_position,
        pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT') AS readable,
        a.attname = $3 AND (
+           -- Not by EXISTS, which costs the planner twice as much.
            r.relkind <> 'r' OR r.relhassubclass OR r.relispartition
            -- 2 is heap's, 0 what servers before 12 have.
            OR r.relam NOT IN (0, 2)
-           OR EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid)
-           OR EXISTS (SELECT 1 FROM pg_catalog.pg_extension x
-                      WHERE x.extname IN ('citus', 'pglogical', 'bdr', 'spock'))
-           -- The sequence of an identity or serial column, and one that a default calls without owning it.
-           OR EXISTS (SELECT 1 FROM (
-                          SELECT d.objid AS oid FROM pg_catalog.pg_depend d
-                          WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid
-                            AND d.refobjsubid = a.attnum
-                            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-                          UNION ALL
-                          SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
-                          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass
-                            AND d.objid = ad.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
-                          WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
-                      ) fed
-                      JOIN pg_catalog.pg_sequence s ON s.seqrelid = fed.oid
-                      WHERE s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle)
+           OR (SELECT true FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid LIMIT 1)
+           OR (SELECT true FROM pg_catalog.pg_extension x
+                   WHERE x.extname IN ('citus', 'pglogical', 'bdr', 'spock') LIMIT 1)
+           -- A domain may have a default.
+           OR a.atttypid <> b.oid
+           -- The sequence of an identity column; and whatever a default, or a generated column, stands on beside a sequence
+           -- that gives one value at a time.
+           OR (a.attidentity <> '' AND (
+                   SELECT true FROM pg_catalog.pg_depend d
+                   JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid
+                   WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid
+                     AND d.refobjsubid = a.attnum
+                     AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+                     AND (s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) LIMIT 1))
+           OR (a.atthasdef AND (
+                   SELECT true FROM pg_catalog.pg_attrdef ad
+                   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
+                   LEFT JOIN pg_catalog.pg_sequence s
+                       ON s.seqrelid = d.refobjid AND d.refclassid = 'pg_catalog.pg_class'::regclass
+                   WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
+                     AND (d.refobjid <> r.oid OR d.refobjsubid <> a.attnum)
+                     AND (s.seqrelid IS NULL OR s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) LIMIT 1))
+           -- A trigger that takes values before a row is inserted.
+           OR (r.relhastriggers AND (
+                   SELECT true FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+                   WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7 AND p.prosrc ~* 'nextval' LIMIT 1))
            -- One that an object mapper may take blocks of ids from: it is called after the table, or after the mapper.
-           OR (NOT a.atthasdef AND a.attidentity = '' AND EXISTS (
-                   SELECT 1 FROM pg_catalog.pg_class c
+           OR (NOT a.atthasdef AND a.attidentity = '' AND (
+                   SELECT true FROM pg_catalog.pg_class c
                    JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND s.seqincrement <> 1
                    WHERE c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
                        (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name,
-                       'hibernate_sequence')))
+                       'hibernate_sequence') LIMIT 1))
        ) AS suspect
 FROM relation r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped

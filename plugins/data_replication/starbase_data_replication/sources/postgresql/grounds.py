@@ -31,11 +31,16 @@ REASONS = {
         "a view calls {name}, which may read elsewhere: what a function reads is unknown that returns rows or is not "
         "IMMUTABLE"
     ),
+    "default": "the default of {column} calls {name}, and what gives its values is unknown",
+    "trigger": "the trigger function {name} calls nextval of a sequence that it does not name",
     "pool": (
         "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses "
         "them later: step by 1, track a time, or raise lookbackSeconds"
     ),
 }
+
+# Those that say where values come from which may be a sequence's.
+OF_NUMBERS = ("default", "trigger", "pool")
 
 
 async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:
@@ -63,9 +68,9 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         elif kind == "foreign":
             what = "a foreign table" if name in itself else f"stands on the foreign table {name}"
             unprotected.append(f"{what}: {ELSEWHERE}")
-        elif kind == "pool" and numbered:
-            unprotected.append(REASONS[kind].format(name=name, increment=row["increment"]))
-        elif kind not in ("pool", "sequence", "file"):
+        elif kind in OF_NUMBERS and numbered:
+            unprotected.append(REASONS[kind].format(name=name, column=column, increment=row["increment"]))
+        elif kind not in (*OF_NUMBERS, "sequence", "file"):
             unprotected.append(REASONS[kind].format(name=name))
     for row in sequences if numbered else ():
         name = row["name"]

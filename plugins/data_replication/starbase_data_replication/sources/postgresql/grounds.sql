@@ -90,11 +90,36 @@ JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
 WHERE g.relkind IN ('v', 'm') AND (p.proretset OR p.provolatile <> 'i')
 UNION ALL
--- The sequence of an identity or serial column, and one that a default calls without owning it.
+-- A function in the column's default, and a trigger whose function asks a sequence that it does not name.
+SELECT DISTINCT 'default', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attname = g.attribute
+JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.provolatile <> 'i'
+UNION ALL
+SELECT DISTINCT 'trigger', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_trigger t ON t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid AND p.prosrc ~* 'nextval'
+WHERE g.attribute IS DISTINCT FROM ''
+  AND (SELECT count(*) FROM pg_catalog.regexp_matches(p.prosrc, 'nextval', 'gi'))
+    > (SELECT count(pg_catalog.to_regclass(m.part[1])) FROM pg_catalog.regexp_matches(
+           p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part))
+UNION ALL
+-- The sequence of an identity or serial column, and one that is not the column's own: called by its default, by its
+-- domain's, by that of a column which it is generated from, or by a trigger.
 SELECT DISTINCT 'sequence', s.seqrelid::regclass::text, s.seqcache, s.seqincrement, s.seqcycle
 FROM ground g
 JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attnum > 0 AND NOT a.attisdropped
-    AND (g.attribute IS NULL OR a.attname = g.attribute)
+    AND (g.attribute IS NULL OR a.attname = g.attribute OR a.attnum IN (
+        SELECT d.refobjsubid
+        FROM pg_catalog.pg_attribute made
+        JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = made.attrelid AND ad.adnum = made.attnum
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = made.attrelid
+        WHERE made.attrelid = g.oid AND made.attname = g.attribute))
 CROSS JOIN LATERAL (
     SELECT d.objid AS oid FROM pg_catalog.pg_depend d
     WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
@@ -104,6 +129,17 @@ CROSS JOIN LATERAL (
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
       AND d.refclassid = 'pg_catalog.pg_class'::regclass
     WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+    UNION ALL
+    SELECT d.refobjid FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = a.atttypid
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    UNION ALL
+    SELECT pg_catalog.to_regclass(m.part[1])::oid
+    FROM pg_catalog.pg_trigger t
+    JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+    CROSS JOIN pg_catalog.regexp_matches(
+        p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part)
+    WHERE t.tgrelid = a.attrelid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
 ) fed
 JOIN pg_catalog.pg_sequence s ON s.seqrelid = fed.oid
 WHERE g.relkind IN ('r', 'p', 'f')
