@@ -113,8 +113,9 @@ def test_a_broken_frame_is_an_error(net: Rig) -> None:
     def broken(at: int, data: bytes) -> bytes:
         return bytes(byte ^ 0xFF for byte in data) if at < 200_000 else data
 
-    with net.suffering(net.proxy.heal, says=""):
+    with net.suffering(net.proxy.heal, says="") as name:
         net.proxy.begin(corrupt=broken)
+        assert "unexpected" not in str(until(lambda: net.failure(name), what="a failed run"))
 
 
 def test_a_changed_payload_byte_is_found_by_verify(net: Rig) -> None:

@@ -186,7 +186,7 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
         await reader.read()
 
     error = refusal(silent)
-    assert (type(error), "did not answer in time" in str(error)) == (SourceUnavailable, True)
+    assert (type(error), "does not answer" in str(error)) == (SourceUnavailable, True)
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\0\0\0hello", b"\x01\0\0\0\x0a", b""])
@@ -221,7 +221,7 @@ def test_a_wrong_password_is_not_transient_and_stays_secret(either_mysql: TestDa
 
 
 def test_nobody_listens(either_mysql: TestDatabase) -> None:
-    with pytest.raises(SourceUnavailable, match="Can't connect"):
+    with pytest.raises(SourceUnavailable, match="nothing listens at"):
         with_source(either_mysql, lambda source: described(source, either_mysql, "t"), port=1)
 
 

@@ -119,7 +119,8 @@ def test_a_text_in_the_place_of_a_files_name_is_not_shown() -> None:
 def test_a_postgresql_server_without_tls(postgres_database: TestDatabase) -> None:
     for mode in ("require", "verify-ca", "verify-full"):
         said = described(PostgresqlDialect(), {**postgres_database.source_config, "sslmode": mode})
-        mend = "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer"
+        mend = "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
+        mend += "look at host and port of sourceConfig"
         assert said == f"looking up t: {mend}"
 
 

@@ -29,6 +29,12 @@ T = TypeVar("T")
 NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
 
 
+CHANGED_ON_THE_WAY = (
+    "what came is no row of this table: bytes were changed on their way from the source, which only TLS notices at "
+    "once; verify the replica"
+)
+
+
 class Exited(Exception):
     """SystemExit or KeyboardInterrupt of somebody else's code; says which."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from starbase_data_replication import triggers
-from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.errors import CHANGED_ON_THE_WAY, SchemaMismatch, SourceUnavailable
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.swap import swap
 from starbase_data_replication.tables import (
@@ -146,6 +146,9 @@ class Target:
             raise SchemaMismatch(
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
             ) from error
+        except apsw.MismatchError as error:
+            # A key of whole numbers takes nothing else. Whatever else was changed, only a comparison finds.
+            raise SourceUnavailable(f"{self.schema.table}: {CHANGED_ON_THE_WAY}") from error
         except apsw.CorruptError as error:
             if getattr(error, "extendedresult", None) != apsw.SQLITE_CORRUPT_VTAB:
                 raise

@@ -21,6 +21,10 @@ MAX_BYTES_OF_ONE_CHARACTER = 4
 TOO_LARGE = "are too large for SQLite, whose rows hold 1,000,000,000 bytes, and became NULL"
 
 
+class Damaged(Exception):
+    """Bytes that are no value of their column."""
+
+
 class Buffered(ABC):
     """A stream of rows, of which more may come at once than were asked for: the others wait for the next question.
 
@@ -63,7 +67,10 @@ def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Exception
     for index, column in enumerate(columns):
         function, kind = column.cast.convert, column.cast.excepted
         if function is not None:
-            values = [None if value is None else function(value) for value in rows.column(index)]
+            try:
+                values = [None if value is None else function(value) for value in rows.column(index)]
+            except ValueError as error:
+                raise Damaged from error
             rows.replace_column(index, values)
         if kind is not None and exceptions is not None:
             found = sum(isinstance(value, kind) for value in rows.column(index))

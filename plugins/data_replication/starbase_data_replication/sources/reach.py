@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starbase_data_replication.errors import SourceRejected, SourceUnavailable
+from starbase_data_replication.sources.unreachable import Unreachable, not_known, place, unreachable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -130,7 +131,7 @@ class Reach:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise SourceUnavailable(f"the name {host} cannot be looked up: {error}") from None
+            raise SourceUnavailable(not_known(host, error)) from None
         known = list(dict.fromkeys(str(address[0]) for *_, address in found))
         usable = [text for text in known if self._is_allowed(name, ipaddress.ip_address(text))]
         if not usable:
@@ -170,16 +171,19 @@ class CheckedLoop:
             try:
                 return await self._loop.create_connection(factory, address, port, **options)
             except OSError as error:
-                failures.append(error)
+                failures.append(unreachable(error, place(address, port)))
         raise _one(failures)
 
     async def create_unix_connection(self, factory: Callable[[], Any], path: str, **options: Any) -> Any:
         self._reach.check_socket(path)
-        return await self._loop.create_unix_connection(factory, path, **options)
+        try:
+            return await self._loop.create_unix_connection(factory, path, **options)
+        except OSError as error:
+            raise unreachable(error, path) from error
 
 
 def _one(failures: Sequence[OSError]) -> OSError:
-    return failures[0] if len(failures) == 1 else OSError(", ".join(str(failure) for failure in failures))
+    return failures[0] if len(failures) == 1 else Unreachable("; ".join(str(failure) for failure in failures))
 
 
 def _meant(address: Address) -> tuple[Address, ...]:

@@ -14,16 +14,17 @@ import contextlib
 import re
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import aiomysql
 from pymysql import _auth
 from pymysql.constants import CLIENT, CR
-from pymysql.err import OperationalError
+from pymysql.err import InternalError, OperationalError
 
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.reach import Reach
+from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
@@ -69,6 +70,10 @@ ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
+# What the driver raises over bytes that it cannot take apart.
+NO_ANSWER = (AssertionError, LookupError, ValueError, struct.error)
+
+
 class Cursor(aiomysql.Cursor):  # type: ignore[misc]
     async def _show_warnings(self, connection: Any) -> None:
         """The server's warnings are not Python's: they may quote a row's value."""
@@ -103,9 +108,16 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
                 self.version = version_of(version)
                 await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else self._of_mysql()))
                 await self.fetch(ISOLATION)
+        except TimeoutError as error:
+            self.close()
+            raise unreachable(error, self._place) from error
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _place(self) -> str:
+        return self._unix_socket or place(self._name, self._port)
 
     def _of_mysql(self) -> str:
         return OF_MYSQL + "".join(settings for since, settings in SINCE_MYSQL.items() if self.version >= since)
@@ -121,29 +133,44 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
                 await self._connect_to(address)
                 return
             except OperationalError as error:
-                if error.args[0] != CR.CR_CONN_HOST_ERROR or address == addresses[-1]:
+                if error.args[0] != CR.CR_CONN_HOST_ERROR:
+                    raise
+                if address == addresses[-1]:
+                    if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, ssl.SSLError):
+                        raise unreachable(error.__cause__, self._place) from error
                     raise
 
     async def _connect_to(self, address: str) -> None:
         self._host = address
         try:
             await self._connect()
-        except (AssertionError, LookupError, ValueError, struct.error) as error:
-            raise OperationalError(CR.CR_SERVER_HANDSHAKE_ERR, "it does not speak MySQL's protocol") from error
+        except (*NO_ANSWER, InternalError) as error:
+            raise speaks_another_protocol(self._place, "MySQL") from error
 
     async def fetch(self, sql: str, values: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement; every row of its answer. Placeholders are %s, and % is %% where there are any."""
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            cursor = await self.cursor(Cursor)
-            await cursor.execute(sql, values)
-            return list(await cursor.fetchall())
+            with self._taking_apart():
+                cursor = await self.cursor(Cursor)
+                await cursor.execute(sql, values)
+                return list(await cursor.fetchall())
+
+    @contextlib.contextmanager
+    def _taking_apart(self) -> Iterator[None]:
+        """Raises what pymysql raises, for bytes that are no answer of a server's; the connection is no use any more."""
+        try:
+            yield
+        except NO_ANSWER as error:
+            self.close()
+            raise OperationalError(CR.CR_MALFORMED_PACKET, "what came is no answer of MySQL's protocol") from error
 
     async def stream(self, sql: str, *, parser: Callable[..., RowParser] | None = None) -> RowParser:
         """Begin a SELECT whose rows are then taken by `receive`, until `streamed` says that all were.
 
         parser: makes the parser of the rows, given the `sequence` to begin with; None is that of plain columns.
         """
-        await self.query(sql, unbuffered=True)
+        with self._taking_apart():
+            await self.query(sql, unbuffered=True)
         if parser is not None:
             return parser(sequence=self._next_seq_id)
         binary = [encoding is None for encoding, _ in self._result.converters]

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from pymysql.constants import CR, ER
 from pymysql.err import Error
 
-from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
+from starbase_data_replication.errors import (
+    CHANGED_ON_THE_WAY,
+    SourceChanged,
+    SourceRejected,
+    SourceUnavailable,
+    SyncError,
+)
+from starbase_data_replication.sources.batches import Damaged
+from starbase_data_replication.sources.unreachable import Unreachable
 
 # Server errors after which trying again may help: too many connections or too little memory or disk, a server
 # that is going down, a connection or statement that was killed or took too long, a lock. The last line has those
@@ -45,6 +53,8 @@ def door(doing: str) -> Iterator[None]:
         yield
     except Error as error:
         raise translate(error, doing) from error
+    except Damaged as error:
+        raise SourceUnavailable(f"{doing}: {CHANGED_ON_THE_WAY}") from error
     except (OSError, EOFError) as error:
         raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
     except UnicodeDecodeError as error:
@@ -79,6 +89,8 @@ def _because(cause: BaseException | None) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "the source did not answer in time"
+    if isinstance(error, Unreachable):
+        return str(error)
     return f"the connection failed: {str(error) or type(error).__name__}"
 
 

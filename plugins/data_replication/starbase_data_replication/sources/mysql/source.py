@@ -313,7 +313,8 @@ async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column],
         with door(doing):
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         exceptions: Counter[Exceptions] = Counter()
-        rows: Sequence[Row] = convert(records, columns, exceptions)
+        with door(doing):
+            rows: Sequence[Row] = convert(records, columns, exceptions)
         _refuse_lost(records, plan.schema)
         last_key = _position(rows[-1], plan) if rows and resumable else None
         rows = fitting(rows, size, columns, exceptions)

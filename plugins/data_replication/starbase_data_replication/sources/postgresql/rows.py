@@ -18,7 +18,7 @@ import asyncpg
 
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Rows
-from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered, convert
+from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered, Damaged, convert
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import Encoding, encoding_of
 
@@ -155,9 +155,15 @@ class CopyText:
         if self._at == len(self._data):
             # A large row is not to be in memory more often than it must.
             self._data, self._at = b"", 0
+        if len(values) % self._width:
+            raise Damaged
         rows = Rows(values, self._width)
         for index, parser in self._parsers:
-            rows.replace_column(index, [None if value is None else parser(value) for value in rows.column(index)])
+            try:
+                parsed = [None if value is None else parser(value) for value in rows.column(index)]
+            except ValueError as error:
+                raise Damaged from error
+            rows.replace_column(index, parsed)
         return length, rows
 
     def _values(self, piece: memoryview) -> list[Any]:

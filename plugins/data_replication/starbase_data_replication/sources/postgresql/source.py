@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import errno
 import re
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.resources import files
@@ -43,6 +45,7 @@ from starbase_data_replication.sources.postgresql.open_transactions import open_
 from starbase_data_replication.sources.postgresql.rows import RowStream
 from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
 from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
+from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 
 GOODBYE_SECONDS = 2.0
 # What the driver raises over a connection that nothing can be done with any more, a statement that was left in the
@@ -229,7 +232,12 @@ class PostgresqlSource:
     async def _connect(self, *words: Any, loop: Any = None, **options: Any) -> Any:
         """As asyncpg.connect, but only to an address where a source may be."""
         checked: Any = CheckedLoop(asyncio.get_running_loop(), self._reach)
-        return await asyncpg.connect(*words, loop=checked, **options)
+        try:
+            return await asyncpg.connect(*words, loop=checked, **options)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            raise _unreachable(error, options) from error
 
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
@@ -303,6 +311,20 @@ def _unreadable(schema: TableSchema) -> str:
 
 def _policed(schema: TableSchema) -> list[str]:
     return [POLICED] if schema.policed else []
+
+
+def _unreachable(error: OSError, options: Mapping[str, Any]) -> OSError:
+    """Why there is no connection, for these arguments of the driver. TimeoutError is an OSError too."""
+    hosts, ports = (value if isinstance(value, list) else [value] for value in (options["host"], options["port"]))
+    where = ", ".join(
+        host if host.startswith("/") else place(host, port) for host, port in zip(hosts, ports, strict=True)
+    )
+    if "rejected SSL upgrade" in str(error):
+        # A server without TLS is one that `prefer` and `allow` go on with: this is something else.
+        return speaks_another_protocol(where, "PostgreSQL") if isinstance(options["ssl"], str) else error
+    if "connection_lost" in str(error):
+        error = ConnectionResetError(errno.ECONNRESET, "")
+    return unreachable(error, where)
 
 
 async def _leave_as_it_is(connection: object) -> None:

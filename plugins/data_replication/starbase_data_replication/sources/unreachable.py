@@ -1,0 +1,59 @@
+"""Why a source could not be connected to, in words: what was tried, what came of it, and what to look at.
+
+Owns those words. Must not know any dialect. An operating system says "Connect call failed" for a port at which nobody
+listens, and a driver passes that on.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+LOOK_AT = "look at host and port of sourceConfig"
+# By error number: what the place that was tried does, or is.
+BY_NUMBER = {
+    errno.ECONNREFUSED: f"nothing listens at {{where}} (connection refused); start the server, or {LOOK_AT}",
+    errno.EHOSTUNREACH: f"there is no route to {{where}}; look at the network between, or {LOOK_AT}",
+    errno.ENETUNREACH: f"there is no route to {{where}}; look at the network between, or {LOOK_AT}",
+    errno.ENOENT: "there is no socket {where}; start the server, or look at host of sourceConfig",
+    errno.ENOTDIR: "there is no socket {where}; start the server, or look at host of sourceConfig",
+    errno.EACCES: "this program's user may not use {where}; grant it that, or look at a firewall of this machine",
+    errno.EPERM: "this program's user may not use {where}; grant it that, or look at a firewall of this machine",
+    errno.ECONNRESET: f"{{where}} closed the connection before it answered; it may refuse this machine, or {LOOK_AT}",
+    errno.EPIPE: f"{{where}} closed the connection before it answered; it may refuse this machine, or {LOOK_AT}",
+    errno.ETIMEDOUT: f"{{where}} does not answer; look for a firewall between, or {LOOK_AT}",
+}
+
+
+class Unreachable(OSError):
+    """A source that could not be connected to. Its text is all that is to be said."""
+
+
+def unreachable(error: BaseException, where: str) -> Unreachable:
+    """What connecting to this place has come to. where: host and port, or the path of a socket."""
+    if isinstance(error, Unreachable):
+        return error
+    if isinstance(error, TimeoutError):
+        return Unreachable(BY_NUMBER[errno.ETIMEDOUT].format(where=where))
+    number = error.errno if isinstance(error, OSError) else None
+    if number in BY_NUMBER:
+        return Unreachable(BY_NUMBER[number].format(where=where))
+    return Unreachable(f"{where} cannot be reached: {str(error) or type(error).__name__}")
+
+
+def not_known(host: str, error: BaseException) -> str:
+    """Why a name could not be looked up."""
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return f"the name {host} cannot be looked up at the moment; look at this machine's DNS"
+    if isinstance(error, UnicodeError):
+        return f"{host} can be no name; look at host of sourceConfig"
+    return f"the name {host} is not known; look at host of sourceConfig, or at this machine's DNS"
+
+
+def speaks_another_protocol(where: str, protocol: str) -> Unreachable:
+    return Unreachable(f"what listens at {where} does not speak {protocol}'s protocol; {LOOK_AT}")
+
+
+def place(host: str, port: int | str) -> str:
+    """Host and port, as they are written together."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
