@@ -192,7 +192,8 @@ class Keeping:
 
     async def _wait_for_word(self, former: Former, leftovers: Leftovers | None, why_not: str) -> None:
         """Raises RowsToKeep where there are rows to keep, or where that cannot be told."""
-        if not self._keeps:
+        if not self._keeps or not former.shape.key:
+            # A table without a key was loaded whole at every sync: nothing was kept that the source did not have.
             return
         if leftovers is not None:
             count: int | None = await self._count(leftovers)

@@ -144,7 +144,8 @@ class TableSchema:
     """What a source table looks like now, and what of it is copied.
 
     key holds the names of the primary key's columns, or of a unique index without NULLs; empty when
-    there is neither, and then every sync reloads the table whole.
+    there is neither, and then every sync reloads the table whole. parent_key: of a parent by inheritance, its key,
+    which says nothing of its children's rows.
     estimated_rows is the source's own guess, or None. unprotected says why the source's transactions do not
     protect the tracking column (values that are assigned ahead of them), or is None. unfollowable: why rows appear
     otherwise than at the commit of the transaction that took their tracking value, or below values that were read, so
@@ -164,6 +165,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     tracking_column: str
+    parent_key: tuple[str, ...] = ()
     estimated_rows: int | None = None
     unprotected: str | None = None
     unfollowable: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -99,7 +100,13 @@ def of_table(schema: TableSchema) -> list[str]:
     """What to tell the user of the table itself."""
     unknown = [f"{column.name} ({column.source_type})" for column in schema.columns if not column.cast.known]
     warnings = [f"type not in the ledger, kept as the source's text: {', '.join(unknown)}"] if unknown else []
-    if not schema.key:
+    if not schema.key and schema.parent_key:
+        names = json.dumps(schema.parent_key)
+        warnings.append(
+            f"{schema.table} has children by inheritance, whose rows its key does not cover: every sync loads it "
+            f"whole; if it identifies a row among all of them, set keyColumns to {names}"
+        )
+    elif not schema.key:
         warnings.append(
             f"{schema.table} has no primary key and no unique index without NULLs: every sync loads it whole"
         )

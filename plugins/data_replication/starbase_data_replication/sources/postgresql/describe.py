@@ -22,6 +22,11 @@ from starbase_data_replication.sources.postgresql.types import (
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
+# TimescaleDB's catalogue, which is not on every server.
+HYPERTABLE = """
+    SELECT EXISTS (SELECT 1 FROM _timescaledb_catalog.hypertable h WHERE h.schema_name = $1 AND h.table_name = $2)
+"""
+
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
@@ -39,6 +44,10 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     names = [column.name for column in columns]
     tracked = tracking_column if tracking_column in names else names[0]
     key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
+    # A key of a parent by inheritance says nothing of its children's rows; that of a hypertable holds for its chunks.
+    of_parent = rows[0]["has_children"] and not (
+        rows[0]["has_hypertables"] and await connection.fetchval(HYPERTABLE, table.schema, table.name)
+    )
     estimate = rows[0]["reltuples"]
     file = rows[0]["file"]
     below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
@@ -48,7 +57,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     schema = TableSchema(
         table=table,
         columns=columns,
-        key=tuple(name for _, name in key),
+        key=() if of_parent else tuple(name for _, name in key),
+        parent_key=tuple(name for _, name in key) if of_parent else (),
         tracking_column=tracked,
         estimated_rows=int(estimate) if estimate >= 0 else None,
         unprotected=below.unprotected,

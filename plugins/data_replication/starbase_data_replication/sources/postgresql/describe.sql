@@ -2,7 +2,8 @@
 -- base_* follow a domain down to the type that it stands on, and element_* an array's elements down to theirs; a kind
 -- is pg_type.typtype, or a for an array. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
--- on plain columns and without NULLs. indexed: an index begins with the column; assigned: a sequence counts it up.
+-- on plain columns and without NULLs. has_children: by inheritance, so that the key is that
+-- of the parent's own rows alone. indexed: an index begins with the column; assigned: a sequence counts it up.
 -- suspect, in the tracking column's row: whether there is anything that may keep
 -- the source's transactions from protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
 WITH RECURSIVE relation AS (
@@ -20,9 +21,7 @@ WITH RECURSIVE relation AS (
     SELECT i.indexrelid, i.indkey
     FROM relation r
     JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
-    -- A key of a parent by inheritance says nothing of its children's rows, which are read with its own.
-    WHERE NOT (r.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = r.oid))
-      AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+    WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
       AND NOT EXISTS (
         SELECT 1 FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = r.oid AND (NOT a.attnotnull OR a.attnum IN (SELECT u.attnum FROM unchecked u))
@@ -123,6 +122,11 @@ SELECT r.oid::text AS relation,
        CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)
             THEN 'a' ELSE et.typtype::text END AS element_kind,
        k.position::int4 AS key_position,
+       r.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = r.oid) AS has_children,
+       EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = '_timescaledb_catalog' AND c.relname = 'hypertable'
+                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+                 AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) AS has_hypertables,
        pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT') AS readable,
        a.attname = $3 AND (
            -- Not by EXISTS, which costs the planner twice as much.
