@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.postgresql.grounds import judged
 from tests.hosts import HostProcess, running, until
 from tests.servers import DistroPostgres, TestDatabase, fresh_database
 
@@ -216,6 +220,25 @@ def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDa
         assert wrong == []
 
 
+def test_an_ordinary_role_is_enough_to_trace_a_view(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """SELECT on the view, and nothing on what is below it."""
+    database = postgres_database
+    role = f"reader_{database.name[-8:]}"
+    database.execute(BELOW)
+    database.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT SELECT ON of_quiet, of_ahead, parted TO {role}"
+    )
+    config = {**database.source_config, "user": role, "password": "a password"}
+    try:
+        with running(tmp_path) as host:
+            wanted = {"of_quiet": ("id", "transactions"), "of_ahead": ("number", "lookback"), "parted": ("id", "trans")}
+            for table, (column, kind) in wanted.items():
+                more = {"sourceConfig": config, "trackingColumn": column, "keyColumns": [column]}
+                assert protection(host, database, table, **more).startswith(kind), table
+    finally:
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_what_is_not_protected_waits_for_the_transactions_all_the_same(
     postgres_database: TestDatabase, tmp_path: Path
 ) -> None:
@@ -395,3 +418,33 @@ def protection_of(host: HostProcess) -> str:
     assert host.sync("t")["status"] == "success"
     said = str(host.status("t")["protection"])
     return "transactions" if said == "transactions: pg_locks" else said
+
+
+KINDS = ("foreign", "materialized", "method", "subscribed", "applied", "distributed", "bottomless", "function")
+OF_NUMBERS = ("default", "trigger", "pool")
+FACTS = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from((*KINDS, *OF_NUMBERS, "sequence", "file")),
+        "name": st.sampled_from(("t", "public.t", "a", "b")),
+        "cache": st.integers(1, 3),
+        "increment": st.integers(-2, 2).filter(bool),
+        "cycles": st.booleans(),
+    }
+)
+
+
+@given(found=st.lists(FACTS, max_size=6), kind=st.sampled_from(("int8", "text", "timestamptz", "date", "uuid")))
+def test_no_fact_that_speaks_against_a_claim_is_lost(found: list[dict[str, Any]], kind: str) -> None:
+    """Whatever else is found beside it; and a column that no sequence can feed is not blamed for one."""
+    judged_ = judged(found, TableName(schema="public", name="t"), "id", kind)
+    numbered = kind in ("int8", "text")
+    kinds = {fact["kind"] for fact in found}
+    sequences = [fact for fact in found if fact["kind"] == "sequence"] if numbered else []
+    down = any(fact["increment"] < 0 for fact in sequences)
+    ahead = any(fact["cache"] > 1 or fact["increment"] > 1 or fact["cycles"] for fact in sequences)
+    assert (judged_.unfollowable is not None) == ("materialized" in kinds or down)
+    against = bool(kinds & (set(KINDS) - {"materialized"})) or (numbered and bool(kinds & set(OF_NUMBERS)))
+    if against or (ahead and not down) or len(sequences) > 1:
+        assert judged_.unprotected is not None
+    if not against and not sequences:
+        assert judged_.unprotected is None
