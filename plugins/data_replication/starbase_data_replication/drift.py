@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
@@ -58,6 +59,11 @@ def drift(before: Shape, now: Shape) -> Drift:
         texts.append("another table has taken its name and place")
     if tuple(before.key) != tuple(now.key):
         texts.append(f"its key was {_listed(before.key)}, and is {_listed(now.key)}")
+    redefined = bool(before.definition and now.definition) and before.definition != now.definition
+    if redefined:
+        texts.append("the query of the view, or of one below it, is another")
+    exchanged = [name for name, part in now.parts.items() if before.parts.get(name, part) != part]
+    texts += [f"partition {name} was exchanged, emptied or rebuilt" for name in exchanged]
     added = tuple(name for name in now.columns if name not in before.columns)
     dropped = tuple(name for name in before.columns if name not in now.columns)
     texts += [f"column {name} ({now.columns[name][0]}) was added" for name in added]
@@ -78,8 +84,26 @@ def drift(before: Shape, now: Shape) -> Drift:
         other_form = True
     # To SQLite, names that differ in case alone are one.
     cased = {same_name(name) for name in added} & {same_name(name) for name in dropped}
+    replaced |= redefined or bool(exchanged)
     reload = replaced or other_form or bool(cased) or tuple(before.key) != tuple(now.key)
     return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
+
+
+class Moved(NamedTuple):
+    """Tables below a replica's source, by the dialect's names: rewritten since the last sync, or new there."""
+
+    rewritten: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+
+
+def moved(before: Mapping[str, str], now: Mapping[str, str]) -> Moved:
+    """What has become of the tables that the rows lie in. A rewritten one may hold other rows; a new one, such as a
+    partition that was attached, may have brought rows that lie below the floor."""
+    if not before:
+        # It was not known then.
+        return Moved()
+    rewritten = tuple(name for name, file in now.items() if before.get(name, file) != file)
+    return Moved(rewritten, tuple(name for name in now if name not in before))
 
 
 def must_reload(table: TableName, before: Position, now: Shape, found: Drift, options: Options, *, name: str) -> bool:

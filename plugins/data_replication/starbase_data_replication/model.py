@@ -129,7 +129,8 @@ class Shape:
     """What a replica was built from, to be compared with what its source looks like later.
 
     columns: the source's name of a column to its type, its `form`, the replica's name of it, and its number.
-    tracking: what the tracking column is ordered by. kind: "table", "view" and so on. incarnation: see TableSchema.
+    tracking: what the tracking column is ordered by. kind: "table", "view" and so on. incarnation, parts,
+    definition: see TableSchema.
     """
 
     columns: Mapping[str, Sequence[str]]
@@ -137,6 +138,8 @@ class Shape:
     tracking: str = ""
     kind: str = "table"
     incarnation: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    definition: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +159,9 @@ class TableSchema:
     name and place; None where the source does not tell.
     falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
     room, which reads in the index's order.
-    files: what the rows lie in, by table, for the dialect to see whether it is still the same when it reads them.
+    files: by each table that the rows lie in, what changes when it is rewritten, emptied or replaced. parts: the same
+    of partitions, where the dialect can tell that one was exchanged. definition: what changes with a view's query. All
+    for comparing; empty where the source does not tell.
     left_out: columns that are known but not copied. where: rows for which this expression of the source's SQL is
     not true are not copied; None copies all.
     """
@@ -176,6 +181,8 @@ class TableSchema:
     incarnation: str | None = None
     falling: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    definition: str = ""
     left_out: tuple[Column, ...] = ()
     where: str | None = None
 
@@ -199,7 +206,10 @@ class TableSchema:
     def shape(self) -> Shape:
         columns = {each.name: (each.source_type, each.form, each.target, each.number) for each in self.columns}
         tracking = f"{self.tracking.source_type} {self.tracking.collation}".rstrip()
-        return Shape(columns=columns, key=self.key, tracking=tracking, kind=self.kind, incarnation=self.incarnation)
+        return Shape(
+            columns=columns, key=self.key, tracking=tracking, kind=self.kind, incarnation=self.incarnation,
+            parts=self.parts, definition=self.definition,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

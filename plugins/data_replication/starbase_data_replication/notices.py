@@ -73,6 +73,14 @@ def of_untold(position: Position, reason: str) -> list[str]:
     ]
 
 
+def of_joined(schema: TableSchema) -> list[str]:
+    """What to tell the user of a table that is new below a view."""
+    return [
+        f"a table below the view {schema.table} is new: rows that it brought below what was read are not read; verify "
+        "with repair, or reset"
+    ]
+
+
 def of_reload(position: Position) -> list[str]:
     """What to tell the user of a load that is not due to the table's shape, which is told of anyway."""
     former = position.former

@@ -39,6 +39,11 @@ def refusal(why: str, name: str) -> SourceWentBack:
     )
 
 
+def joined(schema: TableSchema) -> str:
+    """What to say of rows that came in below the floor with a table of their own."""
+    return f"a table has joined {schema.table} (ATTACH PARTITION, INHERIT) with rows that lie below what was read"
+
+
 class _Unlike(NamedTuple):
     """How many rows of the source the replica does not have, of how many it holds another version, and the others."""
 
@@ -84,8 +89,14 @@ class Rewind:
         return went_back + (HIDDEN if passed is None else "")
 
     async def refilled(self) -> str | None:
-        """Why all rows are others than those that were read, in words, where the table lies in other files; None where
-        any is as it was: the files were only rewritten. First and last rows are looked at."""
+        """Why the rows are others than those that were read, in words, where the table lies in other files or was made
+        or altered; None where that is all that happened to it.
+
+        Of the newest rows, the replica lacks none that was read; of its first and last, one at least is as it was.
+        """
+        newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.floor))
+        if newest.missing:
+            return f"{self.schema.table} went back: another table stands there, with rows that were not read"
         keys = await self.database.read(self._outer_keys)
         if not keys:
             return None

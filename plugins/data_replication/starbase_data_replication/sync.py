@@ -10,11 +10,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import apsw
 
-from starbase_data_replication import notices, rising, store
+from starbase_data_replication import drift, notices, rising, store
 from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
@@ -34,9 +34,9 @@ from starbase_data_replication.model import (
     TableSchema,
 )
 from starbase_data_replication.options import Options
-from starbase_data_replication.rewind import Rewind
+from starbase_data_replication.rewind import Rewind, joined
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Looker, Reader, ReadPlan, Rewindable, Source, looking
+from starbase_data_replication.sources.base import Joinable, Looker, Reader, ReadPlan, Rewindable, Source, looking
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_data_replication.throttle import batch_rows, throttled
@@ -193,10 +193,16 @@ class Sync:
     async def _look_back(self) -> None:
         """Where what was read may be gone: see whether its last rows were only deleted, or its files only rewritten."""
         noted, before = self._latest, self._position
-        if before.floor is None or noted is None or noted.candidate is None or not isinstance(self.source, Rewindable):
+        if before.floor is None or noted is None or noted.candidate is None:
             return
-        files, now = self._stored.files.items(), self.schema.files.items()
-        if noted.below is None and not (files and now and files.isdisjoint(now)):
+        moved = drift.moved(self._stored.files, self.schema.files)
+        if moved.joined and isinstance(self.source, Joinable):
+            holds = await self.source.holds_below(self.schema, moved.joined, before.floor)
+            if holds is None:
+                self._warnings += notices.of_joined(self.schema)
+            elif holds:
+                await self._load_again(joined(self.schema))
+        if not isinstance(self.source, Rewindable) or (noted.below is None and not moved.rewritten):
             return
         rewind = Rewind(
             reader=self.source, counter=self.source, database=self.database, replica=self._replica.name,
@@ -209,6 +215,10 @@ class Sync:
             # The values that were deleted may be assigned again, and are read then.
             self._position = floor.lowered(before, noted.candidate.value)
             return
+        await self._load_again(why)
+
+    async def _load_again(self, why: str) -> NoReturn:
+        """Begin again, with a load of the table. `why` is stored, since nothing will tell of it any more."""
         await self.footing.must_load_again(self._stored, why)
         raise ReadAgain(why)
 

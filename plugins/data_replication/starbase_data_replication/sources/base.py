@@ -53,6 +53,8 @@ class Grounds(NamedTuple):
     hidden: str | None = None
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = MappingProxyType({})
+    parts: Mapping[str, str] = MappingProxyType({})
+    definition: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +267,17 @@ class HidingColumns(Protocol):
 
     async def hides_columns(self, schema: TableSchema) -> bool:
         """Whether the table has columns that are not shown. Asked before a load, and when a column is gone."""
+        ...
+
+
+@runtime_checkable
+class Joinable(Protocol):
+    """A source whose tables may be joined by others, with the rows that they hold. Optional: without it, such rows are
+    found by verify."""
+
+    async def holds_below(self, schema: TableSchema, tables: Sequence[str], floor: str) -> bool | None:
+        """Whether any of these tables, by their names in `schema.files`, holds a row at the floor or below it. None
+        where it cannot be asked."""
         ...
 
 

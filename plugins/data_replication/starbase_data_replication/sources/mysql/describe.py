@@ -13,7 +13,7 @@ from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import NoTrackingColumn
 from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import grounds
+from starbase_data_replication.sources.mysql.grounds import grounds, partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -29,6 +29,8 @@ class _ColumnRow(NamedTuple):
     table_type: str
     table_rows: str | None
     engine: str | None
+    created: str | None
+    create_options: str | None
     name: str
     base: str
     column_type: str
@@ -80,7 +82,10 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         tracking=tracking,
     )
     key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})
-    estimate = rows[0].table_rows
+    estimate, created = rows[0].table_rows, rows[0].created
+    if "partitioned" in (rows[0].create_options or ""):
+        parted = await partitions(connection, TableName(schema=rows[0].table_schema, name=rows[0].table_name))
+        below = below._replace(parts=parted.parts, warnings=(*below.warnings, *parted.warnings))
     schema = TableSchema(
         table=table,
         columns=columns,
@@ -93,6 +98,9 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         hidden=below.hidden,
         warnings=below.warnings,
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
+        files={} if created is None else {str(table): created},
+        parts=dict(below.parts),
+        definition=below.definition,
     )
     if not found_it:
         raise NoTrackingColumn(schema, tracking_column)

@@ -7,9 +7,13 @@ backticks. What cannot be traced there is not protected. Must not know how a flo
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from pymysql.constants import ER
+from pymysql.err import Error
 
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Grounds
@@ -37,6 +41,10 @@ UNTOLD = (
     "GRANT SHOW VIEW ON {sql} to it"
 )
 ASKS = "the view {name} asks who reads it by {function}(), and may hide rows from this user: read its tables"
+UNSEEN_PARTS = (
+    "the partitions of {name} cannot be told apart: rows that EXCHANGE PARTITION brings in below what was read are not "
+    "read; GRANT PROCESS ON *.* to this user, or verify with repair after it"
+)
 STEPS = (
     "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses them "
     "later: step by 1, track a time, or raise lookbackSeconds"
@@ -120,6 +128,7 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
     counting: dict[str, None] = {}
     hidden: dict[str, None] = {}
     untold: dict[str, None] = {}
+    queries: dict[str, str] = {}
     union = False
     seen = {(view.schema or "", view.name)}
     level = sorted(seen)
@@ -143,6 +152,7 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
                     reasons[NOT_SHOWN.format(name=name, sql=sql)] = None
                     untold[UNTOLD.format(name=name, sql=sql)] = None
                 else:
+                    queries[name] = text
                     traced = trace(text)
                     union |= traced.union
                     if traced.asks is not None:
@@ -158,7 +168,36 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
         warnings.append(
             f"{view}: {several}: a row whose table lies behind is not read; track a time, or set mode to full"
         )
-    return Grounds(unprotected="; ".join(reasons) or None, hidden="; ".join(hidden) or None, warnings=tuple(warnings))
+    definition = hashlib.sha256(repr(sorted(queries.items())).encode()).hexdigest() if queries else ""
+    return Grounds(
+        unprotected="; ".join(reasons) or None,
+        hidden="; ".join(hidden) or None,
+        warnings=tuple(warnings),
+        definition=definition,
+    )
+
+
+async def partitions(connection: Connection, table: TableName) -> Grounds:
+    """The numbers of a partitioned table's parts: each gets another when it is exchanged, emptied or rebuilt."""
+    name = f"{_file_name(table.schema or '')}/{_file_name(table.name)}#P#"
+    catalogue = "INNODB_SYS_TABLES" if connection.is_mariadb else "INNODB_TABLES"
+    sql = (
+        f"SELECT NAME, CAST(TABLE_ID AS CHAR) FROM information_schema.{catalogue} "
+        "WHERE LOWER(LEFT(NAME, %s)) = LOWER(%s)"
+    )
+    try:
+        rows = await connection.fetch(sql, (str(len(name)), name))
+    except Error as error:
+        if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
+            raise
+        rows = []
+    parts = {str(found)[len(name) :]: str(number) for found, number in rows}
+    return Grounds(parts=parts) if parts else Grounds(warnings=(UNSEEN_PARTS.format(name=table),))
+
+
+def _file_name(name: str) -> str:
+    """As the server names a file after it; of letters beyond ASCII it has other ways, so that nothing is found."""
+    return re.sub(r"[^0-9A-Za-z_]", lambda match: f"@{ord(match[0]):04x}", name)
 
 
 async def missing_below(connection: Connection, view: TableName) -> list[str]:

@@ -68,7 +68,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         policed=rows[0]["policed"],
         kind=KINDS[rows[0]["relkind"]],
         incarnation=rows[0]["relation"],
-        files=below.files,
+        files=dict(below.files),
+        definition=below.definition,
     )
     if tracked != tracking_column:
         raise NoTrackingColumn(schema, tracking_column)

@@ -70,7 +70,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
             unprotected.append(f"{what}: {ELSEWHERE}")
         elif kind in OF_NUMBERS and numbered:
             unprotected.append(REASONS[kind].format(name=name, column=column, increment=row["increment"]))
-        elif kind not in (*OF_NUMBERS, "sequence", "file"):
+        elif kind not in (*OF_NUMBERS, "sequence", "file", "query"):
             unprotected.append(REASONS[kind].format(name=name))
     for row in sequences if numbered else ():
         name = row["name"]
@@ -99,5 +99,6 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),
         # The number of a file stands where a sequence has its cache.
+        definition=next((str(row["name"]) for row in found if row["kind"] == "query"), ""),
         files={str(row["name"]): str(row["cache"]) for row in found if row["kind"] == "file"},
     )

@@ -158,3 +158,9 @@ UNION ALL
 -- The files that the rows lie in: their table, and their number.
 SELECT DISTINCT 'file', g.oid::text, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
 FROM ground g WHERE g.relkind IN ('r', 'm')
+UNION ALL
+-- What the views among them ask, in one.
+SELECT 'query', pg_catalog.md5(pg_catalog.string_agg(q.text, ';' ORDER BY q.text)), NULL::int8, NULL::int8, NULL::bool
+FROM (SELECT DISTINCT g.oid::regclass || ': ' || pg_catalog.pg_get_viewdef(g.oid) AS text
+      FROM ground g WHERE g.relkind = 'v') AS q
+HAVING count(*) > 0

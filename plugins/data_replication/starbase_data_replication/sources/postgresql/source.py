@@ -81,6 +81,11 @@ SNAPSHOT = "SELECT"
 IN_KEY_ORDER = "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
 # The last value of the sequences that a column is, or that its default asks; NULL where one of them may not be seen.
 COUNTER = files(__package__).joinpath("counter.sql").read_text(encoding="utf-8")
+# A table that has joined another.
+JOINED = """
+    SELECT n.nspname AS schema, c.relname AS name, pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1
+"""
 COUNTED = ("int2", "int4", "int8")
 
 
@@ -165,6 +170,28 @@ class PostgresqlSource:
                 names = (schema.table.schema, schema.table.name, schema.tracking_column)
                 last = await connection.fetchval(COUNTER, *names, timeout=STATEMENT_TIMEOUT_SECONDS)
         return None if last is None else int(last) >= int(floor)
+
+    async def holds_below(self, schema: TableSchema, tables: Sequence[str], floor: str) -> bool | None:
+        if schema.kind == "view":
+            # What the tracking column is called there is the view's affair.
+            return None
+        with door(f"looking for rows that have joined {schema.table}"):
+            async with self._transaction("READ COMMITTED") as connection:
+                for table in tables:
+                    named = await connection.fetchrow(JOINED, int(table), timeout=STATEMENT_TIMEOUT_SECONDS)
+                    if named is None:
+                        continue
+                    # By itself it is found along its own index; without a right to it, the whole is looked through.
+                    name = table_sql(TableName(schema=named["schema"], name=named["name"]))
+                    source = f"ONLY {name}" if named["readable"] else table_sql(schema.table)
+                    tracking = f"t.{quoted(schema.tracking_column)}"
+                    sql = (
+                        f"SELECT EXISTS (SELECT 1 FROM {source} AS t WHERE t.tableoid = $1 "
+                        f"AND {tracking} <= $2::text::{schema.tracking.compare_type})"
+                    )
+                    if await connection.fetchval(sql, int(table), floor, timeout=STATEMENT_TIMEOUT_SECONDS):
+                        return True
+        return False
 
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
