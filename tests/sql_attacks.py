@@ -72,11 +72,6 @@ SELECT count(*) FROM notes_search
 SELECT * FROM notes_search_data
 SELECT * FROM notes_search_docsize
 SELECT snippet(notes_search, 0, '', '', '', 64) FROM notes_search('canary')
-SELECT * FROM sqlite_master
-SELECT * FROM sqlite_schema
-SELECT * FROM SQLITE_MASTER
-SELECT sql FROM main.sqlite_master
-SELECT count(*) FROM sqlite_schema
 SELECT * FROM sqlite_temp_master
 SELECT * FROM temp.sqlite_schema
 SELECT * FROM temp.sqlite_temp_schema
@@ -90,22 +85,12 @@ SELECT * FROM sqlite_stmt
 SELECT * FROM dbstat
 SELECT count(*) FROM dbstat
 SELECT name FROM dbstat('main')
-SELECT * FROM pragma_table_info('tmp_notes')
-SELECT count(*) FROM pragma_table_info('tmp_notes')
-SELECT * FROM pragma_table_list
-SELECT count(*) FROM pragma_table_list
-SELECT t.name FROM orders, pragma_table_xinfo(name) t
-SELECT * FROM pragma_index_list('tmp_notes')
 SELECT * FROM pragma_database_list
 SELECT * FROM pragma_function_list
 SELECT * FROM pragma_module_list
 SELECT * FROM fts3tokenize('simple', 'a b')
 SELECT * FROM carray(1, 1)
-PRAGMA table_info(tmp_notes)
-PRAGMA table_info(orders)
-PRAGMA table_list
 PRAGMA database_list
-PRAGMA main.table_xinfo('tmp_notes')
 PRAGMA index_info(tmp_notes_hushed)
 PRAGMA integrity_check
 PRAGMA foreign_key_list(orders)
@@ -198,9 +183,6 @@ SELECT 1; SELECT * FROM tmp_notes
 SELECT 1; DROP TABLE orders
 /* */ SELECT/**/*/**/FROM/**/tmp_notes -- x
 SELECT 'tmp_notes' FROM orders WHERE
-SELECT * FROM main.sqlite_schema WHERE name LIKE 'tmp%'
-SELECT name FROM sqlite_master UNION SELECT name FROM orders
-SELECT * FROM (sqlite_master)
 SELECT * FROM tmp_search_idx
 SELECT * FROM tmp_search_config
 SELECT * FROM notes_search_idx
@@ -222,7 +204,6 @@ PRAGMA soft_heap_limit = 1
 PRAGMA mmap_size = 1
 PRAGMA compile_options
 SELECT * FROM pragma_compile_options
-SELECT * FROM pragma_table_xinfo('tmp_vault')
 SELECT * FROM pragma_foreign_key_list('tmp_notes')
 SELECT * FROM pragma_index_xinfo('tmp_notes_hushed')
 SELECT load_extension('/lib/x86_64-linux-gnu/libc.so.6')
@@ -230,6 +211,30 @@ SELECT sqlite_source_id()
 SELECT sqlite_compileoption_used('DEBUG')
 ATTACH 'file:data/starbase.db?mode=ro' AS again
 ATTACH DATABASE '/etc/passwd' AS p
+SELECT * FROM temp.sqlite_schema
+SELECT * FROM temp . sqlite_master
+SELECT * FROM 'sqlite_master'
+SELECT * FROM sqlite_schema UNION ALL SELECT * FROM temp.sqlite_schema
+SELECT * FROM sqlite_schema, tmp_notes
+SELECT * FROM sqlite_schema WHERE (SELECT count(*) FROM tmp_vault)
+SELECT m.name, t.hushed FROM sqlite_schema m JOIN tmp_notes t
+SELECT name, (SELECT hushed FROM over_notes) FROM pragma_table_list
+SELECT * FROM pragma_table_info((SELECT hushed FROM tmp_notes))
+SELECT * FROM pragma_foreign_key_list('orders')
+SELECT * FROM pragma_index_info('orders')
+PRAGMA temp.table_list
+PRAGMA index_info(orders)
+PRAGMA table_info(tmp_notes); SELECT * FROM tmp_notes
+PRAGMA writable_schema(sqlite_schema)
+EXPLAIN SELECT * FROM sqlite_schema
+INSERT INTO sqlite_schema VALUES (1, 2, 3, 4, 5)
+DELETE FROM sqlite_schema
+UPDATE sqlite_schema SET sql = NULL
+CREATE VIEW t AS SELECT * FROM sqlite_schema
+DROP TABLE sqlite_visible_schema
+INSERT INTO sqlite_visible_schema VALUES (1, 2, 3, 4, 5)
+SELECT * FROM sqlite_visible_nothing
+SELECT * FROM pragma_main.sqlite_schema, tmp_notes
 """
 
 # Each must be refused or stopped somehow; which status is not the point.
@@ -294,6 +299,43 @@ WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 9000000000)
 
 # Allowed: they answer, and tell nothing.
 CLIENT_HARMLESS = """
+SELECT * FROM sqlite_master
+SELECT * FROM sqlite_schema
+SELECT * FROM SQLITE_MASTER
+SELECT sql FROM main.sqlite_master
+SELECT count(*) FROM sqlite_schema
+SELECT * FROM pragma_table_info('tmp_notes')
+SELECT count(*) FROM pragma_table_info('tmp_notes')
+SELECT * FROM pragma_table_list
+SELECT count(*) FROM pragma_table_list
+SELECT t.name FROM orders o, pragma_table_xinfo(o.name) t
+SELECT * FROM pragma_index_list('tmp_notes')
+PRAGMA table_info(tmp_notes)
+PRAGMA table_info(orders)
+PRAGMA table_list
+PRAGMA main.table_xinfo('tmp_notes')
+SELECT * FROM main.sqlite_schema WHERE name LIKE 'tmp%'
+SELECT name FROM sqlite_master UNION SELECT name FROM orders
+SELECT * FROM (sqlite_master)
+SELECT * FROM pragma_table_xinfo('tmp_vault')
+SELECT type, name, tbl_name, rootpage, sql FROM "sqlite_schema" s
+SELECT s.sql FROM [sqlite_master] AS s
+SELECT main.sqlite_schema.name FROM main . `sqlite_schema`
+SELECT 'sqlite_schema' AS "sqlite_schema" -- sqlite_master
+SELECT m.name, c.* FROM sqlite_schema m, pragma_table_info(m.name) c
+SELECT m.name, c.* FROM sqlite_schema m LEFT JOIN pragma_table_info c ON c.arg = m.name
+SELECT m.name, i.* FROM sqlite_schema m JOIN pragma_index_list(m.name) i
+SELECT * FROM pragma_index_list
+SELECT * FROM pragma_table_info('over_notes')
+SELECT * FROM pragma_table_info('over_over_notes')
+SELECT * FROM pragma_table_info('notes_search')
+SELECT * FROM pragma_table_info('sqlite_schema')
+SELECT * FROM pragma_table_xinfo('TMP_NOTES')
+PRAGMA index_list(tmp_notes)
+PRAGMA table_info = "tmp_notes"
+PRAGMA table_xinfo(over_vault)
+SELECT * FROM sqlite_visible_schema
+SELECT * FROM sqlite_visible_table_info('tmp_notes')
 SELECT 'tmp_notes'
 SELECT count(*) FROM orders WHERE name = 'tmp_notes'
 WITH tmp_own AS (SELECT 1 AS a) SELECT a FROM tmp_own

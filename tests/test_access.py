@@ -25,6 +25,7 @@ ROLES: dict[tuple[str, str], str | None] = {
     ("GET", "/openapi.json"): None,
     ("POST", "/query"): "client",
     ("POST", "/query/raw"): "client",
+    ("GET", "/tables"): "client",
     ("GET", "/status"): "admin",
     ("GET", "/plugins"): "admin",
     ("POST", "/data-replication/configure"): "admin",

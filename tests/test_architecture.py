@@ -21,7 +21,7 @@ BESIDE = ROOT / "benchmarks" / "programs"
 
 # The host's rooms. A module imports only from floors below its own.
 FLOORS = [
-    ["errors", "clock", "sandbox_rules", "protocol", "writer"],
+    ["errors", "clock", "catalogue", "sandbox_rules", "protocol", "writer"],
     ["config", "database", "lock", "containment", "throttle"],
     ["alarms", "sandbox", "admin_token"],
     ["hookspecs", "statement", "routes"],

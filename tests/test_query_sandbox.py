@@ -69,7 +69,57 @@ def test_a_client_is_stopped(shared: Bench, sql: str) -> None:
 
 @pytest.mark.parametrize("sql", lines(CLIENT_HARMLESS))
 def test_a_client_learns_nothing(shared: Bench, sql: str) -> None:
-    assert CANARY not in json.dumps(to_raw(shared.run(sql)))
+    answer = json.dumps(to_raw(shared.run(sql)))
+    assert CANARY not in answer
+    if "sqlite_" in sql.lower() or "pragma" in sql.lower():
+        for hidden in ("hushed", "tmp_", "over_notes", "over_vault", "notes_search", "watched_delete", "sqlite_stat"):
+            assert hidden not in answer
+
+
+VISIBLE = {
+    "orders", "counted", "watched", "over_orders", "search", "search_data", "search_idx", "search_content",
+    "search_docsize", "search_config", "places", "places_node", "places_parent", "places_rowid",
+}  # fmt: skip
+
+
+def test_a_client_sees_what_there_is(bench: Bench) -> None:
+    bench.write("CREATE INDEX by_name ON orders(name); CREATE INDEX tmp_mark ON orders(1) WHERE 0")
+    for sql in (
+        "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')",
+        'SELECT "main"."sqlite_master"."name" FROM "main"."sqlite_master" WHERE type <> \'index\'',
+        "SELECT name FROM pragma_table_list",
+        "SELECT m.name FROM SQLITE_SCHEMA m JOIN pragma_table_list USING (name)",
+    ):
+        assert {name for (name,) in bench.rows(sql)} == VISIBLE, sql
+    listed = bench.run("PRAGMA table_list")
+    assert listed.columns == ("schema", "name", "type", "ncol", "wr", "strict")
+    assert {row[1] for row in listed.rows} == VISIBLE
+    assert bench.rows("PRAGMA table_list('ORDERS')") == [("main", "orders", "table", 3, 0, 0)]
+    columns = [(0, "id", "INTEGER", 0, None, 1), (1, "name", "TEXT", 0, None, 0), (2, "total", "REAL", 0, None, 0)]
+    for sql in ("PRAGMA table_info(orders)", "pragma main.table_info('Orders');", 'PRAGMA table_info = "orders"'):
+        assert bench.rows(sql) == columns, sql
+    assert bench.rows("SELECT * FROM pragma_table_info('orders')") == columns
+    assert bench.rows("SELECT * FROM pragma_table_info(?)", ["orders"]) == columns
+    assert bench.rows("PRAGMA index_list(orders)") == [(1, "by_name", 0, "c", 0)]
+    assert bench.rows("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'index'") == [
+        ("by_name", "orders", "CREATE INDEX by_name ON orders(name)")
+    ]
+    found = bench.rows("SELECT t.name, count(*) FROM sqlite_schema t, pragma_table_info(t.name) GROUP BY 1")
+    assert dict(found)["orders"] == 3
+    bench.write("CREATE TABLE fresh(a, b REFERENCES tmp_notes); CREATE VIEW over_fresh AS SELECT a FROM fresh")
+    assert bench.rows("SELECT name, sql FROM sqlite_schema WHERE name LIKE '%fresh'") == [
+        ("fresh", None),
+        ("over_fresh", "CREATE VIEW over_fresh AS SELECT a FROM fresh"),
+    ]
+    assert bench.transaction([("SELECT count(*) FROM sqlite_schema WHERE name = 'fresh'", None)], "client")[0].rows == [
+        (1,)
+    ]
+    bench.database.private_tables.add("fresh")
+    assert bench.rows("SELECT name FROM sqlite_schema WHERE name LIKE '%fresh'") == []
+    assert bench.rows("PRAGMA table_info(fresh)") == []
+    error = bench.refusal("SELECT nothing FROM sqlite_schema")
+    assert (error.status, "nothing" in str(error), "visible" in str(error)) == (400, True, False)
+    assert ("table", "tmp_notes") in bench.rows("SELECT type, name FROM sqlite_schema", role="admin")
 
 
 @pytest.mark.parametrize("name", ["tmp_notes", "tmp_nothing", "sqlite_stat1", "sqlite_nothing"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -52,6 +53,19 @@ QUERY_BODY = {
         },
     ]
 }
+
+# What the role client may read, in one statement: one row a table, whose columns are JSON.
+TABLES = """
+    SELECT t.name, t.type, json_group_array(json_object('name', c.name, 'type', c.type, 'key', c.pk) ORDER BY c.cid)
+    FROM pragma_table_list AS t JOIN pragma_table_info(t.name) AS c WHERE t.type <> 'shadow' GROUP BY t.name
+"""
+_COLUMN = {"name": {"type": "string"}, "type": {"type": "string"}, "key": {"type": "integer", "minimum": 0}}
+_TABLE = {
+    "name": {"type": "string"},
+    "type": {"type": "string", "enum": ["table", "view", "virtual"]},
+    "columns": {"type": "array", "items": {"type": "object", "properties": _COLUMN, "required": list(_COLUMN)}},
+}
+TABLES_ANSWER = {"type": "array", "items": {"type": "object", "properties": _TABLE, "required": list(_TABLE)}}
 
 # The query parameters of the host's own routes; what a probe adds against caches is not refused.
 NONE: dict[str, dict[str, Any]] = {}
@@ -173,6 +187,15 @@ class Core:
         return [
             Route("/query", self.query, ("POST",), "client", "Run SQL; rows as objects", NONE, QUERY_BODY),
             Route("/query/raw", self.query_raw, ("POST",), "client", "Run SQL; columns and rows", NONE, QUERY_BODY),
+            Route(
+                "/tables",
+                self.tables,
+                ("GET",),
+                "client",
+                "The tables that may be read, and their columns",
+                NONE,
+                answer=TABLES_ANSWER,
+            ),
             Route("/health", self.health, ("GET",), None, "Whether the host is ready"),
             Route("/status", self.status, ("GET",), "admin", "The host, its database and its plugins", NONE),
             Route("/plugins", self.list_plugins, ("GET",), "admin", "The plugins, their hooks and routes", NONE),
@@ -192,6 +215,11 @@ class Core:
         """POST /query/raw: columns and rows, duplicate names kept."""
         found = await self._run(request, raw=True)
         return [to_raw(each) for each in found] if isinstance(found, list) else to_raw(found)
+
+    async def tables(self, request: Request) -> Any:
+        """GET /tables: what the role client may read, whoever asks."""
+        found = await self.queries.run(Query(sql=TABLES, role="client"))
+        return [{"name": name, "type": kind, "columns": json.loads(columns)} for name, kind, columns in found.rows]
 
     async def health(self, request: Request) -> Any:
         if self.plugins.stopping.is_set():

@@ -37,7 +37,7 @@ ENTER_TIMES = 3
 T = TypeVar("T")
 
 # What the host itself answers; no plugin may take it.
-HOST_PATHS = ("/query", "/health", "/status", "/plugins", "/openapi.json")
+HOST_PATHS = ("/query", "/tables", "/health", "/status", "/plugins", "/openapi.json")
 
 
 class Host:

@@ -15,6 +15,7 @@ from typing import Any
 
 import apsw
 
+from starbase_host import catalogue
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
@@ -61,6 +62,10 @@ class Guard:
         self._only_prepare = False
         self._creates = False
         self._analyzes = False
+        self._catalogue = catalogue.Catalogue()
+        # What it was looked up under: the schema's version, and the tables that are private.
+        self._catalogue_of: Any = None
+        self._tries = False
 
     def install(self) -> None:
         """Make a reader's connection fit for users, once and for good."""
@@ -75,6 +80,7 @@ class Guard:
             self.connection.limit(apsw.SQLITE_LIMIT_VDBE_OP, rules.CLIENT_PROGRAM_STEPS)
             self.connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, rules.CLIENT_PATTERN_BYTES)
             _replace_trim(self.connection)
+            self._catalogue.register(self.connection)
             self.refresh()
 
     @contextlib.contextmanager
@@ -110,6 +116,8 @@ class Guard:
         A statement that a client sends for the first time does not, so that its functions are seen. What the
         host's own writes have cached is never a user's.
         """
+        if self.role == "client" and catalogue.PREFIX in sql.lower():
+            self._look_up_catalogue()
         self.denied = self.text = None
         self._description = ()
         self._sql, self._only_prepare = sql, only_prepare
@@ -149,6 +157,41 @@ class Guard:
                 self.trusted(f"SELECT 1 FROM {quote(name)} LIMIT 0")
         self._known = frozenset(known)
 
+    def rewritten(self, sql: str) -> str:
+        """A statement as it is run: what a client asks of the schema is asked of what it may see."""
+        return catalogue.rewritten(sql) if self.role == "client" else sql
+
+    def _look_up_catalogue(self) -> None:
+        of = self.trusted("PRAGMA schema_version"), self._private
+        if of == self._catalogue_of:
+            return
+        if self.outdated():
+            self.refresh()
+        found = self.trusted(
+            "SELECT name, type = 'view' OR rootpage = 0 FROM sqlite_schema WHERE type IN ('table', 'view')"
+        )
+        tables = {
+            name: quote(name)
+            for name, doubtful in found
+            if fold(name) in self._known and not self._hides(name) and (not doubtful or self._readable(name))
+        }
+        self._catalogue.look_up(self.trusted, tables, hides=self._hides, mentions_hidden=self.mentions_hidden)
+        self._catalogue_of = of
+
+    def _hides(self, name: str) -> bool:
+        return fold(name).startswith(rules.HIDDEN_PREFIXES) or fold(name) in self._private
+
+    def _readable(self, name: str) -> bool:
+        """Whether the role may read this view or virtual table: the authorizer is asked of all that it stands on."""
+        self._tries = True
+        try:
+            self.connection.execute(f"SELECT * FROM {quote(name)} LIMIT 0", can_cache=False).fetchall()
+        except apsw.Error:
+            return False
+        finally:
+            self._tries = False
+        return True
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the answer's columns as they were prepared; a schema that changed since may rename them."""
@@ -157,6 +200,8 @@ class Guard:
     def mentions_hidden(self, text: str) -> bool:
         """Whether the text could speak of a table that the role never sees."""
         folded = fold(text)
+        for name in catalogue.TABLES:
+            folded = folded.replace(name, b"")
         return self.role == "client" and any(name in folded for name in (*rules.HIDDEN_PREFIXES, *self._private))
 
     def too_long(self) -> TooLarge:
@@ -171,7 +216,7 @@ class Guard:
             self.connection.limit(apsw.SQLITE_LIMIT_LENGTH, value)
 
     def _trace(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
-        if self._trusted or not cursor.has_vdbe:
+        if self._trusted or self._tries or not cursor.has_vdbe:
             return True
         if self.text is not None:
             raise InvalidRequest("sql holds more than one statement; send them as a transaction")
@@ -244,6 +289,8 @@ class Guard:
         return rules.CLIENT_REFUSAL
 
     def _client_reads(self, name: bytes, column: str | None, database: str | None) -> bool:
+        if name in catalogue.TABLES:
+            return True
         if name.startswith(rules.HIDDEN_PREFIXES) or name in self._private:
             return False
         if name in self._known or name in rules.SAFE_MODULES:

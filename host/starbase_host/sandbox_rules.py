@@ -138,7 +138,10 @@ TOO_LONG = "a value is longer than {:,} bytes; shorten it"
 TOO_LONG_BESIDE = (
     "a value is longer than {:,} bytes, a client's limit in a statement that calls {}(); do without it, or ask as admin"
 )
-CLIENT_REFUSAL = "the client role may only read, and nothing whose name begins with tmp_ or sqlite_"
+CLIENT_REFUSAL = (
+    "the client role may only read tables and views, and none whose name begins with tmp_ or sqlite_, but for "
+    "sqlite_schema; GET /tables lists what it may read"
+)
 OWN_REFUSAL = "what begins with tmp_ belongs to the host and its plugins: SQL may read it, and their routes change it"
 SEQUENCE_REFUSAL = "sqlite_sequence counts for the host and its plugins too; SQL may not set it"
 COLUMN_ACTIONS = frozenset((apsw.SQLITE_READ, apsw.SQLITE_UPDATE))

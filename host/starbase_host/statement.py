@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from starbase_host.catalogue import original
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
 from starbase_host.sandbox import Guard, Prepared
 from starbase_host.sandbox_rules import CLIENT_REFUSAL, TOO_LONG, VALUE_BYTES
@@ -113,6 +114,7 @@ def execute(guard: Guard, sql: str, values: Values, budget: Budget) -> Answer:
 
     Raises StarbaseError; NotReadOnly on a reader, for what would write; apsw.InterruptError when interrupted.
     """
+    sql = guard.rewritten(sql)
     return _explained(guard, sql, values, lambda: _run(guard, sql, values, budget))
 
 
@@ -255,4 +257,4 @@ def _invalid(error: Exception, values: Values) -> InvalidRequest:
         takes = _BINDINGS.search(str(error))
         count = takes.group(1) if takes else "other"
         return InvalidRequest(fields={"params": f"sql takes {count} parameters, params holds {len(values or ())}"})
-    return InvalidRequest(str(error))
+    return InvalidRequest(original(str(error)))
