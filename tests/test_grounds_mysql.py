@@ -270,3 +270,28 @@ def test_no_name_and_no_literal_hides_a_table(names: list[tuple[str, str]], lite
 
 def text_of_subquery(table: str, text: str) -> str:
     return f"(select {table}.`x` AS `x` from {table} where {table}.`y` = {text})"
+
+
+def test_a_replica_of_mariadb_that_is_stopped_is_no_primary(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+    """What it has still to apply comes in below every floor; whether it has, an ordinary user may not see."""
+    mariadb_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY) SELECT 1 AS id; CREATE USER who@'%' IDENTIFIED BY 'p'"
+    )
+    mariadb_database.execute(f"GRANT PROCESS ON *.* TO who@'%'; GRANT SELECT ON {mariadb_database.name}.* TO who@'%'")
+    with running(tmp_path) as host:
+        config = {**mariadb_database.source_config, "user": "who", "password": "p"}
+        configure(host, mariadb_database, "t", sourceConfig=config)
+        try:
+            assert protection(host, "t").startswith("transactions")
+            mariadb_database.execute(
+                "SET GLOBAL gtid_slave_pos = '0-99-1'; CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1"
+            )
+            found = protection(host, "t")
+            assert found.startswith("lookback")
+            assert "GRANT REPLICA MONITOR ON *.* to it" in found
+            mariadb_database.execute("GRANT REPLICA MONITOR ON *.* TO who@'%'")
+            assert "is set up to apply the transactions of another server" in protection(host, "t")
+            mariadb_database.execute("RESET SLAVE ALL")
+            until(lambda: protection(host, "t").startswith("transactions"))
+        finally:
+            mariadb_database.execute("RESET SLAVE ALL; SET GLOBAL gtid_slave_pos = ''; DROP USER who@'%'")

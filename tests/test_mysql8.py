@@ -11,13 +11,15 @@ import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.sources.mysql.source import MysqlSource
-from tests.hosts import HostProcess, running
+from tests.hosts import HostProcess, running, until
 from tests.mysql_sources import described, with_source
 from tests.servers import TestDatabase, ThrowawayMySQL, fresh_database
 
 # What a careless client does not expect: no TLS, sessions that end with their transaction, keys that nobody sees.
 ODD = (
     "--completion-type=RELEASE",
+    "--gtid-mode=ON",
+    "--enforce-gtid-consistency=ON",
     "--sql-generate-invisible-primary-key=ON",
     "--show-gipk-in-create-table-and-information-schema=OFF",
 )
@@ -217,3 +219,34 @@ def test_a_document_of_which_the_server_gives_nothing(mysql_database: TestDataba
             assert "the text of its JSON (column j), is larger than" in response.text
         finally:
             mysql_database.execute(f"SET GLOBAL max_allowed_packet = {before}")
+
+
+def test_a_replica_that_is_stopped_is_no_primary(odd_database: TestDatabase, tmp_path: Path) -> None:
+    """What it has still to apply comes in below every floor; and whether it has, an ordinary user may have to ask."""
+    odd_database.execute("CREATE TABLE t (id int PRIMARY KEY) SELECT 1 AS id; CREATE USER who@'%' IDENTIFIED BY 'p'")
+    odd_database.execute(f"GRANT PROCESS ON *.* TO who@'%'; GRANT SELECT ON {odd_database.name}.* TO who@'%'")
+    with running(tmp_path) as host:
+        configure(host, odd_database, sourceConfig={**odd_database.source_config, "user": "who", "password": "p"})
+
+        def protection() -> str:
+            synced(host)
+            return str(host.status("t")["protection"])
+
+        try:
+            assert protection().startswith("transactions")
+            odd_database.execute(
+                "SET completion_type = NO_CHAIN, GTID_NEXT = '3e11fa47-71ca-11e1-9e33-c80aa9429562:1';"
+                "BEGIN; COMMIT; SET GTID_NEXT = AUTOMATIC;"
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1"
+            )
+            found = protection()
+            assert found.startswith("lookback")
+            assert "GRANT REPLICATION CLIENT ON *.* to it" in found
+            odd_database.execute("GRANT REPLICATION CLIENT ON *.* TO who@'%'")
+            found = protection()
+            assert found.startswith("lookback")
+            assert "is set up to apply the transactions of another server" in found
+            odd_database.execute("RESET REPLICA ALL")
+            until(lambda: protection().startswith("transactions"), what="the protection of a server that was promoted")
+        finally:
+            odd_database.execute("RESET REPLICA ALL; DROP USER who@'%'; RESET BINARY LOGS AND GTIDS")

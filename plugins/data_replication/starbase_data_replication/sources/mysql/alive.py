@@ -30,6 +30,7 @@ from pymysql.constants import ER
 from pymysql.err import Error
 
 from starbase_data_replication.model import Alive
+from starbase_data_replication.sources.mysql.applying import HIDDEN, sign, why_it_may_apply
 from starbase_data_replication.sources.mysql.connection import Connection
 
 TRANSACTIONS = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
@@ -43,12 +44,14 @@ WHERE ID <> CONNECTION_ID() AND USER <> 'unauthenticated user' AND COMMAND <> 'D
 MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
 MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
 
-# Of each variable its name and value; with each the same: since when the server runs, and as whom it takes us. Both
-# terms of the difference are read off the clock of one statement, so that it is the same each time. In lower case:
-# names in performance_schema are those of files, and Linux tells the cases apart; in information_schema they are not.
+# Of each variable its name and value; with each the same: since when the server runs, as whom it takes us, and whether
+# it has ever applied another's transactions. Both terms of the difference are read off the clock of one statement, so
+# that it is the same each time. In lower case: names in performance_schema are those of files, and Linux tells the
+# cases apart; in information_schema they are not.
 SERVER = """
 SELECT LOWER(v.VARIABLE_NAME), v.VARIABLE_VALUE,
-       CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(s.VARIABLE_VALUE AS SIGNED), CURRENT_USER()
+       CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(s.VARIABLE_VALUE AS SIGNED), CURRENT_USER(),
+       {sign}
 FROM {schema}.global_variables v JOIN {schema}.global_status s ON s.VARIABLE_NAME = 'Uptime'
 WHERE v.VARIABLE_NAME IN ('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')
 """
@@ -71,6 +74,8 @@ READ_ONLY = "the source is read-only: its writers are on another server"
 APPLIES = "the source applies the transactions of another server, which alone knows them"
 CLUSTER = "the source is one of a cluster, and knows its own transactions only"
 NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
+# What another session of the same account may see, since it has the privileges of today.
+HIDDEN_FROM_SESSION = (NO_PRIVILEGE, *HIDDEN)
 # What a look says that has not read InnoDB's list.
 NOT_READ = (NO_PRIVILEGE, APPLIES)
 OTHER_SERVER = "another server answers now than when the watermark was noted"
@@ -173,19 +178,21 @@ async def look(connection: Connection, server: tuple[object, ...], *, apart: str
 
 async def _look(connection: Connection, server: tuple[object, ...], apart: str) -> Look:
     schema = "information_schema" if connection.is_mariadb else "performance_schema"
-    rows = await connection.fetch(SERVER.format(schema=schema))
+    rows = await connection.fetch(SERVER.format(schema=schema, sign=sign(connection)))
     variables: dict[str, str] = {variable: value for variable, value, *_ in rows}
     if variables.get("wsrep_on") == "ON":
         return Look(unknown=CLUSTER)
     if {variables.get("read_only"), variables.get("innodb_read_only")} != {"OFF"}:
         return Look(unknown=READ_ONLY)
-    *_, started, account = rows[0]
+    *_, started, account, told = rows[0]
     name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
     gate = _gates.setdefault(asyncio.get_running_loop(), {}).setdefault(server, _Gate())
     for _ in range(TRIES):
         # What decides what can be seen: behind one address there may be several servers, and the privileges are the
         # account's, which the server picks by user and address.
         seen = await _next_look(connection, gate, (name, started, account, apart))
+        if not seen.unknown:
+            seen = replace(seen, unknown=await why_it_may_apply(connection, told))
         if not seen.passing:
             return replace(seen, server=name, started=started)
     return Look(unknown=NOT_RENEWED, passing=True)

@@ -96,6 +96,8 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         self.began_at = 0.0
         self.uses = 0
         self.version = (0, 0, 0)
+        # Whether this session was refused when it asked for what the server replicates.
+        self.may_not_ask = False
 
     async def open(self) -> None:
         """Connect and prepare, within `connect_timeout` altogether."""

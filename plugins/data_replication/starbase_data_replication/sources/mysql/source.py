@@ -196,14 +196,14 @@ class MysqlSource:
         A GRANT PROCESS takes effect with the next session only, and ours live as long as the host.
         """
         seen = await alive.look(connection, self._server)
-        if seen.unknown != alive.NO_PRIVILEGE or connection.uses == 1:
+        if seen.unknown not in alive.HIDDEN_FROM_SESSION or connection.uses == 1:
             return seen
         # Where the account may have no more sessions, what this one has seen holds.
         with contextlib.suppress(Error, OSError):
             async with self._connections[0].apart() as fresh:
                 await fresh.fetch(BEGIN)
                 seen = await alive.look(fresh, self._server, apart=str(fresh.began_at))
-        if seen.unknown != alive.NO_PRIVILEGE:
+        if seen.unknown not in alive.HIDDEN_FROM_SESSION:
             self._connections[0].renew()
         return seen
 

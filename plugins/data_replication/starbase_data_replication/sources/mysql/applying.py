@@ -1,0 +1,59 @@
+"""Whether a server is set up to apply another's transactions, and only does not do so now: a replica that is stopped.
+
+Its threads show one that runs, to anybody who looks at sessions. One that is stopped looks like a primary, until it is
+started, and rows come in below every floor. That it has ever applied something, it tells everybody; that it is set up
+to, only who may ask. Must not know what is claimed by it.
+"""
+
+from __future__ import annotations
+
+from pymysql.constants import ER
+from pymysql.err import Error
+
+from starbase_data_replication.sources.mysql.connection import Connection
+
+# What a server tells everybody, as an expression. Of its own transactions' numbers those are no part that came from
+# elsewhere: by replication, in a restored copy, or before it was promoted. Without such numbers MySQL tells nothing.
+NEVER, ONCE, UNTOLD = "never", "once", "untold"
+SIGN_OF_MARIADB = f"IF(@@GLOBAL.gtid_slave_pos = '', '{NEVER}', '{ONCE}')"
+SIGN_OF_MYSQL = (
+    "CASE WHEN GTID_SUBTRACT(@@GLOBAL.gtid_executed, CONCAT(@@GLOBAL.server_uuid, ':1-9223372036854775806')) <> '' "
+    f"THEN '{ONCE}' WHEN @@GLOBAL.gtid_mode = 'ON' THEN '{NEVER}' ELSE '{UNTOLD}' END"
+)
+SHOW_OF_MARIADB = "SHOW ALL SLAVES STATUS"
+SHOW_OF_MYSQL = "SHOW REPLICA STATUS"
+SHOW_OF_OLD_MYSQL = "SHOW SLAVE STATUS"
+REPLICA_SINCE = (8, 0, 22)
+
+SET_UP = "the source is set up to apply the transactions of another server, whether it does so now or not"
+_HIDDEN = (
+    "the source has applied transactions of another server, and this user may not see whether it is set up to go on: "
+    "GRANT {} ON *.* to it"
+)
+HIDDEN_OF_MARIADB = _HIDDEN.format("REPLICA MONITOR")
+HIDDEN_OF_MYSQL = _HIDDEN.format("REPLICATION CLIENT")
+HIDDEN = (HIDDEN_OF_MARIADB, HIDDEN_OF_MYSQL)
+
+
+def sign(connection: Connection) -> str:
+    return SIGN_OF_MARIADB if connection.is_mariadb else SIGN_OF_MYSQL
+
+
+async def why_it_may_apply(connection: Connection, told: str) -> str:
+    """Why it may apply another's transactions later, or empty. told: what `sign` has answered.
+
+    Of a MySQL that numbers no transactions, nothing is claimed against it by who may not ask.
+    """
+    if told == NEVER or (told == UNTOLD and connection.may_not_ask):
+        return ""
+    show = SHOW_OF_MYSQL if connection.version >= REPLICA_SINCE else SHOW_OF_OLD_MYSQL
+    try:
+        found = await connection.fetch(SHOW_OF_MARIADB if connection.is_mariadb else show)
+    except Error as error:
+        if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
+            raise
+        # A session keeps the privileges with which it began.
+        connection.may_not_ask = True
+        hidden = HIDDEN_OF_MARIADB if connection.is_mariadb else HIDDEN_OF_MYSQL
+        return hidden if told == ONCE else ""
+    return SET_UP if found else ""
