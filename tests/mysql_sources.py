@@ -91,6 +91,17 @@ def running(database: TestDatabase, text: str) -> bool:
     return bool(found)
 
 
+def plan_of(database: TestDatabase, sql: str) -> tuple[str, str, str]:
+    """Of a statement with one step: how the server gets at the table, by which index, and what it says besides."""
+    # Without its name, MySQL of today draws the plan as a tree.
+    with database.connect() as session:
+        session.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+        ((*step,),) = session.fetch(f"EXPLAIN FORMAT=TRADITIONAL {sql}")
+    # MySQL names the partitions too, and the share of rows that stay.
+    how, index = (step[3], step[5]) if len(step) == 10 else (step[4], step[6])
+    return how, index, step[-1] or ""
+
+
 def in_sqlite(schema: TableSchema, row: Any) -> tuple[Any, ...]:
     """What SQLite holds once the row is in a table declared by its casts."""
     connection = apsw.Connection(":memory:")

@@ -6,12 +6,15 @@ Knows nothing of how the product reads them.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
 from hypothesis import strategies as st
+
+from tests.servers import TestDatabase
 
 # What the server writes of a value, whatever its type, byte for byte.
 AS_IT_IS = "HEX(CONCAT({}))"
@@ -124,17 +127,32 @@ _LISTS = st.lists(_SCALAR, max_size=3)
 _JSON = (_SCALAR | _LISTS | st.dictionaries(st.text(max_size=3), _SCALAR | _LISTS, max_size=3)).map(
     lambda value: _utf8(json.dumps(value, ensure_ascii=False))
 )
-_COORDINATE = st.floats(allow_nan=False, allow_infinity=False, width=32)
-_POINTS = st.builds(lambda x, y: f"{x!r} {y!r}", _COORDINATE, _COORDINATE)
-_SRID = st.sampled_from((0, 4326, 3857))
+# By the system of coordinates; MySQL takes only degrees in one of them.
+_COORDINATES = {
+    0: st.floats(allow_nan=False, allow_infinity=False, width=32),
+    3857: st.floats(allow_nan=False, allow_infinity=False, width=32),
+    4326: st.floats(-90, 90, width=32),
+}
+
+
+def _vectors(size: int) -> st.SearchStrategy[str]:
+    # Numbers whose bytes are letters, too: four-byte floats that look like text.
+    letters = st.sampled_from(("X'61616161'", "X'41424344'", "X'7A7A7A7A'"))
+    number = st.one_of(letters, st.floats(width=32, allow_nan=False, allow_infinity=False).map(_float_hex))
+    return st.lists(number, min_size=size, max_size=size).map(lambda found: f"CONCAT({', '.join(found)})")
+
+
+def _float_hex(value: float) -> str:
+    return _hex(struct.pack("<f", value))
 
 
 def _geometry(pattern: str, points: int) -> st.SearchStrategy[str]:
-    return st.builds(
-        lambda found, srid: f"ST_GeomFromText('{pattern.format(*found)}', {srid})",
-        st.lists(_POINTS, min_size=points, max_size=points),
-        _SRID,
-    )
+    def in_system(srid: int) -> st.SearchStrategy[str]:
+        point = st.builds(lambda x, y: f"{x!r} {y!r}", _COORDINATES[srid], _COORDINATES[srid])
+        found = st.lists(point, min_size=points, max_size=points)
+        return found.map(lambda points: f"ST_GeomFromText('{pattern.format(*points)}', {srid})")
+
+    return st.sampled_from(sorted(_COORDINATES)).flatmap(in_system)
 
 
 def _kind(definition: str, values: st.SearchStrategy[str], first: str, second: str, text: str = AS_IT_IS) -> Kind:
@@ -156,7 +174,12 @@ _CHARSETS_OF_ONE_BYTE = (
     "macroman",
 )  # fmt: skip
 _CHARSETS_OF_MORE_BYTES = ("sjis", "cp932", "ujis", "eucjpms", "gbk", "gb2312", "big5", "euckr")
-_COLLATIONS = ("utf8mb4_unicode_ci", "utf8mb4_bin", "utf8mb4_nopad_bin", "utf8mb4_general_nopad_ci")
+# Types that one of the servers has.
+MARIADB_ONLY = frozenset({"uuid", "inet4", "inet6"})
+MYSQL_ONLY = frozenset({"geomcollection", "vector"})
+_MARIADB_COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_general_nopad_ci")
+_MYSQL_COLLATIONS = ("utf8mb4_0900_bin", "utf8mb4_0900_ai_ci", "utf8mb4_ja_0900_as_cs")
+_COLLATIONS = ("utf8mb4_unicode_ci", "utf8mb4_bin", *_MARIADB_COLLATIONS, *_MYSQL_COLLATIONS)
 
 KINDS: Mapping[str, Kind] = {
     **_whole("tinyint", 8), **_whole("smallint", 16), **_whole("mediumint", 24), **_whole("int", 32),
@@ -233,6 +256,7 @@ KINDS: Mapping[str, Kind] = {
         for n in range(7)
     },
     **{f"time{n}": _kind(f"time({n})", _times(n), "'-00:00:01'", "'00:00:01'") for n in range(7)},
+    "vector": _kind("vector(3)", _vectors(3), "TO_VECTOR('[0,0,0]')", "TO_VECTOR('[0,0,1e-45]')"),
     "uuid": _kind("uuid", st.uuids().map(lambda value: f"'{value}'"), "UUID()", "NULL"),
     "inet4": _kind("inet4", st.ip_addresses(v=4).map(lambda value: f"'{value}'"), "'0.0.0.0'", "'0.0.0.1'"),
     "inet6": _kind("inet6", st.ip_addresses(v=6).map(lambda value: f"'{value}'"), "'::'", "'::1'"),
@@ -248,6 +272,14 @@ KINDS: Mapping[str, Kind] = {
         "GEOMETRYCOLLECTION(POINT(0,0))", "GEOMETRYCOLLECTION(POINT(0,1))",
     ),
 }  # fmt: skip
+_MARIADB_KINDS = {*MARIADB_ONLY, "compressed", "blob_compressed", *_MARIADB_COLLATIONS}
+_MYSQL_KINDS = {"vector", *_MYSQL_COLLATIONS}
+
+
+def kinds_of(database: TestDatabase) -> dict[str, Kind]:
+    """Those that its server has."""
+    elsewhere = _MYSQL_KINDS if database.is_mariadb else _MARIADB_KINDS
+    return {name: kind for name, kind in KINDS.items() if name not in elsewhere}
 
 
 def back(value: Any, declared: str, definition: str) -> str:

@@ -20,6 +20,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -345,6 +346,15 @@ class TestDatabase:
     @property
     def name(self) -> str:
         return str(self.source_config["database"])
+
+    @cached_property
+    def is_mariadb(self) -> bool:
+        return self.dialect == "mysql" and "MariaDB" in str(self.fetch("SELECT VERSION()"))
+
+    @property
+    def nopad(self) -> str:
+        """The collation of MariaDB or MySQL that compares the bytes of UTF-8 and fills up with nothing."""
+        return "utf8mb4_nopad_bin" if self.is_mariadb else "utf8mb4_0900_bin"
 
     def connect(self) -> Session:
         """A connection that lasts until it or the test ends: to hold a transaction open."""

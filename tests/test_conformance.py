@@ -20,14 +20,16 @@ from tests.servers import TestDatabase
 
 COLUMNS = {
     "postgresql": 'k text COLLATE "C", i bigint, f float8, d numeric(12,2), b bytea, at timestamptz(6)',
-    "mysql": "k varchar(20) COLLATE utf8mb4_nopad_bin, i bigint, f double, d decimal(12,2), b blob, "
-    "at timestamp(6) NULL",
+    "mysql": "k varchar(20) COLLATE {nopad}, i bigint, f double, d decimal(12,2), b blob, at timestamp(6) NULL",
 }
 
 
 def sample_of(database: TestDatabase) -> Sample:
     """A table with a text for a key, a value of each storage class, and NULLs."""
-    database.execute(f"CREATE TABLE t ({COLUMNS[database.dialect]}, PRIMARY KEY (k))")
+    columns = COLUMNS[database.dialect]
+    if database.dialect == "mysql":
+        columns = columns.replace("{nopad}", database.nopad)
+    database.execute(f"CREATE TABLE t ({columns}, PRIMARY KEY (k))")
     stored: list[Row] = []
 
     def literals(number: int) -> tuple[str, Row]:

@@ -63,30 +63,57 @@ def assert_equal(host: HostProcess, target: str) -> None:
 
 ENGINES = {
     "memory": "CREATE TABLE memory (id int PRIMARY KEY, v varchar(9)) ENGINE=MEMORY",
-    "aria": "CREATE TABLE aria (id int PRIMARY KEY, v varchar(9)) ENGINE=Aria",
     "myisam": "CREATE TABLE myisam (id int PRIMARY KEY, v varchar(9)) ENGINE=MyISAM",
     "compressed": "CREATE TABLE compressed (id int PRIMARY KEY, v varchar(9)) ROW_FORMAT=COMPRESSED",
     "parts": "CREATE TABLE parts (id int PRIMARY KEY, v varchar(9)) PARTITION BY HASH (id) PARTITIONS 3",
     "ranges": "CREATE TABLE ranges (id int PRIMARY KEY, v varchar(9)) PARTITION BY RANGE (id) "
     "(PARTITION a VALUES LESS THAN (2), PARTITION b VALUES LESS THAN MAXVALUE)",
-    "versioned": "CREATE TABLE versioned (id int PRIMARY KEY, v varchar(9)) WITH SYSTEM VERSIONING",
     "bits": "CREATE TABLE bits (id int PRIMARY KEY, v varchar(9), gone int INVISIBLE DEFAULT 7, "
     "twice int AS (id * 2) VIRTUAL, thrice int AS (id * 3) STORED)",
+}
+MARIADB_ENGINES = {
+    "aria": "CREATE TABLE aria (id int PRIMARY KEY, v varchar(9)) ENGINE=Aria",
+    "versioned": "CREATE TABLE versioned (id int PRIMARY KEY, v varchar(9)) WITH SYSTEM VERSIONING",
+}
+MYSQL_ENGINES = {
+    "hidden_index": "CREATE TABLE hidden_index (id int PRIMARY KEY, v varchar(9), INDEX (v) INVISIBLE)",
 }
 
 
 def test_tables_of_every_make(either_mysql: TestDatabase, tmp_path: Path) -> None:
     session = either_mysql.connect()
-    for table, sql in ENGINES.items():
+    engines = {**ENGINES, **(MARIADB_ENGINES if either_mysql.is_mariadb else MYSQL_ENGINES)}
+    for table, sql in engines.items():
         session.execute(sql)
         session.execute(
             f"INSERT INTO {table} (id, v) VALUES (1, 'a'), (2, 'b'); UPDATE {table} SET v = 'c' WHERE id = 2"
         )
     session.execute(
-        "CREATE TABLE csv (id int NOT NULL, v varchar(9) NOT NULL) ENGINE=CSV; CREATE VIEW seen AS SELECT * FROM bits"
+        "CREATE TABLE csv (id int NOT NULL, v varchar(9) NOT NULL) ENGINE=CSV; CREATE VIEW seen AS SELECT * FROM bits;"
+        "INSERT INTO csv VALUES (1, 'a'), (2, 'c')"
     )
-    session.execute("INSERT INTO csv VALUES (1, 'a'), (2, 'c'); CREATE SEQUENCE seq START WITH 5; SELECT NEXTVAL(seq)")
+    with running(tmp_path) as host:
+        for table in engines:
+            found = replicated(host, either_mysql, table, target=table)
+            assert [row[:2] for row in found] == [(1, "a"), (2, "c")], table
+            assert [row[2:] for row in found] == ([(7, 2, 3), (7, 4, 6)] if table == "bits" else [(), ()])
+        for table in ("csv", "seen"):
+            assert_without_key(host, either_mysql, table, "id")
+        assert rows_of(host, "csv") == [(1, "a"), (2, "c")]
+        assert [row[:2] for row in rows_of(host, "seen")] == [(1, "a"), (2, "c")]
+
+
+def assert_without_key(host: HostProcess, database: TestDatabase, table: str, tracking: str) -> None:
+    configure(host, database, table, target=table, trackingColumn=tracking)
+    (warning,) = host.sync(table)["warnings"]
+    assert "has no primary key" in warning
+    assert_equal(host, table)
+
+
+def test_histories_and_sequences_of_mariadb(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+    session = mariadb_database.connect()
     session.execute(
+        "CREATE SEQUENCE seq START WITH 5; SELECT NEXTVAL(seq);"
         "CREATE TABLE history (id int PRIMARY KEY, v varchar(9), since timestamp(6) GENERATED ALWAYS AS ROW START,"
         " until timestamp(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (since, until))"
         " WITH SYSTEM VERSIONING;"
@@ -98,18 +125,8 @@ def test_tables_of_every_make(either_mysql: TestDatabase, tmp_path: Path) -> Non
     for table in ("history", "transactions"):
         session.execute(f"INSERT INTO {table} (id, v) VALUES (1, 'a'), (2, 'b')")
     with running(tmp_path) as host:
-        for table in ENGINES:
-            found = replicated(host, either_mysql, table, target=table)
-            assert [row[:2] for row in found] == [(1, "a"), (2, "c")], table
-            assert [row[2:] for row in found] == ([(7, 2, 3), (7, 4, 6)] if table == "bits" else [(), ()])
-        assert_history_is_followed(host, either_mysql, session)
-        for table, tracking in (("csv", "id"), ("seen", "id"), ("seq", "next_not_cached_value")):
-            configure(host, either_mysql, table, target=table, trackingColumn=tracking)
-            (warning,) = host.sync(table)["warnings"]
-            assert "has no primary key" in warning
-            assert_equal(host, table)
-        assert rows_of(host, "csv") == [(1, "a"), (2, "c")]
-        assert [row[:2] for row in rows_of(host, "seen")] == [(1, "a"), (2, "c")]
+        assert_history_is_followed(host, mariadb_database, session)
+        assert_without_key(host, mariadb_database, "seq", "next_not_cached_value")
         assert rows_of(host, "seq")[0][3] == 5
 
 

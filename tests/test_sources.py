@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from tests.hosts import CONFIG, HostProcess, running, until
-from tests.servers import DistroPostgres, TestDatabase, fresh_database
+from tests.servers import DistroPostgres, TestDatabase, ThrowawayMySQL, fresh_database
 
 ODD_NAMES = [
     "Mixed Case", "select", 'with "double" quotes', "with `back` ticks", "it's", "snow ☃ 雪 😀", "per%cent",
@@ -113,8 +114,19 @@ def test_a_password_from_the_environment(source_database: TestDatabase, tmp_path
         again.stop()
 
 
-def test_tls_that_the_server_does_not_have_is_an_error(source_database: TestDatabase, tmp_path: Path) -> None:
+@pytest.fixture
+def without_tls(source_database: TestDatabase) -> Iterator[TestDatabase]:
+    """A database of each kind of server, without TLS; of MySQL, which makes certificates by itself, told not to."""
+    if source_database.dialect == "postgresql" or source_database.is_mariadb:
+        yield source_database
+        return
+    with ThrowawayMySQL(tls=False) as server, fresh_database("mysql", server) as database:
+        yield database
+
+
+def test_tls_that_the_server_does_not_have_is_an_error(without_tls: TestDatabase, tmp_path: Path) -> None:
     """Never in clear text where TLS was asked for."""
+    source_database = without_tls
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     parameter = {"postgresql": "?sslmode=require", "mysql": "?ssl-mode=REQUIRED"}[source_database.dialect]
     key, value = {"postgresql": ("sslmode", "require"), "mysql": ("sslMode", "REQUIRED")}[source_database.dialect]
