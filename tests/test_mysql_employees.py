@@ -61,7 +61,11 @@ def test_a_whole_database(either_mysql: TestDatabase, tmp_path: Path, rows: int)
                 trackingColumn=tracking, isActive=False, lookbackSeconds=0,
             )  # fmt: skip
             run = host.sync(table)
-            assert (run["status"], run["warnings"]) == ("success", []), run
+            assert run["status"] == "success", run
+            # Numbers of departments are texts, and given by hand.
+            assert [("dept_no" in warning, "rise" in warning) for warning in run["warnings"]] == (
+                [(True, True)] if table == "departments" else []
+            ), run
             ((count,),) = either_mysql.fetch(f"SELECT COUNT(*) FROM {table}")
             assert host.query(f"SELECT count(*) FROM {table}") == [[count]]
             found = host.result("POST", f"/data-replication/verify/{table}", {})
