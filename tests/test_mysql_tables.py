@@ -158,7 +158,7 @@ def test_names_of_every_kind(either_mysql: TestDatabase, tmp_path: Path) -> None
         assert names == [*COLUMNS, "ID"]
         # By a tracking column and a key of such names, too, from the second sync on.
         for tracking in ("%s %%", "{}", "back`tick"):
-            configure(host, either_mysql, NAME, target="odd", trackingColumn=tracking)
+            configure(host, either_mysql, NAME, target="odd", trackingColumn=tracking, deletes="reconcile")
             session.execute(f"UPDATE {quoted(NAME)} SET {quoted(tracking)} = CONCAT({quoted(tracking)}, 'x')")
             assert host.sync("odd")["status"] == "success"
 
