@@ -22,7 +22,16 @@ from starbase_data_replication.sources.postgresql.types import (
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
-# TimescaleDB's catalogue, which is not on every server.
+HIDDEN = files(__package__).joinpath("hidden.sql").read_text(encoding="utf-8")
+
+# Whether a table, by its oid, has children by inheritance, and whether TimescaleDB's catalogue is there to be asked.
+CHILDREN = """
+    SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = $1::text::oid),
+           EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = '_timescaledb_catalog' AND c.relname = 'hypertable'
+                     AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+                     AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+"""
 HYPERTABLE = """
     SELECT EXISTS (SELECT 1 FROM _timescaledb_catalog.hypertable h WHERE h.schema_name = $1 AND h.table_name = $2)
 """
@@ -44,16 +53,16 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     names = [column.name for column in columns]
     tracked = tracking_column if tracking_column in names else names[0]
     key = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
-    # A key of a parent by inheritance says nothing of its children's rows; that of a hypertable holds for its chunks.
-    of_parent = rows[0]["has_children"] and not (
-        rows[0]["has_hypertables"] and await connection.fetchval(HYPERTABLE, table.schema, table.name)
-    )
+    of_parent = rows[0]["may_have_children"] and await _inherited(connection, table, rows[0]["relation"])
     estimate = rows[0]["reltuples"]
     file = rows[0]["file"]
     below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
     if any(row["suspect"] for row in rows):
         tracking = next(column for column in columns if column.name == tracked)
         below = await grounds(connection, table, tracked, tracking.tracking_kind)
+    found = None
+    if rows[0]["may_hide"]:
+        found = await connection.fetchrow(HIDDEN, rows[0]["relation"], timeout=STATEMENT_TIMEOUT_SECONDS)
     schema = TableSchema(
         table=table,
         columns=columns,
@@ -64,8 +73,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         unprotected=below.unprotected,
         unfollowable=below.unfollowable,
         warnings=below.warnings,
-        hidden=_hidden(rows[0]),
-        policed=rows[0]["policed"],
+        hidden=_hidden(found) if found is not None else None,
+        policed=found is not None and found["policed"],
         kind=KINDS[rows[0]["relkind"]],
         incarnation=rows[0]["relation"],
         files=dict(below.files),
@@ -74,6 +83,16 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     if tracked != tracking_column:
         raise NoTrackingColumn(schema, tracking_column)
     return schema
+
+
+async def _inherited(connection: Any, table: TableName, oid: str) -> bool:
+    """Whether a key says nothing of rows that are read with the table: those of its children by inheritance. That of a
+    hypertable holds for its chunks."""
+    children, hypertables = await connection.fetchrow(CHILDREN, oid, timeout=STATEMENT_TIMEOUT_SECONDS)
+    if children and hypertables:
+        chunks = await connection.fetchval(HYPERTABLE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
+        return not chunks
+    return bool(children)
 
 
 def _hidden(row: Any) -> str | None:

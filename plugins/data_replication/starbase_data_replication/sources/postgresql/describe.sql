@@ -2,10 +2,10 @@
 -- base_* follow a domain down to the type that it stands on, and element_* an array's elements down to theirs; a kind
 -- is pg_type.typtype, or a for an array. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
--- on plain columns and without NULLs. has_children: by inheritance, so that the key is that
--- of the parent's own rows alone. indexed: an index begins with the column; assigned: a sequence counts it up.
--- suspect, in the tracking column's row: whether there is anything that may keep
--- the source's transactions from protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
+-- on plain columns and without NULLs. may_hide: whether hidden.sql is to be asked what hides rows. may_have_children: by
+-- inheritance, whose rows the key does not cover. indexed: an index begins with the column; assigned: a sequence counts it
+-- up. suspect, in the tracking column's row: whether there is anything that may keep the source's transactions from
+-- protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
            c.relispartition, c.relhassubclass, c.relhastriggers
@@ -50,47 +50,9 @@ WITH RECURSIVE relation AS (
     SELECT l.attnum, t.oid, t.typtype, t.typbasetype
     FROM element l JOIN pg_catalog.pg_type t ON t.oid = l.typbasetype
     WHERE l.typtype = 'd'
-), seen (oid, relkind, role) AS (
-    -- The relation and what its views stand on, and whose policies apply there: those of the role that reads, and below
-    -- a view those of its owner, unless the view says security_invoker. Those of partitions and children do not, when
-    -- their parent is read.
-    SELECT r.oid, r.relkind, u.oid FROM relation r, pg_catalog.pg_roles u WHERE u.rolname = current_user
-    UNION
-    SELECT b.oid, b.relkind, CASE WHEN v.reloptions::text ~* 'security_invoker=(true|on|yes|1)[,}]'
-                                  THEN (SELECT u.oid FROM pg_catalog.pg_roles u WHERE u.rolname = current_user)
-                                  ELSE v.relowner END
-    FROM seen s
-    JOIN pg_catalog.pg_class v ON v.oid = s.oid AND v.relkind IN ('v', 'm')
-    JOIN pg_catalog.pg_rewrite w ON w.ev_class = v.oid
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-                               AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> v.oid
-    JOIN pg_catalog.pg_class b ON b.oid = d.refobjid AND b.relkind IN ('r', 'p', 'v', 'm', 'f')
-), policy (oid, role, permissive, everything) AS (
-    SELECT s.oid, s.role, p.polpermissive, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true') = 'true'
-    FROM seen s
-    JOIN pg_catalog.pg_policy p ON p.polrelid = s.oid AND p.polcmd IN ('r', '*')
-    WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.polroles) AS to_role (oid)
-                  WHERE CASE to_role.oid WHEN 0 THEN true ELSE pg_catalog.pg_has_role(s.role, to_role.oid, 'USAGE') END)
-), policed (name, everything) AS (
-    SELECT s.oid::regclass::text,
-           EXISTS (SELECT 1 FROM policy p
-                   WHERE p.oid = s.oid AND p.role = s.role AND p.permissive AND p.everything)
-           AND NOT EXISTS (SELECT 1 FROM policy p
-                           WHERE p.oid = s.oid AND p.role = s.role AND NOT p.permissive AND NOT p.everything)
-    FROM seen s
-    JOIN pg_catalog.pg_class c ON c.oid = s.oid AND c.relrowsecurity
-    JOIN pg_catalog.pg_roles u ON u.oid = s.role AND NOT u.rolsuper AND NOT u.rolbypassrls
-    WHERE c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(s.role, c.relowner, 'USAGE')
 )
 SELECT r.oid::text AS relation,
-       EXISTS (SELECT 1 FROM policed) AS policed,
-       (SELECT pg_catalog.string_agg(DISTINCT p.name, ', ') FROM policed p WHERE NOT p.everything) AS hidden,
-       -- Quoted names and texts are left out of what is searched.
-       (SELECT pg_catalog.string_agg(s.oid::regclass::text, ', ') FROM seen s
-        WHERE s.relkind = 'v'
-          AND pg_catalog.regexp_replace(pg_catalog.pg_get_viewdef(s.oid), '''[^'']*''|"[^"]*"', '', 'g')
-              ~ '\m(CURRENT_USER|SESSION_USER|CURRENT_ROLE|USER|current_setting)\M') AS asking,
-       current_user::text AS reader,
+       r.relkind IN ('v', 'm') OR pg_catalog.row_security_active(r.oid) AS may_hide,
        r.relkind::text AS relkind,
        r.relpersistence::text AS relpersistence,
        r.reltuples::float8 AS reltuples,
@@ -122,11 +84,7 @@ SELECT r.oid::text AS relation,
        CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)
             THEN 'a' ELSE et.typtype::text END AS element_kind,
        k.position::int4 AS key_position,
-       r.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = r.oid) AS has_children,
-       EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-               WHERE n.nspname = '_timescaledb_catalog' AND c.relname = 'hypertable'
-                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-                 AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) AS has_hypertables,
+       r.relkind = 'r' AND r.relhassubclass AS may_have_children,
        pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT') AS readable,
        a.attname = $3 AND (
            -- Not by EXISTS, which costs the planner twice as much.
