@@ -398,3 +398,13 @@ def test_what_a_transform_answers_is_looked_at_beside_everybody_else(
         (tmp_path / "how").write_text("well")
         host.sync("t")
         assert host.query("SELECT id, v FROM t ORDER BY id") == [[1, 1], [2, 2]]
+
+
+def test_a_constraint_of_another_column_is_not_blamed_on_the_key(host: HostProcess, people: TestDatabase) -> None:
+    people.execute("CREATE VIEW seen AS SELECT id AS person, NULLIF(n, 2) AS n, at FROM people")
+    target = f"seen_{people.name}"
+    columns = "person INT NOT NULL PRIMARY KEY, n INTEGER NOT NULL, at TEXT"
+    host.result("POST", "/query", {"sql": f"CREATE TABLE {target} ({columns})"})
+    said = error(host, configure(host, people, sourceTable="seen", targetTable=target, keyColumns=["person"]))
+    assert f"table {target} refuses a row of the source (NOT NULL constraint failed: {target}.n)" in said
+    assert "keyColumns" not in said

@@ -141,7 +141,9 @@ class Target:
         try:
             yield
         except apsw.ConstraintError as error:
-            if any(column.nullable for column in self.schema.key_columns) and "NOT NULL" in str(error):
+            # A column that is no part of the key may have been declared so by whoever made the table.
+            unnamed = [f".{column.target}" for column in self.schema.key_columns if column.nullable]
+            if "NOT NULL" in str(error) and str(error).endswith(tuple(unnamed)):
                 raise SchemaMismatch(f"keyColumns: {NO_VALUE}") from error
             raise SchemaMismatch(
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
