@@ -119,6 +119,21 @@ def test_a_table_that_was_seen_empty_is_read_from_the_start(mirror: Mirror) -> N
     assert mirror.rows() == [[n + 1, f"new {n}"] for n in range(ROWS + 50)]
 
 
+def test_ids_that_begin_again_and_rise_past_the_floor(mirror: Mirror) -> None:
+    """The floor lags behind by the lookback: what was noted last is what counts."""
+    mirror.configure(lookbackSeconds=3600)
+    mirror.insert("more", 100)
+    mirror.sync()
+    mirror.execute(f"DELETE FROM t WHERE id > {ROWS + 90}")
+    run = mirror.sync()
+    assert (run["rows_read"], run["warnings"]) == (90, [])
+    mirror.truncate()
+    mirror.insert("new", ROWS + 50)
+    run = mirror.sync()
+    assert said(run, WENT_BACK, "loaded again")
+    assert mirror.rows()[: ROWS + 50] == [[n + 1, f"new {n}"] for n in range(ROWS + 50)]
+
+
 @pytest.mark.parametrize("emptied", ["TRUNCATE t RESTART IDENTITY", "VACUUM FULL t"])
 def test_a_table_that_is_emptied_and_filled_beyond_what_was_read(
     host: HostProcess, postgres_database: TestDatabase, emptied: str

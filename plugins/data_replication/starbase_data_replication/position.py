@@ -58,6 +58,13 @@ def add(position: Position, candidate: Candidate | None, options: Options, *, pr
     return replace(position, candidates=waiting[:MAX_CANDIDATES])
 
 
+def reached(position: Position) -> str | None:
+    """The highest value that was noted while following, as far as the position tells."""
+    if position.phase is not Phase.FOLLOW:
+        return None
+    return position.candidates[-1].value if position.candidates else position.floor
+
+
 def lowered(position: Position, value: str | None) -> Position:
     """The highest value that the source has lies below the floor, and nothing unread at or below it: it is the floor.
 

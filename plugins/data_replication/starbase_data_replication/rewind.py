@@ -1,4 +1,4 @@
-"""A source that went back: its highest tracking value lies below the floor, which was read once.
+"""A source that went back: its highest tracking value lies below one that was noted at an earlier sync.
 
 Rows at the end that were deleted look like that, often and without harm. After a TRUNCATE with restarted ids, a restore
 or a failover, other rows stand below the floor, where no sync looks any more. What tells the two apart is asked here.
@@ -54,7 +54,10 @@ class _Unlike(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rewind:
-    """One look at a source whose highest value, `noted`, lies below the floor. replica: the table's name."""
+    """One look at a source whose highest value, `noted`, lies below what was reached. replica: the table's name.
+
+    closed: it lies below the floor too, so that every row which stands there was read.
+    """
 
     reader: Reader
     counter: Rewindable
@@ -63,7 +66,9 @@ class Rewind:
     schema: TableSchema
     options: Options
     noted: Noted
-    floor: str
+    reached: str
+    floor: str | None
+    closed: bool
 
     async def why(self) -> str | None:
         """Why other rows may stand where those of the floor stood, in words; None where rows were only deleted.
@@ -74,15 +79,16 @@ class Rewind:
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.noted.below))
         keys = await self.database.read(self._newest_keys)
         ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else _Unlike()
-        if not newest.missing and not newest.different and not ours.different:
+        missing = newest.missing if self.closed else 0
+        if not missing and not newest.different and not ours.different:
             return None
         went_back = (
             f"{self.schema.tracking_column} of {self.schema.table} went back: its highest value lies below what was "
             "read, and the newest rows are not those that were read"
         )
-        if newest.missing or self._is_a_time:
+        if missing or self._is_a_time:
             return went_back
-        passed = await self.counter.counter_passed(self.schema, self.floor)
+        passed = await self.counter.counter_passed(self.schema, self.reached)
         if passed:
             # No value is assigned again: these rows have changed without their tracking values.
             return None
@@ -94,6 +100,9 @@ class Rewind:
 
         Of the newest rows, the replica lacks none that was read; of its first and last, one at least is as it was.
         """
+        if self.floor is None:
+            # Everything is read at each sync.
+            return None
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.floor))
         if newest.missing:
             return f"{self.schema.table} went back: another table stands there, with rows that were not read"

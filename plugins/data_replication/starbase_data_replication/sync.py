@@ -168,7 +168,7 @@ class Sync:
 
     async def _note(self, looker: Looker) -> Noted:
         """Note the watermark, and who could still commit below it."""
-        above = self._position.floor if self._position.phase is Phase.FOLLOW else None
+        above = floor.reached(self._position)
         if above is not None and isinstance(looker, Rewindable):
             noted = await looker.note(self.schema, self._options, noted_at=self.clock.now(), floor=above)
             if noted.candidate is None:
@@ -193,10 +193,11 @@ class Sync:
     async def _look_back(self) -> None:
         """Where what was read may be gone: see whether its last rows were only deleted, or its files only rewritten."""
         noted, before = self._latest, self._position
-        if before.floor is None or noted is None or noted.candidate is None:
+        above = floor.reached(before)
+        if above is None or noted is None or noted.candidate is None:
             return
         moved = drift.moved(self._stored.files, self.schema.files)
-        if moved.joined and isinstance(self.source, Joinable):
+        if moved.joined and before.floor is not None and isinstance(self.source, Joinable):
             holds = await self.source.holds_below(self.schema, moved.joined, before.floor)
             if holds is None:
                 self._warnings += notices.of_joined(self.schema)
@@ -204,18 +205,25 @@ class Sync:
                 await self._load_again(joined(self.schema))
         if not isinstance(self.source, Rewindable) or (noted.below is None and not moved.rewritten):
             return
+        low = noted if above == before.floor else None
+        if noted.below is not None and before.floor is not None and low is None:
+            low = await self.source.note(self.schema, self._options, noted_at=self.clock.now(), floor=before.floor)
+        closed = low is not None and low.below is not None
         rewind = Rewind(
             reader=self.source, counter=self.source, database=self.database, replica=self._replica.name,
-            schema=self.schema, options=self._options, noted=noted, floor=before.floor,
+            schema=self.schema, options=self._options, noted=noted, reached=above,
+            floor=before.floor, closed=closed,
         )  # fmt: skip
         why = await (rewind.refilled() if noted.below is None else rewind.why())
-        if why is None and noted.below is None:
-            return
-        if why is None:
+        if why is not None:
+            await self._load_again(why)
+        if low is not None and low.below is not None and low.candidate is not None:
             # The values that were deleted may be assigned again, and are read then.
-            self._position = floor.lowered(before, noted.candidate.value)
-            return
-        await self._load_again(why)
+            self._position = floor.lowered(before, low.candidate.value)
+        elif noted.below is not None:
+            # So may those that had not become the floor.
+            protected, alone = self.schema.unprotected is None, floor.lowered(before, before.floor)
+            self._position = floor.add(alone, noted.candidate, self._options, protected=protected)
 
     async def _load_again(self, why: str) -> NoReturn:
         """Begin again, with a load of the table. `why` is stored, since nothing will tell of it any more."""
