@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -27,7 +27,7 @@ from tests.mysql_sources import (
     wait_until,
     with_source,
 )
-from tests.servers import TestDatabase
+from tests.servers import TestDatabase, ThrowawayMySQL, fresh_database
 from tests.sessions import Session
 
 ITEMS = (
@@ -179,6 +179,33 @@ def test_after_a_restart_only_what_was_prepared_is_alive(items: TestDatabase) ->
     assert {token[:2] for token in later.tokens} == {"x:"}
     items.execute("XA ROLLBACK 'two'")
     assert follow(items, later).ended
+
+
+@pytest.fixture(params=["ON", "OFF"])
+def mysql_with(request: pytest.FixtureRequest) -> Iterator[tuple[str, TestDatabase]]:
+    """A MySQL of today whose performance_schema is on, or off."""
+    with ThrowawayMySQL(f"--performance-schema={request.param}") as server, fresh_database("mysql", server) as database:
+        database.execute(ITEMS)
+        yield request.param, database
+
+
+def test_a_list_of_sessions_that_is_empty_says_nothing(
+    mysql_with: tuple[str, TestDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    performance_schema, database = mysql_with
+    writer = database.connect()
+    writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
+    # The list that every server of today has does not depend on it.
+    assert note(database).tokens
+    # The day it is gone, its successor tells, or shows nobody: not even us who ask.
+    monkeypatch.setattr(alive, "SESSIONS", "information_schema.no_longer_there")
+    found = note(database)
+    assert (found.known, bool(found.tokens)) == ((True, True) if performance_schema == "ON" else (False, False))
+    assert performance_schema == "ON" or found.reason == alive.NOT_LISTED
+    # With an answer that tells, a statement that runs is seen there too.
+    with in_background(writer, "INSERT INTO items (at) SELECT now(6) FROM (SELECT sleep(1)) AS slow"):
+        wait_until(lambda: running(database, "slow"))
+        assert note(database).known == (performance_schema == "ON")
 
 
 def test_without_process_nobody_knows_and_the_reason_says_what_to_grant(items: TestDatabase) -> None:

@@ -35,12 +35,17 @@ from starbase_data_replication.sources.mysql.connection import Connection
 
 TRANSACTIONS = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 
-# Sessions with a running statement, and the threads that apply another server's transactions.
+# Sessions with a running statement, the threads that apply another server's transactions, and our own session: a list
+# without it is none.
 STATEMENTS = """
-SELECT CAST(ID AS CHAR), {mark}, USER = 'system user' FROM information_schema.PROCESSLIST
-WHERE ID <> CONNECTION_ID() AND USER <> 'unauthenticated user' AND COMMAND <> 'Daemon'
-  AND (USER = 'system user' OR COMMAND NOT IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID'))
+SELECT CAST(ID AS CHAR), {mark}, USER = 'system user', ID = CONNECTION_ID() FROM {sessions}
+WHERE ID = CONNECTION_ID() OR (USER <> 'unauthenticated user' AND COMMAND <> 'Daemon'
+  AND (USER = 'system user' OR COMMAND NOT IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID')))
 """
+# The first is there on every server of today, and MySQL says that it will go; the second is MySQL's successor, which
+# is empty where performance_schema is off.
+SESSIONS = "information_schema.PROCESSLIST"
+SESSIONS_LATER = "performance_schema.processlist"
 MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
 MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
 
@@ -72,12 +77,13 @@ NO_PRIVILEGE = (
 NOT_ALLOWED = "this user may not read what tells of other transactions"
 READ_ONLY = "the source is read-only: its writers are on another server"
 APPLIES = "the source applies the transactions of another server, which alone knows them"
+NOT_LISTED = "the server does not list its sessions: set performance_schema to ON"
 CLUSTER = "the source is one of a cluster, and knows its own transactions only"
 NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
 # What another session of the same account may see, since it has the privileges of today.
 HIDDEN_FROM_SESSION = (NO_PRIVILEGE, *HIDDEN)
 # What a look says that has not read InnoDB's list.
-NOT_READ = (NO_PRIVILEGE, APPLIES)
+NOT_READ = (NO_PRIVILEGE, APPLIES, NOT_LISTED)
 OTHER_SERVER = "another server answers now than when the watermark was noted"
 
 
@@ -201,7 +207,15 @@ async def _look(connection: Connection, server: tuple[object, ...], apart: str) 
 async def _look_once(connection: Connection) -> Look:
     # Statements first: one that becomes an idle transaction in between is then in both, and not in neither.
     mark = MARK_MARIADB if connection.is_mariadb else f"CONCAT('@', {MARK_MYSQL})"
-    running = await connection.fetch(STATEMENTS.format(mark=mark))
+    try:
+        listed = await connection.fetch(STATEMENTS.format(mark=mark, sessions=SESSIONS))
+    except Error as error:
+        if error.args[0] not in (ER.UNKNOWN_TABLE, ER.NO_SUCH_TABLE):
+            raise
+        listed = await connection.fetch(STATEMENTS.format(mark=mark, sessions=SESSIONS_LATER))
+    running = [row[:3] for row in listed if row[3] != "1"]
+    if len(running) == len(listed):
+        return Look(unknown=NOT_LISTED)
     if any(applies == "1" for *_, applies in running):
         return Look(unknown=APPLIES)
     try:
