@@ -46,7 +46,7 @@ This page is made of the casts' own data by `python scripts/ledger.py`; a test h
 value can be rebuilt exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. Text forms
 sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: it makes numbers of
 the digits of whole numbers and of decimals only where each of them is exact, and a column that may hold others has no
-declared type, so that a value is stored just as it is.
+declared type, so that a value is stored just as it is. What queries make of it: [Querying a replica](querying.md).
 
 - **Decimals** are numbers, because queries compare them. A double holds every decimal of at most 15 significant digits
   so that its digits can be told again: a `numeric(12, 2)` that is stored as 19.9 was 19.90. Where a type has room for
