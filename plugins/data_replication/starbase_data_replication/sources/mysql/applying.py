@@ -24,6 +24,8 @@ SHOW_OF_MARIADB = "SHOW ALL SLAVES STATUS"
 SHOW_OF_MYSQL = "SHOW REPLICA STATUS"
 SHOW_OF_OLD_MYSQL = "SHOW SLAVE STATUS"
 REPLICA_SINCE = (8, 0, 22)
+# Of MariaDB: the privilege that is asked for, with the name that it has since then.
+MONITOR_SINCE = (10, 5, 9)
 
 SET_UP = "the source is set up to apply the transactions of another server, whether it does so now or not"
 _HIDDEN = (
@@ -54,6 +56,7 @@ async def why_it_may_apply(connection: Connection, told: str) -> str:
             raise
         # A session keeps the privileges with which it began.
         connection.may_not_ask = True
-        hidden = HIDDEN_OF_MARIADB if connection.is_mariadb else HIDDEN_OF_MYSQL
+        monitored = connection.is_mariadb and connection.version >= MONITOR_SINCE
+        hidden = HIDDEN_OF_MARIADB if monitored else HIDDEN_OF_MYSQL
         return hidden if told == ONCE else ""
     return SET_UP if found else ""
