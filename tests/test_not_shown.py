@@ -128,3 +128,30 @@ def test_columns_that_this_user_may_not_read(either_mysql: TestDatabase, tmp_pat
         (warning,) = host.sync("t")["warnings"]
         assert "column secret (int" in warning
         assert warning.endswith("was dropped")
+
+
+def test_a_privilege_that_postgresql_takes_away_for_a_while_costs_no_load(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    postgres_database.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, a int, b int); INSERT INTO t VALUES (1, 1, 1), (2, 2, 2);"
+        f"CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'; GRANT SELECT ON t TO {READER}"
+    )
+    try:
+        with running(tmp_path) as host:
+            configure(host, {**postgres_database.source_config, "user": READER, "password": PASSWORD})
+            host.sync("t")
+            host.sync("t")
+            for taken, given in (
+                ("REVOKE SELECT ON t FROM {0}", "GRANT SELECT ON t TO {0}"),
+                ("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "GRANT USAGE ON SCHEMA public TO PUBLIC"),
+                ("REVOKE SELECT ON t FROM {0}; GRANT SELECT (id, a) ON t TO {0}", "GRANT SELECT ON t TO {0}"),
+            ):
+                postgres_database.execute(taken.format(READER))
+                assert "permission denied" in refusal(host) or "may not read" in refusal(host)
+                postgres_database.execute(given.format(READER))
+                run = host.sync("t")
+                assert (run["rows_read"], run["warnings"]) == (0, [])
+            assert host.query("SELECT * FROM t") == [[1, 1, 1], [2, 2, 2]]
+    finally:
+        postgres_database.execute(f"DROP OWNED BY {READER} CASCADE; DROP ROLE {READER}")

@@ -114,6 +114,18 @@ def test_what_is_filtered_never_removes_what_may_be_hidden(policed: TestDatabase
         assert host.query("SELECT id FROM t WHERE id = 1") == []
 
 
+def test_a_group_keeps_what_may_be_hidden(policed: TestDatabase, tmp_path: Path) -> None:
+    policed.execute(f"CREATE POLICY everything ON t FOR SELECT TO {READER} USING (true)")
+    with running(tmp_path) as host:
+        configure(host, policed, rowSecurity="filtered", mode="full", group="g")
+        host.sync("t")
+        policed.execute(f"{SHOWN}; DROP POLICY everything ON t; UPDATE t SET n = -n")
+        assert "6 rows that public.t does not show were kept" in host.sync("t")["warnings"][-1]
+        assert host.query("SELECT count(*), count(*) FILTER (WHERE n < 0) FROM t") == [[10, 4]]
+        host.result("POST", "/data-replication/reset/t", {"force": True})
+        assert rows(host) == 4
+
+
 def test_a_table_without_a_key_needs_one_to_be_filtered(policed: TestDatabase, tmp_path: Path) -> None:
     policed.execute("ALTER TABLE t DROP CONSTRAINT t_pkey")
     with running(tmp_path) as host:
