@@ -102,6 +102,13 @@ def test_of_other_values_nothing_is_known(text: str) -> None:
         assert random_kind("bytes", "\\x" + text.encode().hex()) is None
 
 
+@pytest.mark.parametrize("kind", ["uuid", "text", "bytes"])
+def test_above_the_highest_value_nothing_comes(kind: str) -> None:
+    value = "\\x" + "f" * 32 if kind == "bytes" else str(uuid.UUID(int=2**128 - 1))
+    assert not rises(kind, value, now=NOW)
+    assert random_kind(kind, value) == "the highest value that there is"
+
+
 @pytest.mark.parametrize("text", ["2026-11-30", "2026-11-30T12:00:00Z", "2026-11-30 12:00:00.5", "2026-11"])
 def test_times_as_text_rise(text: str) -> None:
     assert rises("text", text, now=NOW)

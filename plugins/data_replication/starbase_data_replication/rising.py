@@ -32,6 +32,7 @@ ISO_TIME = re.compile(r"[12][0-9]{3}-[01][0-9](?:-[0-3][0-9](?:[T ].*)?)?\Z")
 # Digests in hex, of 128 bits and more.
 DIGESTS = (32, 40, 48, 56, 64, 96, 128)
 BYTES_MARK = "\\x"
+HIGHEST = "the highest value that there is"
 # By Column.rises: what a value has to be looked at for.
 LOOKED_AT = ("uuid", "text", "bytes")
 
@@ -74,10 +75,8 @@ def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: floa
         return []
     if (what := random_kind(column.rises, highest)) is None:
         return _doubted(schema, f"holds {_plural(column)} of which nothing tells that they rise", named=named)
-    raise SchemaMismatch(
-        f"trackingColumn: {schema.table}.{column.name} holds {what}, which do not rise: new rows would not be read; "
-        f"{fix(schema)}"
-    )
+    why = "which do not rise: new rows would not be read" if what != HIGHEST else "so that no new row would be read"
+    raise SchemaMismatch(f"trackingColumn: {schema.table}.{column.name} holds {what}, {why}; {fix(schema)}")
 
 
 def fix(schema: TableSchema, *, first: bool = False) -> str:
@@ -134,8 +133,10 @@ def random_kind(kind: str, value: str) -> str | None:
     """What values are that are known not to rise, in words; None for what may be anything. Ask `rises` first."""
     kind, value = _as_text(kind, value)
     digits = _hex(kind, value)
-    if not digits or set(digits.lower()) == {"f"}:
+    if not digits:
         return None
+    if len(digits) >= 32 and set(digits.lower()) == {"f"}:
+        return HIGHEST
     # The highest of random values does not begin with a zero, nor is it one of decimal digits alone: a counter may be.
     # A uuid that is written as one is random whatever it begins with: MariaDB orders them by their last part.
     if not (kind == "uuid" or "-" in value) and (digits[0] == "0" or digits.isdigit()):
