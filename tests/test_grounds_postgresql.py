@@ -162,8 +162,8 @@ EXPECTED = [
     ("of_ahead", "number", "lookback", "CACHE 50"),
     ("of_ahead", "at", "transactions", ""),
     ("twice_above", "id", "lookback", "CACHE 50"),
-    ("joined", "id", "transactions", ""),
-    ("joined", "at", "transactions", ""),
+    ("joined", "id", "lookback", "joined puts several tables together"),
+    ("joined", "at", "lookback", "joined puts several tables together"),
     ("Odd name", "the id", "lookback", "CACHE 50"),
     ("computed", "id", "lookback", "CACHE 50"),
     ("both_of", "id", "lookback", "several sequences"),
@@ -256,6 +256,22 @@ def test_what_is_not_protected_waits_for_the_transactions_all_the_same(
         host.sync("ahead")
         assert host.status("ahead")["protection"].startswith("lookback")
         assert host.query("SELECT count(*) FROM ahead WHERE v = 100") == [[1]]
+
+
+def test_a_row_of_a_view_that_another_tables_row_lets_in(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """Its own value was taken, and read past, before the other was there."""
+    database = postgres_database
+    database.execute(
+        "CREATE TABLE orders (id bigserial PRIMARY KEY); CREATE TABLE paid (id bigint PRIMARY KEY);"
+        "CREATE VIEW v AS SELECT o.id FROM orders o JOIN paid p USING (id);"
+        "INSERT INTO orders DEFAULT VALUES; INSERT INTO orders DEFAULT VALUES; INSERT INTO paid VALUES (2)"
+    )
+    with running(tmp_path) as host:
+        assert protection(host, database, "v", keyColumns=["id"]).startswith("lookback")
+        host.sync("v")
+        database.execute("INSERT INTO paid VALUES (1)")
+        host.sync("v")
+        assert ids(host, "v") == [1, 2]
 
 
 def test_a_sequence_that_counts_down_is_not_followed(postgres_database: TestDatabase, tmp_path: Path) -> None:
@@ -420,7 +436,17 @@ def protection_of(host: HostProcess) -> str:
     return "transactions" if said == "transactions: pg_locks" else said
 
 
-KINDS = ("foreign", "materialized", "method", "subscribed", "applied", "distributed", "bottomless", "function")
+KINDS = (
+    "foreign",
+    "materialized",
+    "method",
+    "subscribed",
+    "applied",
+    "distributed",
+    "bottomless",
+    "function",
+    "joined",
+)
 OF_NUMBERS = ("default", "trigger", "pool")
 FACTS = st.fixed_dictionaries(
     {

@@ -33,6 +33,10 @@ HIDDEN = "{name}, on which a view stands, is not shown to this user: GRANT SELEC
 FUNCTION = "the view {name} calls {function}, a stored function, and what that reads is unknown"
 UNREADABLE = "what the view {name} stands on cannot be traced"
 BOTTOMLESS = "the view {name} stands on no table: when its rows appear is unknown"
+JOINED = (
+    "the view {name} puts several tables together: a row may appear with a row of another of them, long after its own "
+    "value was taken"
+)
 SEVERAL = (
     "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
 )
@@ -216,6 +220,8 @@ def _against(below: Below, name: str) -> Iterator[str]:
         yield UNREADABLE.format(name=name)
     elif not below.tables:
         yield BOTTOMLESS.format(name=name)
+    if len(below.tables) > 1:
+        yield JOINED.format(name=name)
 
 
 def _of_kind(kind: str, name: str) -> str:

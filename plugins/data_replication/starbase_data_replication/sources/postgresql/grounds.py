@@ -27,6 +27,10 @@ REASONS = {
     "applied": "the extension {name} applies the transactions of another server, which alone knows them",
     "distributed": "the extension {name} spreads tables over servers, and each knows its own transactions only",
     "bottomless": "the view {name} stands on no table that the catalogue names: when its rows appear is unknown",
+    "joined": (
+        "the view {name} puts several tables together: a row may appear with a row of another of them, long after its "
+        "own value was taken"
+    ),
     "function": (
         "a view calls {name}, which may read elsewhere: what a function reads is unknown that returns rows or is not "
         "IMMUTABLE"

@@ -82,6 +82,14 @@ WHERE g.relkind = 'v' AND NOT EXISTS (
         AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
     WHERE w.ev_class = g.oid AND w.ev_type = '1')
 UNION ALL
+-- A view that puts several tables together.
+SELECT 'joined', v.oid::regclass::text, NULL, NULL, NULL
+FROM (SELECT DISTINCT g.oid FROM ground g WHERE g.relkind = 'v') v
+JOIN pg_catalog.pg_rewrite w ON w.ev_class = v.oid AND w.ev_type = '1'
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+    AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
+GROUP BY v.oid HAVING count(DISTINCT d.refobjid) > 1
+UNION ALL
 SELECT DISTINCT 'function', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
 FROM ground g
 JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1'
