@@ -28,7 +28,7 @@ def configure(host: HostProcess, database: TestDatabase, table: str, **more: obj
 
 def test_a_parents_key_is_offered(either_postgres: TestDatabase, tmp_path: Path) -> None:
     either_postgres.execute(CHUNKED.format(table="t"))
-    # Another table of the same name elsewhere is no hypertable of this one.
+    # Its catalogue names another table.
     either_postgres.execute(CATALOGUE.format(table="other"))
     with running(tmp_path) as host:
         configure(host, either_postgres, "t")

@@ -75,7 +75,7 @@ def test_a_trigger_that_changes_rows_is_named(postgres_database: TestDatabase, t
 
 
 def test_a_group_and_a_full_load_look_at_triggers_too(postgres_database: TestDatabase, tmp_path: Path) -> None:
-    """A load goes into a table of its own, and the trigger is put on it at the end: it drops nothing of it."""
+    """A load goes into another table, and the trigger is put on it at the end: it drops nothing of it."""
     with running(tmp_path) as host:
         started(host, postgres_database, group="g")
         host.result("POST", "/query", {"sql": f"CREATE TRIGGER dropping {IGNORES['insert']}"})

@@ -114,6 +114,20 @@ def test_what_is_filtered_never_removes_what_may_be_hidden(policed: TestDatabase
         assert host.query("SELECT id FROM t WHERE id = 1") == []
 
 
+def test_what_may_be_hidden_gets_no_mark(policed: TestDatabase, tmp_path: Path) -> None:
+    policed.execute(f"CREATE POLICY everything ON t FOR SELECT TO {READER} USING (true)")
+    with running(tmp_path) as host:
+        configure(host, policed, rowSecurity="filtered", deletes={"mark": "gone_at"}, deletesMaxShare=1)
+        host.sync("t")
+        policed.execute("DELETE FROM t WHERE id = 10")
+        host.result("POST", "/data-replication/reconcile/t")
+        policed.execute(f"{SHOWN}; DROP POLICY everything ON t")
+        assert "rowSecurity" in refusal(host, "reconcile")
+        host.result("POST", "/data-replication/reset/t")
+        assert host.query("SELECT id FROM t WHERE gone_at IS NOT NULL") == [[10]]
+        assert rows(host) == 10
+
+
 def test_a_group_keeps_what_may_be_hidden(policed: TestDatabase, tmp_path: Path) -> None:
     policed.execute(f"CREATE POLICY everything ON t FOR SELECT TO {READER} USING (true)")
     with running(tmp_path) as host:

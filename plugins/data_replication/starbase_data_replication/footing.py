@@ -84,8 +84,7 @@ class Footing:
             )
         if not schema.key:
             raise SchemaMismatch(
-                f"rowSecurity: {schema.table} has no key, so that hidden rows cannot be told from removed ones; "
-                "name keyColumns"
+                f"rowSecurity: {schema.table} has no key to tell hidden rows from removed ones by; name keyColumns"
             )
 
     def _untracked(self, error: NoTrackingColumn) -> TableSchema:

@@ -107,7 +107,7 @@ class Keeping:
         self.footing.check(connection, self.replica)
         leftovers.fill(connection, after, end)
         if gone:
-            leftovers.carry(connection, gone, iso(self.clock.now()) or "")
+            leftovers.unmarked().carry(connection, gone, "")
 
     async def _not_shown(self, piece: Piece) -> list[int]:
         """Where the rows stand that the source does not show at all: others it shows, and does not let be copied."""

@@ -6,7 +6,7 @@ Functions of an APSW connection, on the two tables alone. Must not know why a ro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import apsw
@@ -98,6 +98,11 @@ class Leftovers:
         sql = f"SELECT o.{self.rowid}, {names} FROM {quote(self.old)} AS o{where or ' WHERE 1'} AND {lacking}"
         rows = connection.execute(sql, bounds).fetchall()
         return Piece([int(str(row[0])) for row in rows], [tuple(row[1:]) for row in rows], end)
+
+    def unmarked(self) -> Self:
+        """The same, to take rows over with the mark that they have, or none."""
+        extra = [*self.extra, *([self.mark] if self.mark is not None and self.marked else [])]
+        return replace(self, mark=None, extra=extra)
 
     def carry(self, connection: apsw.Connection, places: Sequence[int], at: str) -> int:
         """Take these rows over as they are; those without a mark are marked as of `at`, where there is a mark."""

@@ -20,7 +20,7 @@ async def null_rows(looker: Looker, schema: TableSchema, options: Options, *, fo
     """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them.
 
     followed: a later sync will read them again. A first load does not mind how many they are, but every sync after it
-    would fail: that is said before it begins.
+    would fail: so it is looked at before it begins.
     """
     policy = options.null_tracking
     if not schema.tracking.nullable or (policy == "read" and not followed):

@@ -38,11 +38,12 @@ LOOKED_AT = ("uuid", "text", "bytes")
 
 
 def made_elsewhere(schema: TableSchema) -> str | None:
-    """Why the source's transactions do not protect ids that rise with somebody's clock; None for what is no such id."""
+    """Why the source's transactions do not protect an id that rises with some clock; None for other columns."""
     column = schema.tracking
     if column.rises not in LOOKED_AT:
         return None
-    return f"{column.name} ({column.source_type}) is made by whoever writes a row, and not in the order of transactions"
+    made = "is made by the program that writes a row, and not in the order of transactions"
+    return f"{column.name} ({column.source_type}) {made}"
 
 
 def missing(schema: TableSchema, name: str) -> SchemaMismatch:
@@ -62,7 +63,7 @@ def of_type(schema: TableSchema, *, named: bool) -> list[str]:
 
 
 def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: float) -> list[str]:
-    """The same of its highest value, in the source's text form; None where there is none yet.
+    """The same of its highest value, in the source's text form; None for an empty table.
 
     Raises SchemaMismatch for values that are known not to rise, and for a column that was not named and may not rise.
     """

@@ -41,8 +41,7 @@ SEVERAL = (
     "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
 )
 UNTOLD = (
-    "whether the view {name} hides rows from this user cannot be told, since its text is not shown: "
-    "GRANT SHOW VIEW ON {sql} to it"
+    "the text of the view {name} is not shown, so that it may hide rows from this user: GRANT SHOW VIEW ON {sql} to it"
 )
 ASKS = "the view {name} asks who reads it by {function}(), and may hide rows from this user: read its tables"
 UNSEEN_PARTS = (
