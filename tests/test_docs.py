@@ -126,6 +126,7 @@ TYPES = {
     "names": "list of strings",
     "renames": "object",
     "types": "object",
+    "collations": "object",
     "transforms": "object",
 }
 

@@ -180,7 +180,7 @@ def kinds(dialect: str, *, maria: bool = False) -> dict[str, Kind]:
             sql="varchar(20) COLLATE utf8mb4_general_ci", values=WORDS, operations=(*ORDERED, "LIKE"), a="'b'", b="'z'",
             pattern="'A%'",
             instead={"=": where("{c} = 'b' COLLATE NOCASE"), "<": where("{c} < 'b' COLLATE NOCASE")},
-            otherwise="for ASCII, `COLLATE NOCASE` behind the column; SQLite has no order of other letters",
+            otherwise="for ASCII, `COLLATE NOCASE` behind the column, or `collations`; SQLite has none beyond it",
         ),
         "`varchar` in a `_bin` collation": Kind(
             sql="varchar(20) COLLATE utf8mb4_bin", values=WORDS, operations=(*ORDERED, "LIKE"), a="'b'", b="'z'",

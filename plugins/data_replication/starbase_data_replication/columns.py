@@ -25,6 +25,7 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
     if not checked:
         _check_names(schema, options)
     _check_needed(schema, options)
+    _check_collations(schema, options)
     wanted = [name for name in names if options.columns is None or name in options.columns]
     wanted = [name for name in wanted if name not in options.exclude_columns]
     key = schema.key if options.key_columns is None else tuple(options.key_columns)
@@ -45,7 +46,10 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
         renamed, changed = options.rename.get(column.name), column.name in transformed
         if column.name in options.types and column.cast.decimal:
             column = replace(column, cast=as_text(column.cast))
-        return replace(column, renamed=renamed, transformed=changed) if renamed or changed else column
+        nocase = column.name in options.collations
+        if renamed or changed or nocase:
+            return replace(column, renamed=renamed, transformed=changed, nocase=nocase)
+        return column
 
     return replace(
         schema,
@@ -90,6 +94,7 @@ def _check_names(schema: TableSchema, options: Options) -> None:
         "excludeColumns": options.exclude_columns,
         "rename": options.rename,
         "types": options.types,
+        "collations": options.collations,
         "transforms": [name for columns in options.transforms.values() for name in columns],
     }
     for field, names in fields.items():
@@ -100,6 +105,25 @@ def _check_names(schema: TableSchema, options: Options) -> None:
         if column.name in options.types and not column.cast.decimal and column.cast.declared != "TEXT":
             raise SchemaMismatch(
                 f"types: {column.name} of {schema.table} is {column.source_type}; only a decimal can be kept as text"
+            )
+
+
+def _check_collations(schema: TableSchema, options: Options) -> None:
+    """Whether these columns are texts that the source compares without regard to case, and no part of the key."""
+    key = schema.key if options.key_columns is None else options.key_columns
+    for column in schema.columns:
+        if column.name not in options.collations:
+            continue
+        insensitive = "_ci" in column.collation or "citext" in column.source_type
+        if column.cast.declared != "TEXT" or not insensitive:
+            raise SchemaMismatch(
+                f"collations: the source does not compare {column.name} of {schema.table} without regard to case, "
+                "so the replica would answer otherwise; leave it out"
+            )
+        if column.name in key:
+            raise SchemaMismatch(
+                f"collations: {column.name} of {schema.table} is part of the key, which tells rows apart by every "
+                "letter; leave it out, and write COLLATE NOCASE in the query"
             )
 
 

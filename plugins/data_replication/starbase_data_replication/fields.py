@@ -7,7 +7,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["string", "object", "number", "boolean", "choice", "deletes", "names", "renames", "types", "transforms"]
+Kind = Literal[
+    "string",
+    "object",
+    "number",
+    "boolean",
+    "choice",
+    "deletes",
+    "names",
+    "renames",
+    "types",
+    "collations",
+    "transforms",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +265,14 @@ FIELDS = (
         default={},
         doc='Decimals to keep as text: `{"price": "text"}` keeps every digit and zero of this column, and compares as '
         "text does. Without it, decimals are numbers.",
+    ),
+    Field(
+        json="collations",
+        attribute="collations",
+        kind="collations",
+        default={},
+        doc='Texts to compare without regard to case, as the source does: `{"email": "nocase"}` declares the column '
+        "`COLLATE NOCASE`, which knows ASCII. For columns of a `_ci` collation, or citext, outside of the key.",
     ),
     Field(
         json="keyColumns",

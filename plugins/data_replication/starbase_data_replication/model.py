@@ -87,7 +87,8 @@ class Column:
     the source counts it up, or stamps it, itself.
     number: stays with the column whatever it is called; "" where the source does not tell. renamed: the replica's name
     of the column, where it is another. readable: whether the source lets its user read it. transformed: a plugin
-    changes its values on their way, so that they cannot be compared with the source's.
+    changes its values on their way, so that they cannot be compared with the source's. nocase: the replica compares its
+    texts without regard to case.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Column:
     renamed: str | None = None
     readable: bool = True
     transformed: bool = False
+    nocase: bool = False
 
     @property
     def target(self) -> str:

@@ -29,6 +29,7 @@ class Options:
     where: an expression of the source's SQL; only rows for which it is true are copied.
     rename: the source's name of a column to the replica's.
     types: the source's name of a column to "text": decimals that are kept as their digits, not as numbers.
+    collations: the source's name of a column to "nocase": texts that the replica compares without regard to case.
     key_columns: the columns that identify a row, for views and for tables without a key.
     transforms: a plugin's name to the columns that its `transform_batch` changes on their way.
     group: replications of one group are read from one snapshot and committed together.
@@ -53,6 +54,7 @@ class Options:
     where: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
+    collations: Mapping[str, str] = field(default_factory=dict)
     key_columns: Sequence[str] | None = None
     transforms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     group: str | None = None
@@ -61,7 +63,7 @@ class Options:
     @property
     def selection(self) -> dict[str, Any]:
         """What of the source table is copied, and as what: rows that were copied before do not fit another one."""
-        names = ("columns", "exclude_columns", "where", "rename", "types", "key_columns", "transforms")
+        names = ("columns", "exclude_columns", "where", "rename", "types", "collations", "key_columns", "transforms")
         return {name: value for name in names if (value := getattr(self, name))}
 
     @property

@@ -64,6 +64,7 @@ def _other(field: Field) -> dict[str, Any]:
         "names": names,
         "renames": {"type": "object", "additionalProperties": COLUMN},
         "types": {"type": "object", "additionalProperties": {"type": "string", "enum": ["text"]}},
+        "collations": {"type": "object", "additionalProperties": {"type": "string", "enum": ["nocase"]}},
         "transforms": {"type": "object", "additionalProperties": {**names, "minItems": 1}},
         "boolean": {"type": "boolean"},
         "choice": {"type": "string", "enum": list(field.choices)},

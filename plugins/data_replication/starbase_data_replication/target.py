@@ -302,7 +302,9 @@ class Target:
         """Whether a row that is there differs. A comparison of rows: a chain of ORs has a depth limit."""
         if not names:
             return "0"
-        there = ", ".join(f"replica.{name}" for name in names)
+        # A change of case is one, whatever the column is compared by.
+        nocase = {quote(column.target) for column in self.schema.columns if column.nocase}
+        there = ", ".join(f"replica.{name}{' COLLATE BINARY' if name in nocase else ''}" for name in names)
         here = ", ".join(f"excluded.{name}" for name in names)
         forms = [
             name
@@ -338,7 +340,12 @@ class Target:
                     "targetTable"
                 )
             collation = connection.column_metadata("main", table, column.target)[1].upper()
-            if collation != "BINARY":
+            if column.nocase and collation != "NOCASE":
+                raise SchemaMismatch(
+                    f"table {self.name} exists and compares {column.target} by {collation}; collations asks for "
+                    "NOCASE: declare it so, or drop the table"
+                )
+            if not column.nocase and collation != "BINARY":
                 raise SchemaMismatch(
                     f"table {self.name} exists and compares {column.target} by {collation}, to which different values "
                     "are the same; it must be declared without COLLATE"
@@ -355,7 +362,8 @@ def _has(found: Mapping[str, Found], name: str) -> bool:
 
 
 def _definition(column: Column) -> str:
-    return f"{quote(column.target)} {column.cast.declared}".rstrip()
+    collation = " COLLATE NOCASE" if column.nocase else ""
+    return f"{quote(column.target)} {column.cast.declared}{collation}".rstrip()
 
 
 def _check_names(schema: TableSchema, mark: str | None) -> None:

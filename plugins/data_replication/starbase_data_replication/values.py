@@ -81,6 +81,12 @@ def _types(field: Field, value: Any) -> str | None:
     return _names(field, [*value.keys()])
 
 
+def _collations(field: Field, value: Any) -> str | None:
+    if not isinstance(value, Mapping) or not all(kind == "nocase" for kind in value.values()):
+        return 'must be an object of columns and how they are compared: {"email": "nocase"}'
+    return _names(field, [*value.keys()])
+
+
 def _transforms(field: Field, value: Any) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(names, list | tuple) and names for names in value.values()):
         return 'must be an object of plugins and the columns they are given: {"mask_emails": ["email"]}'
@@ -106,7 +112,8 @@ def _deletes(field: Field, value: Any) -> str | None:
 
 def _article(kind: Kind) -> str:
     return {
-        "object": "an object", "renames": "an object", "transforms": "an object", "names": "a list of columns",
+        "object": "an object", "renames": "an object", "types": "an object", "collations": "an object",
+        "transforms": "an object", "names": "a list of columns",
         "deletes": "a word or an object", "choice": "a word",
     }.get(kind, f"a {kind}")  # fmt: skip
 
@@ -182,6 +189,7 @@ STRUCTURED: Mapping[Kind, Callable[[Field, Any], str | None]] = {
     "names": _names,
     "renames": _renames,
     "types": _types,
+    "collations": _collations,
     "transforms": _transforms,
 }
 
