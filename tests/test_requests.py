@@ -42,7 +42,8 @@ def refused(host: HostProcess, method: str, path: str, body: Any = None) -> str:
         ("POST", "/sync/t?Wait=false", "Wait: is not a parameter of this route; known: wait"),
         ("POST", "/sync/t?foo=1&bar", "foo: is not a parameter of this route; known: wait; bar: is not a parameter"),
         ("POST", "/sync/t?wait=false&wait=true", "wait: is given twice; give it once"),
-        ("POST", "/reset/t?force=true", "force: is not a parameter of this route; known: wait"),
+        ("POST", "/sync/t?force=true", "force: is not a parameter of this route; known: wait"),
+        ("POST", "/reset/t?force=true", 'force: belongs into the body: {"force": true}'),
         ("POST", "/verify/t?repair=true", 'repair: belongs into the body: {"repair": true}'),
         ("POST", "/reconcile/t?force", 'force: belongs into the body: {"force": true}'),
         ("POST", "/start/t?wait=false", "wait: is not a parameter of this route; it takes none"),
@@ -114,7 +115,7 @@ def test_a_target_that_sqlite_has_itself(host: HostProcess, name: str) -> None:
     assert all(each["name"] != "function" for each in host.result("GET", f"{PREFIX}/status")["configs"])
 
 
-WITHOUT_FIELDS = [("POST", verb) for verb in ("sync", "reset", "start", "stop")] + [("DELETE", "configure")]
+WITHOUT_FIELDS = [("POST", verb) for verb in ("sync", "start", "stop")] + [("DELETE", "configure")]
 
 
 @pytest.mark.parametrize(("method", "verb"), WITHOUT_FIELDS)
