@@ -19,6 +19,8 @@ BROKEN = 1356
 DENIED = frozenset(
     {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR}
 )
+# The last three: a name that none can have.
+MISSING = frozenset({ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR, ER.WRONG_TABLE_NAME, ER.WRONG_DB_NAME, ER.TOO_LONG_IDENT})
 
 
 async def why_absent(connection: Connection, table: TableName) -> SyncError:
@@ -38,7 +40,7 @@ async def why_absent(connection: Connection, table: TableName) -> SyncError:
             return SourceRejected(
                 f"the view {table} is broken: {what}; its replica is kept as it is until it is repaired"
             )
-        if number not in (ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR):
+        if number not in MISSING:
             raise
         return TableMissing(f"the source has no table or view {table} that this user can see")
     return SourceChanged(f"{table} was not there when it was looked up, and is now")
