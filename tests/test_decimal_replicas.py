@@ -149,3 +149,33 @@ def test_a_decimal_key(source_database: TestDatabase, tmp_path: Path, kind: str)
         database.execute("DELETE FROM keyed WHERE id = 7")
         assert host.result("POST", "/data-replication/reconcile/keyed", {})["changed"] == 1
         assert equal(host, "keyed")
+
+
+def test_what_was_text_is_loaded_again_as_numbers_and_rows_are_kept(
+    source_database: TestDatabase, tmp_path: Path
+) -> None:
+    """As a replica of an earlier version is, whose decimals are all text: also where one is the key."""
+    database = source_database
+    wide = "numeric" if database.dialect == "postgresql" else "decimal(30,10)"
+    database.execute(f"CREATE TABLE keyed (k {wide} PRIMARY KEY, id int NOT NULL, v {wide})")
+    database.execute("INSERT INTO keyed VALUES (1.10, 1, 5.50), (20, 2, 7), (12345678901234567890.5, 3, NULL)")
+    database.execute(f"CREATE TABLE plain (id int PRIMARY KEY, v {wide}, p numeric(12,2))")
+    values = "(1, 5.50, 2.50), (2, 12345678901234567.25, 3), (3, 99, 4)"
+    database.execute(f"INSERT INTO plain VALUES {values}, (4, 100, 5)")
+    with running(tmp_path) as host:
+        configure(host, database, "keyed", types={"k": "text", "v": "text"})
+        configure(host, database, "plain", types={"v": "text", "p": "text"})
+        for name in ("keyed", "plain"):
+            sync(host, name)
+        database.execute("DELETE FROM plain WHERE id < 4")
+        for name in ("keyed", "plain"):
+            configure(host, database, name, types={})
+            sync(host, name)
+        assert host.query("SELECT k, typeof(k), v FROM keyed ORDER BY id")[:2] == [
+            [1.1, "real", 5.5], [20.0, "real", 7.0],
+        ]  # fmt: skip
+        assert host.query("SELECT typeof(k) FROM keyed WHERE id = 3") == [["text"]]
+        assert equal(host, "keyed")
+        kept = host.query("SELECT id, v, p FROM plain ORDER BY id")
+        assert [kept[0], kept[2], kept[3]] == [[1, 5.5, 2.5], [3, 99.0, 4.0], [4, 100.0, 5.0]]
+        assert str(kept[1][1]).startswith("12345678901234567.25")

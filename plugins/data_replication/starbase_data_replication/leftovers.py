@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import apsw
 
+from starbase_data_replication.casts import NO_AFFINITY, Cast, whole_or_text
 from starbase_data_replication.model import Former, TableSchema
 from starbase_data_replication.tables import Found, columns_of
 from starbase_host import quote, same_name
@@ -20,6 +21,13 @@ PIECE_ROWS = 10_000
 ROWIDS = ("rowid", "_rowid_", "oid")
 # A value of another form is compared as the new form would store it, so that the shadow's own key serves.
 AS_STORED = {"INTEGER": "CAST({} AS INTEGER)", "TEXT": "CAST({} AS TEXT)", "BLOB": "CAST({} AS BLOB)"}
+
+# A decimal that was text, as it is now stored where each value is looked at: see casts.py.
+_FEW_DIGITS = "WHEN length(trim(replace(replace({}, '.', ''), '-', ''), '0')) <= 15 THEN CAST({} AS REAL)"
+_INTEGRAL = "WHEN typeof(CAST({} AS NUMERIC)) = 'integer' THEN CAST({} AS NUMERIC)"
+_IS_NUMBER = "CASE WHEN typeof({}) <> 'text' OR {} GLOB '*[^0-9.-]*' OR length({}) > 300 THEN {}"
+DECIMAL = f"{_IS_NUMBER} {_FEW_DIGITS} {_INTEGRAL} ELSE {{}} END"
+WHOLE = f"{_IS_NUMBER} {_INTEGRAL} {_FEW_DIGITS} ELSE {{}} END"
 
 
 class Piece(NamedTuple):
@@ -36,7 +44,8 @@ class Leftovers:
 
     key: pairs of an expression over a row `o` of the replica, and the shadow's column; matched by it, in that order.
     old_key: the replica's columns of the key. columns: the shadow's column to the replica's. extra: columns of both
-    that the source does not have. rowid: a name of the number of the replica's rows.
+    that the source does not have. rowid: a name of the number of the replica's rows. decimals: the shadow's columns of
+    decimals without an affinity, to what is stored of a text there.
     """
 
     old: str
@@ -48,6 +57,7 @@ class Leftovers:
     mark: str | None
     marked: bool
     rowid: str
+    decimals: Mapping[str, str]
 
     @classmethod
     def of(
@@ -85,6 +95,11 @@ class Leftovers:
             mark=mark,
             marked=mark is not None and same_name(mark) in folded,
             rowid=rowid,
+            decimals={
+                column.target: _as_stored(column.cast)
+                for column in schema.columns
+                if column.cast.decimal and column.cast.declared == NO_AFFINITY
+            },
         )
 
     def piece(self, connection: apsw.Connection, after: int | None) -> Piece:
@@ -107,7 +122,8 @@ class Leftovers:
     def carry(self, connection: apsw.Connection, places: Sequence[int], at: str) -> int:
         """Take these rows over as they are; those without a mark are marked as of `at`, where there is a mark."""
         taken = dict(self.columns) | {name: name for name in self.extra}
-        names, values = [*map(quote, taken)], [f"o.{quote(name)}" for name in taken.values()]
+        names = [*map(quote, taken)]
+        values = [self.decimals.get(here, "{}").replace("{}", f"o.{quote(name)}") for here, name in taken.items()]
         if self.mark is not None:
             names.append(quote(self.mark))
             values.append(f"coalesce(o.{quote(self.mark)}, ?1)" if self.marked else "?1")
@@ -161,9 +177,16 @@ def _matched(schema: TableSchema, former: Former | None, old_key: Sequence[str])
     pairs = []
     for name, column in zip(old_key, schema.key_columns, strict=True):
         same = former is not None and former.shape.columns[column.name][1] == forms[column.name][1]
-        template = "{}" if same else AS_STORED.get(column.cast.declared, "{}")
-        pairs.append((template.format(f"o.{quote(name)}"), column.target))
+        template = "{}" if same else _as_stored(column.cast)
+        pairs.append((template.replace("{}", f"o.{quote(name)}"), column.target))
     return pairs
+
+
+def _as_stored(cast: Cast) -> str:
+    """A template for what a value that was stored in another form is in this one."""
+    if cast.decimal and cast.declared == NO_AFFINITY:
+        return WHOLE if cast.convert is whole_or_text else DECIMAL
+    return AS_STORED.get(cast.declared, "{}")
 
 
 def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, Found]) -> dict[str, str]:
