@@ -25,7 +25,7 @@ import psutil
 from tests.faults import through
 from tests.hosts import CONFIG, LISTENER, HostProcess, until
 from tests.proxy import Proxy
-from tests.servers import DistroPostgres, Server, TestDatabase, ThrowawayMariaDB, fresh_database
+from tests.servers import DistroPostgres, Server, TestDatabase, ThrowawayMariaDB, ThrowawayMySQL, fresh_database
 from tests.workload import Workload
 
 OPTIONS = 'silence_timeout_seconds = 2\n\n[plugins.listener]\nmodule = "listener"\n'
@@ -136,6 +136,7 @@ def sources(seed: int, writers: int) -> Iterator[list[Source]]:
         made = []
         servers: list[tuple[str, Any, Any]] = [
             ("postgresql", DistroPostgres(), "postgresql"), ("mariadb", ThrowawayMariaDB(), "mysql"),
+            ("mysql", ThrowawayMySQL(), "mysql"),
         ]  # fmt: skip
         for number, (name, server, dialect) in enumerate(servers):
             stack.enter_context(server)
@@ -158,7 +159,9 @@ def soak(minutes: float, seed: int, directory: Path, writers: int) -> int:
                 targetTable=source.name, trackingColumn="updated_at", syncIntervalMinutes=0.01, lookbackSeconds=0,
             )  # fmt: skip
         deadline = time.monotonic() + 60 * minutes
-        with made[0].workload.running(), made[1].workload.running():
+        with contextlib.ExitStack() as writing:
+            for source in made:
+                writing.enter_context(source.workload.running())
             while time.monotonic() < deadline:
                 source = choose.choice(made)
                 name, heal = break_something(host, source, choose)
@@ -192,7 +195,7 @@ def report(host: HostProcess, directory: Path) -> int:
     """Problems that are no difference: events out of turn, unexpected errors."""
     heard = [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
     wrong = 0
-    for name in ("postgresql", "mariadb"):
+    for name in ("postgresql", "mariadb", "mysql"):
         own = {each["id"]: each["type"] for each in heard if each["config_name"] == name}
         kinds = [kind for kind in own.values() if kind in ("degraded", "recovered")]
         turns = all(kind == ("degraded", "recovered")[at % 2] for at, kind in enumerate(kinds))
