@@ -14,7 +14,7 @@ test: .venv/.stamp-dev
 	@exec $(PYTHON) -m pytest -q -n 3 --dist loadgroup -m "not prove"
 
 prove: .venv/.stamp-dev
-	@$(PYTHON) -m tests.servers
+	@$(PYTHON) -m tests.servers --all
 	@exec $(PYTHON) scripts/prove.py
 
 MINUTES := 20

@@ -1,7 +1,8 @@
-"""Runs every test, the long proofs too, and writes what came of it to docs/prove.md.
+"""Runs every test, the long proofs too, and writes what came of it to docs/prove.md and docs/reference/supported.md.
 
 A test adds to the page with pytest's `record_property`: "server" the version of a server it ran on, "seeds"
-the seeds it tried. The page is written for a failed run as well; only an interrupted one leaves it alone.
+the seeds it tried; "met", of which server and version its database was, is added to each by
+tests/conftest.py. The pages are written for a failed run as well; only an interrupted one leaves them alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "prove.md"
 SLOWEST = 15
+SUPPORTED = ROOT / "docs" / "reference" / "supported.md"
 INTERRUPTED = 2
 
 
@@ -77,6 +80,23 @@ def page(cases: list[Case], status: int, started: datetime, seed: int) -> str:
     return "\n".join(text) + "\n"
 
 
+def supported(met: Iterable[tuple[str, int]]) -> str:
+    """The page of servers: of each its name and version, and how many tests have passed on it."""
+    text = ["# Servers that the tests have met", "", "Written by `make prove`, from the record of its last run.", ""]
+    text += table(("server", "tests that passed"), [(server, str(count)) for server, count in sorted(met)])
+    text += [
+        "",
+        "Types and the main job are tested on each of them, the rest on MySQL and on the distribution's PostgreSQL and",
+        "MariaDB. Another version is likely to work where its neighbours do, but the tests have not met it.",
+    ]
+    return "\n".join(text) + "\n"
+
+
+def met_by(cases: Iterable[Case]) -> list[tuple[str, int]]:
+    passed = (case for case in cases if case.outcome == "passed")
+    return list(Counter(server for case in passed for server in {v for n, v in case.properties if n == "met"}).items())
+
+
 def table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> list[str]:
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ("---", "---"), *rows)]
     return [f"| {left} | {right} |" for left, right in cells]
@@ -107,7 +127,9 @@ def main() -> int:
         if status == INTERRUPTED:
             return status
         PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(page(read_cases(report), status, started, seed), encoding="utf-8")
+        cases = read_cases(report)
+        PAGE.write_text(page(cases, status, started, seed), encoding="utf-8")
+        SUPPORTED.write_text(supported(met_by(cases)), encoding="utf-8")
     sys.stdout.write(f"the result is in {PAGE.relative_to(ROOT)}\n")
     return status
 

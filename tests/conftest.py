@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import cast
 
 import pytest
@@ -16,10 +16,20 @@ from tests.servers import (
     fresh_database,
     mariadb_server,
     mysql_server,
+    newer_mariadb_server,
     postgres_server,
+    version_of,
 )
 
-DATABASES = {"postgresql": "postgres_database", "mariadb": "mariadb_database", "mysql": "mysql_database"}
+DATABASES = {
+    "postgresql": "postgres_database", "mariadb": "mariadb_database", "mysql": "mysql_database",
+    "postgresql-18": "embedded_database", "mariadb-11": "newer_mariadb_database",
+}  # fmt: skip
+NEWER = ("postgresql-18", "mariadb-11")
+KINDS = {
+    "source_database": ("postgresql", "mariadb", "mysql", *NEWER),
+    "either_mysql": ("mariadb", "mysql", "mariadb-11"),
+}
 
 # Tests that do not run on MySQL yet: deselected, which pytest counts and shows. To become empty, and to go.
 LATER_ON_MYSQL = {
@@ -48,6 +58,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     later = [item for item in items if "[mysql" in item.name and item.name.partition("[")[0] in LATER_ON_MYSQL]
     config.hook.pytest_deselected(items=later)
     items[:] = [item for item in items if item not in later]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Put into the record of a test which servers it has met."""
+    for value in vars(item).get("funcargs", {}).values():
+        if isinstance(value, TestDatabase):
+            item.user_properties.append(("met", version_of(value.dialect, value.server)))
+    return (yield)
 
 
 def _running(server: Server) -> Iterator[Server]:
@@ -100,6 +119,17 @@ def mariadb_database(mariadb_server: Server) -> Iterator[TestDatabase]:
         yield database
 
 
+@pytest.fixture(scope="session", name="newer_mariadb_server")
+def _newer_mariadb_server() -> Iterator[Server]:
+    yield from _running(newer_mariadb_server())
+
+
+@pytest.fixture
+def newer_mariadb_database(newer_mariadb_server: Server) -> Iterator[TestDatabase]:
+    with fresh_database("mysql", newer_mariadb_server) as database:
+        yield database
+
+
 @pytest.fixture
 def mysql_database(mysql_server: Server) -> Iterator[TestDatabase]:
     with fresh_database("mysql", mysql_server) as database:
@@ -112,16 +142,26 @@ def embedded_database(embedded_postgres: SocketPostgres) -> Iterator[TestDatabas
         yield database
 
 
-@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
+@pytest.fixture
 def source_database(request: pytest.FixtureRequest) -> TestDatabase:
-    """A database of each kind in turn: the test runs once on each."""
+    """A database of each kind of server in turn: the test runs once on each."""
     return cast(TestDatabase, request.getfixturevalue(DATABASES[request.param]))
 
 
-@pytest.fixture(params=["mariadb", "mysql"])
+@pytest.fixture
 def either_mysql(request: pytest.FixtureRequest) -> TestDatabase:
     """A database of MariaDB, then one of MySQL."""
     return cast(TestDatabase, request.getfixturevalue(DATABASES[request.param]))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The kinds of server; with `newer_in_prove` newer releases join the proofs."""
+    newer = metafunc.definition.get_closest_marker("newer_in_prove") is not None
+    for fixture, kinds in KINDS.items():
+        if fixture in metafunc.fixturenames:
+            chosen = [kind for kind in kinds if newer or kind not in NEWER]
+            params = [pytest.param(kind, marks=pytest.mark.prove if kind in NEWER else ()) for kind in chosen]
+            metafunc.parametrize(fixture, params, indirect=True)
 
 
 @pytest.fixture(params=["distribution", "wheel"])

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -127,6 +128,9 @@ class ThrowawayMariaDB(PrivateServer):
             "--auth-root-authentication-method=socket",
             f"--auth-root-socket-user={account}",
         )
+        self.write_init_file()
+
+    def write_init_file(self) -> None:
         # The server takes each line for a statement.
         (self.directory / "init.sql").write_text(
             f"CREATE OR REPLACE USER '{self.user}'@'%' IDENTIFIED BY '{self.password}';\n"
@@ -168,6 +172,31 @@ class ThrowawayMariaDB(PrivateServer):
             if error.args[0] != pymysql.constants.CR.CR_CONN_HOST_ERROR:
                 raise
             return False
+
+
+class NewerMariaDB(ThrowawayMariaDB):
+    """MariaDB of Debian's next release, unpacked."""
+
+    def prepare(self) -> None:
+        tree = provided(_mariadb11, "mariadb11")
+        self.daemon, self.tree = tree / "usr" / "sbin" / "mariadbd", tree
+        shutil.copytree(tree / "data", self.directory / "data")
+        self.write_init_file()
+        if self.account is not None:
+            for path in [self.directory / "data", *(self.directory / "data").rglob("*")]:
+                os.chown(path, self.account.pw_uid, self.account.pw_gid)
+
+    def command(self) -> Sequence[str | Path]:
+        daemon, no_defaults, *options = super().command()
+        share = self.tree / "usr" / "share" / "mariadb"
+        return [
+            daemon,
+            no_defaults,
+            f"--basedir={self.tree / 'usr'}",
+            f"--lc-messages-dir={share}",
+            f"--character-sets-dir={share / 'charsets'}",
+            *options,
+        ]
 
 
 class ThrowawayMySQL(PrivateServer):
@@ -325,6 +354,10 @@ def mariadb_server() -> Server:
     return ExternalServer("TEST_MYSQL_URL", 3306) if os.environ.get("TEST_MYSQL_URL") else ThrowawayMariaDB()
 
 
+def newer_mariadb_server() -> Server:
+    return ExternalServer("TEST_MARIADB11_URL", 3306) if os.environ.get("TEST_MARIADB11_URL") else NewerMariaDB()
+
+
 def mysql_server() -> Server:
     return ExternalServer("TEST_MYSQL8_URL", 3306) if os.environ.get("TEST_MYSQL8_URL") else ThrowawayMySQL()
 
@@ -375,6 +408,21 @@ class TestDatabase:
 def open_session(dialect: Dialect, server: Server, database: str) -> Session:
     connect = PostgresSession if dialect == "postgresql" else MySQLSession
     return connect(server.host, server.port, server.user, server.password, database)
+
+
+_versions: weakref.WeakKeyDictionary[Server, str] = weakref.WeakKeyDictionary()
+
+
+def version_of(dialect: Dialect, server: Server) -> str:
+    """The server's name and version, asked for once."""
+    if server not in _versions:
+        with open_session(dialect, server, server.database) as session:
+            ((version,),) = session.fetch("SELECT version()")
+        words = str(version).split("-")
+        name = "MariaDB" if "MariaDB" in version else "MySQL"
+        number = str(version).split(" on ")[0].split(" (")[0] if dialect == "postgresql" else f"{name} {words[0]}"
+        _versions[server] = number
+    return _versions[server]
 
 
 @contextlib.contextmanager
@@ -464,6 +512,11 @@ def _mariadb() -> tuple[Path, Path] | None:
     return (Path(daemon), Path(installer)) if daemon and installer else None
 
 
+def _mariadb11() -> Path | None:
+    tree = (ROOT / ".venv" / "mariadb11").resolve()
+    return tree if (tree / "data").exists() else None
+
+
 def _mysql() -> Path | None:
     tree = (ROOT / ".venv" / "mysql").resolve()
     return tree if (tree / "data").exists() else None
@@ -517,6 +570,7 @@ def main() -> int:
         ("TEST_POSTGRES_URL", _postgres, "postgresql"),
         ("TEST_MYSQL_URL", _mariadb, "mariadb"),
         ("TEST_MYSQL8_URL", _mysql, "mysql"),
+        *([("TEST_MARIADB11_URL", _mariadb11, "mariadb11")] if "--all" in sys.argv[1:] else []),
         (None, _ed25519, "ed25519"),
         (None, _pgbouncer, "pgbouncer"),
     ]

@@ -11,6 +11,8 @@ import pytest
 from tests.hosts import ADMIN, CONFIG, LISTENER, HostProcess, running, until
 from tests.servers import TestDatabase, sequence
 
+pytestmark = pytest.mark.newer_in_prove
+
 AUDIT = """
 [plugins.listener]
 module = "listener"
@@ -125,7 +127,8 @@ def test_a_source_that_goes_away_and_comes_back(source_database: TestDatabase, t
         failed = host.status("orders")
         assert failed["state"] in ("degraded", "running")
         assert failed["consecutive_failures"] >= 1
-        assert source_database.source_config["password"] not in failed["last_error"]
+        # The embedded server asks for none.
+        assert (source_database.source_config["password"] or "?") not in failed["last_error"]
         response = host.request("POST", "/data-replication/sync/orders")
         assert response.status_code in (502, 409)
         source_database.server.start()

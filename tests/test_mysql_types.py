@@ -24,6 +24,8 @@ from tests.mysql_types import KINDS, Kind, back, kinds_of
 from tests.servers import TestDatabase
 from tests.sessions import Session
 
+pytestmark = pytest.mark.newer_in_prove
+
 LAX = "SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', NAMES utf8mb4"
 ROWS_AT_ONCE = 20
 SIZED = re.compile(r"decimal\((\d+),(\d+)\)")
