@@ -44,7 +44,7 @@ class Kind:
 
     asked: an operation to the source's SQL and the replica's, where they are others than of OPERATIONS.
     instead: an operation to how the replica is asked where the same does not answer the same. otherwise: what the page
-    says of those that have none.
+    says of those that have none. types: what the column is kept as, where that is asked for.
     """
 
     sql: str
@@ -55,6 +55,7 @@ class Kind:
     pattern: str = "''"
     asked: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     instead: Mapping[str, str] = field(default_factory=dict)
+    types: str = ""
     otherwise: str = "nothing: SQLite has no such order"
 
 
@@ -75,7 +76,7 @@ MOMENTS = (
 A_MOMENT, B_MOMENT = "'2026-11-22 16:00:00'", "'2026-11-22 23:00:00'"
 
 
-def moments(sql: str, zone: str, plus_a_day: str) -> Kind:
+def moments(sql: str, zone: str, plus_a_day: str, *, types: str = "") -> Kind:
     at, until = f"'2026-11-22T16:00:00.000000{zone}'", f"'2026-11-22T23:00:00.000000{zone}'"
     return Kind(
         sql=sql,
@@ -83,6 +84,7 @@ def moments(sql: str, zone: str, plus_a_day: str) -> Kind:
         operations=(*ORDERED, "time"),
         a=A_MOMENT,
         b=B_MOMENT,
+        types=types,
         asked={
             "time": (
                 where(f"{{c}} < {plus_a_day}"),
@@ -155,6 +157,10 @@ def kinds(dialect: str, *, maria: bool = False) -> dict[str, Kind]:
             ),
             "`timestamp`": moments("timestamp", "", next_day),
             "`timestamp with time zone`": moments("timestamptz", "Z", f"({next_day}) AT TIME ZONE 'UTC'"),
+            "`timestamp` as `datetime`": moments("timestamp", "", next_day, types="datetime"),
+            "`timestamp with time zone` as `datetime`": moments(
+                "timestamptz", "Z", f"({next_day}) AT TIME ZONE 'UTC'", types="datetime"
+            ),
             "`uuid`": Kind(
                 sql="uuid", operations=("=", "<", "BETWEEN", "ORDER BY", "GROUP BY"),
                 a="'A0000000-0000-0000-0000-000000000001'", b="'b0000000-0000-0000-0000-000000000001'",
@@ -188,6 +194,8 @@ def kinds(dialect: str, *, maria: bool = False) -> dict[str, Kind]:
         ),
         "`datetime`": moments("datetime(6)", "", next_day),
         "`timestamp`": moments("timestamp(6) NULL", "Z", next_day),
+        "`datetime` as `datetime`": moments("datetime(6)", "", next_day, types="datetime"),
+        "`timestamp` as `datetime`": moments("timestamp(6) NULL", "Z", next_day, types="datetime"),
         "`bigint unsigned`": Kind(
             sql="bigint unsigned", values=("1", "10", "18446744073709551615", "9223372036854775808", "NULL"),
             operations=("=", "<", "BETWEEN", "ORDER BY", "min", "max"), a="10", b="11",
@@ -270,8 +278,11 @@ def test_what_agrees_is_what_the_page_says(source_database: TestDatabase, tmp_pa
         session.execute(f"INSERT INTO t VALUES ({row}, {values})")
     with running(tmp_path) as host:
         body = {"name": "t", "sourceConfig": source_database.source_config, "sourceTable": "t", "targetTable": "t"}
-        host.configure(**body, isActive=False, trackingColumn="id")
+        types = {f"c{number}": kind.types for number, kind in enumerate(found.values()) if kind.types}
+        host.configure(**body, isActive=False, trackingColumn="id", types=types)
         assert host.sync("t")["status"] == "success"
+        verified = host.result("POST", "/data-replication/verify/t", {})
+        assert (verified["missing"], verified["extra"], verified["different"]) == (0, 0, 0)
         made = table(found, compared(session, host, found))
     heading = "PostgreSQL" if postgres else "MySQL and MariaDB"
     part = re.compile(rf"(<!-- {heading}: made by tests/test_querying.py -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -281,3 +292,32 @@ def test_what_agrees_is_what_the_page_says(source_database: TestDatabase, tmp_pa
         PAGE.write_text(page, encoding="utf-8")
     (written,) = (match.group().split("-->\n", 1)[1].rsplit("<!--", 1)[0] for match in part.finditer(page))
     assert written.strip() == made.strip(), "run it with WRITE_QUERYING=1"
+
+
+def test_a_moment_in_sqlites_form_is_tracked_and_a_key(source_database: TestDatabase, tmp_path: Path) -> None:
+    """Rows are followed by it, found by it, compared and repaired; and what is no moment is refused."""
+    kind = "timestamptz" if source_database.dialect == "postgresql" else "timestamp(6)"
+    source_database.execute(f"CREATE TABLE t (at {kind} NOT NULL PRIMARY KEY, id int, v int)")
+    session = source_database.connect()
+    session.execute("SET TIME ZONE 'UTC'" if kind == "timestamptz" else "SET time_zone = '+00:00'")
+    session.execute(f"INSERT INTO t VALUES {', '.join(f'({moment}, {n}, 0)' for n, moment in enumerate(MOMENTS[:5]))}")
+    with running(tmp_path) as host:
+        body = {"name": "t", "sourceConfig": source_database.source_config, "sourceTable": "t", "targetTable": "t"}
+        host.configure(**body, isActive=False, trackingColumn="at", lookbackSeconds=0, types={"at": "datetime"})
+        assert host.sync("t")["status"] == "success"
+        assert host.query("SELECT at FROM t WHERE id < 2 ORDER BY id") == [
+            ["2026-11-22 15:59:59.5"], ["2026-11-22 16:00:00"],
+        ]  # fmt: skip
+        session.execute("INSERT INTO t VALUES ('2026-11-23 01:00:00.000001', 9, 0)")
+        assert host.sync("t")["status"] == "success"
+        assert host.query("SELECT at FROM t WHERE id = 9") == [["2026-11-23 01:00:00.000001"]]
+        session.execute("UPDATE t SET v = 1")
+        host.query("DELETE FROM t WHERE id = 3")
+        found = host.result("POST", "/data-replication/verify/t", {"repair": True})
+        assert (found["missing"], found["extra"], found["different"]) in ((1, 0, 5), (0, 0, 5), (0, 0, 4)), found
+        found = host.result("POST", "/data-replication/verify/t", {})
+        assert (found["missing"], found["extra"], found["different"]) == (0, 0, 0), found
+        assert host.query("SELECT count(*), sum(v) FROM t") == [[6, 6]]
+        host.configure(name="t", types={"id": "datetime"})
+        answer = host.request("POST", "/data-replication/sync/t")
+        assert "only a date with a time as datetime" in answer.json()["error"]

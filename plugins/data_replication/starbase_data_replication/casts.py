@@ -41,6 +41,7 @@ class Cast:
         and the run's warnings say "N values" and the policy: what they are and what became of them.
     decimal: the column holds decimals, as numbers where those are exact. scale: their digits after the point, where
         the type says how many. Declared REAL or NUMERIC, SQLite makes the number of a text by itself, and exactly.
+    moment: of a moment, the `select` that answers it as SQLite's own date functions do, for who asks for that.
     form, example, sorts: for the ledger (docs/types.md): what a stored value looks like, one such value, and
         whether SQLite orders the stored values as the source orders its own.
     """
@@ -54,6 +55,7 @@ class Cast:
     policy: str = ""
     decimal: bool = False
     scale: int | None = None
+    moment: str = ""
     form: str = ""
     example: str = ""
     sorts: bool = True

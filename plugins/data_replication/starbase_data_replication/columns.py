@@ -44,7 +44,10 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
 
     def copied(column: Column) -> Column:
         renamed, changed = options.rename.get(column.name), column.name in transformed
-        if column.name in options.types and column.cast.decimal:
+        kept_as = options.types.get(column.name)
+        if kept_as == "datetime":
+            column = replace(column, cast=replace(column.cast, select=column.cast.moment))
+        elif kept_as == "text" and column.cast.decimal:
             column = replace(column, cast=as_text(column.cast))
         nocase = column.name in options.collations
         if renamed or changed or nocase:
@@ -102,9 +105,13 @@ def _check_names(schema: TableSchema, options: Options) -> None:
             if name not in present:
                 raise SchemaMismatch(f"{field}: {schema.table} has no column {name}; write it as the source does")
     for column in schema.columns:
-        if column.name in options.types and not column.cast.decimal and column.cast.declared != "TEXT":
+        kept_as, cast = options.types.get(column.name), column.cast
+        if (kept_as == "text" and not cast.decimal and cast.declared != "TEXT") or (
+            kept_as == "datetime" and not cast.moment
+        ):
             raise SchemaMismatch(
-                f"types: {column.name} of {schema.table} is {column.source_type}; only a decimal can be kept as text"
+                f"types: {column.name} of {schema.table} is {column.source_type}; only a decimal can be kept as text, "
+                "and only a date with a time as datetime"
             )
 
 

@@ -42,6 +42,8 @@ class Field:
     choices: tuple[str, ...] = ()
 
 
+# What a column may be kept as, instead of what becomes of its type.
+TYPES = ("text", "datetime")
 # What `deletes` may be: one of these words, or an object with exactly one of the keys and a column's name.
 DELETES_WORDS = ("ignore", "reconcile")
 DELETES_KEYS = ("mark", "sourceColumn")
@@ -263,8 +265,8 @@ FIELDS = (
         attribute="types",
         kind="types",
         default={},
-        doc='Decimals to keep as text: `{"price": "text"}` keeps every digit and zero of this column, and compares as '
-        "text does. Without it, decimals are numbers.",
+        doc='What to keep columns as: `{"price": "text"}` keeps every digit and zero of a decimal, and compares as '
+        'text does; `{"updated_at": "datetime"}` keeps a moment as SQLite\'s own date functions write it.',
     ),
     Field(
         json="collations",

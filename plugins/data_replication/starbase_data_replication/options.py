@@ -28,7 +28,8 @@ class Options:
     columns, exclude_columns: which of the source's columns are copied; None and () are all of them.
     where: an expression of the source's SQL; only rows for which it is true are copied.
     rename: the source's name of a column to the replica's.
-    types: the source's name of a column to "text": decimals that are kept as their digits, not as numbers.
+    types: the source's name of a column to "text", for decimals that are kept as their digits, or "datetime", for
+        moments in SQLite's own form.
     collations: the source's name of a column to "nocase": texts that the replica compares without regard to case.
     key_columns: the columns that identify a row, for views and for tables without a key.
     transforms: a plugin's name to the columns that its `transform_batch` changes on their way.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starbase_data_replication.fields import DELETES_KEYS, DELETES_WORDS, FIELDS, Field
+from starbase_data_replication.fields import DELETES_KEYS, DELETES_WORDS, FIELDS, TYPES, Field
 
 COLUMN = {"type": "string", "minLength": 1, "maxLength": 255}
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -63,7 +63,7 @@ def _other(field: Field) -> dict[str, Any]:
     known: dict[str, dict[str, Any]] = {
         "names": names,
         "renames": {"type": "object", "additionalProperties": COLUMN},
-        "types": {"type": "object", "additionalProperties": {"type": "string", "enum": ["text"]}},
+        "types": {"type": "object", "additionalProperties": {"type": "string", "enum": list(TYPES)}},
         "collations": {"type": "object", "additionalProperties": {"type": "string", "enum": ["nocase"]}},
         "transforms": {"type": "object", "additionalProperties": {**names, "minItems": 1}},
         "boolean": {"type": "boolean"},

@@ -11,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starbase_data_replication.fields import DELETES_KEYS, DELETES_WORDS, Field, Kind
+from starbase_data_replication.fields import DELETES_KEYS, DELETES_WORDS, TYPES, Field, Kind
 from starbase_data_replication.sources.texts import text_problem
 from starbase_host import same_name
 
@@ -76,8 +76,8 @@ def _renames(field: Field, value: Any) -> str | None:
 
 
 def _types(field: Field, value: Any) -> str | None:
-    if not isinstance(value, Mapping) or not all(kind == "text" for kind in value.values()):
-        return 'must be an object of columns and what they are kept as: {"price": "text"}'
+    if not isinstance(value, Mapping) or not all(isinstance(kind, str) and kind in TYPES for kind in value.values()):
+        return f'must be an object of columns and what they are kept as, {" or ".join(TYPES)}: {{"price": "text"}}'
     return _names(field, [*value.keys()])
 
 

@@ -60,6 +60,7 @@ def _stamp(suffix: str, digits: int) -> Cast:
     form = f"ISO 8601{' in UTC' if suffix else ''}, always six digits; zeros where the source has zeros"
     return Cast(
         select=f"CONCAT({stamp}, '{missing}')" if missing else stamp,
+        moment="TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM {}))" if digits else "CONCAT({})",
         form=form,
         example=f"2026-11-22T16:02:16.{'5' if digits else '0'}00000{suffix}",
     )

@@ -29,12 +29,16 @@ def _stamp(type_name: str, zone: str, form: str, example: str) -> Cast:
 
     to_char writes years past 9999 with all their digits and those before 1 without a sign, and has no infinity.
     """
-    pattern = f"""'YYYY-MM-DD"T"HH24:MI:SS.US{zone}'"""
-    select = (
-        f"CASE WHEN {{}} >= '0001-01-01'::{type_name} AND {{}} < 'infinity'::{type_name} THEN to_char({{}}, {pattern}) "
-        f"WHEN isfinite({{}}) THEN to_char({{}}, {pattern}) || ' BC' ELSE {{}}::text END"
-    )
-    return Cast(select=select, form=form, example=example)
+
+    def select(text: str) -> str:
+        return (
+            f"CASE WHEN {{}} >= '0001-01-01'::{type_name} AND {{}} < 'infinity'::{type_name} THEN {text} "
+            f"WHEN isfinite({{}}) THEN {text} || ' BC' ELSE {{}}::text END"
+        )
+
+    own = f"""to_char({{}}, 'YYYY-MM-DD"T"HH24:MI:SS.US{zone}')"""
+    sqlites = "rtrim(rtrim(to_char({}, 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.')"
+    return Cast(select=select(own), moment=select(sqlites), form=form, example=example)
 
 
 def numeric(precision: int | None = None, scale: int | None = None) -> Cast:
