@@ -10,17 +10,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
-from starbase_data_replication import drift, notices, rising, store
+from starbase_data_replication import notices, rising, store
 from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
 from starbase_data_replication.footing import Footing
 from starbase_data_replication.holding import Holding, look_at
 from starbase_data_replication.keeping import Keeping
+from starbase_data_replication.looking_back import LookingBack
 from starbase_data_replication.model import (
     Alive,
     Batch,
@@ -34,9 +35,8 @@ from starbase_data_replication.model import (
     TableSchema,
 )
 from starbase_data_replication.options import Options
-from starbase_data_replication.rewind import Rewind, joined
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Joinable, Looker, Reader, ReadPlan, Rewindable, Source, looking
+from starbase_data_replication.sources.base import Looker, Reader, ReadPlan, Rewindable, Source, looking
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_data_replication.throttle import batch_rows, throttled
@@ -191,44 +191,20 @@ class Sync:
         return rising.of_value(self.schema, highest, named=named, now=self.clock.now())
 
     async def _look_back(self) -> None:
-        """Where what was read may be gone: see whether its last rows were only deleted, or its files only rewritten."""
-        noted, before = self._latest, self._position
-        above = floor.reached(before)
-        if above is None or noted is None or noted.candidate is None:
+        """Go on only from what still is the source that was read. Raises ReadAgain where the table is to be loaded."""
+        if self._latest is None:
             return
-        moved = drift.moved(self._stored.files, self.schema.files)
-        if moved.joined and before.floor is not None and isinstance(self.source, Joinable):
-            holds = await self.source.holds_below(self.schema, moved.joined, before.floor)
-            if holds is None:
-                self._warnings += notices.of_joined(self.schema)
-            elif holds:
-                await self._load_again(joined(self.schema))
-        if not isinstance(self.source, Rewindable) or (noted.below is None and not moved.rewritten):
-            return
-        low = noted if above == before.floor else None
-        if noted.below is not None and before.floor is not None and low is None:
-            low = await self.source.note(self.schema, self._options, noted_at=self.clock.now(), floor=before.floor)
-        closed = low is not None and low.below is not None
-        rewind = Rewind(
-            reader=self.source, counter=self.source, database=self.database, replica=self._replica.name,
-            schema=self.schema, options=self._options, noted=noted, reached=above,
-            floor=before.floor, closed=closed,
+        looking_back = LookingBack(
+            source=self.source, database=self.database, clock=self.clock, replica=self._replica.name,
+            schema=self.schema, options=self._options, files=self._stored.files,
         )  # fmt: skip
-        why = await (rewind.refilled() if noted.below is None else rewind.why())
-        if why is not None:
-            await self._load_again(why)
-        if low is not None and low.below is not None and low.candidate is not None:
-            # The values that were deleted may be assigned again, and are read then.
-            self._position = floor.lowered(before, low.candidate.value)
-        elif noted.below is not None:
-            # So may those that had not become the floor.
-            protected, alone = self.schema.unprotected is None, floor.lowered(before, before.floor)
-            self._position = floor.add(alone, noted.candidate, self._options, protected=protected)
-
-    async def _load_again(self, why: str) -> NoReturn:
-        """Begin again, with a load of the table. `why` is stored, since nothing will tell of it any more."""
-        await self.footing.must_load_again(self._stored, why)
-        raise ReadAgain(why)
+        found = await looking_back.judge(self._latest, self._position)
+        if found.load_again is not None:
+            # Stored, since nothing will tell of it any more.
+            await self.footing.must_load_again(self._stored, found.load_again)
+            raise ReadAgain(found.load_again)
+        self._position = found.position
+        self._warnings += found.warnings
 
     async def wait(self) -> None:
         """Give the transactions that were alive a while to end."""
