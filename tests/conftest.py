@@ -31,20 +31,12 @@ KINDS = {
     "either_mysql": ("mariadb", "mysql", "mariadb-11"),
 }
 
-# Tests that do not run on MySQL yet: deselected, which pytest counts and shows. To become empty, and to go.
-LATER_ON_MYSQL = {
-    # Halves of surrogate pairs in ucs2.
-    "test_any_value_can_be_made_again_from_the_replica",
-    "test_a_verification_finds_the_smallest_change_of_each_type",
-    "test_a_key_that_is_no_unicode_text",
-}
-
 # How long a machine takes that has other work is no property of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`elsewhere_in_prove`, for what depends little on the kind of source: it is a proof but on PostgreSQL.
 
     `mariadb_only` and `mysql_only` are on a test, or one of its parameters, of what the other server does not have:
@@ -55,9 +47,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("elsewhere_in_prove") and ("[mariadb" in item.name or "[mysql" in item.name):
             item.add_marker(pytest.mark.prove)
-    later = [item for item in items if "[mysql" in item.name and item.name.partition("[")[0] in LATER_ON_MYSQL]
-    config.hook.pytest_deselected(items=later)
-    items[:] = [item for item in items if item not in later]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,14 +13,16 @@ from tests.faults import Rig, rig, through
 from tests.hosts import until
 from tests.servers import Server, fresh_database
 
+KINDS = ["postgresql", *(pytest.param(kind, marks=pytest.mark.prove) for kind in ("mariadb", "mysql"))]
 
-@pytest.fixture(scope="module", params=["postgresql", pytest.param("mysql", marks=pytest.mark.prove)], name="net")
+
+@pytest.fixture(scope="module", params=KINDS, name="net")
 def _net(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     server: Server = request.getfixturevalue(
-        {"postgresql": "postgres_server", "mysql": "mariadb_server"}[request.param]
+        {"postgresql": "postgres_server", "mariadb": "mariadb_server", "mysql": "mysql_server"}[request.param]
     )
     with (
-        fresh_database(request.param, server) as database,
+        fresh_database("postgresql" if request.param == "postgresql" else "mysql", server) as database,
         rig(tmp_path_factory.mktemp("net"), database) as made,
     ):
         yield made

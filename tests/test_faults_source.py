@@ -21,7 +21,8 @@ from tests.hosts import until
 from tests.servers import Server, TestDatabase, free_port, fresh_database
 from tests.sessions import MySQLSession, PostgresSession, Session
 
-SERVERS = {"postgresql": "postgres_server", "mysql": "mariadb_server"}
+SERVERS = {"postgresql": "postgres_server", "mariadb": "mariadb_server", "mysql": "mysql_server"}
+KINDS = ["postgresql", *(pytest.param(kind, marks=pytest.mark.prove) for kind in ("mariadb", "mysql"))]
 PASSWORD = "the reader/own@"
 READER = {
     "postgresql": "CREATE ROLE {user} LOGIN PASSWORD '{password}'; GRANT pg_read_all_data TO {user}",
@@ -45,14 +46,14 @@ END = {"postgresql": "SELECT pg_terminate_backend({session})", "mysql": "KILL CO
 CANCEL = {"postgresql": "SELECT pg_cancel_backend({session})", "mysql": "KILL QUERY {session}"}
 
 
-@pytest.fixture(scope="module", params=["postgresql", pytest.param("mysql", marks=pytest.mark.prove)], name="ill")
+@pytest.fixture(scope="module", params=KINDS, name="ill")
 def _ill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A rig whose healthy replication reads from the other kind of server."""
-    other = "mysql" if request.param == "postgresql" else "postgresql"
-    server, well = (request.getfixturevalue(SERVERS[dialect]) for dialect in (request.param, other))
+    other = "mariadb" if request.param == "postgresql" else "postgresql"
+    server, well = (request.getfixturevalue(SERVERS[kind]) for kind in (request.param, other))
     with (
-        fresh_database(request.param, server) as database,
-        fresh_database(other, well) as steady,  # type: ignore[arg-type]
+        fresh_database("postgresql" if request.param == "postgresql" else "mysql", server) as database,
+        fresh_database("postgresql" if other == "postgresql" else "mysql", well) as steady,
         rig(tmp_path_factory.mktemp("ill"), database, steady=steady) as made,
     ):
         yield made
