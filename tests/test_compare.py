@@ -148,7 +148,17 @@ BYTE_VALUES = [bytes([n * 7 % 256] * (n % 5)) + bytes([n]) for n in range(30)]
 COMPOSITE = [f"{n % 3}, {text}" for n, text in enumerate(TEXTS)]
 DAYS = [f"20{n}-01-01 00:00:00.1" for n in range(10, 40)]
 BORDER = [str(2**63 + n) for n in range(-9, 9)]
-UUIDS = strings(*(str(uuid.UUID(bytes=random.Random(n).randbytes(16), version=4)) for n in range(30)))
+# Of version 7, in no order: those of version 4 cannot be followed.
+UUIDS = strings(
+    *(
+        str(
+            uuid.UUID(
+                int=(1_700_000_000_000 + n * 7919 % 30) << 80 | 7 << 76 | 2 << 62 | random.Random(n).getrandbits(62)
+            )
+        )
+        for n in range(30)
+    )
+)
 POSTGRESQL = {
     "bigint": KeyCase(columns="a bigint", values=INTEGERS, order=("a",)),
     "C": KeyCase(columns='a text COLLATE "C"', values=TEXTS, order=("a",)),
