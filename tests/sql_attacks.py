@@ -284,6 +284,8 @@ SELECT instr(hex(zeroblob(30000000)), hex(zeroblob(15000000)) || '1')
 SELECT trim(hex(zeroblob(1000000)), 'a')
 SELECT replace(hex(zeroblob(30000)), hex(zeroblob(20000)), hex(zeroblob(30000)))
 SELECT trim('a', hex(zeroblob(100000)))
+SELECT unhex(printf('%.65000c', 'g'), printf('%.65000c', 'h') || 'g')
+SELECT unhex('g', printf('%.1000000c', 'g'))
 SELECT name LIKE printf('%.10000c', '%') FROM orders
 SELECT name GLOB printf('%.10000c', '*') FROM orders
 SELECT hex(zeroblob(30000000)) LIKE '%' || hex(zeroblob(100)) || '1%'

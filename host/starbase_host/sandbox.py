@@ -10,6 +10,7 @@ Knows one connection and one role. Must not know threads, time, plugins or HTTP.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
@@ -80,6 +81,7 @@ class Guard:
             self.connection.limit(apsw.SQLITE_LIMIT_VDBE_OP, rules.CLIENT_PROGRAM_STEPS)
             self.connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, rules.CLIENT_PATTERN_BYTES)
             _replace_trim(self.connection)
+            _replace_unhex(self.connection)
             self._catalogue.register(self.connection)
             self.refresh()
 
@@ -337,13 +339,7 @@ def _replace_trim(connection: apsw.Connection) -> None:
         def trim(value: Any, characters: Any) -> str | None:
             if value is None or characters is None:
                 return None
-            if not isinstance(value, str) or not isinstance(characters, str):
-                raise InvalidRequest("trim(X, Y) takes text; write CAST(X AS TEXT)")
-            if len(value) > rules.TRIM_CHARACTERS or len(characters) > rules.TRIM_SET_CHARACTERS:
-                raise TooLarge(
-                    f"trim(X, Y) takes at most {rules.TRIM_CHARACTERS:,} and {rules.TRIM_SET_CHARACTERS} characters"
-                )
-            return strip(value, characters)
+            return strip(*_short_texts("trim", value, characters))
 
         return trim
 
@@ -351,3 +347,35 @@ def _replace_trim(connection: apsw.Connection) -> None:
         connection.create_scalar_function(
             name, limited(strip), numargs=2, deterministic=True, flags=apsw.SQLITE_INNOCUOUS
         )
+
+
+def _replace_unhex(connection: apsw.Connection) -> None:
+    """Replace unhex(X, Y), whose work in SQLite is the product of both lengths too."""
+
+    def unhex(*arguments: Any) -> Any:
+        value, ignored = arguments
+        if value is None or ignored is None:
+            return None
+        text, between = _short_texts("unhex", value, ignored)
+        # SQLite reads no further than a zero.
+        text, between = text.partition("\0")[0], between.translate(_HEX_DIGITS)
+        others = f"[{re.escape(between)}]*+" if between else ""
+        if not re.fullmatch(f"{others}(?:[0-9A-Fa-f]{{2}}{others})*+", text):
+            return None
+        return bytes.fromhex(text.translate(dict.fromkeys(map(ord, between))))
+
+    connection.create_scalar_function("unhex", unhex, numargs=2, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
+
+
+_HEX_DIGITS = dict.fromkeys(map(ord, "0123456789ABCDEFabcdef"))
+
+
+def _short_texts(name: str, value: Any, characters: Any) -> tuple[str, str]:
+    """Both arguments of a function that goes through the second for each character of the first."""
+    if not isinstance(value, str) or not isinstance(characters, str):
+        raise InvalidRequest(f"{name}(X, Y) takes text; write CAST(X AS TEXT)")
+    if len(value) > rules.TRIM_CHARACTERS or len(characters) > rules.TRIM_SET_CHARACTERS:
+        raise TooLarge(
+            f"{name}(X, Y) takes at most {rules.TRIM_CHARACTERS:,} and {rules.TRIM_SET_CHARACTERS} characters"
+        )
+    return value, characters

@@ -64,7 +64,7 @@ _QUICK = """
 _TEXT = """
     -> ->> bm25 char concat concat_ws format group_concat hex highlight json json_array json_array_insert
     json_array_length json_error_position json_extract json_group_array json_group_object json_insert json_object
-    json_pretty json_quote json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert
+    json_quote json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert
     jsonb_extract jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_remove jsonb_replace jsonb_set
     lower ltrim match printf quote randomblob rtrim snippet string_agg trim unhex unistr unistr_quote upper
     zeroblob
@@ -73,12 +73,13 @@ _TEXT = """
 _PATTERN = "glob like"
 # Their work grows with the square of their text.
 _SEARCH = "instr replace"
-# Without bound in memory (median), quadratic and more (json_patch), or of use only to who can write.
+# Without bound in memory (median), quadratic and more (json_patch, and json_pretty, which puts its second argument
+# before every value), or of use only to who can write.
 _ADMIN = """
     changes fts5_get_locale fts5_insttoken fts5_locale fts5_source_id geopoly_area geopoly_bbox geopoly_blob
     geopoly_ccw geopoly_contains_point geopoly_debug geopoly_group_bbox geopoly_json geopoly_overlap geopoly_regular
-    geopoly_svg geopoly_within geopoly_xform json_patch jsonb_patch last_insert_rowid matchinfo median offsets
-    percentile percentile_cont percentile_disc rtreecheck rtreedepth rtreenode sqlite_compileoption_get
+    geopoly_svg geopoly_within geopoly_xform json_patch json_pretty jsonb_patch last_insert_rowid matchinfo median
+    offsets percentile percentile_cont percentile_disc rtreecheck rtreedepth rtreenode sqlite_compileoption_get
     sqlite_compileoption_used sqlite_source_id subtype total_changes
 """
 # SQLite calls these itself for ALTER TABLE; a statement that names one is an error.

@@ -1,0 +1,125 @@
+"""How the time of each function of a client grows with its arguments: SQLite cannot be interrupted inside a call.
+
+Growth is judged, never the time itself, by the clock of this thread alone. A new SQLite may give a function that is
+allowed more arguments, or more work: whatever the linked one lists is tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starbase_host.errors import StarbaseError
+from starbase_host.sandbox import Guard
+from starbase_host.sandbox_rules import CLIENT_FUNCTIONS
+
+# Known to be quadratic, and held to values so short that it does not matter: see sandbox_rules.py.
+SQUARE = {"instr", "replace"}
+LONG = 64 * 1024
+# Less than this is not looked into: a quadratic function takes more for LONG, a linear one far less.
+SUSPECT_SECONDS = 0.01
+# Four times the length: linear work takes 4 times as long, quadratic work 16 times.
+MOST_GROWTH = 9
+
+KINDS: dict[str, Callable[[int], Any]] = {
+    "number": lambda n: n,
+    "one letter": lambda n: "g" * n,
+    "that letter last": lambda n: "h" * (n - 1) + "g",
+    "digits": lambda n: "1" * n,
+    "different letters": lambda n: "".join(chr(0x4E00 + i % 20_000) for i in range(n // 3)),
+    "formats": lambda n: "%s" * (n // 2),
+    "wide format": lambda n: f"%{n}d%.{n}f",
+    "array": lambda n: "[" + "1," * (n // 2 - 1) + "1]",
+    "object": lambda n: "{" + ",".join(f'"{i}":1' for i in range(n // 10)) + "}",
+    "path": lambda n: "$" + ".g" * (n // 2),
+    "escapes": lambda n: "\\u0041" * (n // 6),
+    "bytes": lambda n: b"\x00" * n,
+}
+THIRD = ("number", "one letter", "array")
+WINDOW = {"first_value", "lag", "last_value", "lead", "nth_value", "ntile"}
+
+
+@pytest.fixture(scope="module")
+def guard() -> Iterator[Guard]:
+    connection = apsw.Connection(":memory:")
+    guard = Guard(connection, "client")
+    guard.install()
+    yield guard
+    connection.close()
+
+
+def calls(guard: Guard) -> Iterator[tuple[str, str, int]]:
+    """Name, statement and number of arguments of each call that a client may make of a function."""
+    listed = guard.trusted("SELECT DISTINCT name, narg FROM pragma_function_list ORDER BY 1, 2")
+    for name, count in listed:
+        if name not in CLIENT_FUNCTIONS or name in SQUARE:
+            continue
+        for arguments in (1, 2, 3) if count < 0 else (count,):
+            if name in ("->", "->>"):
+                yield name, f"SELECT ? {name} ?", 2
+            elif 0 < arguments <= 3:
+                over = " OVER ()" if name in WINDOW else ""
+                yield name, f"SELECT {name}({', '.join('?' * arguments)}){over}", arguments
+
+
+@functools.cache
+def value(kind: str, size: int) -> Any:
+    return KINDS[kind](size)
+
+
+def seconds(guard: Guard, sql: str, kinds: tuple[str, ...], size: int, best_of: int = 1) -> float:
+    values = [value(kind, size) for kind in kinds]
+    taken = []
+    for _ in range(best_of):
+        started = time.thread_time()
+        # Refused, too long, or no such arguments: what it took to say so counts all the same.
+        with contextlib.suppress(apsw.Error, StarbaseError):
+            guard.connection.execute(sql, values, can_cache=guard.begin(sql)).fetchall()
+        taken.append(time.thread_time() - started)
+    return min(taken)
+
+
+def too_steep(guard: Guard, sql: str, kinds: tuple[str, ...], size: int = LONG) -> bool:
+    if seconds(guard, sql, kinds, size) < SUSPECT_SECONDS:
+        return False
+    return seconds(guard, sql, kinds, size, 3) > MOST_GROWTH * seconds(guard, sql, kinds, size // 4, 3)
+
+
+def test_no_function_of_a_client_grows_with_the_square_of_its_arguments(guard: Guard) -> None:
+    found, tried = [], set()
+    for name, sql, arguments in calls(guard):
+        tried.add(name)
+        for kinds in itertools.product(*[KINDS, KINDS, THIRD][:arguments]):
+            if too_steep(guard, sql, kinds):
+                found.append((sql, kinds))
+                break
+    assert found == []
+    assert tried >= {"unhex", "trim", "json_set", "printf", "like", "upper", "->>"}
+
+
+texts = st.text("0aF gh-\u20ac^]\\\0", max_size=9)
+
+
+@given(texts, texts)
+def test_unhex_answers_what_it_does_in_sqlite(guard: Guard, value: str, ignored: str) -> None:
+    sql = "SELECT unhex(?, ?)"
+    with apsw.Connection(":memory:") as plain:
+        expected = plain.execute(sql, (value, ignored)).get
+    assert guard.connection.execute(sql, (value, ignored), can_cache=guard.begin(sql)).get == expected
+
+
+def test_quadratic_work_is_seen() -> None:
+    with apsw.Connection(":memory:") as connection:
+        plain = Guard(connection, "admin")
+        for sql in ("SELECT trim(?, ?)", "SELECT unhex(?, ?)"):
+            assert too_steep(plain, sql, ("one letter", "that letter last"), LONG // 8), sql
+        assert not too_steep(plain, "SELECT hex(?)", ("one letter",))
