@@ -21,6 +21,7 @@ from starbase_data_replication import compare as comparing
 from starbase_data_replication import replica
 from starbase_data_replication.compare import Compared, Comparison, Differences, What
 from starbase_data_replication.errors import SchemaMismatch, SourceRejected
+from starbase_data_replication.identity import identity_of
 from starbase_data_replication.model import TableSchema
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.runs import Progress
@@ -95,7 +96,8 @@ def mirrored(
 
             async def sync() -> None:
                 await Sync(
-                    stored=stored, source=source, table=table, identity="t", database=internal, clock=Clock(),
+                    stored=stored, source=source, table=table,
+                    identity=identity_of(["t"], replication), database=internal, clock=Clock(),
                     progress=Progress(started_at=0.0),
                 ).run()  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from starbase_data_replication.identity import identity_of
 from starbase_data_replication.options import Replication
 from starbase_data_replication.runs import Progress
 from starbase_data_replication.sources.base import Dialect
@@ -43,7 +44,8 @@ def synced(
             async def sync() -> Synced:
                 return await Sync(
                     stored=stored, source=source, table=dialect.table_name(database.source_config, "t"),
-                    identity="t", database=internal, clock=Clock(), progress=Progress(started_at=0.0),
+                    identity=identity_of(["t"], replication), database=internal, clock=Clock(),
+                    progress=Progress(started_at=0.0),
                 ).run()  # fmt: skip
 
             await sync()
