@@ -440,7 +440,7 @@ def test_subscribers_of_a_plugins_hook(mode: str, tmp_path: Path) -> None:
 
 
 LEAVING = """
-import asyncio, contextlib, pathlib, threading, time
+import asyncio, contextlib, hashlib, pathlib, threading, time
 from starbase_host import hookimpl
 
 def plugin(options):
@@ -450,6 +450,10 @@ async def stubborn():
     while True:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
+
+def busy():
+    pathlib.Path(__file__).with_name("computing").touch()
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2_000_000_000)
 
 class Leaving:
     def __init__(self, what):
@@ -465,6 +469,8 @@ class Leaving:
             self.task = asyncio.create_task(stubborn())
         if self.what == "thread":
             threading.Thread(target=time.sleep, args=(3600,)).start()
+        if self.what == "loop":
+            asyncio.get_running_loop().call_later(0.1, busy)
         if self.what == "executor":
             self.task = asyncio.create_task(asyncio.to_thread(time.sleep, 3600))
         yield
@@ -481,6 +487,13 @@ def test_what_a_plugin_leaves_behind_does_not_keep_the_host(what: str, tmp_path:
     with leaving(tmp_path, what) as host:
         assert host.result("GET", "/health") == {"status": "ready"}
         assert host.stop(seconds=8) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_loop_computes_what_cannot_be_interrupted(number: int, tmp_path: Path) -> None:
+    with leaving(tmp_path, "loop") as host:
+        until((tmp_path / "computing").exists, what="the computation")
+        assert host.stop(number, seconds=6) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from starbase_host import Host, Route, hookimpl
-from tests.hosts import ADMIN, HostProcess, running
+from tests.hosts import ADMIN, CLIENT, HostProcess, running
 from tests.plugin_hosts import host_with
 
 PREFIX = "/data-replication"
@@ -27,6 +28,27 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         yield host
         assert host.logs() == [], "a mistake has begun a run"
         assert host.status("t")["is_active"] == 0
+
+
+def test_a_host_answers_others_while_it_takes_a_long_body_apart(host: HostProcess) -> None:
+    body = b'{"sql": "SELECT 1", "params": [' + b"{}," * 1_300_000 + b"1]}"
+
+    async def run() -> tuple[httpx.Response, list[float]]:
+        loop, waits = asyncio.get_running_loop(), []
+        async with httpx.AsyncClient(base_url=host.url, timeout=60) as client:
+            headers = {"authorization": f"Bearer {CLIENT}"}
+            posting = asyncio.create_task(client.post("/query", content=body, headers=headers))
+            while not posting.done():
+                began = loop.time()
+                assert (await client.get("/health")).status_code == 200
+                waits.append(loop.time() - began)
+            return await posting, waits
+
+    began = time.monotonic()
+    answer, waits = asyncio.run(run())
+    assert (answer.status_code, "32,766" in answer.text, len(answer.text) < 200) == (400, True, True)
+    # On the loop, one of them would wait for nearly all of it.
+    assert max(waits) < (time.monotonic() - began) / 2
 
 
 def refused(host: HostProcess, method: str, path: str, body: Any = None) -> str:

@@ -52,6 +52,8 @@ CORS_HEADERS = [
 # The whole body must have come by then; a client that sends a byte now and then would hold a connection for ever.
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
+# A longer body is taken apart in a thread: everybody would wait for it.
+LOOP_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,11 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     except ClientDisconnect:
         raise InvalidRequest("the connection ended inside the body") from None
     text = b"".join(chunks)
-    return parse_json(text, "the body") if text or empty is ... else empty
+    if not text and empty is not ...:
+        return empty
+    if len(text) > LOOP_BYTES:
+        return await run_in_threadpool(parse_json, text, "the body")
+    return parse_json(text, "the body")
 
 
 def parse_json(text: bytes, what: str) -> Any:

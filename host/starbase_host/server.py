@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import uvicorn
 
@@ -29,6 +29,7 @@ GRACE_SECONDS = 2
 KEEP_ALIVE_SECONDS = 5
 # From the signal to the end of the process, at the latest.
 LAST_SECONDS = 4.5
+SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM))
 PORT_MENDS = {
     errno.EADDRINUSE: "choose another port",
     errno.EACCES: "choose a port above 1023, or allow this one to the process",
@@ -109,10 +110,10 @@ def serve(config: HostConfig, ready: Callable[[str, bool], None]) -> None:
             gc.freeze()
             await server.serve()
 
-    before = {number: signal.signal(number, ending.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ending.on_signal) for number in SIGNALS}
     try:
         # The runner puts its own handler on SIGINT only where Python's default one stands.
-        with asyncio.Runner() as runner, contextlib.suppress(asyncio.CancelledError):
+        with ending.watching(), asyncio.Runner() as runner, contextlib.suppress(asyncio.CancelledError):
             runner.run(run())
     finally:
         for number, handler in before.items():
@@ -135,6 +136,31 @@ class Ending:
             self.server.should_exit = True
         elif self.main is not None:
             self.main.get_loop().call_soon_threadsafe(self.main.cancel)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hear of a signal in a thread as well: Python calls a handler only once the main thread runs Python again.
+
+        What a driver or a plugin computes there may take for ever. The signal itself writes its number.
+        """
+        hearing, telling = socket.socketpair()
+        telling.setblocking(False)
+
+        def hear() -> None:
+            with contextlib.suppress(OSError):
+                while numbers := hearing.recv(64):
+                    if not SIGNALS.isdisjoint(numbers):
+                        self.hurry()
+
+        with hearing, telling:
+            threading.Thread(target=hear, name="signals", daemon=True).start()
+            before = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(before)
+                # The thread reads the end.
+                telling.shutdown(socket.SHUT_RDWR)
 
     def hurry(self) -> None:
         """Whatever a plugin or a statement does that cannot be interrupted, the process ends. Once is enough."""

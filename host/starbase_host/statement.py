@@ -23,6 +23,8 @@ T = TypeVar("T")
 Values = list[Any] | dict[str, Any] | None
 Row = tuple[Any, ...]
 
+# SQLite's own limit. An error that names each of a million values would be longer than their body.
+MAX_PARAMETERS = 32_766
 WHITE = " \t\r\n\f;"
 _BINDINGS = re.compile(r"(?:uses|has) (\d+)")
 _UNAVAILABLE = (
@@ -60,6 +62,8 @@ def bind(params: Sequence[Any] | Mapping[str, Any] | None) -> Values:
     """Parameters in their JSON form as SQLite's values. Raises InvalidRequest naming each wrong one."""
     if params is None:
         return None
+    if isinstance(params, (Mapping, list, tuple)) and len(params) > MAX_PARAMETERS:
+        raise InvalidRequest(fields={"params": f"holds more than {MAX_PARAMETERS:,} values; a statement takes no more"})
     wrong: dict[str, str] = {}
     values: list[Any] | dict[str, Any]
     if isinstance(params, Mapping):

@@ -70,6 +70,9 @@ ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
+# A server's text to be signed has 32 bytes; a signature takes time as long as it, on the event loop.
+ED25519_BYTES = 64
+
 # What the driver raises over bytes that it cannot take apart.
 NO_ANSWER = (AssertionError, LookupError, ValueError, struct.error)
 
@@ -234,7 +237,10 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             )
         if plugin_name != b"client_ed25519":
             return await super()._process_auth(plugin_name, auth_packet)
-        self.write_packet(_auth.ed25519_password(self._password.encode("latin1"), auth_packet.read_all()))
+        asked = auth_packet.read_all()
+        if len(asked) > ED25519_BYTES:
+            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a signature of too long a text")
+        self.write_packet(_auth.ed25519_password(self._password.encode("latin1"), asked))
         packet = await self._read_packet()
         packet.check_error()
         return packet

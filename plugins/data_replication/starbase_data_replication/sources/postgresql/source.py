@@ -41,10 +41,11 @@ from starbase_data_replication.sources.postgresql.compare import PostgresqlCompa
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.postgresql.describe import describe
 from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.greeting import GreetingLoop, NoHandshake
 from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
 from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
-from starbase_data_replication.sources.reach import DEFAULT, CheckedLoop, Reach
+from starbase_data_replication.sources.reach import DEFAULT, Reach
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 
 GOODBYE_SECONDS = 2.0
@@ -258,13 +259,17 @@ class PostgresqlSource:
 
     async def _connect(self, *words: Any, loop: Any = None, **options: Any) -> Any:
         """As asyncpg.connect, but only to an address where a source may be."""
-        checked: Any = CheckedLoop(asyncio.get_running_loop(), self._reach)
+        greeting: Any = GreetingLoop(asyncio.get_running_loop(), self._reach)
         try:
-            return await asyncpg.connect(*words, loop=checked, **options)
+            return await asyncpg.connect(*words, loop=greeting, **options)
         except ssl.SSLError:
             raise
         except OSError as error:
-            raise _unreachable(error, options) from error
+            raise _refused(greeting, options) or _unreachable(error, options) from error
+        except asyncpg.PostgresError as error:
+            if (refused := _refused(greeting, options)) is None:
+                raise
+            raise refused from error
 
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
@@ -340,12 +345,22 @@ def _policed(schema: TableSchema) -> list[str]:
     return [POLICED] if schema.policed else []
 
 
+def _refused(loop: GreetingLoop, options: Mapping[str, Any]) -> Exception | None:
+    """Why the server was not let go on with its handshake, if it was not."""
+    if isinstance(loop.refused, NoHandshake):
+        return speaks_another_protocol(_where(options), "PostgreSQL")
+    return loop.refused
+
+
+def _where(options: Mapping[str, Any]) -> str:
+    hosts, ports = (value if isinstance(value, list) else [value] for value in (options["host"], options["port"]))
+    both = zip(hosts, ports, strict=True)
+    return ", ".join(host if host.startswith("/") else place(host, port) for host, port in both)
+
+
 def _unreachable(error: OSError, options: Mapping[str, Any]) -> OSError:
     """Why there is no connection, for these arguments of the driver. TimeoutError is an OSError too."""
-    hosts, ports = (value if isinstance(value, list) else [value] for value in (options["host"], options["port"]))
-    where = ", ".join(
-        host if host.startswith("/") else place(host, port) for host, port in zip(hosts, ports, strict=True)
-    )
+    where = _where(options)
     if "rejected SSL upgrade" in str(error):
         # A server without TLS is one that `prefer` and `allow` go on with: this is something else.
         return speaks_another_protocol(where, "PostgreSQL") if isinstance(options["ssl"], str) else error
