@@ -258,6 +258,9 @@ class _Pass:
         source = _comparable(sync)
         replication = sync.stored.replication
         position = await sync.footing.stored_position()
+        if position is not None and (why := sync.footing.configured_since(position)) is not None:
+            # A `where` that no sync has had the source judge is not used; and another selection is another replica.
+            raise SchemaMismatch(f"{why} since the last sync; sync first")
         schema = await sync.footing.describe(sync.source, position)
         replica = sync.footing.replica(schema, position.dropped if position is not None else ())
         if not await sync.database.read(lambda c: store.owns_target(c, replica.name) and replica.has_mark(c)):

@@ -110,7 +110,7 @@ class Footing:
         lost = drift.gone(position, schema)
         hidden = bool(lost) and await _hides_columns(looker, schema)
         if position is not None and position.identity != self.identity:
-            why = _configured(position.identity, self.identity)
+            why = self.configured_since(position)
         elif position is not None and position.shape is not None:
             found = drift.drift(position.shape, schema.shape)
             found = drift.maybe_revoked(found, lost) if hidden else found
@@ -191,6 +191,10 @@ class Footing:
                 store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
         return position
+
+    def configured_since(self, position: Position) -> str | None:
+        """Why this position is about something else than what is configured; None where it is not."""
+        return _configured(position.identity, self.identity) if position.identity != self.identity else None
 
     def check(self, connection: apsw.Connection, replica: Target) -> None:
         """Before a run writes anything: that it still may, and that its table is still there."""

@@ -182,6 +182,9 @@ class Looker(Protocol):
         """Let the source judge what only it can: that schema.where is an expression, and nothing more than that;
         and, where `key` is given, that no two rows share a key and none has NULL in it.
 
+        The text is a caller's. Whatever stands in it, and whatever names stand around it, no use of it may run a second
+        statement: `sources.expressions` sees to that for servers that read SQL as PostgreSQL or MySQL does.
+
         Raises SourceRejected that names the field, `where` or `keyColumns`.
         """
         ...

@@ -19,7 +19,7 @@ from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import SHA256, Key, Part, Summary
 from starbase_data_replication.sources.batches import keys_of
-from starbase_data_replication.sources.conditions import where_sql
+from starbase_data_replication.sources.expressions import bracketed
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.rows import RowStream
@@ -129,9 +129,11 @@ class MysqlComparing:
         self.digests = frozenset(each.name for each in schema.columns if each.tracking_kind in LONG)
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
-        sql = " UNION ALL ".join(self._summary(number, part) for number, part in enumerate(parts))
+        selects = [self._summary(number, part) for number, part in enumerate(parts)]
+        # The caller's filter stands in a statement once.
+        statements = [" UNION ALL ".join(selects)] if self._schema.where is None else selects
         with door(self._doing):
-            rows = await self._connection.fetch(sql)
+            rows = [row for sql in statements for row in await self._connection.fetch(sql)]
         found: list[dict[int, Summary]] = [{} for _ in parts]
         for number, bucket, count, checksum in rows:
             if bucket is None:
@@ -170,7 +172,9 @@ class MysqlComparing:
 
     def _from(self, part: Part) -> str:
         sql = f"FROM {table_sql(self._schema.table)} AS t"
-        conditions = [] if self._schema.where is None else [where_sql(self._schema.where)]
+        conditions = []
+        if self._schema.where is not None:
+            conditions.append(bracketed(self._schema.where, self._connection.reading))
         if self._options.deleted_column is not None:
             conditions.append(f"{column_sql(self._schema.column(self._options.deleted_column))} IS NULL")
         if self._options.null_tracking == "ignore":

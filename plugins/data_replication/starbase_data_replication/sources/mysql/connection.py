@@ -3,8 +3,8 @@
 Owns how a connection is opened, prepared and given up. Must not know what is read over it.
 
 aiomysql goes on in clear text where TLS was asked for and the server has none, sets no limit to a handshake,
-drains a result set that nobody wants any more, and its pool forgets to wake those who wait for a connection
-when one comes back closed.
+lets the text of one statement hold several, drains a result set that nobody wants any more, and its pool forgets to
+wake those who wait for a connection when one comes back closed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 
 import aiomysql
 from pymysql import _auth
-from pymysql.constants import CLIENT, CR
+from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.err import InternalError, OperationalError
 
+from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.reach import Reach
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
@@ -119,6 +120,12 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         except BaseException:
             self.close()
             raise
+
+    @property
+    def reading(self) -> Reading:
+        """How this session takes a text apart; the server says so with each answer."""
+        plain = self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+        return Reading.MYSQL_PLAIN_BACKSLASHES if plain else Reading.MYSQL
 
     @property
     def _place(self) -> str:
@@ -248,6 +255,8 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
     async def _request_authentication(self) -> None:
         # Called when the server has said what it can, and nothing has been sent.
         self._host = self._name
+        # One statement is one statement, whatever stands in it.
+        self.client_flag &= ~CLIENT.MULTI_STATEMENTS
         if self._tls_required and not self.server_capabilities & CLIENT.SSL:
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which sslMode asks for")
         if not self.server_capabilities & CLIENT.SSL:

@@ -34,7 +34,7 @@ from starbase_data_replication.model import (
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import convert, fitting
-from starbase_data_replication.sources.conditions import where_sql
+from starbase_data_replication.sources.expressions import bracketed
 from starbase_data_replication.sources.mysql import alive, clock
 from starbase_data_replication.sources.mysql.absent import hides_columns
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -137,11 +137,12 @@ class MysqlSource:
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
-        wanted = "" if schema.where is None else f" AND {where_sql(schema.where)}"
-        missing = f"{column_sql(schema.tracking)} IS NULL{wanted}"
-        rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
+        missing = f"{column_sql(schema.tracking)} IS NULL"
         with door(f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
+                if schema.where is not None:
+                    missing += f" AND {bracketed(schema.where, connection.reading)}"
+                rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
                 ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
                 return int(count)
 
@@ -217,9 +218,9 @@ class MysqlSource:
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:
             if schema.where is not None:
-                # Between words and between brackets, so that nothing but one whole expression fits.
-                chosen = f"CASE WHEN {schema.where}\n THEN 1 END"
-                sql = f"SELECT {chosen} FROM {table_sql(schema.table)} AS t WHERE {where_sql(schema.where)} LIMIT 0"
+                # Behind a NOT, so that a list and a SELECT do not pass for an expression.
+                negated = f"(NOT {bracketed(schema.where, connection.reading)[1:]}"
+                sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
                     with door("where"):
                         await connection.fetch(sql)
@@ -228,7 +229,9 @@ class MysqlSource:
             if key:
                 names = ", ".join(map(column_sql, schema.key_columns))
                 nulls = " OR ".join(f"{column_sql(column)} IS NULL" for column in schema.key_columns)
-                filtered = "" if schema.where is None else f" WHERE {where_sql(schema.where)}"
+                filtered = ""
+                if schema.where is not None:
+                    filtered = f" WHERE {bracketed(schema.where, connection.reading)}"
                 sql = (
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING COUNT(*) > 1 OR MAX({nulls}) LIMIT 1"
@@ -289,12 +292,13 @@ class _Snapshot:
         packing = Packing(plan.schema.columns)
         if packing.possible and plan.keys is None and not plan.departed and table not in self._unpackable:
             with door(doing):
-                sql = select(plan, [packing.expression])
+                sql = select(plan, [packing.expression], self._connection.reading)
                 stream = await RowStream.open(self._connection, sql, parser=packing.parser)
             yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
         else:
             with door(doing):
-                stream = await RowStream.open(self._connection, select(plan, [*map(selected, plan.schema.columns)]))
+                sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.reading)
+                stream = await RowStream.open(self._connection, sql)
             yield _batches(stream, plan, plan.schema.columns, doing)
 
     async def _or_apart(self, batches: AsyncIterator[Batch], table: TableName) -> AsyncIterator[Batch]:

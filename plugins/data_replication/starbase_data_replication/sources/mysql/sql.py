@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import MAX_AHEAD, MAX_NEWEST, Key, ReadPlan
-from starbase_data_replication.sources.conditions import chosen, departing
+from starbase_data_replication.sources.conditions import chosen, departing, withholds
+from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.types import BYTES_MARK, COUNTING, EQUALITIES, ORDERS, Order, text_literal
 from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
@@ -117,12 +119,12 @@ def noting(schema: TableSchema, cap: str | None, ahead: str | None, floor: str |
     column = schema.tracking
     order = order_of(schema.table, column)
     table = f"{table_sql(schema.table)} AS t"
-    count, below = "0", ""
+    ahead_sql, below = "0", ""
     if cap is not None:
         below = f" AND {compared(column, '<', cap)}"
     if ahead is not None:
         rows = f"SELECT 1 FROM {table} WHERE {compared(column, '>', ahead)} LIMIT {MAX_AHEAD}"
-        count = f"(SELECT COUNT(*) FROM ({rows}) AS ahead)"
+        ahead_sql = f"(SELECT COUNT(*) FROM ({rows}) AS ahead)"
     back = "0" if floor is None else compared(column, "<", floor)
     highest = (
         f"SELECT {column_sql(column, order.value)} AS value, {back} AS back FROM {table} "
@@ -131,7 +133,7 @@ def noting(schema: TableSchema, cap: str | None, ahead: str | None, floor: str |
     # One that no two rows share stands for no time.
     counting = column.tracking_kind in COUNTING and schema.key != (schema.tracking_column,)
     clock = "UNIX_TIMESTAMP(NOW(6))" if counting else "NULL"
-    answered = f"{count}, highest.value, highest.back, {clock}"
+    answered = f"{ahead_sql}, highest.value, highest.back, {clock}"
     return f"SELECT {answered} FROM (SELECT 1) AS one LEFT JOIN ({highest}) AS highest ON 1"
 
 
@@ -144,19 +146,27 @@ def settled(column: Column, options: Options, value: str, *, cap: str | None, no
     return below_a_shown_time(value, cap, digits=column.time_digits, dates=column.tracking_kind == "date")
 
 
-def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
+def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Reading.MYSQL) -> str:
     """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
-    schema = plan.schema
-    conditions = chosen(plan, tracking=column_sql(schema.tracking), above=partial(compared, schema.tracking, ">"))
+    schema, tracking = plan.schema, column_sql(plan.schema.tracking)
+    above = partial(compared, schema.tracking, ">")
+    conditions = chosen(plan, tracking=tracking, above=above, reading=reading)
     if plan.after_key is not None:
         conditions.append(after(schema.key_columns, plan.after_key, falling(plan)))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
-    sql = f"SELECT {', '.join((*expressions, *departing(plan)))} FROM {table_sql(schema.table)} AS t"
+    departed = departing(plan, tracking=tracking, reading=reading)
+    told = quoted(_free_name(schema))
+    if departed is not None:
+        expressions = [*expressions, f"{departed} AS {told}"]
+    sql = f"SELECT {', '.join(expressions)} FROM {table_sql(schema.table)} AS t"
     if plan.newest_through is not None:
         conditions.append(compared(schema.tracking, "<=", plan.newest_through))
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
+    if departed is not None and withholds(plan):
+        # Asked of the value that was worked out, and not of the filter once more.
+        sql += f" HAVING {told} IS NOT NULL"
     if plan.newest_through is not None:
         order = order_of(schema.table, schema.tracking)
         sql += f" ORDER BY {column_sql(schema.tracking, order.column)} DESC LIMIT {MAX_NEWEST}"
@@ -168,6 +178,12 @@ def select(plan: ReadPlan, expressions: Sequence[str]) -> str:
         )
         sql += f" ORDER BY {', '.join(parts)}"
     return sql
+
+
+def _free_name(schema: TableSchema) -> str:
+    """A name that no column has."""
+    names = {column.name.lower() for column in (*schema.columns, *schema.left_out)}
+    return next(name for number in count() if (name := f"told_{number}") not in names)
 
 
 def _same(column: Column, value: Any) -> str:

@@ -16,7 +16,7 @@ from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import MD5, SHA256, Key, Part, Summary
 from starbase_data_replication.sources.batches import keys_of
-from starbase_data_replication.sources.conditions import where_sql
+from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.sql import (
@@ -104,10 +104,15 @@ class PostgresqlComparing:
         return cls(connection, schema, columns, options, order=order)
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
-        values: list[Any] = []
-        sql = " UNION ALL ".join(self._summary(number, part, values) for number, part in enumerate(parts))
-        with door(self._doing):
-            rows = await self._connection.fetch(sql, *values, timeout=TIMEOUT_SECONDS)
+        rows: list[Any] = []
+        # The caller's filter stands in a statement once.
+        together = len(parts) if self._schema.where is None else 1
+        for first in range(0, len(parts), together or 1):
+            values: list[Any] = []
+            some = enumerate(parts[first : first + together], first)
+            sql = " UNION ALL ".join(self._summary(number, part, values) for number, part in some)
+            with door(self._doing):
+                rows += await self._connection.fetch(sql, *values, timeout=TIMEOUT_SECONDS)
         found: list[dict[int, Summary]] = [{} for _ in parts]
         for number, bucket, count, checksum in rows:
             found[number][bucket] = Summary(count, int(checksum))
@@ -156,7 +161,7 @@ class PostgresqlComparing:
         if part.keys is not None:
             conditions.append(among(self._schema, part.keys, bind))
         if self._schema.where is not None:
-            conditions.append(where_sql(self._schema.where))
+            conditions.append(bracketed(self._schema.where, Reading.POSTGRESQL))
         if self._options.deleted_column is not None:
             conditions.append(f"t.{quoted(self._options.deleted_column)} IS NULL")
         if self._options.null_tracking == "ignore":

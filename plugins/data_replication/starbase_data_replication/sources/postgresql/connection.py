@@ -21,5 +21,12 @@ class Connection(asyncpg.Connection):
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
         return await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
 
+    async def prove_single(self, sql: str) -> None:
+        """Let the server take this text apart by the extended protocol, by which it is one statement or an error."""
+        protocol: Any = self._protocol  # type: ignore[attr-defined]
+        await protocol.prepare(
+            "", sql, STATEMENT_TIMEOUT_SECONDS, record_class=asyncpg.Record, ignore_custom_codec=True
+        )
+
     def get_reset_query(self) -> str:
         return ""

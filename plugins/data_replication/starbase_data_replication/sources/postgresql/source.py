@@ -34,7 +34,7 @@ from starbase_data_replication.model import (
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.batches import fitting
-from starbase_data_replication.sources.conditions import where_sql
+from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.postgresql import alive
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -139,7 +139,7 @@ class PostgresqlSource:
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
-        wanted = "" if schema.where is None else f" AND {where_sql(schema.where)}"
+        wanted = "" if schema.where is None else f" AND {bracketed(schema.where, Reading.POSTGRESQL)}"
         tracking = f"t.{quoted(schema.tracking_column)}"
         rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
         with door(f"counting the rows of {schema.table} without a tracking value"):
@@ -208,10 +208,10 @@ class PostgresqlSource:
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
             if schema.where is not None:
-                # Between words and between brackets, so that nothing but one whole expression fits.
+                # Behind a NOT, so that a list and a SELECT do not pass for an expression.
+                negated = f"(NOT {bracketed(schema.where, Reading.POSTGRESQL)[1:]}"
                 await _check_backslashes(connection, schema.where)
-                chosen = f"CASE WHEN {schema.where}\n THEN 1 END"
-                sql = f"SELECT {chosen} FROM {table_sql(schema.table)} AS t WHERE {where_sql(schema.where)} LIMIT 0"
+                sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
                     with door("where"):
                         await connection.fetch(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -224,7 +224,7 @@ class PostgresqlSource:
             if key:
                 names = ", ".join(f"t.{quoted(name)}" for name in schema.key)
                 nulls = " OR ".join(f"t.{quoted(name)} IS NULL" for name in schema.key)
-                filtered = "" if schema.where is None else f" WHERE {where_sql(schema.where)}"
+                filtered = "" if schema.where is None else f" WHERE {bracketed(schema.where, Reading.POSTGRESQL)}"
                 sql = (
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
@@ -298,7 +298,12 @@ class _Snapshot:
         if first := [*_policed(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
             with door(doing):
                 await self._connection.execute("; ".join(first))
-        async with RowStream.open(self._connection, select(plan), plan.schema.columns, width=width) as stream:
+        sql = select(plan)
+        if plan.schema.where is not None:
+            # COPY goes by the simple protocol, in which a text may be several statements.
+            with door(doing):
+                await self._connection.prove_single(sql)
+        async with RowStream.open(self._connection, sql, plan.schema.columns, width=width) as stream:
             yield _batches(stream, plan, doing)
 
 

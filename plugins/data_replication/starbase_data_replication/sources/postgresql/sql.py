@@ -9,7 +9,8 @@ from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
 from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, MAX_NEWEST, Key, ReadPlan
-from starbase_data_replication.sources.conditions import chosen, departing
+from starbase_data_replication.sources.conditions import chosen, departing, withholds
+from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.postgresql.types import (
     CLOCKS,
     COUNTING,
@@ -184,14 +185,21 @@ def select(plan: ReadPlan) -> str:
     COPY takes no parameters, so values are written into it.
     """
     schema = plan.schema
-    departed = (f"({expression})::int4" for expression in departing(plan))
-    sql = f"SELECT {', '.join((*map(copied, schema.columns), *departed))} FROM {table_sql(schema.table)} AS t"
     tracking = f"t.{quoted(schema.tracking_column)}"
+    reading = Reading.POSTGRESQL
+    departed = departing(plan, tracking=tracking, reading=reading)
+    told = [] if departed is None else ["f.told" if withholds(plan) else departed]
+    sql = f"SELECT {', '.join((*map(copied, schema.columns), *told))} FROM {table_sql(schema.table)} AS t"
+    if withholds(plan):
+        # Inside it the columns' names mean what they mean outside, and its own is none of theirs.
+        sql += f" CROSS JOIN LATERAL (SELECT {departed}) AS f (told)"
 
     def above(floor: str) -> str:
         return f"{tracking} > {literal(floor)}::text::{schema.tracking.compare_type}"
 
-    conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above)]
+    conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, reading=reading)]
+    if withholds(plan):
+        conditions.append("f.told IS NOT NULL")
     if plan.after_key is not None:
         left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
         key = zip(schema.key_columns, plan.after_key, strict=True)

@@ -1,0 +1,180 @@
+"""A caller's expression in a statement: the one place where such a text becomes a part of SQL.
+
+Owns how a server takes a text apart into words, quotes, comments and brackets, and refuses whatever would reach beyond
+the brackets that it is put in, or that two servers would take apart differently. Whether the rest is an expression,
+the server says. Must not know what the expression is for, nor what else the statement holds: names in it are chosen by
+others, and could close what the expression leaves open.
+
+A pure function of the text: it costs no question, and so is asked each time the text is used.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from functools import lru_cache
+
+from starbase_data_replication.errors import SourceRejected
+
+WHERE = "where"
+
+
+class Reading(Enum):
+    """How a server takes a text apart. The second of MySQL is its sql_mode NO_BACKSLASH_ESCAPES."""
+
+    POSTGRESQL = "postgresql"
+    MYSQL = "mysql"
+    MYSQL_PLAIN_BACKSLASHES = "mysql, plain backslashes"
+
+
+DIGITS = "0123456789"
+# What a name may go on with, in both dialects.
+WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
+DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
+PARAMETER = re.compile(r"\$[0-9]+")
+COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+PLAIN = {quote: re.compile(f"{quote}(?:[^{quote}]|{quote}{quote})*+{quote}", re.DOTALL) for quote in "'\"`"}
+# A quote behind an odd number of backslashes: it ends a text that has no escapes, and does not end one that has.
+ODD_BACKSLASHES = {quote: re.compile(rf"(?<!\\)\\(?:\\\\)*{quote}") for quote in "'\""}
+ESCAPED = re.compile(r"'(?:[^'\\]|''|\\.)*+'", re.DOTALL)
+
+
+def bracketed(expression: str, reading: Reading, *, field: str = WHERE) -> str:
+    """The expression in brackets, beyond which it does not reach. Raises SourceRejected that names the field."""
+    check(expression, reading, field=field)
+    # A comment at its end must not swallow what follows.
+    return f"({expression}\n)"
+
+
+def check(expression: str, reading: Reading, *, field: str = WHERE) -> None:
+    """Raises SourceRejected, naming the field, for a text that could reach beyond the brackets around it."""
+    if (why := _fault(expression, reading)) is not None:
+        raise SourceRejected(f"{field}: {why}")
+
+
+@lru_cache(maxsize=256)
+def _fault(text: str, reading: Reading) -> str | None:
+    """What is wrong with a text, with the fix; None where nothing is."""
+    try:
+        _Scan(text, reading).run()
+    except _Fault as fault:
+        return str(fault)
+    return None
+
+
+class _Fault(Exception):
+    pass
+
+
+class _Scan:
+    """One way through a text, from its beginning to its end."""
+
+    def __init__(self, text: str, reading: Reading) -> None:
+        self._text = text
+        self._postgresql = reading is Reading.POSTGRESQL
+        self._escapes = reading is Reading.MYSQL
+        self._at = 0
+        self._depth = 0
+
+    def run(self) -> None:
+        while self._at < len(self._text):
+            if (word := WORD.match(self._text, self._at)) is not None:
+                self._word(word[0])
+            else:
+                self._other(self._text[self._at])
+        if self._depth:
+            raise _Fault("has a ( that is not closed")
+
+    def _word(self, word: str) -> None:
+        begin, self._at = self._at, self._at + len(word)
+        if "$" in word:
+            self._dollar(word, begin)
+        elif self._postgresql and self._text.startswith("'", self._at):
+            if word in ("E", "e"):
+                self._quoted(ESCAPED, "'")
+            elif word[0] in DIGITS and word[-1] in "Ee":
+                # To some versions a number and a text with escapes.
+                raise _Fault("has a number and a text without a space between them; put one there")
+
+    def _dollar(self, word: str, begin: int) -> None:
+        if not self._postgresql:
+            # MySQL has texts in dollars since 8.1, MariaDB has not.
+            if word.count("$") > 1:
+                raise _Fault("has two $ in one word; put a name in quotes, and a text between '")
+        elif (tag := DOLLAR_QUOTE.match(self._text, begin)) is not None:
+            end = self._text.find(tag[0], tag.end())
+            if end < 0:
+                raise _Fault(f"has a text that begins with {tag[0][:20]} and does not end; close it")
+            self._at = end + len(tag[0])
+        # A parameter is the server's to refuse.
+        elif word[0] in f"${DIGITS}" and PARAMETER.fullmatch(word) is None:
+            raise _Fault("has a $ that begins neither a text nor a name; put it in quotes")
+
+    def _other(self, character: str) -> None:
+        two = self._text[self._at : self._at + 2]
+        if character in PLAIN and (character != "`" or not self._postgresql):
+            self._plain(character)
+        elif two == "/*":
+            self._comment()
+        elif character == "#" and not self._postgresql:
+            self._line("\n")
+        elif two == "--" and (self._postgresql or self._is_comment()):
+            self._line("\n\r" if self._postgresql else "\n")
+        elif character == ";":
+            raise _Fault("has a semicolon outside of quotes; it must be one expression")
+        elif character in "\\\0":
+            raise _Fault("has a backslash, or a NUL, outside of quotes; it must be an expression")
+        elif two == "*/":
+            raise _Fault("has a */ that ends no comment; take it out")
+        else:
+            self._depth += (character == "(") - (character == ")")
+            if self._depth < 0:
+                raise _Fault("has a ) that closes nothing; it must be one expression")
+            self._at += 1
+
+    def _plain(self, quote: str) -> None:
+        if quote == "'" and self._escapes:
+            self._quoted(ESCAPED, quote)
+            return
+        text = self._quoted(PLAIN[quote], quote)
+        # A setting decides what this is: whether PostgreSQL's texts have escapes, or what MySQL's " quotes.
+        unsure = (self._postgresql and quote == "'") or (self._escapes and quote == '"')
+        if unsure and ODD_BACKSLASHES[quote].search(text) is not None:
+            fix = r"write the text as E'…\\', which" if self._postgresql else r"write the text as '…\"…', which"
+            raise _Fault(f"has a backslash before a {quote}, which may be an escape or not; {fix} is one everywhere")
+
+    def _quoted(self, pattern: re.Pattern[str], quote: str) -> str:
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            raise _Fault(f"has a {quote} that is not closed")
+        self._at = found.end()
+        if "\0" in found[0]:
+            raise _Fault("has a NUL, which no text may hold")
+        return found[0]
+
+    def _comment(self) -> None:
+        depth, at = 0, self._at
+        if not self._postgresql and self._text.startswith(("/*!", "/*+", "/*M!", "/*m!"), at):
+            raise _Fault("has a comment that the server carries out (/*! or /*+); take it out")
+        while True:
+            edge = COMMENT_EDGE.search(self._text, at)
+            if edge is None:
+                raise _Fault("has a comment that is not closed")
+            depth, at = depth + (1 if edge[0] == "/*" else -1), edge.end()
+            if not depth:
+                break
+            if depth > 1 and not self._postgresql:
+                raise _Fault("has a comment in a comment; take it out")
+        self._at = at
+
+    def _is_comment(self) -> bool:
+        """Whether `--` begins a comment of MySQL's: by what follows. Two minuses are an expression."""
+        after = self._text[self._at + 2 : self._at + 3]
+        return after <= " " or after == "\x7f"
+
+    def _line(self, ends: str) -> None:
+        while self._at < len(self._text) and self._text[self._at] not in ends:
+            if self._text[self._at] == "\0":
+                raise _Fault("has a NUL, which no text may hold")
+            self._at += 1
