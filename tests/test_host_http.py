@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running
@@ -20,12 +21,55 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         yield host
 
 
-def test_preflight_needs_no_token(host: HostProcess) -> None:
-    response = host.request("OPTIONS", "/data-replication/status", token=None)
-    assert response.status_code == 204
-    assert response.content == b""
-    assert "authorization" in response.headers["access-control-allow-headers"].lower()
-    assert "DELETE" in response.headers["access-control-allow-methods"]
+ALLOWED = "access-control-allow-origin"
+
+
+def asked(host: HostProcess, path: str, method: str, origin: str = "https://page.example") -> dict[str, str]:
+    """What a browser is answered that asks leave for a page; and the answer without asking says the same of origins."""
+    before = {"origin": origin, "access-control-request-method": method}
+    response = httpx.request("OPTIONS", f"{host.url}{path}", headers=before)
+    assert (response.status_code, response.content) == (204, b"")
+    answer = httpx.request(method, f"{host.url}{path}", headers={"origin": origin})
+    assert answer.headers.get(ALLOWED) == response.headers.get(ALLOWED), path
+    return dict(response.headers)
+
+
+def test_pages_of_any_origin_may_call_what_a_client_may(host: HostProcess) -> None:
+    for path, method in (("/query", "POST"), ("/query/raw", "POST"), ("/tables", "GET"), ("/health", "GET")):
+        headers = asked(host, path, method)
+        assert headers[ALLOWED] == "*", path
+        for name in ("Authorization", "Content-Type", "X-Starbase-Source", "X-Data-Source"):
+            assert name in headers["access-control-allow-headers"]
+        assert "DELETE" in headers["access-control-allow-methods"]
+
+
+def test_pages_may_not_call_what_is_an_admins(host: HostProcess) -> None:
+    for path, method in (
+        ("/status", "GET"), ("/plugins", "GET"), ("/data-replication/configure", "POST"),
+        ("/data-replication/configure/x", "DELETE"), ("/data-replication/status", "GET"),
+    ):  # fmt: skip
+        assert not {ALLOWED, "access-control-allow-headers"} & set(asked(host, path, method)), path
+
+
+def test_only_pages_of_the_origins_that_are_named(tmp_path: Path) -> None:
+    origins = 'cors_origins = ["https://app.example.com", "http://localhost:3000"]\n'
+    with running(tmp_path, CONFIG.replace("[plugins", origins + "\n[plugins", 1)) as host:
+        for path, method in (("/query", "POST"), ("/status", "GET"), ("/data-replication/configure", "POST")):
+            for origin in ("https://app.example.com", "http://localhost:3000"):
+                headers = asked(host, path, method, origin)
+                assert (headers[ALLOWED], headers["vary"]) == (origin, "Origin")
+            for origin in ("https://app.example.com.evil", "https://app.example.com:444", "null", "*"):
+                assert ALLOWED not in asked(host, path, method, origin)
+
+
+@pytest.mark.parametrize(
+    "origin", ['"app.example.com"', '"https://a/"', '"https://A.example"', "7", '"https://a, https://b"']
+)
+def test_what_is_no_origin_stops_the_start(origin: str, tmp_path: Path) -> None:
+    changed = CONFIG.replace("[plugins", f"cors_origins = [{origin}]\n[plugins", 1)
+    done = HostProcess(tmp_path, changed).command("plugins")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "host.cors_origins[0]: must be an origin" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from starbase_host import Clock, http, protocol
 from starbase_host.app import create_app
 from starbase_host.server import serving
 from starbase_host.throttle import FORGET_SECONDS, FREE_GUESSES, MAX_ADDRESSES, Throttle
-from tests.hosts import ADMIN, CLIENT
+from tests.hosts import ADMIN, CLIENT, CONFIG, running
 from tests.plugin_hosts import config_of
 
 
@@ -89,7 +89,7 @@ def test_an_address_that_has_not_failed_never_waits(calls: list[tuple[str, bytes
         assert 0 <= throttle.wait_seconds(address, now) <= 60
 
 
-def test_a_right_token_waits_only_for_the_guesses_of_its_own_address(tmp_path: Path) -> None:
+def test_a_right_token_never_waits_and_wrong_ones_do(tmp_path: Path) -> None:
     async def run() -> None:
         clock = Hand()
         app = create_app(config_of(tmp_path, {}), clock=clock)
@@ -104,19 +104,41 @@ def test_a_right_token_waits_only_for_the_guesses_of_its_own_address(tmp_path: P
                 # What the headers say of the address is nobody's business.
                 said = {"x-forwarded-for": f"10.1.1.{number}", "forwarded": f"for=10.1.1.{number}"}
                 assert (await ask("10.0.0.1", f"guess-{number}", **said)).status_code == 401
-            slowed = await ask("10.0.0.1", ADMIN)
+            slowed = await ask("10.0.0.1", "another guess")
             assert slowed.status_code == 429
             assert slowed.headers["retry-after"] == "1"
             assert set(slowed.json()) == {"error"}
-            assert (await ask("10.0.0.2", ADMIN)).status_code == 200
-            assert (await ask("10.0.0.2", CLIENT)).status_code == 403
-            clock.at += 1
-            assert (await ask("10.0.0.1", ADMIN)).status_code == 200
+            for address in ("10.0.0.1", "10.0.0.2"):
+                assert (await ask(address, ADMIN)).status_code == 200
+                assert (await ask(address, CLIENT)).status_code == 403
             # Who has one token does not get more guesses of the other by showing it in between.
+            assert (await ask("10.0.0.1", "another guess")).status_code == 429
+            clock.at += 1
             assert (await ask("10.0.0.1", "another guess")).status_code == 401
-            assert (await ask("10.0.0.1", CLIENT)).headers["retry-after"] == "2"
+            assert (await ask("10.0.0.1", "one more")).headers["retry-after"] == "2"
+            # Near misses are wrong ones, too.
+            for wrong in (ADMIN[:-1], ADMIN + "x", ADMIN.upper(), CLIENT[1:]):
+                assert (await ask("10.0.0.1", wrong)).status_code == 429
 
     asyncio.run(run())
+
+
+def test_a_host_that_is_flooded_with_guesses_keeps_serving_its_admin(tmp_path: Path) -> None:
+    """The command line from the same address, too."""
+    with running(tmp_path) as host, httpx.Client(base_url=host.url) as guesser:
+        seen = set()
+        for number in range(FREE_GUESSES + 30):
+            headers = {"authorization": f"Bearer guess-{number}"}
+            seen.add(guesser.get("/status", headers=headers).status_code)
+            assert host.request("GET", "/status").status_code == 200
+        assert seen == {401, 429}
+        assert host.command("replication", "list").returncode == 0
+
+
+def test_a_short_token_is_warned_of(tmp_path: Path) -> None:
+    with running(tmp_path, CONFIG.replace(CLIENT, "short")) as host:
+        assert "host.client_token is shorter than 16 characters" in host.log
+        assert "host.admin_token" not in host.log
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -69,6 +70,10 @@ TABLES_ANSWER = {"type": "array", "items": {"type": "object", "properties": _TAB
 
 # The query parameters of the host's own routes; what a probe adds against caches is not refused.
 NONE: dict[str, dict[str, Any]] = {}
+log = logging.getLogger("starbase")
+
+# Below it, a token can be guessed: a right one is never made to wait.
+SHORT_TOKEN = 16
 VERSION = importlib.metadata.version("starbase-host")
 
 
@@ -83,7 +88,7 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
     core.plugins.load()
     app = Starlette(
         lifespan=lambda app: core.lifespan(app),
-        middleware=[Middleware(Cors)],
+        middleware=[Middleware(Cors, config.cors_origins)],
         exception_handlers={HTTPException: on_http_exception},
     )
     # A redirect would be an answer outside the envelope.
@@ -121,6 +126,8 @@ class Core:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self.holding())
             token, self.made_token = admin_token(self.config)
+            if self._fire_alarms:
+                _warn_of_short_tokens(self.config)
             tokens = Tokens(
                 admin=token,
                 client=self.config.client_token,
@@ -263,6 +270,16 @@ class Core:
         return await self.queries.run_transaction(
             [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
         )
+
+
+def _warn_of_short_tokens(config: HostConfig) -> None:
+    for key in ("admin_token", "client_token"):
+        if 0 < len(getattr(config, key) or "") < SHORT_TOKEN:
+            log.warning(
+                "host.%s is shorter than %d characters, so that it can be guessed; take a random one of 32",
+                key,
+                SHORT_TOKEN,
+            )
 
 
 def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:

@@ -21,6 +21,8 @@ REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
 # No URL: its first part would be taken for an IPv6 address, and its path for a part of the port.
 BIND = re.compile(r"[^\s\x00-\x1f/]+:([0-9]{1,5})\Z")
+# In small letters, and without a path: as a browser sends it.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@,]+\Z")
 PLUGIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
@@ -41,7 +43,8 @@ class HostConfig:
     bind: address and port to listen on; port 0 takes a free one.
     database: the internal SQLite database; relative to the file that names it.
     admin_token, client_token: None where not set. The host makes an admin token then; nobody is client.
-    max_guess_wait_seconds: how long an address that has sent many wrong tokens waits at most; 0 for not at all.
+    cors_origins: whose pages may call every route; None for any page, but only the routes of role client.
+    max_guess_wait_seconds: how long an address that has sent many wrong tokens is told to wait at most; 0 for not.
     max_query_rows, max_query_seconds, max_body_bytes: limits of POST /query and of every body.
     path: the file this was read from, for messages; None for the defaults.
     """
@@ -55,6 +58,7 @@ class HostConfig:
     max_query_seconds: float = 30.0
     max_body_bytes: int = 4 * 1024 * 1024
     max_guess_wait_seconds: float = 60.0
+    cors_origins: tuple[str, ...] | None = None
     plugins: tuple[PluginConfig, ...] | None = None
     path: Path | None = None
 
@@ -83,6 +87,7 @@ TYPE_WORDS: dict[tuple[type, ...], str] = {
     (int,): "a whole number",
     (int, float): "a number",
     (bool,): "true or false",
+    (list,): "a list of strings",
 }
 
 # key: (types, lower bound, upper bound). None where the type says it all.
@@ -96,6 +101,7 @@ HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
     "max_query_seconds": ((int, float), 0.01, 86_400),
     "max_body_bytes": ((int,), 1024, 1024**3),
     "max_guess_wait_seconds": ((int, float), 0, 3600),
+    "cors_origins": ((list,), None, None),
 }
 
 
@@ -131,6 +137,8 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
     values = {key: reader.value(f"host.{key}", host[key], *HOST_KEYS[key]) for key in host}
     if "bind" in values:
         reader.check_bind(values["bind"])
+    if "cors_origins" in values:
+        values["cors_origins"] = reader.origins(values["cors_origins"])
     for token in ("admin_token", "client_token"):
         reader.check_token(f"host.{token}", values.get(token))
     if values.get("admin_token") is not None and values.get("admin_token") == values.get("client_token"):
@@ -207,6 +215,13 @@ class _Reader:
         found = BIND.match(bind)
         if found is None or int(found[1]) > 65535:
             raise self.error("host.bind", "must be ADDRESS:PORT, such as 127.0.0.1:8000")
+
+    def origins(self, found: list[Any]) -> tuple[str, ...]:
+        for index, origin in enumerate(found):
+            if not isinstance(origin, str) or (origin != "*" and not ORIGIN.match(origin)):
+                mend = "as browsers send it, such as https://app.example.com or http://localhost:3000, or *"
+                raise self.error(f"host.cors_origins[{index}]", f"must be an origin, {mend}")
+        return tuple(found)
 
     def check_token(self, key: str, token: str | None) -> None:
         if token is not None and not is_token(token):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
+import hashlib
 import hmac
 import inspect
 import json
@@ -15,7 +17,7 @@ import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starbase_host.clock import Clock
@@ -43,11 +46,13 @@ from starbase_host.throttle import Throttle
 log = logging.getLogger("starbase.http")
 
 CORS_HEADERS = [
-    (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
-    (b"access-control-allow-headers", b"Authorization, Content-Type"),
+    (b"access-control-allow-headers", b"Authorization, Content-Type, X-Starbase-Source, X-Data-Source"),
     (b"access-control-max-age", b"86400"),
 ]
+
+# Where a request's scope says that its route is for admins.
+ADMINS = "starbase.admins"
 
 # The whole body must have come by then; a client that sends a byte now and then would hold a connection for ever.
 BODY_SECONDS = 60.0
@@ -74,19 +79,36 @@ class Tokens:
     clock: Clock
 
     def role_of(self, authorization: str | None, address: str) -> Role:
-        """The role of an Authorization header that came from this address. Raises Unauthorized or TooManyGuesses."""
+        """The role of an Authorization header that came from this address. Raises Unauthorized or TooManyGuesses.
+
+        A right token is never made to wait, or whoever guesses from its address could lock it out. Each token that is
+        sent is compared with both, by digests, so that the time tells neither what is right nor how long it is.
+        """
         scheme, _, token = (authorization or "").partition(" ")
         offered = token.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() == "bearer" and offered:
+            digest = _digest(offered)
+            is_admin = hmac.compare_digest(digest, self._admin_digest)
+            is_client = hmac.compare_digest(digest, self._client_digest) and self.client is not None
+            if is_admin or is_client:
+                return "admin" if is_admin else "client"
             now = self.clock.monotonic()
             if (wait := self.throttle.wait_seconds(address, now)) > 0:
                 raise TooManyGuesses(math.ceil(wait))
-            if hmac.compare_digest(offered, self.admin.encode()):
-                return "admin"
-            if self.client is not None and hmac.compare_digest(offered, self.client.encode()):
-                return "client"
             self.throttle.failed(address, offered, now)
         raise Unauthorized("send a valid token as `Authorization: Bearer TOKEN`")
+
+    @functools.cached_property
+    def _admin_digest(self) -> bytes:
+        return _digest(self.admin.encode())
+
+    @functools.cached_property
+    def _client_digest(self) -> bytes:
+        return _digest((self.client or "").encode())
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> Response:
@@ -200,6 +222,7 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
 
     async def handle(request: Request) -> Response:
         try:
+            request.scope[ADMINS] = role == "admin"
             if role is not None:
                 address = request.client.host if request.client is not None else ""
                 caller = tokens.role_of(request.headers.get("authorization"), address)
@@ -223,6 +246,7 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
             log.exception("%s %s failed", request.method, request.url.path)
             return error_response(StarbaseError("internal error; the host's log has the details"))
 
+    handle.for_admins = role == "admin"  # type: ignore[attr-defined]
     return handle
 
 
@@ -245,10 +269,15 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 class Cors:
-    """Adds CORS headers to every answer, and answers OPTIONS with 204 without asking anybody."""
+    """Adds CORS headers to answers that pages of other origins may read; answers OPTIONS with 204, asking nobody.
 
-    def __init__(self, app: ASGIApp) -> None:
+    origins: those whose pages may call every route, "*" for any; None for any page, but not on a route for admins: what
+    calls StarbaseDB from a browser has a client token.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str] | None = None) -> None:
         self.app = app
+        self._origins = None if origins is None else frozenset(origin.encode() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -257,13 +286,36 @@ class Cors:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *CORS_HEADERS]
+                message["headers"] = [*message.get("headers", []), *self._headers(scope)]
             await send(message)
 
         if scope["method"] == "OPTIONS":
+            scope[ADMINS] = _is_for_admins(scope)
             await Response(status_code=204)(scope, receive, send_with_headers)
         else:
             await self.app(scope, receive, send_with_headers)
+
+    def _headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        if self._origins is None:
+            return [] if scope.get(ADMINS) else [(b"access-control-allow-origin", b"*"), *CORS_HEADERS]
+        if b"*" in self._origins:
+            return [(b"access-control-allow-origin", b"*"), *CORS_HEADERS]
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+        # Else a cache could hand one origin's answer to another.
+        vary = (b"vary", b"Origin")
+        if origin not in self._origins:
+            return [vary]
+        return [(b"access-control-allow-origin", origin), *CORS_HEADERS, vary]
+
+
+def _is_for_admins(scope: Scope) -> bool:
+    """Whether the request that a browser asks leave for would meet a route for admins."""
+    asked = next((value for name, value in scope["headers"] if name == b"access-control-request-method"), b"")
+    meant = {**scope, "method": asked.decode("latin-1") or "GET"}
+    met = [(route.matches(meant)[0], route) for route in scope["app"].router.routes]
+    best = max((match.value for match, _ in met), default=Match.NONE.value)
+    best_met = [route for match, route in met if match.value == best and match is not Match.NONE]
+    return any(getattr(route.endpoint, "for_admins", True) for route in best_met)
 
 
 def _no_constant(text: str) -> Any:

@@ -85,7 +85,6 @@ class Protocol(H11Protocol):
         headers: list[tuple[str, str]] = [
             ("content-type", "application/json"),
             ("content-length", str(len(body))),
-            ("access-control-allow-origin", "*"),
             ("connection", "close"),
         ]
         events: list[Any] = [

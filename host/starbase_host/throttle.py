@@ -1,9 +1,9 @@
-"""Failed logins, by address: who guesses tokens has to wait longer and longer. Knows no HTTP; time is a parameter.
+"""Failed logins, by address: who guesses tokens is told to wait longer and longer. Knows no HTTP; time is a parameter.
 
 A guess is a token that is wrong and was not tried from that address before, so that a client with an old token, which
-tells nobody anything, is not taken for somebody who guesses. While an address waits, no token from it is looked at, or
-the wait would tell right from wrong; others wait for nothing. An address is the peer's own: what a header says of it
-can be written by anybody.
+tells nobody anything, is not taken for somebody who guesses. Only wrong tokens are ever told to wait: a right one that
+had to would be locked out by whoever guesses from its address. What keeps a token from being guessed is its length. An
+address is the peer's own: what a header says of it can be written by anybody.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Throttle:
         self._guesses: OrderedDict[str, _Guesses] = OrderedDict()
 
     def wait_seconds(self, address: str, now: float) -> float:
-        """How long this address has still to wait; 0 when its token may be looked at."""
+        """How long this address has still to wait before another wrong token of it is taken for a mistake."""
         found = self._guesses.get(_network(address))
         return max(0.0, found.until - now) if found is not None else 0.0
 
