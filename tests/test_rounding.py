@@ -148,3 +148,42 @@ def test_a_number_that_is_no_clock_is_read_once(source_database: TestDatabase, t
         )  # fmt: skip
         host.sync("t")
         assert host.sync("t")["rows_read"] == 0
+
+
+ZONES = {"-05:00": -300, "+05:30": 330, "-02:30": -150, "Etc/GMT+5": -300}
+
+
+def test_a_zone_of_the_users_is_read_as_iso_has_it(source_database: TestDatabase, tmp_path: Path) -> None:
+    """A time that is still to come there lifts no floor: the rows that the clock stamps before it all arrive."""
+    postgresql = source_database.dialect == "postgresql"
+    now = "now() AT TIME ZONE 'UTC'" if postgresql else "UTC_TIMESTAMP(6)"
+    hour = "'1 hour'" if postgresql else "1 HOUR"
+
+    def at(minutes: int) -> str:
+        span = f"'{minutes} minutes'" if postgresql else f"{minutes} MINUTE"
+        return f"({now} + INTERVAL {span})"
+
+    def insert(number: int, later: str = "") -> None:
+        values = ", ".join(f"{at(minutes)}{later}" for minutes in ZONES.values())
+        source_database.execute(f"INSERT INTO t VALUES ({number}, {values})")
+
+    columns = ", ".join(f"v{number} {'timestamp' if postgresql else 'datetime(6)'}" for number in range(len(ZONES)))
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
+    insert(1)
+    insert(2, f" + INTERVAL {hour}")
+    with running(tmp_path) as host:
+        names = [f"v{number}" for number in range(len(ZONES))]
+        for name, zone in zip(names, ZONES, strict=True):
+            host.configure(
+                name=name, sourceConfig=source_database.source_config, sourceTable="t", targetTable=name,
+                trackingColumn=name, trackingTimeZone=zone, isActive=False, lookbackSeconds=0, closeWaitSeconds=0,
+                settleSeconds=0,
+            )  # fmt: skip
+            host.sync(name)
+            assert any("1 row of" in text for text in host.sync(name)["warnings"]), zone
+        for number in (3, 4):
+            insert(number)
+            for name in names:
+                host.sync(name)
+        found = {name: [row[0] for row in host.query(f"SELECT id FROM {name} ORDER BY id")] for name in names}
+        assert found == {name: [1, 2, 3, 4] for name in names}

@@ -172,7 +172,9 @@ def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[
     """The source's clock, so many seconds ago, as a tracking column shows it; and what to bind."""
     zone, values = f"({SERVER_ZONE})", list[str]()
     if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
-        zone, values = "$1::text", [options.tracking_time_zone]
+        # Of an offset as text, POSIX's sign is the opposite one: as an interval it is what ISO 8601 means by it.
+        kind = "interval" if options.tracking_time_zone[0] in "+-" else "text"
+        zone, values = f"$1::text::{kind}", [options.tracking_time_zone]
     # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
     now = f"(statement_timestamp() - make_interval(secs => {settle_seconds:.6f}))"
     local = LOCAL_CLOCK.format(now=now, zone=zone)
