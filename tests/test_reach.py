@@ -18,7 +18,8 @@ from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.reach import Reach
-from starbase_host import ConfigError
+from starbase_data_replication.sources.references import partial_hosts, resolve
+from starbase_host import ConfigError, InvalidRequest
 from tests.hosts import CONFIG, HostProcess, running
 from tests.servers import TestDatabase, free_port
 
@@ -47,7 +48,8 @@ def judged(host: str, *resolved: str, allowed: list[str] | None = None) -> list[
         "169.254.169.254", "169.254.0.1", "169.254.170.2", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "fe80::1",
         "169.254.43518", "fd00:ec2::254", "::ffff:169.254.169.254", "::ffff:a9fe:a9fe", "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::1", "100.100.100.200", "192.0.0.192", "168.63.129.16", "metadata.google.internal", "METADATA",
-        "metadata.google.internal.", "instance-data",
+        "metadata.google.internal.", "instance-data", "fd20:ce::254", "fd00:42::42", "::ffff:0:169.254.169.254",
+        "64:ff9b:1::1", "64:ff9b:1:ffff::a9fe:a9fe", "::169.254.169.254",
     ],
 )  # fmt: skip
 def test_no_source_is_where_clouds_hand_out_credentials(host: str) -> None:
@@ -79,6 +81,62 @@ def test_what_is_listed_and_nothing_else() -> None:
         judged("127.0.0.1", allowed=[])
     assert judged("127.0.0.1") == ["127.0.0.1"]
     assert judged("10.0.0.1") == ["10.0.0.1"]
+
+
+def test_a_name_that_no_rule_allows_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers for a name learns it."""
+    with rebinding(monkeypatch, PUBLIC) as asked:
+        for allowed in ([], ["*.internal", "db.example.com"], ["/run/*"]):
+            with pytest.raises(SourceRejected, match="not among allowed_source_hosts"):
+                judged("rebound.example.com", allowed=allowed)
+        assert asked == []
+        for allowed in (["*.example.com"], ["203.0.113.0/24"]):
+            assert judged("rebound.example.com", allowed=allowed) == [PUBLIC]
+        assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"host": "${SECRET}.evil.example"},
+        {"host": "db,x${SECRET}"},
+        {"host": "${SECRET}${SECRET}"},
+        {"connectionString": "postgresql://u:${PG}@${SECRET}.evil.example:5432/d"},
+        {"connectionString": "postgresql://u@db1,a-${SECRET}/d"},
+        {"connectionString": "postgresql://u@/d?host=${SECRET}.evil.example"},
+    ],
+)
+def test_a_variable_is_a_whole_host_or_none_of_it(config: dict[str, str], tmp_path: Path) -> None:
+    settings = {"user": "u", **config} if "host" in config else config
+    key = next(iter(config))
+    assert partial_hosts(settings) == {
+        f"sourceConfig.{key}": "a ${NAME} must be a host's whole name, and not a part of it"
+    }
+    # One that an older version has stored, too.
+    with pytest.raises(InvalidRequest, match="whole name"):
+        resolve(settings, {"SECRET": "s", "PG": "p"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"host": "${HOST}"}, {"host": "${HOST},db2"}, {"connectionString": "${URL}"},
+        {"connectionString": "postgresql://u:${PG}@${HOST}:${PORT}/d"},
+        {"connectionString": "postgresql://${U}:x${PG}@[${HOST}]:5432,b/d${PG}?sslrootcert=${PG}.pem"},
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_a_whole_host(config: dict[str, str]) -> None:
+    assert partial_hosts(config) == {}
+
+
+def test_configure_refuses_a_variable_within_a_host(tmp_path: Path) -> None:
+    with running(tmp_path, environ={"SECRET": "s3cret"}) as host:
+        for dialect, more in (("postgresql", {}), ("mysql", {"database": "d"})):
+            source = {"dialect": dialect, "host": "${SECRET}.evil.example", "user": "u", **more}
+            body = {"name": "t", "sourceConfig": source, "sourceTable": "t", "targetTable": "t"}
+            answer = host.request("POST", "/data-replication/configure", body)
+            assert answer.status_code == 400
+            assert "sourceConfig.host: a ${NAME} must be a host's whole name" in answer.json()["error"]
 
 
 def test_sockets_are_allowed_unless_there_is_a_list_without_them() -> None:
@@ -119,6 +177,11 @@ def test_a_wrong_list_stops_the_start(hosts: object) -> None:
         ("a.example.com b.example.com", "has a space in it"),
         ("a.example.com,b.example.com", "holds several; give each an entry of its own"),
         ("u@db.example.com", "holds a user; write db.example.com"),
+        ("10.0.0.*", "is a pattern, which a name can match too; write a network such as 10.0.0.0/24"),
+        ("10.1.*", "write a network such as 10.1.0.0/16"),
+        ("192.*.*.*", "write a network such as 192.0.0.0/8"),
+        ("10.0.[0-3].1", "write a network such as 10.0.0.0/8"),
+        ("10.0.0.?", "write a network such as"),
         ("10.0.0.256", "is no address; each part is a number from 0 to 255, without leading zeros"),
         (".", "must be a name, a pattern, an address, a network or the path of a socket"),
         ("", "must be a name"),
@@ -145,7 +208,7 @@ def test_the_line_that_stops_the_start(tmp_path: Path) -> None:
     "entry",
     [
         "127.0.0.1", "10.0.0.0/8", "0.0.0.0/0", "::/0", "::1", "2001:db8::/32", "db", "db.example.com.",
-        "*.example.com", "db[12].example.com", "*", "10.0.0.*", "127.1", "/run/postgresql/.s.PGSQL.5432",
+        "*.example.com", "db[12].example.com", "*", "1.example.*", "127.1", "/run/postgresql/.s.PGSQL.5432",
         "/var/run/my sockets/*", "*/.s.PGSQL.5432", "b\u00fccher.example", "db_1-a.internal",
     ],
 )  # fmt: skip

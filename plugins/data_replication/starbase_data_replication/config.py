@@ -16,7 +16,7 @@ from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.masking import unmasked
-from starbase_data_replication.sources.references import misspelt
+from starbase_data_replication.sources.references import misspelt, partial_hosts
 from starbase_data_replication.sources.texts import mend_unknown
 from starbase_data_replication.values import value_of
 from starbase_host import Conflict, InvalidRequest, same_name
@@ -164,6 +164,7 @@ def _source(
     if not all(type(text) is str for pair in found.items() for text in pair):
         raise TypeError("check did not answer a mapping of fields to messages")
     if "source_config" in values:
+        found.update(partial_hosts(sent))
         found.update(misspelt(sent))
     if not found and existing is not None and settings != sent and not _same_recipient(settings, existing, dialects):
         keys = [key for key in sent if settings[key] != sent[key]]

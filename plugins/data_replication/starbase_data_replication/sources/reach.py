@@ -22,17 +22,22 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 OPTION = "allowed_source_hosts"
-# Link-local, and the addresses beside it at which clouds answer any of their machines: Amazon, Alibaba, Oracle, Azure.
+# Link-local, and the addresses beside it at which clouds answer any of their machines: Amazon, Google, Scaleway,
+# Alibaba, Oracle, Azure. What the last one means, a network's own translation to IPv4 (RFC 8215), is not known here.
 REFUSED: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "100.100.100.200/32", "192.0.0.192/32",
-        "168.63.129.16/32",
+        "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128", "fd00:42::42/128",
+        "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32", "64:ff9b:1::/48",
     )
 )  # fmt: skip
 REFUSED_NAMES = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
 FOUR_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+){3}\Z")
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# With an IPv4 address in their last 32 bits: by NAT64, translated (RFC 6052, RFC 2765), and of old.
+HOLDING_IPV4 = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96"))
+# Digits and marks of a pattern alone: it could match addresses, but also a name that begins like one.
+PATTERN_OF_ADDRESSES = re.compile(r"[0-9][0-9.*?\[\]!-]*\Z")
+WHOLE_PARTS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){0,2})(?:\.\*)+\Z")
 
 
 def wrong_with(entry: object) -> str | None:
@@ -85,9 +90,19 @@ def _wrong_with_host(entry: str) -> str | None:
         return f"has a port, which is not judged; write {host}"
     if colon:
         return "is no address, and a name has no colon; write a name, an address or a network"
+    if PATTERN_OF_ADDRESSES.match(entry) and any(mark in entry for mark in "*?["):
+        return f"is a pattern, which a name can match too; write a network such as {_network_like(entry)}"
     if FOUR_NUMBERS.match(entry):
         return "is no address; each part is a number from 0 to 255, without leading zeros"
     return None
+
+
+def _network_like(pattern: str) -> str:
+    found = WHOLE_PARTS.match(pattern)
+    if found is None or any(int(part) > 255 for part in found[1].split(".")):
+        return "10.0.0.0/8"
+    parts = found[1].split(".")
+    return f"{'.'.join([*map(str, map(int, parts)), *['0'] * (4 - len(parts))])}/{8 * len(parts)}"
 
 
 def _is_address(text: str) -> bool:
@@ -128,6 +143,9 @@ class Reach:
         name = _folded(host)
         if name in REFUSED_NAMES:
             raise SourceRejected(f"{host} is a name of a cloud's metadata service; no source can be there")
+        if not self._may_be_allowed(name):
+            # Not looked up: whoever is asked what a name means learns the name.
+            raise SourceRejected(f"{host} may not be used as a source; it is not among {OPTION}")
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -138,6 +156,10 @@ class Reach:
             mend = f"allow it in {OPTION} if it should be" if self._any else f"it is not among {OPTION}"
             raise SourceRejected(f"{host} ({', '.join(known)}) may not be used as a source; {mend}")
         return usable
+
+    def _may_be_allowed(self, name: str) -> bool:
+        """Whether some address would do: with a network in the list, any name could mean one in it."""
+        return self._any or bool(self._networks) or any(fnmatchcase(name, pattern) for pattern in self._names)
 
     def _is_allowed(self, name: str, address: Address) -> bool:
         meant = _meant(address)
@@ -191,7 +213,7 @@ def _meant(address: Address) -> tuple[Address, ...]:
     if not isinstance(address, ipaddress.IPv6Address):
         return ()
     inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in NAT64 or int(address) >> 32 == 0:
+    if any(address in network for network in HOLDING_IPV4):
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return tuple(each for each in inner if each is not None)
 

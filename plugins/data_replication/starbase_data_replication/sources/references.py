@@ -22,6 +22,8 @@ SECRET_KEY = "STARBASE_SECRET_KEY"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
 
+# Alone, or with its port in a connection string.
+WHOLE_HOST = re.compile(rf"\[?{REFERENCE.pattern}\]?(?::(?:[0-9]+|{REFERENCE.pattern}))?\Z")
 NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
 # The whole of a text: a password may well hold `${` somewhere.
 LIKE_A_REFERENCE = re.compile(r"\$\{(?:.*\}|[A-Za-z0-9_]*)\Z", re.DOTALL)
@@ -53,6 +55,28 @@ def misspelt(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def partial_hosts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Hosts of which a `${NAME}` is only a part: field to mend.
+
+    `${SECRET}.example.com` would hand the variable to whoever answers for the names of example.com, before anybody asks
+    whether a source may be there.
+    """
+    why = "a ${NAME} must be a host's whole name, and not a part of it"
+    found = {}
+    for key in ("host", "connectionString"):
+        text = settings.get(key)
+        if not isinstance(text, str):
+            continue
+        parts = split_if_possible(text) if key == "connectionString" else None
+        hosts = [text] if key == "host" else [] if parts is None else [parts.hosts]
+        if parts is not None:
+            hosts += [value for name, value in parts.parameters or () if name == "host"]
+        each = [host for listed in hosts for host in listed.split(",")]
+        if any(REFERENCE.search(host) and not WHOLE_HOST.match(host) for host in each):
+            found[f"sourceConfig.{key}"] = why
+    return found
+
+
 def _parts(key: str, text: str) -> list[str]:
     """A text, and where it is a connection string, what stands between its marks too."""
     parts = split_if_possible(text) if key == "connectionString" else None
@@ -66,7 +90,7 @@ def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = Non
     """The settings with every `${NAME}` read from the environment.
 
     Call it only to connect, and never store the result. Raises InvalidRequest that names every field whose
-    variable is not set.
+    variable is not set, or is a part of a host.
     """
     values = os.environ if environ is None else environ
     missing: dict[str, str] = {}
@@ -79,6 +103,7 @@ def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = Non
         if unset:
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
             missing[field] = f"the environment {what} not set; set it for the host's process, and start that again"
+    missing.update(partial_hosts(settings))
     if missing:
         raise InvalidRequest(fields=missing)
     return {key: _fill(key, value, values) for key, value in settings.items()}
