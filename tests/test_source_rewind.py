@@ -148,6 +148,29 @@ def test_a_table_that_is_emptied_and_filled_beyond_what_was_read(
         assert mirror.rows() == [[n + 1, f"new {n}"] for n in range(ROWS + 50)]
     else:
         assert (run["rows_read"], run["warnings"]) == (ROWS + 50, [])
+
+
+def test_a_table_that_is_filled_again_with_some_rows_as_they_were(
+    host: HostProcess, postgres_database: TestDatabase
+) -> None:
+    """Five equal rows at its beginning prove nothing of those behind them."""
+    mirror = _made(host, postgres_database)
+    mirror.truncate()
+    mirror.insert("old", 5)
+    mirror.insert("new", ROWS)
+    assert said(mirror.sync(), WENT_BACK, "loaded again")
+    assert mirror.rows() == [[n + 1, f"old {n}" if n < 5 else f"new {n - 5}"] for n in range(ROWS + 5)]
+
+
+def test_rows_that_change_while_a_table_is_rewritten(host: HostProcess, postgres_database: TestDatabase) -> None:
+    """By a time, what has changed since lies above the floor, and is read anyway."""
+    mirror = _made(host, postgres_database, trackingColumn="at")
+    mirror.execute("UPDATE t SET name = 'changed', at = '2024-01-02' WHERE id <= 3; DELETE FROM t WHERE id = 4")
+    mirror.execute("ALTER TABLE t ADD COLUMN more int NOT NULL DEFAULT 5; VACUUM FULL t")
+    run = mirror.sync()
+    assert run["rows_read"] == 3
+    assert not said(run, WENT_BACK)
+    assert mirror.rows()[2] == [3, "changed"]
     run = mirror.sync()
     assert (run["rows_read"], run["warnings"]) == (0, [])
 
@@ -235,3 +258,11 @@ def test_a_counter_that_nobody_may_see_is_not_trusted(host: HostProcess, postgre
         assert not said(mirror.sync(), WENT_BACK)
     finally:
         mirror.execute("DROP OWNED BY reader_of_t; DROP ROLE reader_of_t")
+
+
+def test_a_column_that_is_added_makes_no_row_another(mirror: Mirror) -> None:
+    """It changes the table's file or its CREATE_TIME, and what old rows have in it was never read."""
+    default = "clock_timestamp()" if mirror.database.dialect == "postgresql" else "(now(6))"
+    mirror.execute(f"ALTER TABLE t ADD COLUMN more timestamp(6) NOT NULL DEFAULT {default}")
+    run = mirror.sync()
+    assert (run["rows_read"], said(run, WENT_BACK)) == (0, False)

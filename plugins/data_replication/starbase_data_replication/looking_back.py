@@ -59,8 +59,11 @@ class LookingBack:
             reader=self.source, counter=self.source, database=self.database, replica=self.replica,
             schema=self.schema, options=self.options, noted=noted, reached=above,
             floor=before.floor, closed=low is not None and low.below is not None,
+            known=before.shape.columns if before.shape is not None else None,
         )  # fmt: skip
-        why = await (rewind.refilled() if noted.below is None else rewind.why())
+        why = await rewind.refilled() if moved.rewritten else None
+        if why is None and noted.below is not None:
+            why = await rewind.why()
         if why is not None:
             return Verdict(position=before, load_again=why)
         return Verdict(position=self._gone_on(noted, low, before), warnings=warnings)

@@ -6,7 +6,7 @@ or a failover, other rows stand below the floor, where no sync looks any more. W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -45,18 +45,18 @@ def joined(schema: TableSchema) -> str:
 
 
 class _Unlike(NamedTuple):
-    """How many rows of the source the replica does not have, of how many it holds another version, and the others."""
+    """How many rows of the source the replica does not have, and of how many it holds another version."""
 
     missing: int = 0
     different: int = 0
-    alike: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewind:
     """One look at a source whose highest value, `noted`, lies below what was reached. replica: the table's name.
 
-    closed: it lies below the floor too, so that every row which stands there was read.
+    closed: it lies below the floor too, so that every row which stands there was read. known: the columns that were
+    read when the replica was last brought up to date; None for all.
     """
 
     reader: Reader
@@ -69,6 +69,7 @@ class Rewind:
     reached: str
     floor: str | None
     closed: bool
+    known: Container[str] | None = None
 
     async def why(self) -> str | None:
         """Why other rows may stand where those of the floor stood, in words; None where rows were only deleted.
@@ -95,24 +96,21 @@ class Rewind:
         return went_back + (HIDDEN if passed is None else "")
 
     async def refilled(self) -> str | None:
-        """Why the rows are others than those that were read, in words, where the table lies in other files or was made
-        or altered; None where that is all that happened to it.
+        """Why the rows are others than those that were read, in words, where the table lies in other files, was made or
+        altered, or another server answers; None where that is all that happened.
 
-        Of the newest rows, the replica lacks none that was read; of its first and last, one at least is as it was.
+        Of the newest rows that lie no higher than the floor, and of the replica's first and last ones that still do,
+        each is in the replica as it is at the source. Rows that the source no longer has were deleted.
         """
         if self.floor is None:
             # Everything is read at each sync.
             return None
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.floor))
-        if newest.missing:
-            return f"{self.schema.table} went back: another table stands there, with rows that were not read"
         keys = await self.database.read(self._outer_keys)
-        if not keys:
+        outer = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys), newest_through=self.floor))
+        if not (newest.missing or newest.different or outer.different):
             return None
-        unlike = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys)))
-        if unlike.alike:
-            return None
-        return f"{self.schema.table} went back: it was emptied and filled again since it was read"
+        return f"{self.schema.table} went back: rows stand there that were not read, or others than were read"
 
     async def _compared(self, plan: ReadPlan) -> _Unlike:
         rows: list[Row] = []
@@ -130,7 +128,7 @@ class Rewind:
         same = f"({names}) IS ({', '.join('?' * len(compared))})" if compared else "1"
         where = " AND ".join(f"{quote(name)} IS ?" for name in schema.target_key)
         sql = f"SELECT {same} FROM {quote(self.replica)} WHERE {where}"
-        missing = different = alike = 0
+        missing = different = 0
         for row in rows:
             if self.options.deleted_column is not None and row[places[self.options.deleted_column]] is not None:
                 continue
@@ -138,8 +136,7 @@ class Rewind:
             found = connection.execute(sql, values).fetchone()
             missing += found is None
             different += found is not None and not found[0]
-            alike += found is not None and bool(found[0])
-        return _Unlike(missing, different, alike)
+        return _Unlike(missing, different)
 
     def _newest_keys(self, connection: apsw.Connection) -> list[Key]:
         """The replica's newest rows, where they may stand in another version at the source."""
@@ -164,7 +161,7 @@ class Rewind:
         """Whether another value of a column means another row. Of a time, it alone: a version of a row has its own."""
         if self._is_a_time and self.schema.tracking in self.schema.columns and not self.schema.tracking.transformed:
             return column == self.schema.tracking
-        return not column.transformed
+        return not column.transformed and (self.known is None or column.name in self.known)
 
     @property
     def _is_a_time(self) -> bool:
