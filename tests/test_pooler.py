@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
-from tests.hosts import CONFIG, running
+import httpx
+
+from starbase_data_replication.sources.postgresql.settings import READER_NAME
+from tests.hosts import CONFIG, running, until
 from tests.servers import PgBouncer, Server, TestDatabase, fresh_database
 from tests.sessions import PostgresSession
 
@@ -60,3 +65,92 @@ def test_everything_works_through_a_transaction_pooler(tmp_path: Path, postgres_
         assert other.fetch(mine) == []
         assert other.fetch("SELECT count(*) FROM pg_cursors WHERE name <> ''") == [(0,)]
         other.execute("UPDATE t SET note = 'the other may write' WHERE id = 1")
+
+
+def test_a_writer_to_whom_a_pooler_passes_our_name_on_is_no_reader(tmp_path: Path, postgres_server: Server) -> None:
+    """What a session is called is whatever its first client called it; the transaction of another is a writer's."""
+    with (
+        PgBouncer(postgres_server, pool_size=3) as pooler,
+        fresh_database("postgresql", postgres_server) as database,
+        PostgresSession(
+            pooler.host, pooler.port, database.server.user, database.server.password, database.name
+        ) as writer,
+        running(tmp_path, CONFIG) as host,
+    ):
+        database.execute("CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES")
+        for name, config in (("t", pooled(database, pooler)), ("direct", database.source_config)):
+            host.configure(
+                name=name, sourceConfig=config, sourceTable="t", targetTable=name, trackingColumn="id",
+                isActive=False, lookbackSeconds=0, closeWaitSeconds=0,
+            )  # fmt: skip
+            host.sync(name)
+        writer.execute("BEGIN; INSERT INTO t DEFAULT VALUES")
+        (pid,) = writer.fetch("SELECT pg_backend_pid()")[0]
+        named = database.fetch(f"SELECT application_name FROM pg_stat_activity WHERE pid = {pid}")
+        assert named == [(READER_NAME,)]
+        for _ in range(3):
+            database.execute("INSERT INTO t DEFAULT VALUES")
+            for name in ("t", "direct"):
+                host.sync(name)
+        writer.execute("COMMIT")
+        for name in ("t", "direct"):
+            host.sync(name)
+            assert host.status(name)["protection"].startswith("transactions")
+            assert host.query(f"SELECT count(*) FROM {name}") == [[5]]
+
+
+def test_a_long_read_of_another_host_holds_no_floor(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """Its transaction bears our mark."""
+    database = postgres_database
+    database.execute("CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES")
+    database.execute("CREATE TABLE long (id int PRIMARY KEY); INSERT INTO long SELECT generate_series(1, 100000)")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with running(tmp_path / "one", CONFIG) as host, running(tmp_path / "two", CONFIG) as other:
+        body = {"trackingColumn": "id", "isActive": False, "lookbackSeconds": 0, "closeWaitSeconds": 0}
+        host.configure(name="t", sourceConfig=database.source_config, sourceTable="t", targetTable="t", **body)
+        other.configure(
+            name="long", sourceConfig=database.source_config, sourceTable="long", targetTable="long",
+            maxRowsPerSecond=1000, **body,
+        )  # fmt: skip
+        host.sync("t")
+
+        def read() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                other.request("POST", "/data-replication/sync/long")
+
+        reading = threading.Thread(target=read)
+        reading.start()
+        open_for = "SELECT 1 FROM pg_locks WHERE relation = 'long'::regclass AND mode = 'AccessShareLock'"
+        until(lambda: database.fetch(open_for), what="the long read")
+        for _ in range(2):
+            database.execute("INSERT INTO t DEFAULT VALUES")
+            host.sync("t")
+            host.sync("t")
+            assert host.sync("t")["rows_read"] == 0
+        assert database.fetch(open_for)
+        other.kill()
+        reading.join(20)
+
+
+def test_a_role_that_may_not_mark_its_transactions_reads_all_the_same(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    database = postgres_database
+    role = f"reader_{database.name[-8:]}"
+    database.execute(
+        "CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES;"
+        "REVOKE EXECUTE ON FUNCTION pg_try_advisory_xact_lock_shared(bigint) FROM PUBLIC;"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT SELECT ON t TO {role}"
+    )
+    try:
+        with running(tmp_path) as host:
+            host.configure(
+                name="t", sourceConfig={**database.source_config, "user": role, "password": "a password"},
+                sourceTable="t", targetTable="t", trackingColumn="id", isActive=False, lookbackSeconds=0,
+            )  # fmt: skip
+            for _ in range(2):
+                assert host.sync("t")["status"] == "success"
+            assert host.status("t")["protection"].startswith("transactions")
+    finally:
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -13,9 +13,12 @@ from typing import Any
 import asyncpg
 
 from starbase_data_replication.model import Alive
-from starbase_data_replication.sources.postgresql.settings import READER_NAME
 
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
+
+# The first statement of a transaction of ours, which bears this mark until it ends. It is READ ONLY, so who sees the
+# mark need not wait for it. The number is "starbase" in ASCII.
+MARK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
 
 # What alive.sql reads, and the functions that its views call in the name of whoever asks.
 RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")
@@ -41,7 +44,7 @@ NOT_LISTED = "pg_locks of this server does not show this session's own transacti
 async def look(connection: Any) -> Alive:
     """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one."""
     try:
-        row = await connection.fetchrow(ALIVE, READER_NAME)
+        row = await connection.fetchrow(ALIVE)
     except asyncpg.InsufficientPrivilegeError as error:
         # What has failed is the whole transaction. A later look asks again: a GRANT takes effect at once.
         await connection.execute("ROLLBACK; BEGIN READ ONLY")

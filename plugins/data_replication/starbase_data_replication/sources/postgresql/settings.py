@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DIALECT = "postgresql"
-# The application name of our sessions, by which they do not count as alive. No writer bears it by chance.
+# The application name of our sessions, for people to read: a pooler passes it on to the sessions of others.
 READER_NAME = "starbase-host (reads only)"
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_PORT = 5432

@@ -53,6 +53,11 @@ GOODBYE_SECONDS = 2.0
 # middle among them.
 UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
+# What a server answers that has no such locks, or does not let this role have them.
+UNMARKABLE = (
+    asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError, asyncpg.FeatureNotSupportedError,
+)  # fmt: skip
+
 # What makes `::text` mean the same on every server and for every role, the way to text and back; what keeps a role's
 # own limits from cutting a long read (before 17 there is no transaction_timeout); and, last in the search path, the
 # schemas of extensions: without its schema, the operators of a citext are those of text, which order it otherwise than
@@ -102,6 +107,8 @@ class PostgresqlSource:
             max_connections=max_connections,
             transport=lambda connection: connection._transport,
         )
+        # Whether the server lets our transactions bear the mark by which other readers know them.
+        self._marks = True
         # The connection in whose transaction, READ COMMITTED, everything is asked; None is one for each question.
         self._held: Any = None
 
@@ -279,10 +286,23 @@ class PostgresqlSource:
             return
         async with self._pool.connection() as connection:
             try:
-                await connection.execute("; ".join((f"BEGIN ISOLATION LEVEL {isolation} READ ONLY", SETTINGS, *first)))
+                await self._begin(connection, f"BEGIN ISOLATION LEVEL {isolation} READ ONLY", SETTINGS, *first)
                 yield connection
             finally:
                 await _end(connection)
+
+    async def _begin(self, connection: Any, begin: str, *first: str) -> None:
+        """Begin a transaction that bears our mark. Where that function is missing, or was taken from this role, it has
+        none, and counts like any transaction."""
+        if self._marks:
+            try:
+                await connection.execute("; ".join((begin, alive.MARK, *first)))
+                return
+            except UNMARKABLE:
+                await connection.execute("ROLLBACK")
+        await connection.execute("; ".join((begin, *first)))
+        # Only now: the fault may have been another one.
+        self._marks = False
 
 
 class _Snapshot:
