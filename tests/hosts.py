@@ -64,6 +64,7 @@ class HostProcess:
         self.directory = directory
         self.config_path = directory / "plugin.toml"
         self.config_path.write_text(config)
+        self.config_path.chmod(0o600)
         self.environ = environ or {}
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None

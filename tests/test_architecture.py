@@ -22,7 +22,8 @@ BESIDE = ROOT / "benchmarks" / "programs"
 # The host's rooms. A module imports only from floors below its own.
 FLOORS = [
     ["errors", "clock", "catalogue", "sandbox_rules", "protocol", "writer"],
-    ["config", "database", "lock", "containment", "throttle"],
+    ["config", "modes", "lock", "containment", "throttle"],
+    ["database"],
     ["alarms", "sandbox", "admin_token"],
     ["hookspecs", "statement", "routes"],
     ["finding", "answers"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from starbase_host import ConfigError
+from starbase_host.modes import take_from_others
 from tests.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running
 
 
@@ -295,3 +298,37 @@ def test_a_path_with_a_slash_too_many_is_no_redirect(host: HostProcess) -> None:
     response = host.request("GET", "/data-replication/status/")
     assert response.status_code == 404
     assert set(response.json()) == {"error"}
+
+
+def test_what_holds_secrets_is_taken_from_everybody(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        # A host that is killed leaves the files beside its database.
+        host.kill()
+    beside = [host.database.with_name(host.database.name + suffix) for suffix in ("", "-wal", "-shm")]
+    for path, mode in zip([*beside, host.config_path], (0o666, 0o644, 0o644, 0o644), strict=True):
+        path.chmod(mode)
+    with host:
+        assert [stat.S_IMODE(path.stat().st_mode) for path in beside] == [0o660, 0o640, 0o640]
+        assert stat.S_IMODE(host.config_path.stat().st_mode) == 0o640
+        assert host.log.count("everybody could read or write") == 4
+        assert ADMIN not in host.log
+
+
+def test_a_plugin_toml_without_a_token_may_be_read(tmp_path: Path) -> None:
+    config = CONFIG.replace(ADMIN, "${OF_ADMIN}").replace(CLIENT, "${OF_CLIENT}")
+    host = HostProcess(tmp_path, config, environ={"OF_ADMIN": ADMIN, "OF_CLIENT": CLIENT})
+    host.config_path.chmod(0o644)
+    with host:
+        assert stat.S_IMODE(host.config_path.stat().st_mode) == 0o644
+        assert "everybody" not in host.log
+
+
+def test_what_cannot_be_taken_from_everybody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that keeps no modes."""
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    open_to_all = tmp_path / "starbase.db"
+    open_to_all.touch()
+    os.chmod(open_to_all, 0o644)
+    with pytest.raises(ConfigError, match=r"can be read by everybody .* give it the mode 0600"):
+        take_from_others(open_to_all, "host.database")
+    take_from_others(tmp_path / "not there")

@@ -29,6 +29,7 @@ from starbase_host.errors import ConfigError, InvalidRequest, Unavailable
 from starbase_host.finding import toml_key
 from starbase_host.http import Answer, Cors, Tokens, endpoint, on_http_exception, read_json
 from starbase_host.lock import Lock
+from starbase_host.modes import take_from_others
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner, to_json_rows, to_raw
 from starbase_host.routes import Route
@@ -128,6 +129,8 @@ class Core:
             token, self.made_token = admin_token(self.config)
             if self._fire_alarms:
                 _warn_of_short_tokens(self.config)
+                if self.config.path is not None and self.config.holds_token:
+                    take_from_others(self.config.path)
             tokens = Tokens(
                 admin=token,
                 client=self.config.client_token,

@@ -47,6 +47,7 @@ class HostConfig:
     max_guess_wait_seconds: how long an address that has sent many wrong tokens is told to wait at most; 0 for not.
     max_query_rows, max_query_seconds, max_body_bytes: limits of POST /query and of every body.
     path: the file this was read from, for messages; None for the defaults.
+    holds_token: whether that file holds a token itself, and no name of a variable in its place.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -61,6 +62,7 @@ class HostConfig:
     cors_origins: tuple[str, ...] | None = None
     plugins: tuple[PluginConfig, ...] | None = None
     path: Path | None = None
+    holds_token: bool = False
 
     @property
     def host(self) -> str:
@@ -145,8 +147,13 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
         raise reader.error("host.client_token", "is the same as admin_token; give the client one of its own")
     database = reader.database(values.pop("database", str(HostConfig.database)))
     plugins = reader.table(document.get("plugins", {}), "plugins")
+    written = [host[token] for token in ("admin_token", "client_token") if token in host]
     return HostConfig(
-        **values, database=database, path=path, plugins=tuple(reader.plugin(name, plugins[name]) for name in plugins)
+        **values,
+        database=database,
+        path=path,
+        holds_token=any(REFERENCE.search(token) is None for token in written),
+        plugins=tuple(reader.plugin(name, plugins[name]) for name in plugins),
     )
 
 

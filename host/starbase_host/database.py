@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 import apsw
 
 from starbase_host.errors import Conflict, StarbaseError, Unavailable
+from starbase_host.modes import take_from_others
 from starbase_host.writer import Writer
 
 T = TypeVar("T")
@@ -173,6 +174,9 @@ class Database:
         except apsw.Error as error:
             why = f"is not a usable SQLite database: {error}; name another file, or put a copy in its place"
             raise DatabaseError(f"{self.path}: {why}") from error
+        # It is a database, and not something else that was named by mistake.
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            take_from_others(Path(os.path.realpath(self.path) + suffix), "host.database")
         guard(self.path)
         self._file = opened.st_dev, opened.st_ino
         self._writer = Writer(connection, beside)
