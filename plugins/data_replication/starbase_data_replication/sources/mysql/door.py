@@ -44,15 +44,35 @@ QUOTING = SYNTAX | {
     ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD, ER.WRONG_VALUE_FOR_TYPE,
     ER.INVALID_CHARACTER_STRING, ER.DUP_ENTRY, 1525,
 }  # fmt: skip
+# While the server works on rows, what any other error quotes may be a value of theirs (EXTRACTVALUE, SIGNAL). These
+# quote names of the statement's and the catalogue's, files and settings: rights, names that are not there or are
+# ambiguous, damaged tables, limits. The last line has those that pymysql has no name for: functions and their
+# arguments, INTO in a subquery, a READ ONLY transaction.
+KNOWN = (
+    TRANSIENT
+    | CHANGED
+    | {ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR}
+    | {ER.PROCACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.NON_UNIQ_ERROR, ER.UNKNOWN_TABLE}
+    | {ER.OPERAND_COLUMNS, ER.SUBQUERY_NO_1_ROW, ER.INVALID_GROUP_FUNC_USE, ER.NOT_SUPPORTED_YET}
+    | {ER.SP_DOES_NOT_EXIST, ER.SP_WRONG_NO_OF_ARGS, ER.VIEW_INVALID, ER.CANT_AGGREGATE_2COLLATIONS}
+    | {ER.CANT_AGGREGATE_3COLLATIONS, ER.CANT_AGGREGATE_NCOLLATIONS, ER.CANT_OPEN_FILE, ER.FILE_NOT_FOUND}
+    | {ER.NOT_FORM_FILE, ER.NOT_KEYFILE, ER.OLD_KEYFILE, ER.CRASHED_ON_USAGE, ER.CRASHED_ON_REPAIR}
+    | {ER.NET_PACKET_TOO_LARGE, ER.OPTION_PREVENTS_STATEMENT}
+    | {1582, 1630, 3954, 1792}
+)
+LEFT_OUT = "its text is left out, which may hold a row's value"
 
 
 @contextlib.contextmanager
-def door(doing: str) -> Iterator[None]:
-    """Translate what the driver raises inside; `doing` says what for, as in "reading orders"."""
+def door(doing: str, *, rows: bool = False) -> Iterator[None]:
+    """Translate what the driver raises inside; `doing` says what for, as in "reading orders".
+
+    rows: the server works on rows inside, and whatever it says may quote a value of theirs.
+    """
     try:
         yield
     except Error as error:
-        raise translate(error, doing) from error
+        raise translate(error, doing, rows=rows) from error
     except Damaged as error:
         raise SourceUnavailable(f"{doing}: {CHANGED_ON_THE_WAY}") from error
     except (OSError, EOFError) as error:
@@ -63,7 +83,7 @@ def door(doing: str) -> Iterator[None]:
         raise SourceRejected(f"{doing}: {_setup_reason(error)}") from error
 
 
-def translate(error: Error, doing: str) -> SyncError:
+def translate(error: Error, doing: str, *, rows: bool = False) -> SyncError:
     """An error of the server, or of the driver in its shape: (number, text)."""
     number, text = error.args if len(error.args) == 2 else (None, str(error))
     cause = error.__cause__
@@ -76,6 +96,8 @@ def translate(error: Error, doing: str) -> SyncError:
     state = error.sqlstate or ""
     if number in QUOTING or state[:2] in ("22", "23"):
         text = "there is a syntax error in it" if number in SYNTAX else "a value in it cannot be used"
+    elif rows and number not in KNOWN:
+        text = LEFT_OUT
     message = f"{doing}: the server says: {text} (error {number}, SQLSTATE {state})"
     if number in CHANGED:
         return SourceChanged(message)

@@ -138,22 +138,25 @@ class MysqlSource:
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
         missing = f"{column_sql(schema.tracking)} IS NULL"
-        with door(f"counting the rows of {schema.table} without a tracking value"):
+        with door(doing := f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
                 if schema.where is not None:
                     missing += f" AND {bracketed(schema.where, connection.reading)}"
                 rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
-                ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
+                with door(doing, rows=True):
+                    ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
                 return int(count)
 
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
         column = schema.tracking
-        with door(f"noting the watermark of {schema.table}"):
+        with door(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 now = await _clock(connection, column, options)
                 cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
-                ((rows_ahead, found, below, seconds),) = await connection.fetch(noting(schema, cap, ahead, floor))
+                sql = noting(schema, cap, ahead, floor)
+                with door(doing, rows=True):
+                    ((rows_ahead, found, below, seconds),) = await connection.fetch(sql)
                 if found is None:
                     return Noted(ahead=int(rows_ahead))
                 seen = (await self._look(connection)).alive
@@ -222,7 +225,7 @@ class MysqlSource:
                 negated = f"(NOT {bracketed(schema.where, connection.reading)[1:]}"
                 sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
-                    with door("where"):
+                    with door("where", rows=True):
                         await connection.fetch(sql)
                 except SourceChanged as error:
                     raise SourceRejected(str(error)) from error
@@ -236,7 +239,7 @@ class MysqlSource:
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING COUNT(*) > 1 OR MAX({nulls}) LIMIT 1"
                 )
-                with door(f"comparing the rows of {schema.table} by keyColumns"):
+                with door(f"comparing the rows of {schema.table} by keyColumns", rows=True):
                     found = await connection.fetch(sql)
                 if found:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
@@ -291,12 +294,12 @@ class _Snapshot:
         doing = f"reading {table}"
         packing = Packing(plan.schema.columns)
         if packing.possible and plan.keys is None and not plan.departed and table not in self._unpackable:
-            with door(doing):
+            with door(doing, rows=True):
                 sql = select(plan, [packing.expression], self._connection.reading)
                 stream = await RowStream.open(self._connection, sql, parser=packing.parser)
             yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
         else:
-            with door(doing):
+            with door(doing, rows=True):
                 sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.reading)
                 stream = await RowStream.open(self._connection, sql)
             yield _batches(stream, plan, plan.schema.columns, doing)
@@ -314,10 +317,10 @@ class _Snapshot:
 async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str) -> AsyncIterator[Batch]:
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
-        with door(doing):
+        with door(doing, rows=True):
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         exceptions: Counter[Exceptions] = Counter()
-        with door(doing):
+        with door(doing, rows=True):
             rows: Sequence[Row] = convert(records, columns, exceptions)
         _refuse_lost(records, plan.schema)
         last_key = _position(rows[-1], plan) if rows and resumable else None

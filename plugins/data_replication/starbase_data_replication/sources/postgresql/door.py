@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import struct
 from collections.abc import Iterator
@@ -47,13 +48,50 @@ OURS = {
 }
 
 
+# What a server may say while it works on rows. Of these texts it is known that what they quote is a name of the
+# catalogue's, or one of its files: anything else may be a row's value, in any SQLSTATE ('…'::regclass, RAISE).
+KNOWN = re.compile(
+    "|".join(
+        (
+            r"permission denied for [a-z ]+ .+",
+            r'query would be affected by row-level security policy for table ".+"',
+            r"canceling statement due to [a-z ]+",
+            r"terminating connection (due to|because of) [a-z -]+",
+            r"could not serialize access due to [a-z/ ]+",
+            r"deadlock detected",
+            r"the database system is [a-z ]+",
+            r"cannot execute [A-Za-z_ ()]+ in a read-only transaction",
+            r"current transaction is aborted, commands ignored until end of transaction block",
+            r"out of (shared )?memory",
+            r"stack depth limit exceeded",
+            r"temporary file size exceeds temp_file_limit \([0-9]+kB\)",
+            r"could not [a-z ]+ .+: (No space left on device|Disk quota exceeded)",
+            r'could not read block [0-9]+ in file "base/[0-9/._]+": [A-Za-z0-9 ]+',
+            r"invalid page in block [0-9]+ of relation base/[0-9/._]+",
+            r"(missing|unexpected) chunk number [0-9]+ .*for toast value [0-9]+ in pg_toast_[0-9]+",
+            r'materialized view ".+" has not been populated',
+            r'could not connect to server ".+"',
+            r"snapshot too old",
+            r"cached plan must not change result type",
+            r"argument of [A-Z]+ must be type boolean, not type [a-z0-9 ]+",
+            # Of a pooler.
+            r"[a-z]+(_[a-z]+)*_timeout",
+            r"server (conn crashed\?|closed the connection unexpectedly)",
+        )
+    )
+)
+
+
 @contextlib.contextmanager
-def door(doing: str) -> Iterator[None]:
-    """Translate what the driver raises inside; `doing` says what for, as in "reading orders"."""
+def door(doing: str, *, rows: bool = False) -> Iterator[None]:
+    """Translate what the driver raises inside; `doing` says what for, as in "reading orders".
+
+    rows: the server works on rows inside, and whatever it says may quote a value of theirs.
+    """
     try:
         yield
     except asyncpg.PostgresError as error:
-        raise translate(error, doing) from error
+        raise translate(error, doing, rows=rows) from error
     except asyncpg.ClientConfigurationError as error:
         raise SourceRejected(f"{doing}: {error}") from error
     except ssl.SSLCertVerificationError as error:
@@ -66,15 +104,22 @@ def door(doing: str) -> Iterator[None]:
         raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
 
 
-def translate(error: asyncpg.PostgresError, doing: str) -> SyncError:
-    """A server's error. Its text is left out where it may quote a row's value (SQLSTATE class 22 and 23)."""
+def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -> SyncError:
+    """A server's error. Its text is left out where it may quote a row's value: SQLSTATE class 22 and 23, and whatever
+    is not known where rows are worked on.
+    """
     code = getattr(error, "sqlstate", None) or ""
     if code == INVALID_TEXT and error.args and REWRITTEN in error.args[0]:
         return SourceChanged(f"{doing}: {REWRITTEN} since it was looked up, and its rows would not all be seen")
     if code == UNTRANSLATABLE:
         return SourceRejected(f"{doing}: a text has no equivalent in Unicode (SQLSTATE {code}); correct or exclude it")
-    text = type(error).__name__ if code[:2] in ("22", "23") else (error.args[0] if error.args else "")
-    message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code})"
+    text = str(error.args[0]) if error.args else ""
+    more = ""
+    if code[:2] in ("22", "23"):
+        text = type(error).__name__
+    elif rows and KNOWN.fullmatch(text) is None:
+        text, more = type(error).__name__, "; its text may hold a row's value: look into the server's log"
+    message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code}){more}"
     if code in CHANGED_CODES or (code == "42501" and "row-level security" in text):
         return SourceChanged(message)
     if code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES:

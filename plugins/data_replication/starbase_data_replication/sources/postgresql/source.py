@@ -149,17 +149,20 @@ class PostgresqlSource:
         wanted = "" if schema.where is None else f" AND {bracketed(schema.where, Reading.POSTGRESQL)}"
         tracking = f"t.{quoted(schema.tracking_column)}"
         rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
-        with door(f"counting the rows of {schema.table} without a tracking value"):
+        doing = f"counting the rows of {schema.table} without a tracking value"
+        with door(doing):
             async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
-                return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
+                with door(doing, rows=True):
+                    return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
     async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
-        with door(f"noting the watermark of {schema.table}"):
+        with door(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options, floor)
-                row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+                with door(doing, rows=True):
+                    row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
                 ahead, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
@@ -183,7 +186,7 @@ class PostgresqlSource:
         if schema.kind == "view":
             # What the tracking column is called there is the view's affair.
             return None
-        with door(f"looking for rows that have joined {schema.table}"):
+        with door(doing := f"looking for rows that have joined {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 for table in tables:
                     named = await connection.fetchrow(JOINED, int(table), timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -197,7 +200,9 @@ class PostgresqlSource:
                         f"SELECT EXISTS (SELECT 1 FROM {source} AS t WHERE t.tableoid = $1 "
                         f"AND {tracking} <= $2::text::{schema.tracking.compare_type})"
                     )
-                    if await connection.fetchval(sql, int(table), floor, timeout=STATEMENT_TIMEOUT_SECONDS):
+                    with door(doing, rows=True):
+                        found = await connection.fetchval(sql, int(table), floor, timeout=STATEMENT_TIMEOUT_SECONDS)
+                    if found:
                         return True
         return False
 
@@ -221,6 +226,9 @@ class PostgresqlSource:
                 sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
                     with door("where"):
+                        # What is wrong with the text itself is told in full: no row was looked at.
+                        await connection.prove_single(sql)
+                    with door("where", rows=True):
                         await connection.fetch(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 except SourceChanged as error:
                     raise SourceRejected(str(error)) from error
@@ -236,7 +244,7 @@ class PostgresqlSource:
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
                 )
-                with door(f"comparing the rows of {schema.table} by keyColumns"):
+                with door(f"comparing the rows of {schema.table} by keyColumns", rows=True):
                     found = await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 if found is not None:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
@@ -316,12 +324,12 @@ class _Snapshot:
         doing = f"reading {plan.schema.table}"
         width = len(plan.schema.columns) + plan.departed
         if first := [*_policed(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
-            with door(doing):
+            with door(doing, rows=True):
                 await self._connection.execute("; ".join(first))
         sql = select(plan)
         if plan.schema.where is not None:
             # COPY goes by the simple protocol, in which a text may be several statements.
-            with door(doing):
+            with door(doing, rows=True):
                 await self._connection.prove_single(sql)
         async with RowStream.open(self._connection, sql, plan.schema.columns, width=width) as stream:
             yield _batches(stream, plan, doing)
@@ -332,7 +340,7 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
     positions = [[column.name for column in columns].index(name) for name in plan.schema.key]
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
-        with door(doing):
+        with door(doing, rows=True):
             taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         last_key = _position(taken[-1], positions, columns) if taken and resumable else None
         exceptions, stream.exceptions = stream.exceptions, Counter()
