@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+import pymysql
 import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
@@ -136,6 +139,65 @@ def test_a_statement_that_computes_before_it_writes_is_alive(items: TestDatabase
         assert not ended.done()
         assert {token[:2] for token in earlier.tokens} == {"s:"}
     assert follow(items, earlier).ended
+
+
+# Statements inside of others, that wait for a lock each.
+INSIDE = """
+    CREATE FUNCTION takes_long() RETURNS int NO SQL
+        BEGIN DO GET_LOCK('{name}1', 60); DO GET_LOCK('{name}2', 60); DO RELEASE_ALL_LOCKS(); RETURN 1; END;
+    CREATE TABLE slowed (id int PRIMARY KEY, at datetime(6));
+    CREATE TRIGGER slows BEFORE INSERT ON slowed FOR EACH ROW
+        BEGIN DO GET_LOCK('{name}1', 60); DO GET_LOCK('{name}2', 60); DO RELEASE_ALL_LOCKS(); END
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT INTO items (id, at) VALUES (100 + takes_long(), now(6))", "INSERT INTO slowed VALUES (10, now(6))"],
+)
+def test_a_statement_is_alive_while_statements_inside_it_come_and_go(items: TestDatabase, statement: str) -> None:
+    """MariaDB gives each of those a number, and a time to begin at."""
+    with contextlib.suppress(pymysql.err.OperationalError):
+        # Without it a MySQL that logs lets nobody make a function that does not say what it reads.
+        items.execute("SET GLOBAL log_bin_trust_function_creators = 1")
+    items.execute(INSIDE.format(name=items.name))
+    writer, holder = items.connect(), items.connect()
+    ((thread,),) = writer.fetch("SELECT CONNECTION_ID()")
+    first, second = (f"'{items.name}{number}'" for number in (1, 2))
+    holder.fetch(f"SELECT GET_LOCK({first}, 0), GET_LOCK({second}, 0)")
+    waits = f"SELECT 1 FROM information_schema.processlist WHERE id = {thread} AND state = 'User lock'"
+    with in_background(writer, statement):
+        try:
+            wait_until(lambda: bool(holder.fetch(waits)))
+            earlier = note(items)
+            assert {token.split(":")[1] for token in earlier.tokens} == {str(thread)}
+            holder.fetch(f"SELECT RELEASE_LOCK({first})")
+            wait_until(lambda: holder.fetch(f"SELECT IS_USED_LOCK({first})") == [(thread,)])
+            wait_until(lambda: bool(holder.fetch(waits)))
+            later = follow(items, earlier)
+            assert {token.split(":")[1] for token in later.tokens} == {str(thread)}
+        finally:
+            holder.close()
+    assert follow(items, later).ended
+
+
+@pytest.mark.mariadb_only
+def test_a_session_that_only_reads_holds_nobody_up(items: TestDatabase) -> None:
+    reader, watcher = items.connect(), items.connect()
+    busy = "SELECT 1 FROM information_schema.processlist WHERE info LIKE '%SELECT sleep(0.3%' AND id <> CONNECTION_ID()"
+
+    async def work(source: MysqlSource) -> None:
+        await noted(source, items)
+        for text in ("SELECT sleep(0.3)", "/* app */ (SELECT sleep(0.3))"):
+            with in_background(reader, "; ".join([text] * 8)) as ended:
+                await eventually(lambda: asyncio.to_thread(lambda: bool(watcher.fetch(busy))))
+                earlier = (await noted(source, items)).alive
+                assert len(earlier.tokens) == 1
+                while not earlier.ended:
+                    earlier = await now(source, earlier)
+                assert not ended.done()
+
+    with_source(items, work)
 
 
 def test_a_prepared_transaction_is_alive_also_when_its_session_has_gone(items: TestDatabase) -> None:
@@ -484,6 +546,35 @@ SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRI
 )
 def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
     found = alive.still_alive(SEEN.alive, later)
+    assert found.known
+    assert set(found.tokens) == tokens
+
+
+NUMBERED = Look(server="a", started="1", at=1000, statements={"8": "20"})
+
+
+@pytest.mark.parametrize(
+    ("later", "tokens"),
+    [
+        # It is back from a function, in one, or has been in one for as long as may be.
+        ([Look(at=1001, statements={"8": "18"})], {"s:8:20"}),
+        ([Look(at=1001, statements={"8": "25"})], {"s:8:20+1001"}),
+        ([Look(at=1001, statements={"8": "25"}), Look(at=1301, statements={"8": "99"})], {"s:8:20+1001"}),
+        ([Look(at=1001, statements={"8": "25"}), Look(at=1302, statements={"8": "99"})], set()),
+        ([Look(at=1001, statements={"8": "25"}), Look(at=1302, statements={"8": "19"})], {"s:8:20"}),
+        ([Look(at=1001, statements={"8": "25"}), Look(at=900, statements={"8": "99"})], {"s:8:20+900"}),
+        # A SELECT is new if its number is; else it is the one that was noted.
+        ([Look(at=1001, statements={"8": "25"}, reading=frozenset({"8"}))], set()),
+        ([Look(at=1001, statements={"8": "20"}, reading=frozenset({"8"}))], {"s:8:20"}),
+        # Idle, or in a transaction.
+        ([Look(at=1001, statements={"8": "25"}), Look(at=1002)], set()),
+        ([Look(at=1001, statements={"8": "25"}), Look(transactions=(Transaction("8", "5", "x"),))], {"t:8:5:x"}),
+    ],
+)
+def test_who_is_the_same_where_statements_have_a_number(later: list[Look], tokens: set[str]) -> None:
+    found = NUMBERED.alive
+    for each in later:
+        found = alive.still_alive(found, replace(each, server="a", started="1"))
     assert found.known
     assert set(found.tokens) == tokens
 

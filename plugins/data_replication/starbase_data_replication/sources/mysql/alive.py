@@ -6,11 +6,17 @@ a running statement count too. What cannot write does not: transactions that wer
 Tokens, by what identifies their subject:
 
     t:thread:id:started     a session's transaction. Its id is given when it first writes; until then empty.
-    s:thread:mark           a running statement. mark is MariaDB's number for it, elsewhere its starting second.
+    s:thread:mark           a running statement. mark is MariaDB's number for it, elsewhere its starting second; with
+                            "+second" it is one of whom MariaDB shows only later numbers since then.
     x:id                    a transaction without a session: prepared (XA), or rolled back after a crash.
 
 A session that was seen with a statement may go on as a transaction; one that was seen with a transaction may
 have prepared it and gone.
+
+MariaDB shows of a stored function or a trigger the number of the statement inside, and afterwards again that of the
+statement which called it. So a lower number than the noted one is the noted statement. A higher one may be a statement
+inside it, or a new one: it counts as the same until the session is seen idle, in a transaction, or with a SELECT that
+can only be new; but for BUSY_SECONDS at most, because some sessions are never seen idle.
 
 Looks at one server keep a distance. Who waits for the next one shares it: see `_next_look`.
 """
@@ -38,7 +44,8 @@ TRANSACTIONS = files(__package__).joinpath("alive.sql").read_text(encoding="utf-
 # Sessions with a running statement, the threads that apply another server's transactions, and our own session: a list
 # without it is none.
 STATEMENTS = """
-SELECT CAST(ID AS CHAR), {mark}, USER = 'system user', ID = CONNECTION_ID() FROM {sessions}
+SELECT CAST(ID AS CHAR), {mark}, USER = 'system user', ID = CONNECTION_ID(), {reads}, CAST(UNIX_TIMESTAMP() AS CHAR)
+FROM {sessions}
 WHERE ID = CONNECTION_ID() OR (USER <> 'unauthenticated user' AND COMMAND <> 'Daemon'
   AND (USER = 'system user' OR COMMAND NOT IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID')))
 """
@@ -47,6 +54,9 @@ WHERE ID = CONNECTION_ID() OR (USER <> 'unauthenticated user' AND COMMAND <> 'Da
 SESSIONS = "information_schema.PROCESSLIST"
 SESSIONS_LATER = "performance_schema.processlist"
 MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
+# A SELECT of the session itself: a function or a trigger may have one only with an INTO. The text is cut at 64 KiB.
+READS_MARIADB = r"""COALESCE(LENGTH(INFO) < 65535 AND INFO NOT LIKE '%into%'
+  AND INFO REGEXP '(?is)^[[:space:](]*+(?:/[*](?![!M]).*?[*]/[[:space:](]*+)?SELECT[^a-z0-9_]', FALSE)"""
 MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
 
 # Of each variable its name and value; with each the same: since when the server runs, as whom it takes us, and whether
@@ -66,6 +76,9 @@ PAUSE_SECONDS = 0.15
 TRIES = 10
 # Ids from here on are made of an address, of transactions that have written nothing yet.
 FIRST_UNREAL_ID = 1 << 48
+
+# How long a session whose statements cannot be told apart counts as one statement: as long as a lookback by itself.
+BUSY_SECONDS = 300
 
 # A table or a column that this user may not read.
 DENIED = frozenset({ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR})
@@ -109,14 +122,17 @@ class Look:
     """What a look at the server has shown.
 
     unknown: why it shows nothing, or empty. passing: the next look may show more.
-    server, started: which server it was, and since when it runs. statements: thread to mark.
+    server, started: which server it was, and since when it runs. at: its clock, in seconds. statements: thread to
+    mark. reading: threads whose statement is a SELECT of the session itself, where that is asked.
     """
 
     unknown: str = ""
     passing: bool = False
     server: str = ""
     started: str = ""
+    at: int = 0
     statements: dict[str, str] = field(default_factory=dict)
+    reading: frozenset[str] = frozenset()
     transactions: tuple[Transaction, ...] = ()
     without_session: frozenset[str] = frozenset()
 
@@ -155,16 +171,27 @@ def _seen_again(token: str, now: Look) -> set[str]:
         number, _, started = rest.partition(":")
         earlier = Transaction(thread, number, started)
         return {transaction.token for transaction in now.transactions if transaction.may_be(earlier)}
-    if _same_mark(rest, now.statements.get(thread)):
-        return {token}
+    mark = _mark_now(thread, rest, now)
+    if mark is not None:
+        return {f"s:{thread}:{mark}"}
     return {transaction.token for transaction in now.transactions if transaction.thread == thread}
 
 
-def _same_mark(noted: str, now: str | None) -> bool:
-    if now is None or not (noted.startswith("@") and now.startswith("@")):
-        return noted == now
-    # A second of tolerance on either side: both clocks that it is made of are cut to seconds.
-    return abs(int(noted[1:]) - int(now[1:])) <= 1
+def _mark_now(thread: str, noted: str, now: Look) -> str | None:
+    """The mark by which a statement goes on; None when it has ended, or became a transaction."""
+    mark = now.statements.get(thread)
+    if mark is None or noted.startswith("@") != mark.startswith("@"):
+        return None
+    if noted.startswith("@"):
+        # A second of tolerance on either side: both clocks that it is made of are cut to seconds.
+        return noted if abs(int(noted[1:]) - int(mark[1:])) <= 1 else None
+    number, _, since = noted.partition("+")
+    if int(mark) <= int(number):
+        return number
+    first = min(int(since or now.at), now.at)
+    if thread in now.reading or now.at - first > BUSY_SECONDS:
+        return None
+    return f"{number}+{first}"
 
 
 async def look(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> Look:
@@ -206,17 +233,19 @@ async def _look(connection: Connection, server: tuple[object, ...], apart: str) 
 
 async def _look_once(connection: Connection) -> Look:
     # Statements first: one that becomes an idle transaction in between is then in both, and not in neither.
-    mark = MARK_MARIADB if connection.is_mariadb else f"CONCAT('@', {MARK_MYSQL})"
+    marks = {"mark": f"CONCAT('@', {MARK_MYSQL})", "reads": "FALSE"}
+    if connection.is_mariadb:
+        marks = {"mark": MARK_MARIADB, "reads": READS_MARIADB}
     try:
-        listed = await connection.fetch(STATEMENTS.format(mark=mark, sessions=SESSIONS))
+        listed = await connection.fetch(STATEMENTS.format(**marks, sessions=SESSIONS))
     except Error as error:
         if error.args[0] not in (ER.UNKNOWN_TABLE, ER.NO_SUCH_TABLE):
             raise
-        listed = await connection.fetch(STATEMENTS.format(mark=mark, sessions=SESSIONS_LATER))
-    running = [row[:3] for row in listed if row[3] != "1"]
+        listed = await connection.fetch(STATEMENTS.format(**marks, sessions=SESSIONS_LATER))
+    running = [row for row in listed if row[3] != "1"]
     if len(running) == len(listed):
         return Look(unknown=NOT_LISTED)
-    if any(applies == "1" for *_, applies in running):
+    if any(applies == "1" for _, _, applies, *_ in running):
         return Look(unknown=APPLIES)
     try:
         rows = await connection.fetch(TRANSACTIONS.replace("{nonce}", uuid.uuid4().hex))
@@ -226,7 +255,8 @@ async def _look_once(connection: Connection) -> Look:
         return Look(unknown=NO_PRIVILEGE)
     if all(fresh != "1" for *_, fresh in rows):
         return Look(unknown=NOT_RENEWED, passing=True)
-    statements = {thread: mark for thread, mark, _ in running}
+    statements = {thread: mark for thread, mark, *_ in running}
+    reading = frozenset(thread for thread, _, _, _, reads, _ in running if reads == "1")
     transactions: set[Transaction] = set()
     without_session: set[str] = set()
     for thread, begun, number, declared_read_only, read_only, _ in rows:
@@ -240,7 +270,13 @@ async def _look_once(connection: Connection) -> Look:
     for transaction in transactions:
         # Whatever its statement does, it does as part of the transaction.
         statements.pop(transaction.thread, None)
-    return Look(statements=statements, transactions=tuple(transactions), without_session=frozenset(without_session))
+    return Look(
+        at=int(listed[0][5]),
+        statements=statements,
+        reading=reading,
+        transactions=tuple(transactions),
+        without_session=frozenset(without_session),
+    )
 
 
 class _Gate:
