@@ -30,7 +30,8 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class LookingBack:
-    """What one sync asks. replica: the table's name. files: what the source's rows lay in at the last sync."""
+    """What one sync asks. replica: the table's name. files: what the source's rows lay in at the last sync, and server:
+    who answered then."""
 
     source: Source
     database: Database
@@ -39,6 +40,7 @@ class LookingBack:
     schema: TableSchema
     options: Options
     files: Mapping[str, str]
+    server: str
 
     async def judge(self, noted: Noted, before: Position) -> Verdict:
         """What becomes of a position, by what was noted last. An ordinary sync asks nothing here."""
@@ -52,7 +54,10 @@ class LookingBack:
             if holds:
                 return Verdict(position=before, load_again=joined(self.schema))
             warnings = tuple(notices.of_joined(self.schema)) if holds is None else ()
-        if not isinstance(self.source, Rewindable) or (noted.below is None and not moved.rewritten):
+        # One that has taken the other's place may have lost what was read last, and other rows may have taken its.
+        elsewhere = "" not in (self.server, self.schema.server) and self.server != self.schema.server
+        suspect = bool(moved.rewritten) or elsewhere
+        if not isinstance(self.source, Rewindable) or (noted.below is None and not suspect):
             return Verdict(position=before, warnings=warnings)
         low = await self._below_the_floor(self.source, noted, before, above)
         rewind = Rewind(
@@ -61,7 +66,7 @@ class LookingBack:
             floor=before.floor, closed=low is not None and low.below is not None,
             known=before.shape.columns if before.shape is not None else None,
         )  # fmt: skip
-        why = await rewind.refilled() if moved.rewritten else None
+        why = await rewind.refilled() if suspect else None
         if why is None and noted.below is not None:
             why = await rewind.why()
         if why is not None:

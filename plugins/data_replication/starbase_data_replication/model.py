@@ -162,8 +162,9 @@ class TableSchema:
     falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
     room, which reads in the index's order.
     files: by each table that the rows lie in, what changes when it is rewritten, emptied or replaced. parts: the same
-    of partitions, where the dialect can tell that one was exchanged. definition: what changes with a view's query. All
-    for comparing; empty where the source does not tell.
+    of partitions, where the dialect can tell that one was exchanged. definition: what changes with a view's query.
+    server: what another server answers otherwise, and one that was restarted does not. All for comparing; empty where
+    the source does not tell.
     left_out: columns that are known but not copied. where: rows for which this expression of the source's SQL is
     not true are not copied; None copies all.
     """
@@ -185,6 +186,7 @@ class TableSchema:
     files: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     definition: str = ""
+    server: str = ""
     left_out: tuple[Column, ...] = ()
     where: str | None = None
 
@@ -323,7 +325,8 @@ class Position:
     dropped: the replica's names of columns that the source no longer has; nothing is written there.
     told: whether the source tells who is alive; None before it was asked. untold_since: since when one that did does
         not; see position.py.
-    files: what the table's rows lay in when it was last read, by table, where the source tells.
+    files: what the table's rows lay in when it was last read, by table. server: who answered then. Both where the
+    source tells.
     reload: why the next sync has to load the table again, whatever it finds; None where it need not.
     former: into a shadow: what the replica beside it was built from; None where the user has asked for the load.
     """
@@ -340,6 +343,7 @@ class Position:
     told: bool | None = None
     untold_since: float | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    server: str = ""
     reload: str | None = None
     former: Former | None = None
 

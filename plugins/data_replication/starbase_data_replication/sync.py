@@ -196,7 +196,7 @@ class Sync:
             return
         looking_back = LookingBack(
             source=self.source, database=self.database, clock=self.clock, replica=self._replica.name,
-            schema=self.schema, options=self._options, files=self._stored.files,
+            schema=self.schema, options=self._options, files=self._stored.files, server=self._stored.server,
         )  # fmt: skip
         found = await looking_back.judge(self._latest, self._position)
         if found.load_again is not None:
@@ -239,6 +239,7 @@ class Sync:
             shape=self.schema.shape,
             dropped=tuple(self._replica.dropped),
             files=dict(self.schema.files),
+            server=self.schema.server or self._stored.server,
         )
 
     async def copy(self, reader: Reader) -> None:

@@ -17,6 +17,10 @@ from starbase_data_replication.sources.mysql.grounds import grounds, partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
+# MariaDB gives its servers no uuid that each of its versions shows.
+DESCRIBE_OF_MARIADB = DESCRIBE.replace(
+    "@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)"
+)
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
 
 AUTO = re.compile(r" AUTO_INCREMENT\b")
@@ -44,6 +48,7 @@ class _ColumnRow(NamedTuple):
     value_default: str | None
     pools: str
     folding: str
+    server: str | None
 
 
 class _KeyRow(NamedTuple):
@@ -57,9 +62,9 @@ class _KeyRow(NamedTuple):
 async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     names = (table.schema or "", table.name)
+    sql = DESCRIBE_OF_MARIADB if connection.is_mariadb else DESCRIBE
     found = [
-        _ColumnRow(*_texts(row))
-        for row in await connection.fetch(DESCRIBE, (names[0], f"{names[1]}_seq", *names, *names))
+        _ColumnRow(*_texts(row)) for row in await connection.fetch(sql, (names[0], f"{names[1]}_seq", *names, *names))
     ]
     rows = [row for row in found if _same(row, names)]
     if not rows:
@@ -101,6 +106,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         files={} if created is None else {str(table): created},
         parts=dict(below.parts),
         definition=below.definition,
+        server=rows[0].server or "",
     )
     if not found_it:
         raise NoTrackingColumn(schema, tracking_column)

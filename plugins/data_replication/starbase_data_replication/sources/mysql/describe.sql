@@ -23,7 +23,8 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        c.EXTRA AS extra,
        c.COLUMN_DEFAULT AS value_default,
        (SELECT COUNT(*) FROM information_schema.TABLES p WHERE p.TABLE_SCHEMA = %s AND p.TABLE_NAME = %s) AS pools,
-       @@GLOBAL.lower_case_table_names AS folding
+       @@GLOBAL.lower_case_table_names AS folding,
+       @@GLOBAL.server_uuid AS server
 FROM information_schema.TABLES t
 JOIN information_schema.COLUMNS c ON CAST(c.TABLE_SCHEMA AS BINARY) = CAST(t.TABLE_SCHEMA AS BINARY)
                                  AND CAST(c.TABLE_NAME AS BINARY) = CAST(t.TABLE_NAME AS BINARY)

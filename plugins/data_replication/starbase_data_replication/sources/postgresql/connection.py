@@ -18,6 +18,13 @@ STATEMENT_TIMEOUT_SECONDS = 600.0
 class Connection(asyncpg.Connection):
     """Statements without a name, and no reset: everything of ours ends with its transaction."""
 
+    # Whether the server may be asked which one it is.
+    tells_server = True
+
+    def tells_no_server(self) -> None:
+        """From now on it is not asked."""
+        self.tells_server = False
+
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
         return await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
 

@@ -22,6 +22,12 @@ from starbase_data_replication.sources.postgresql.types import (
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
+# With what tells which server answers. Some do not let a role, or anybody, ask that: a statement that may not call a
+# function fails before it begins, whatever stands around the call.
+DESCRIBE_WITH_SERVER = DESCRIBE.replace(
+    "NULL::text AS server", f"{files(__package__).joinpath('server.sql').read_text(encoding='utf-8')} AS server"
+)
+
 HIDDEN = files(__package__).joinpath("hidden.sql").read_text(encoding="utf-8")
 
 # Whether a table, by its oid, has children by inheritance, and whether TimescaleDB's catalogue is there to be asked.
@@ -43,7 +49,8 @@ KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized
 async def describe(connection: Any, table: TableName, tracking_column: str) -> TableSchema:
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     values = (table.schema, table.name, tracking_column)
-    rows = await connection.fetch(DESCRIBE, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+    sql = DESCRIBE_WITH_SERVER if connection.tells_server else DESCRIBE
+    rows = await connection.fetch(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
     encoding = connection.get_settings().server_encoding
     if not rows:
         raise TableMissing(f"the source has no table or view {table} that this user can see")
@@ -79,6 +86,7 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         incarnation=rows[0]["relation"],
         files=dict(below.files),
         definition=below.definition,
+        server=rows[0]["server"] or "",
     )
     if tracked != tracking_column:
         raise NoTrackingColumn(schema, tracking_column)

@@ -124,7 +124,9 @@ SELECT r.oid::text AS relation,
                    WHERE c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
                        (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name,
                        'hibernate_sequence') LIMIT 1))
-       ) AS suspect
+       ) AS suspect,
+       -- What server.sql asks stands here, where this role may ask it.
+       NULL::text AS server
 FROM relation r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'

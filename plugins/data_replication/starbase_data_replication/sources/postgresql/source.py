@@ -139,7 +139,7 @@ class PostgresqlSource:
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         with door(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
-                schema = await describe(connection, table, tracking_column)
+                schema = await self._described(connection, table, tracking_column)
                 if schema.policed:
                     await connection.execute(POLICED)
                 return schema
@@ -298,6 +298,19 @@ class PostgresqlSource:
                 yield connection
             finally:
                 await _end(connection)
+
+    async def _described(self, connection: Any, table: TableName, tracking_column: str) -> TableSchema:
+        """As describe, and again without what this server does not let the role ask."""
+        try:
+            return await describe(connection, table, tracking_column)
+        except asyncpg.PostgresError:
+            if not connection.tells_server:
+                raise
+        # What has failed is the whole transaction.
+        await connection.execute("ROLLBACK")
+        await self._begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", SETTINGS)
+        connection.tells_no_server()
+        return await describe(connection, table, tracking_column)
 
     async def _begin(self, connection: Any, begin: str, *first: str) -> None:
         """Begin a transaction that bears our mark. Where that function is missing, or was taken from this role, it has
