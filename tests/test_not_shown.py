@@ -131,6 +131,50 @@ def test_columns_that_this_user_may_not_read(either_mysql: TestDatabase, tmp_pat
         assert warning.endswith("was dropped")
 
 
+def test_a_privilege_that_is_lost_erases_nothing(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    """A table that is loaded whole at each sync, or again for another `where`, would lose what was copied."""
+    columns = "a int, secret int, at timestamp NOT NULL DEFAULT now()"
+    either_mysql.execute(
+        f"CREATE TABLE whole (id int PRIMARY KEY, {columns}); CREATE TABLE keyless ({columns});"
+        "INSERT INTO whole (id, a, secret) VALUES (1, 1, 7), (2, 2, 8); INSERT INTO keyless (a, secret) VALUES (1, 7)"
+    )
+    with reader(either_mysql) as source, running(tmp_path) as host:
+        either_mysql.execute(f"GRANT SELECT (id, a, secret, at) ON whole TO '{READER}'@'%'")
+        either_mysql.execute(f"GRANT SELECT (a, secret, at) ON keyless TO '{READER}'@'%'")
+        tables = {
+            "whole": {"sourceTable": "whole", "mode": "full"},
+            "keyless": {"sourceTable": "keyless", "trackingColumn": "at"},
+            "chosen": {"sourceTable": "whole"},
+        }
+        for name, more in tables.items():
+            configure(host, source, **{"name": name, "targetTable": name, **more})
+            host.sync(name)
+        for table in ("whole", "keyless"):
+            either_mysql.execute(f"REVOKE SELECT (secret) ON {table} FROM '{READER}'@'%'")
+        configure(host, source, name="chosen", sourceTable="whole", targetTable="chosen", where="a > 0")
+        for name in tables:
+            for _ in range(2):
+                answer = host.request("POST", f"/data-replication/sync/{name}")
+                assert answer.status_code == 502, (name, answer.text)
+                assert "dropped, or are no longer granted to this user: secret" in answer.json()["error"]
+                assert [7] in host.query(f"SELECT secret FROM {name}")
+        # Granted again, all goes on.
+        either_mysql.execute(f"GRANT SELECT (secret) ON whole TO '{READER}'@'%'")
+        for name in ("whole", "chosen"):
+            assert host.sync(name)["status"] == "success"
+            assert host.query(f"SELECT secret FROM {name} ORDER BY id") == [[7], [8]]
+        # Or it is let go by name, or by the user's word.
+        either_mysql.execute(f"REVOKE SELECT (secret) ON whole FROM '{READER}'@'%'")
+        configure(
+            host, source, name="whole", sourceTable="whole", targetTable="whole", mode="full", columns=["id", "a"]
+        )
+        assert host.sync("whole")["status"] == "success"
+        host.result("POST", "/data-replication/reset/keyless")
+        assert host.sync("keyless")["status"] == "success"
+        # What the user does not see stays as a column without values.
+        assert host.query("SELECT a FROM keyless") == [[1]]
+
+
 def test_a_privilege_that_postgresql_takes_away_for_a_while_costs_no_load(
     postgres_database: TestDatabase, tmp_path: Path
 ) -> None:

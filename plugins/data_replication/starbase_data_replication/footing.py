@@ -87,6 +87,23 @@ class Footing:
                 f"rowSecurity: {schema.table} has no key to tell hidden rows from removed ones by; name keyColumns"
             )
 
+    def _check_kept(self, schema: TableSchema, position: Position, lost: Sequence[str]) -> None:
+        """A load that brings none of what was there before would erase columns that this user may only not read."""
+        if position.identity == self.identity and not self.whole(schema):
+            return
+        if identity.read(position.identity).source != identity.read(self.identity).source:
+            return
+        chosen = self._options.columns
+        names = [
+            name for name in lost if name not in self._options.exclude_columns and (chosen is None or name in chosen)
+        ]
+        if names:
+            raise SchemaMismatch(
+                f"these columns of {schema.table} were dropped, or are no longer granted to this user: "
+                f"{', '.join(names)}; a load would erase what was copied of them: grant them again, name the columns "
+                f"to copy in columns, or reset the replication (POST /data-replication/reset/{self.stored.name})"
+            )
+
     def _untracked(self, error: NoTrackingColumn) -> TableSchema:
         """A table without its tracking column, where none is needed. Raises the error where one is."""
         needed = self.stored.replication.tracking_column is not None or self._options.null_tracking != "read"
@@ -109,6 +126,8 @@ class Footing:
         dropped: tuple[str, ...] = ()
         lost = drift.gone(position, schema)
         hidden = bool(lost) and await _hides_columns(looker, schema)
+        if hidden and position is not None:
+            self._check_kept(schema, position, lost)
         if position is not None and position.identity != self.identity:
             why = self.configured_since(position)
         elif position is not None and position.shape is not None:
