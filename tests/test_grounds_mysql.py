@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.sources.mysql.grounds import trace
+from starbase_data_replication.sources.mysql.views import origin, words_of
 from tests.hosts import HostProcess, running, until
 from tests.servers import TestDatabase
 
@@ -52,6 +53,31 @@ BELOW = """
     CREATE VIEW both_of AS SELECT id, v, at FROM quiet UNION ALL SELECT id + 100, v, at FROM more;
     CREATE VIEW nothing AS SELECT 1 AS id;
     CREATE VIEW sessions AS SELECT id FROM information_schema.processlist WHERE id = CONNECTION_ID();
+    CREATE VIEW falling AS SELECT id AS k, -id AS id, v FROM quiet;
+    CREATE VIEW under_falling AS SELECT f.k, f.id FROM falling AS f;
+    CREATE VIEW besides_falling AS SELECT k AS id, id AS k FROM falling;
+    CREATE VIEW ranked AS SELECT id AS k, rank() OVER (ORDER BY quiet.id DESC) AS id FROM quiet;
+    CREATE VIEW subtracted AS SELECT q.id AS k, 10000000 - q.id AS id FROM quiet AS q;
+    CREATE VIEW smallest AS SELECT id AS k, least(id, 3) AS id FROM quiet;
+    CREATE VIEW hashed AS SELECT id AS k, crc32(id) AS id FROM quiet;
+    CREATE VIEW reversed AS SELECT id AS k, CAST(reverse(CAST(id AS char)) AS signed) AS id FROM quiet;
+    CREATE VIEW inner_falling AS SELECT s.v, s.n AS id FROM (SELECT v, -id AS n FROM quiet) AS s;
+    CREATE VIEW either_time AS SELECT id, coalesce(at, '2000-01-01') AS at FROM quiet;
+    CREATE VIEW renamed (`the id`, w) AS SELECT s.`n ``m` AS k, s.v FROM (SELECT id AS `n ``m`, v FROM quiet) AS s;
+    CREATE TABLE made (
+        id int AUTO_INCREMENT PRIMARY KEY, v int, g bigint AS (-v) STORED, w bigint AS (v + 1) VIRTUAL,
+        d int DEFAULT (1));
+    CREATE VIEW of_made AS SELECT id, g FROM made; INSERT INTO made (v) VALUES (1);
+    CREATE VIEW least_of AS SELECT v, min(id) AS id FROM quiet GROUP BY v;
+    CREATE VIEW once AS SELECT DISTINCT id, v FROM quiet;
+    CREATE VIEW first_ones AS SELECT id, v FROM quiet ORDER BY id LIMIT 150;
+    CREATE VIEW numbered_rows AS SELECT id, row_number() OVER (ORDER BY quiet.v) AS n FROM quiet;
+    CREATE VIEW without AS SELECT id FROM quiet WHERE id NOT IN (SELECT id FROM quiet WHERE v = 'x');
+    CREATE VIEW united AS SELECT id FROM quiet UNION SELECT id FROM quiet;
+    CREATE VIEW later AS SELECT id FROM quiet WHERE at < now(6) - INTERVAL 0 SECOND;
+    CREATE VIEW later_date AS SELECT id FROM quiet WHERE at <= sysdate();
+    CREATE VIEW later_unix AS SELECT id FROM quiet WHERE unix_timestamp(at) <= unix_timestamp();
+    CREATE VIEW as_number AS SELECT id FROM quiet WHERE unix_timestamp(at) > 1;
     CREATE FUNCTION highest() RETURNS int READS SQL DATA RETURN (SELECT max(id) FROM isam);
     CREATE VIEW calls AS SELECT id FROM quiet WHERE id <= highest();
     INSERT INTO quiet (v) VALUES ('a'); INSERT INTO more (v) VALUES ('a'); INSERT INTO parted VALUES (1);
@@ -96,6 +122,34 @@ EXPECTED = [
     ("taken", "id", "transactions", ""),
     ("both_of", "id", "lookback", "several tables that count up by themselves"),
     ("both_of", "at", "lookback", "puts several tables together"),
+    ("falling", "id", "lookback", "falling.id), and nothing"),
+    ("falling", "k", "transactions", ""),
+    ("under_falling", "id", "lookback", "falling.id), and nothing"),
+    ("besides_falling", "id", "transactions", ""),
+    ("ranked", "id", "lookback", "ranked.id), and nothing"),
+    ("subtracted", "id", "lookback", "subtracted.id), and nothing"),
+    ("smallest", "id", "lookback", "smallest.id), and nothing"),
+    ("hashed", "id", "lookback", "hashed.id), and nothing"),
+    ("reversed", "id", "lookback", "reversed.id), and nothing"),
+    ("inner_falling", "id", "lookback", "inner_falling.id), and nothing"),
+    ("either_time", "at", "lookback", "either_time.at)"),
+    ("renamed", "the id", "transactions", ""),
+    ("made", "g", "lookback", "made.g)"),
+    ("made", "w", "lookback", "made.w)"),
+    ("made", "id", "transactions", ""),
+    ("made", "d", "transactions", ""),
+    ("of_made", "g", "lookback", "made.g)"),
+    ("of_made", "id", "transactions", ""),
+    ("least_of", "id", "lookback", "groups rows"),
+    ("once", "id", "lookback", "one of equal rows"),
+    ("first_ones", "id", "lookback", "limits its rows"),
+    ("numbered_rows", "id", "lookback", "window function"),
+    ("without", "id", "lookback", "reads a table more than once"),
+    ("united", "id", "lookback", "UNION"),
+    ("later", "id", "lookback", "later calls"),
+    ("later_date", "id", "lookback", "sysdate()"),
+    ("later_unix", "id", "lookback", "unix_timestamp()"),
+    ("as_number", "id", "transactions", ""),
     ("nothing", "id", "lookback", "no table"),
     ("sessions", "id", "lookback", "catalogue"),
     ("calls", "id", "lookback", "highest"),
@@ -129,6 +183,8 @@ def test_what_a_table_stands_on_decides_what_protects_it(
                 wrong.append((table, column, kind, named, said))
             several = any("count up by themselves" in warning for warning in host.logs(name)[0]["warnings"])
             assert several == ("count up" in named)
+            computed = any(f"{column} is computed" in warning for warning in host.logs(name)[0]["warnings"])
+            assert computed == (f"{column} is computed" in said), table
         assert wrong == []
         if mariadb:
             configure(host, database, "sinking")
@@ -256,6 +312,36 @@ def test_a_view_is_traced_by_its_text(
 
 
 NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "\0" not in name)
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("select `d`.`t`.`a` AS `id` from `d`.`t`", "a"),
+        ("select `d`.`t`.`a` AS `ID`,-`d`.`t`.`id` AS `k` from `d`.`t`", "a"),
+        ("select distinct `t`.`a ``,b` AS `id` from `d`.`t`", "a `,b"),
+        ("select -`t`.`id` AS `id` from `d`.`t`", None),
+        ("select cast(`t`.`id` as signed) AS `id` from `d`.`t`", None),
+        ("select (select `u`.`id` from `d`.`u`) AS `id` from `d`.`t`", None),
+        ("select `t`.`z` AS `id`,'from' AS `x`,extract(year from `t`.`at`) AS `y` from `d`.`t`", "z"),
+        ("select `s`.`n` AS `id` from (select `t`.`m` AS `n`,-`t`.`m` AS `m` from `d`.`t`) `s`", None),
+        ("select `s`.`n` AS `id` from (select `t`.`m` AS `n` from `d`.`t`) `s`", "m"),
+        ("select `s`.`id` AS `id` from (select `t`.`id` AS `id` from `d`.`t`) `s`", "id"),
+        ("select `s`.`id` AS `id` from (select -`t`.`id` AS `id` from `d`.`t`) `s`", None),
+        ("with `c` as (select -`t`.`id` AS `n` from `d`.`t`) select `c`.`n` AS `id` from `c`", None),
+        ("with `c` as (select `t`.`id` AS `n` from `d`.`t`) select `c`.`n` AS `id` from `c`", "id"),
+        ("select `t`.`id` AS `id` from `d`.`t` union all select `u`.`id` AS `other` from `d`.`u`", "id"),
+        ("select `t`.`id` AS `id` from `d`.`t` union all select -`u`.`id` AS `-id` from `d`.`u`", None),
+        ("(select `t`.`id` AS `id` from `d`.`t`) union all (select -`u`.`id` AS `-id` from `d`.`u`)", None),
+        ("select `s`.`id` AS `id` from (select `t`.`id` AS `id` from `t` union all select -`t`.`id`) `s`", None),
+        ("select `t`.`a` AS `other`,`t`.`id` AS `id` from `d`.`t`", "a"),
+        ("select `s`.`id` AS `id` from (select -`t`.`id` AS `-id` from `d`.`t`) `s` (`id`)", None),
+        ("with `c` (`id`) as (select -`t`.`id` AS `n` from `d`.`t`) select `c`.`id` AS `id` from `c`", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_the_origin_of_a_column_is_found_in_a_views_text(text: str, column: str | None) -> None:
+    assert origin(words_of(text), 0) == column
 
 
 @given(names=st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4, unique=True), literal=st.text(max_size=20))

@@ -140,6 +140,29 @@ BELOW = """
     CREATE TRIGGER a BEFORE INSERT ON by_named FOR EACH ROW EXECUTE PROCEDURE named();
     CREATE TRIGGER a BEFORE INSERT ON by_steady FOR EACH ROW EXECUTE PROCEDURE steady();
     CREATE TRIGGER a BEFORE INSERT ON by_built FOR EACH ROW EXECUTE PROCEDURE built('plain');
+    CREATE VIEW falling AS SELECT id AS k, -id AS id, v FROM quiet;
+    CREATE VIEW under_falling AS SELECT f.k, f.id FROM falling f;
+    CREATE VIEW besides_falling AS SELECT k AS id, id AS k FROM falling;
+    CREATE VIEW ranked AS SELECT id AS k, rank() OVER (ORDER BY id DESC) AS id FROM quiet;
+    CREATE VIEW subtracted AS SELECT q.id AS k, 10000000 - q.id AS id FROM quiet q;
+    CREATE VIEW smallest AS SELECT id AS k, least(id, 3) AS id FROM quiet;
+    CREATE VIEW hashed AS SELECT id AS k, hashint4(id::int)::bigint AS id FROM quiet;
+    CREATE VIEW reversed AS SELECT id AS k, reverse(id::text)::bigint AS id FROM quiet;
+    CREATE VIEW inner_falling AS SELECT s.n AS id FROM (SELECT -id AS n FROM quiet) AS s;
+    CREATE VIEW either_time AS SELECT id, coalesce(at, '2000-01-01') AS at FROM quiet;
+    CREATE VIEW "both (falling)" AS SELECT id AS "the id", -id AS "fell \\ (id)" FROM quiet;
+    CREATE VIEW half_falling AS SELECT id FROM quiet UNION ALL SELECT -id AS other FROM quiet;
+    CREATE VIEW half_falling_above AS SELECT id FROM half_falling;
+    CREATE TABLE opposite (id bigserial PRIMARY KEY, v int, g bigint GENERATED ALWAYS AS (-v) STORED);
+    CREATE VIEW of_opposite AS SELECT id, g FROM opposite; INSERT INTO opposite (v) VALUES (1);
+    CREATE VIEW least_of AS SELECT v, min(id) AS id FROM quiet GROUP BY v;
+    CREATE VIEW once AS SELECT DISTINCT ON (v) v, id FROM quiet ORDER BY v, id;
+    CREATE VIEW first_ones AS SELECT id, v FROM quiet ORDER BY id LIMIT 150;
+    CREATE VIEW skipped AS SELECT id, v FROM (SELECT * FROM quiet ORDER BY id OFFSET 0) AS s;
+    CREATE VIEW numbered_rows AS SELECT id, row_number() OVER (ORDER BY v) AS n FROM quiet;
+    CREATE VIEW without AS SELECT id FROM quiet WHERE id NOT IN (SELECT id FROM quiet WHERE v = 7);
+    CREATE VIEW except_of AS SELECT id FROM quiet EXCEPT SELECT id FROM quiet WHERE v = 7;
+    CREATE VIEW with_one AS SELECT id FROM quiet WHERE EXISTS (SELECT 1) AND v IN (SELECT 1 UNION ALL SELECT 2);
     INSERT INTO of_domain DEFAULT VALUES; INSERT INTO of_bare DEFAULT VALUES; INSERT INTO made_of DEFAULT VALUES;
     INSERT INTO made_plain DEFAULT VALUES; INSERT INTO by_function DEFAULT VALUES; INSERT INTO by_named DEFAULT VALUES;
     INSERT INTO by_steady DEFAULT VALUES; INSERT INTO by_built DEFAULT VALUES;
@@ -183,7 +206,33 @@ EXPECTED = [
     ("of_domain", "id", "lookback", "CACHE 50"),
     ("of_bare", "id", "transactions", ""),
     ("made_of", "id", "lookback", "CACHE 50"),
-    ("made_plain", "id", "transactions", ""),
+    ("made_plain", "id", "lookback", "(made_plain.id)"),
+    ("falling", "id", "lookback", "(falling.id)"),
+    ("falling", "k", "transactions", ""),
+    ("under_falling", "id", "lookback", "(falling.id)"),
+    ("besides_falling", "id", "transactions", ""),
+    ("ranked", "id", "lookback", "(ranked.id)"),
+    ("subtracted", "id", "lookback", "(subtracted.id)"),
+    ("smallest", "id", "lookback", "(smallest.id)"),
+    ("hashed", "id", "lookback", "(hashed.id)"),
+    ("reversed", "id", "lookback", "(reversed.id)"),
+    ("inner_falling", "id", "lookback", "(inner_falling.id)"),
+    ("either_time", "at", "lookback", "(either_time.at)"),
+    ("both (falling)", "the id", "transactions", ""),
+    ("both (falling)", "fell \\ (id)", "lookback", 'is computed ("both (falling)"."fell'),
+    ("half_falling", "id", "lookback", "(half_falling.id)"),
+    ("half_falling_above", "id", "lookback", "(half_falling.id)"),
+    ("opposite", "g", "lookback", "(opposite.g)"),
+    ("opposite", "id", "transactions", ""),
+    ("of_opposite", "g", "lookback", "(opposite.g)"),
+    ("of_opposite", "id", "transactions", ""),
+    ("least_of", "id", "lookback", "groups rows"),
+    ("once", "id", "lookback", "one of equal rows"),
+    ("first_ones", "id", "lookback", "limits its rows"),
+    ("skipped", "id", "lookback", "limits its rows"),
+    ("numbered_rows", "id", "lookback", "window function"),
+    ("without", "id", "lookback", "reads a table more than once"),
+    ("except_of", "id", "lookback", "EXCEPT"),
     ("by_function", "id", "lookback", "next_id"),
     ("by_function", "at", "transactions", ""),
     ("by_named", "id", "lookback", "CACHE 50"),
@@ -209,6 +258,7 @@ def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDa
             run = host.sync(target)
             assert run["status"] == "success", (table, run)
             found.append(str(host.status(target)["protection"]))
+            assert ("is computed" in "".join(run["warnings"])) == ("is computed" in found[-1]), (table, run)
             assert ("several sequences" in "".join(run["warnings"])) == (
                 table in ("both_of", "owned", "elder", "of_elder")
             )

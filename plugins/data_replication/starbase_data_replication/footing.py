@@ -61,7 +61,7 @@ class Footing:
         if not self.whole(schema):
             doubts = rising.of_type(schema, named=tracking is not None)
             unprotected = schema.unprotected or rising.made_elsewhere(schema)
-            schema = replace(schema, warnings=(*schema.warnings, *doubts), unprotected=unprotected)
+            schema = replace(schema, warnings=(*schema.warnings, *schema.caveats, *doubts), unprotected=unprotected)
         return schema
 
     async def must_load_again(self, position: Position, why: str) -> None:

@@ -157,6 +157,7 @@ class TableSchema:
     that no lookback helps and the table must be loaded whole at each sync; or None.
     hidden: what hides rows of it from this user, with the fix (a policy, a view that asks who reads); None where every
     row is seen. policed: for the dialect's own room, that a policy applies, even one that hides nothing.
+    warnings: what to tell the user at each sync; caveats: the same, where the table is followed and not loaded whole.
     kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
     name and place; None where the source does not tell.
     falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
@@ -180,6 +181,7 @@ class TableSchema:
     hidden: str | None = None
     policed: bool = False
     warnings: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     kind: str = "table"
     incarnation: str | None = None
     falling: tuple[str, ...] = ()

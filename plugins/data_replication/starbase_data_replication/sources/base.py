@@ -52,6 +52,7 @@ class Grounds(NamedTuple):
     unfollowable: str | None = None
     hidden: str | None = None
     warnings: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     files: Mapping[str, str] = MappingProxyType({})
     parts: Mapping[str, str] = MappingProxyType({})
     definition: str = ""

@@ -13,7 +13,7 @@ from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import NoTrackingColumn
 from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import grounds, partitions
+from starbase_data_replication.sources.mysql.grounds import generated, grounds, partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -84,6 +84,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         engine=row.engine,
         default=row.value_default,
         pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
+        generated=generated(row.extra),
         tracking=tracking,
     )
     key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})
@@ -102,6 +103,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         unfollowable=below.unfollowable,
         hidden=below.hidden,
         warnings=below.warnings,
+        caveats=below.caveats,
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
         files={} if created is None else {str(table): created},
         parts=dict(below.parts),

@@ -19,6 +19,8 @@ from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Grounds
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
+from starbase_data_replication.sources.mysql.views import TOKEN, clock, origin, picked, plain, words_of
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning
 
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
 TABLES = ("BASE TABLE", "SYSTEM VERSIONED")
@@ -40,6 +42,7 @@ JOINED = (
 SEVERAL = (
     "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
 )
+TIMED = "the view {name} calls {function}(): a row may appear when time has passed, long after its own value was taken"
 UNTOLD = (
     "the text of the view {name} is not shown, so that it may hide rows from this user: GRANT SHOW VIEW ON {sql} to it"
 )
@@ -57,9 +60,12 @@ POOLED = (
     "at a time, track a time, or raise lookbackSeconds"
 )
 
-# Of one table below a view: its place in the question, its kind and engine, whether it counts up, its text if a view.
+# Of one table below a view: its place in the question, its kind and engine, the place of the column that the
+# tracking values come from with what is particular of it, whether it counts up, its text if a view.
 LOOK_UP = """
 SELECT '{number}', t.TABLE_TYPE, t.ENGINE,
+       (SELECT CONCAT(c.ORDINAL_POSITION, ' ', COALESCE(c.EXTRA, '')) FROM information_schema.COLUMNS c
+        WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.COLUMN_NAME = %s),
        (SELECT COUNT(*) FROM information_schema.COLUMNS c
         WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.EXTRA LIKE '%%auto_increment%%'),
        (SELECT v.VIEW_DEFINITION FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = %s AND v.TABLE_NAME = %s)
@@ -70,13 +76,16 @@ INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 class Below(NamedTuple):
     """What a view's text says that it stands on. unknown: something in it that cannot be traced. union: it puts the
-    rows of several selects under each other. asks: the function by which it asks who reads it."""
+    rows of several selects under each other. asks: the function by which it asks who reads it. clock: the one by which
+    it asks the time. picked: what it does with the rows that it reads, by the names in PICKED."""
 
     tables: tuple[tuple[str, str], ...] = ()
     function: str | None = None
     unknown: bool = False
     union: bool = False
     asks: str | None = None
+    clock: str | None = None
+    picked: tuple[str, ...] = ()
 
 
 async def grounds(
@@ -87,10 +96,33 @@ async def grounds(
     engine: str | None,
     default: str | None,
     pooled: bool,
+    generated: bool,
     tracking: Any,
 ) -> Grounds:
-    """kind, engine: the table's, as the catalogue has them. default: of its tracking column. pooled: whether nothing
-    gives that its values, and something is called as what an object mapper takes them from."""
+    """kind, engine: the table's, as the catalogue has them. default: of its tracking column. generated: whether that is
+    made by an expression. pooled: whether nothing gives that its values, and something is called as what an object
+    mapper takes them from."""
+    found = await _grounds(
+        connection, table, kind=kind, engine=engine, default=default, pooled=pooled, tracking=tracking
+    )
+    return _computed(found, table, tracking.name, f"{table}.{tracking.name}") if generated else found
+
+
+def _computed(found: Grounds, table: TableName, column: str, where: str) -> Grounds:
+    reasons = [reason for reason in (found.unprotected, computed_reason(column, where)) if reason]
+    return found._replace(unprotected="; ".join(reasons), caveats=(computed_warning(table, column, where),))
+
+
+async def _grounds(
+    connection: Connection,
+    table: TableName,
+    *,
+    kind: str,
+    engine: str | None,
+    default: str | None,
+    pooled: bool,
+    tracking: Any,
+) -> Grounds:
     if kind in TABLES:
         if engine != "InnoDB":
             return Grounds(unprotected=ENGINE.format(name="the table", engine=engine or "an engine that is missing"))
@@ -135,15 +167,22 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
     union = False
     seen = {(view.schema or "", view.name)}
     level = sorted(seen)
+    # The tracking column's name at this level; computed: where it is made by an expression.
+    column: str | None = tracking.name
+    computed: str | None = None
     while level:
-        found = await _look_up(connection, level)
+        found = await _look_up(connection, level, column or "")
+        origins: set[str | None] = set()
         below: dict[tuple[str, str], None] = {}
         for place in level:
             name = ".".join(place)
             sql = table_sql(TableName(schema=place[0], name=place[1]))
             if not found[place]:
                 reasons[HIDDEN.format(name=name, sql=sql)] = None
-            for kind, engine, counts, text in found[place]:
+            for kind, engine, extra, counts, text in found[place]:
+                origins.add(_origin(column, kind, extra, text, alone=len(level) == 1))
+                if column is not None and None in origins:
+                    computed = computed or f"{name}.{column}"
                 if kind in TABLES and engine == "InnoDB":
                     if counts != "0":
                         counting[name] = None
@@ -164,6 +203,7 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
                     below |= dict.fromkeys(traced.tables)
         level = [place for place in below if place not in seen]
         seen |= set(level)
+        column = origins.pop() if len(origins) == 1 and computed is None else None
     warnings = [*untold]
     if union and len(counting) > 1 and tracking.tracking_kind in INTEGERS:
         several = SEVERAL.format(column=tracking.name, names=", ".join(counting))
@@ -172,12 +212,29 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
             f"{view}: {several}: a row whose table lies behind is not read; track a time, or set mode to full"
         )
     definition = hashlib.sha256(repr(sorted(queries.items())).encode()).hexdigest() if queries else ""
-    return Grounds(
+    grounded = Grounds(
         unprotected="; ".join(reasons) or None,
         hidden="; ".join(hidden) or None,
         warnings=tuple(warnings),
         definition=definition,
     )
+    return _computed(grounded, view, tracking.name, computed) if computed is not None else grounded
+
+
+def _origin(column: str | None, kind: str, extra: str | None, text: str | None, *, alone: bool) -> str | None:
+    """The name, at the next level, of the column that tracking values come from; None where an expression makes it.
+    alone: no other table may have it."""
+    if column is None or (extra is None and alone and kind in TABLES) or generated(extra):
+        return None
+    if not text:
+        return column
+    return None if extra is None else origin(words_of(text), int(extra.split()[0]) - 1)
+
+
+def generated(extra: str | None) -> bool:
+    """Whether a column is made by an expression, by what the catalogue has as particular of it. That of one with a
+    default may be "DEFAULT_GENERATED"."""
+    return extra is not None and re.search(r"\b(?:VIRTUAL|STORED|PERSISTENT)\b", extra.upper()) is not None
 
 
 async def partitions(connection: Connection, table: TableName) -> Grounds:
@@ -206,7 +263,7 @@ def _file_name(name: str) -> str:
 async def missing_below(connection: Connection, view: TableName) -> list[str]:
     """The tables and views directly below a view that the catalogue does not show."""
     place = (view.schema or "", view.name)
-    texts = [text for _, _, _, text in (await _look_up(connection, [place]))[place] if text]
+    texts = [found[-1] for found in (await _look_up(connection, [place]))[place] if found[-1]]
     below = list(dict.fromkeys(each for text in texts for each in trace(text).tables))
     found = await _look_up(connection, below) if below else {}
     return [".".join(each) for each in below if not found[each]]
@@ -221,6 +278,10 @@ def _against(below: Below, name: str) -> Iterator[str]:
         yield BOTTOMLESS.format(name=name)
     if len(below.tables) > 1:
         yield JOINED.format(name=name)
+    if below.clock is not None:
+        yield TIMED.format(name=name, function=below.clock)
+    for doing in below.picked:
+        yield PICKED[doing].format(name=name)
 
 
 def _of_kind(kind: str, name: str) -> str:
@@ -228,23 +289,24 @@ def _of_kind(kind: str, name: str) -> str:
 
 
 async def _look_up(
-    connection: Connection, places: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], list[tuple[str, str | None, str, str | None]]]:
-    """Of each table its kind, engine, count of columns that count up, and text. One that is hidden has no row.
+    connection: Connection, places: Sequence[tuple[str, str]], column: str = ""
+) -> dict[tuple[str, str], list[tuple[str, str | None, str | None, str, str | None]]]:
+    """Of each table its kind, engine, that column's place and what is particular of it, count of columns that
+    count up, and text. One that is hidden has no row.
 
     Each is asked for by itself: only so does MariaDB look at these, and not at every table of the server.
     """
     sql = " UNION ALL ".join(LOOK_UP.format(number=number) for number in range(len(places)))
-    values = [value for place in places for value in place * 3]
-    found: dict[tuple[str, str], list[tuple[str, str | None, str, str | None]]] = {place: [] for place in places}
-    for number, kind, engine, counts, text in await connection.fetch(sql, values):
-        decoded = [value.decode() if isinstance(value, bytes) else value for value in (kind, engine, counts, text)]
-        found[places[int(number)]].append((decoded[0], decoded[1], str(decoded[2]), decoded[3]))
+    values = [value for place in places for value in (*place, column, *place * 3)]
+    found: dict[tuple[str, str], list[tuple[str, str | None, str | None, str, str | None]]] = {
+        place: [] for place in places
+    }
+    for number, *row in await connection.fetch(sql, values):
+        kind, engine, extra, counts, text = (each.decode() if isinstance(each, bytes) else each for each in row)
+        found[places[int(number)]].append((kind, engine, extra, str(counts), text))
     return found
 
 
-# Strings, names in backticks, words, and whatever else stands by itself. A string goes on past a doubled quote.
-TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|[^\W\d]\w*|\d\w*|\S", re.DOTALL)
 # What has a `from` inside its brackets that no table follows.
 FROM_INSIDE = frozenset({"extract", "trim", "substring", "substr"})
 # What may stand where a table does, and brings its own tables, or none.
@@ -258,9 +320,9 @@ def trace(text: str) -> Below:
     """The tables in a view's text, as the server writes it. A pure function."""
     tokens = [(match[0], match.start(), match.end()) for match in TOKEN.finditer(text)]
     words = [token if token[0] in "`'" else token.lower() for token, *_ in tokens]
-    tables: dict[tuple[str, str], None] = {}
+    tables: dict[tuple[str, str], int] = {}
     functions = [words[at] for at in range(len(tokens) - 1) if _is_call(tokens, at)]
-    ctes = {_plain(words[at]) for at in range(len(words) - 1) if _defines(words, at)}
+    ctes = {plain(words[at]) for at in range(len(words) - 1) if _defines(words, at)}
     unknown = any(word in OF_SEQUENCES for word in words)
     brackets: list[str] = []
     for at, word in enumerate(words):
@@ -272,12 +334,16 @@ def trace(text: str) -> Below:
         elif word in ("join", "straight_join") or (word == "from" and not (brackets and brackets[-1] in FROM_INSIDE)):
             names = _names(words, at + 1)
             if len(names) == 2:
-                tables[names[0], names[1]] = None
+                tables[names[0], names[1]] = tables.get((names[0], names[1]), 0) + 1
             elif not (names[0] in ctes if len(names) == 1 else not names and _brings_its_own(words, at + 1, ctes)):
                 unknown = True
     union = any(word in ("union", "intersect", "except") for word in words)
     calls = (word for at, word in enumerate(words[:-1]) if word in WHO_READS and words[at + 1] == "(")
-    return Below(tuple(tables), _plain(functions[0]) if functions else None, unknown, union, next(calls, None))
+    doing = [*picked(words), *(["repeated"] if any(count > 1 for count in tables.values()) else [])]
+    return Below(
+        tuple(tables), plain(functions[0]) if functions else None, unknown, union, next(calls, None), clock(words),
+        tuple(doing),
+    )  # fmt: skip
 
 
 def _is_call(tokens: Sequence[tuple[str, int, int]], at: int) -> bool:
@@ -303,7 +369,7 @@ def _names(words: Sequence[str], at: int) -> list[str]:
         at += 1
     names: list[str] = []
     while at < len(words) and words[at][0] == "`":
-        names.append(_plain(words[at]))
+        names.append(plain(words[at]))
         if at + 1 >= len(words) or words[at + 1] != ".":
             break
         at += 2
@@ -314,7 +380,3 @@ def _brings_its_own(words: Sequence[str], at: int, ctes: set[str]) -> bool:
     while at < len(words) and words[at] == "(":
         at += 1
     return at < len(words) and (words[at] in NOT_TABLES or words[at] in ctes)
-
-
-def _plain(word: str) -> str:
-    return word[1:-1].replace("``", "`") if word[0] == "`" else word

@@ -80,6 +80,7 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         unprotected=below.unprotected,
         unfollowable=below.unfollowable,
         warnings=below.warnings,
+        caveats=below.caveats,
         hidden=_hidden(found) if found is not None else None,
         policed=found is not None and found["policed"],
         kind=KINDS[rows[0]["relkind"]],

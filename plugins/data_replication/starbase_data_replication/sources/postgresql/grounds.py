@@ -13,6 +13,7 @@ from typing import Any
 
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Grounds
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.types import CLOCKS
 
@@ -22,6 +23,7 @@ ELSEWHERE = "its transactions are another server's, and only that one knows them
 REFRESHED = "its rows appear at a REFRESH, not at the commit of their transaction, so following would lose some"
 # By kind of what grounds.sql finds; {name} is that of the object.
 REASONS = {
+    **PICKED,
     "method": "its access method {name} is not heap: when its rows appear is unknown",
     "subscribed": "a subscription writes {name}: " + ELSEWHERE + "; follow the publisher, or raise lookbackSeconds",
     "applied": "the extension {name} applies the transactions of another server, which alone knows them",
@@ -58,9 +60,14 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
     unprotected: list[str] = []
     unfollowable: list[str] = []
     warnings: list[str] = []
+    caveats: list[str] = []
     # The catalogue writes a name without its schema where the search path finds it.
     itself = (str(table), table.name, f'"{table.name}"')
     numbered = tracking_kind not in CLOCKS and tracking_kind != "uuid"
+    # Of many partitions with the same column one is named.
+    if computed := sorted(str(row["name"]) for row in found if row["kind"] == "computed"):
+        unprotected.append(computed_reason(column, computed[0]))
+        caveats.append(computed_warning(table, column, computed[0]))
     sequences = sorted((row for row in found if row["kind"] == "sequence"), key=lambda row: str(row["name"]))
     for row in found:
         name, kind = row["name"], row["kind"]
@@ -74,7 +81,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
             unprotected.append(f"{what}: {ELSEWHERE}")
         elif kind in OF_NUMBERS and numbered:
             unprotected.append(REASONS[kind].format(name=name, column=column, increment=row["increment"]))
-        elif kind not in (*OF_NUMBERS, "sequence", "file", "query"):
+        elif kind not in (*OF_NUMBERS, "computed", "sequence", "file", "query"):
             unprotected.append(REASONS[kind].format(name=name))
     for row in sequences if numbered else ():
         name = row["name"]
@@ -102,6 +109,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         unprotected="; ".join(dict.fromkeys(unprotected)) or None,
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),
+        caveats=tuple(caveats),
         # The number of a file stands where a sequence has its cache.
         definition=next((str(row["name"]) for row in found if row["kind"] == "query"), ""),
         files={str(row["name"]): str(row["cache"]) for row in found if row["kind"] == "file"},

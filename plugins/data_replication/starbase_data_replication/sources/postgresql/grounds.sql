@@ -90,6 +90,41 @@ JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND
     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
 GROUP BY v.oid HAVING count(DISTINCT d.refobjid) > 1
 UNION ALL
+-- What a view does with the rows that it reads, by its tree: which of them it shows may change with other rows.
+SELECT DISTINCT picked.kind, g.oid::regclass::text, NULL::int8, NULL::int8, NULL::bool
+FROM (SELECT DISTINCT g.oid FROM ground g WHERE g.relkind = 'v') g
+JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1'
+CROSS JOIN LATERAL (SELECT w.ev_action::text AS tree) AS view
+CROSS JOIN LATERAL (
+    VALUES ('aggregated', view.tree ~ ':hasAggs true'),
+           ('windowed', view.tree ~ ':hasWindowFuncs true'),
+           ('grouped', view.tree ~ ':(groupClause|groupingSets) [^<]'),
+           ('distinct', view.tree ~ ':distinctClause [^<]'),
+           ('limited', view.tree ~ ':limit(Offset|Count) [^<]'),
+           ('compared', view.tree ~ '{SETOPERATIONSTMT :op ([23]|1 :all false)'),
+           -- Before 16 the view itself is there twice as well.
+           ('repeated', (SELECT count(*) > count(DISTINCT m.part[1])
+                         FROM pg_catalog.regexp_matches(view.tree, ':rtekind 0 :relid (\d+)', 'g') AS m (part)
+                         WHERE m.part[1] <> g.oid::text))
+) AS picked (kind, found)
+WHERE picked.found
+UNION ALL
+-- A column that an expression makes: one of a view, of whose origin its tree knows no table, and a generated one. The
+-- branches of a UNION have names of their own.
+SELECT DISTINCT 'computed', g.oid::regclass || '.' || pg_catalog.quote_ident(a.attname), NULL::int8, NULL::int8,
+       NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attname = g.attribute AND a.attnum > 0
+LEFT JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1' AND g.relkind IN ('v', 'm')
+WHERE pg_catalog.to_jsonb(a) ->> 'attgenerated' IN ('s', 'v') OR w.oid IS NOT NULL AND EXISTS (
+    SELECT 1 FROM pg_catalog.regexp_matches(
+        w.ev_action::text,
+        ':resno ' || a.attnum || ' :resname ' || CASE
+            WHEN g.attribute ~ '^[A-Za-z_]\w*$' AND pg_catalog.strpos(w.ev_action::text, '{SETOPERATIONSTMT') = 0
+            THEN g.attribute ELSE '(?:\\.|[^\s\\])+' END || ' :ressortgroupref \d+ :resorigtbl (\d+)', 'g'
+    ) AS m (part)
+    WHERE m.part[1] = '0')
+UNION ALL
 SELECT DISTINCT 'function', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
 FROM ground g
 JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1'

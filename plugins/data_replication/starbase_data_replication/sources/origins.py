@@ -1,0 +1,37 @@
+"""What every dialect says of a tracking column whose values are not those of a table's ordinary column.
+
+A value that an expression makes rises only if the expression does, and no catalogue tells whether that is so. Must not
+know how a dialect finds out.
+"""
+
+from __future__ import annotations
+
+from starbase_data_replication.model import TableName
+
+
+def computed_reason(column: str, where: str) -> str:
+    return f"{column} is computed ({where}), and nothing shows that its values rise"
+
+
+def computed_warning(table: TableName, column: str, where: str) -> str:
+    return (
+        f"trackingColumn: {table}.{column} is computed ({where}): a row whose computed value does not rise above those "
+        "that were read is not read; track the plain column that it stands on, or set mode to full"
+    )
+
+
+# By what a view does with the rows that it reads; {name} is the view's.
+PICKED = {
+    "aggregated": "the view {name} puts rows together by an aggregate: what it shows changes with rows of any value",
+    "grouped": "the view {name} groups rows: a row may appear, or change, long after its value was taken",
+    "distinct": "the view {name} keeps one of equal rows: another may appear long after its value was taken",
+    "limited": "the view {name} limits its rows: one may appear when another goes, long after its value was taken",
+    "windowed": "the view {name} looks at rows by a window function: what it shows changes with rows of any value",
+    "compared": (
+        "the view {name} takes rows away by UNION, INTERSECT or EXCEPT: one may appear with a change of another, long "
+        "after its value was taken"
+    ),
+    "repeated": (
+        "the view {name} reads a table more than once: a row may appear with another, long after its value was taken"
+    ),
+}
