@@ -435,6 +435,7 @@ NEEDED = {
     "pg_is_in_recovery": ("FUNCTION pg_catalog.pg_is_in_recovery()", "EXECUTE"),
     "pg_postmaster_start_time": ("FUNCTION pg_catalog.pg_postmaster_start_time()", "EXECUTE"),
     "pg_lock_status": ("FUNCTION pg_catalog.pg_lock_status()", "EXECUTE"),
+    "pg_stat_clear_snapshot": ("FUNCTION pg_catalog.pg_stat_clear_snapshot()", "EXECUTE"),
 }
 
 

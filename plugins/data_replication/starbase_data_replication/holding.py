@@ -46,4 +46,4 @@ async def look_at(source: Source, candidate: Candidate) -> Holding:
     if isinstance(source, Showing):
         with contextlib.suppress(SyncError):
             shown = tuple(await source.open_transactions(candidate.alive))
-    return Holding(since=candidate.noted_at, count=len(candidate.alive.tokens), shown=shown)
+    return Holding(since=candidate.noted_at, count=candidate.alive.sessions, shown=shown)

@@ -223,8 +223,9 @@ class Alive:
     """The transactions of a source that were alive at a moment, as the source's own tokens.
 
     known is False where the source does not tell (a missing privilege, a standby); `reason` says which, or
-    how it is known. tokens are opaque outside the dialect's room. epoch names the server's life: after a
-    restart no transaction of an earlier one is alive, unless the dialect knows of a kind that survives.
+    how it is known. tokens are opaque outside the dialect's room, except that those of one
+    session may end in a # and the same text. epoch names the server's life: after a restart no transaction of
+    an earlier one is alive, unless the dialect knows of a kind that survives.
     passing: not known this time, of a source that does tell.
     """
 
@@ -238,6 +239,11 @@ class Alive:
     def ended(self) -> bool:
         """True when it is certain that no transaction of this set can still commit."""
         return self.known and not self.tokens
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions the tokens are of, as far as they tell."""
+        return len({token.rpartition("#")[2] for token in self.tokens})
 
 
 @dataclass(frozen=True, kw_only=True)

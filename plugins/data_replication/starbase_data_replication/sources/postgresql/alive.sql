@@ -11,6 +11,10 @@
 -- not do: behind a pooler, a writer has the name of whoever connected first. Where a session's database is hidden, it
 -- counts.
 --
+-- sessions: those that are inside a message of their client, which may be several transactions (a script in one message, a
+-- procedure that commits) whose now() is the message's: m: and when it began, in microseconds. Such a session counts also
+-- between two of them. Of another role's session that is hidden; then it is h: and the time in units of ten minutes.
+--
 -- prepared: looked up after the others, since it depends on them. One that is prepared in between is seen as
 -- virtual; the other way round it would be in neither.
 WITH locks AS (
@@ -23,22 +27,34 @@ WITH locks AS (
     SELECT l.virtualtransaction
     FROM locks l JOIN here ON here.oid = l.database
     WHERE l.locktype = 'advisory' AND l.classid = 1937006962 AND l.objid = 1650553701 AND l.objsubid = 1
+), alive AS (
+    SELECT l.virtualxid,
+           coalesce(l.pid, a.pid) AS pid,
+           CASE WHEN a.state = 'active' AND a.query_start IS NOT NULL THEN
+                     'm:' || (EXTRACT(epoch FROM a.query_start) * 1000000)::int8
+                WHEN a.state IS NULL OR a.state IN ('active', 'disabled') THEN
+                     'h:' || floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()) / 600)::int8 END AS message
+    FROM (SELECT * FROM locks WHERE locks.locktype = 'virtualxid') l
+    FULL JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE (l.virtualxid IS NOT NULL OR (a.state = 'active' AND a.backend_type = 'client backend'))
+      AND (a.datid IS NULL OR a.datid = (SELECT here.oid FROM here))
+      AND NOT EXISTS (SELECT 1 FROM ours WHERE ours.virtualtransaction = l.virtualxid)
 )
 SELECT pg_catalog.pg_is_in_recovery() AS standby,
        pg_catalog.pg_postmaster_start_time()::text AS epoch,
        alive.lists,
        alive.virtual,
+       alive.sessions,
        ARRAY(SELECT p.transaction::text
              FROM pg_catalog.pg_prepared_xacts p
-             WHERE p.database = pg_catalog.current_database() AND alive.virtual IS NOT NULL) AS prepared
+             WHERE p.database = pg_catalog.current_database() AND alive.virtual IS NOT NULL) AS prepared,
+       -- When all is read: a later look in this transaction would see the same sessions again.
+       pg_catalog.pg_stat_clear_snapshot() AS cleared
 FROM (
-    SELECT coalesce(bool_or(l.pid = pg_catalog.pg_backend_pid()), false) AS lists,
-           coalesce(array_agg(l.virtualxid) FILTER (
-               WHERE l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
-                 AND (a.datid IS NULL OR a.datid = (SELECT here.oid FROM here))
-                 AND NOT EXISTS (SELECT 1 FROM ours WHERE ours.virtualtransaction = l.virtualxid)
-           ), '{}') AS virtual
-    FROM locks l
-    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-    WHERE l.locktype = 'virtualxid'
+    SELECT (SELECT count(*) > 0 FROM locks l
+            WHERE l.locktype = 'virtualxid' AND l.pid = pg_catalog.pg_backend_pid()) AS lists,
+           coalesce(array_agg(l.virtualxid || '#' || l.pid) FILTER (WHERE l.virtualxid IS NOT NULL), '{}') AS virtual,
+           coalesce(array_agg(l.message || '#' || l.pid) FILTER (WHERE l.message IS NOT NULL), '{}') AS sessions
+    FROM alive l
+    WHERE l.pid <> pg_catalog.pg_backend_pid()
 ) alive

@@ -15,9 +15,10 @@ HIDDEN = "hidden from this role; GRANT pg_monitor TO it shows more"
 
 async def open_transactions(connection: Any, alive: Alive) -> list[OpenTransaction]:
     """Those of the set that are open still, the longest first."""
-    virtual = [token[2:] for token in alive.tokens if token.startswith("v:")]
+    virtual = [token[2:].partition("#")[0] for token in alive.tokens if token.startswith("v:")]
+    pids = [int(token.partition("#")[2]) for token in alive.tokens if token.startswith(("m:", "h:"))]
     prepared = [token[2:] for token in alive.tokens if token.startswith("p:")]
-    rows = await connection.fetch(OPEN_TRANSACTIONS, virtual, prepared, MAX_SHOWN)
+    rows = await connection.fetch(OPEN_TRANSACTIONS, virtual, prepared, MAX_SHOWN, pids)
     return [
         OpenTransaction(
             session=row["session"],

@@ -1,5 +1,6 @@
--- Of transactions that were alive, what this role may see of their sessions: $1 their virtual ids, $2 the ids of
--- prepared ones, at most $3. No text of a query: it may hold values. A role without pg_read_all_stats sees no state
+-- Of transactions that were alive, what this role may see of their sessions: $1 their virtual ids, $4 the pids of
+-- those inside a message, $2 the ids of prepared ones, at most $3. No text of a query: it may hold values. A role
+-- without pg_read_all_stats sees no state
 -- of another role's session, and not since when its transaction lasts.
 SELECT 'pid ' || l.pid AS session,
        a.state AS state,
@@ -7,7 +8,8 @@ SELECT 'pid ' || l.pid AS session,
        a.xact_start IS NULL AS hidden
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.virtualxid = ANY ($1::text[])
+WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock'
+  AND (l.virtualxid = ANY ($1::text[]) OR l.pid = ANY ($4::int4[]))
 UNION ALL
 SELECT 'prepared transaction ' || p.transaction, 'prepared', p.prepared AT TIME ZONE 'UTC', false
 FROM pg_catalog.pg_prepared_xacts p
