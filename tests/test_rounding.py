@@ -94,6 +94,21 @@ def test_no_floor_reaches_a_number_that_the_clock_still_shows(
     assert value - 10_000_000 < int(floor) < value
 
 
+EPOCH = datetime.datetime(1970, 1, 1)
+
+
+@given(moments.filter(lambda at: at.year > 2001), zones, st.sampled_from(UNITS), st.sampled_from((1, 1000, 1_000_000)))
+def test_no_floor_reaches_a_cut_time_that_is_a_number(
+    now: datetime.datetime, zone: datetime.timedelta, unit: str, per_second: int
+) -> None:
+    """Cut in the application's zone, then written as seconds since 1970, or as their thousandths or millionths."""
+    value = (cut(now + zone, unit) - zone - EPOCH) // datetime.timedelta(microseconds=1) * per_second // 1_000_000
+    seconds = Decimal((now - EPOCH) // datetime.timedelta(microseconds=1)) / 1_000_000
+    assert int(below_a_shown_number(str(value), str(seconds), settle_seconds=2)) < value
+    later = seconds + 400 * 86_400
+    assert below_a_shown_number(str(value), str(later), settle_seconds=2) == str(value)
+
+
 def test_other_numbers_are_what_they_are() -> None:
     for value in ("1", "0", "-5", "41", "1234567", "99999999999999999999", "1.5", "NaN", "Infinity", "a text"):
         assert below_a_shown_number(value, "1796060000.5", settle_seconds=2) == value
@@ -115,6 +130,20 @@ CLOCKS = {
     "epoch_seconds": ("bigint DEFAULT floor(extract(epoch FROM now()))", "bigint DEFAULT (UNIX_TIMESTAMP())"),
     "numbers_of_days": ("numeric DEFAULT to_char(now(), 'YYYYMMDD')::numeric",
                         "decimal(20) DEFAULT (DATE_FORMAT(NOW(), '%Y%m%d'))"),
+    "epoch_of_the_hour": ("bigint DEFAULT extract(epoch FROM date_trunc('hour', now()))",
+                          "bigint DEFAULT (UNIX_TIMESTAMP() DIV 3600 * 3600)"),
+    "ms_of_the_day": ("double precision DEFAULT extract(epoch FROM date_trunc('day', now())) * 1000",
+                      "double DEFAULT (UNIX_TIMESTAMP() DIV 86400 * 86400000)"),
+    "counts_of_600_s": ("int DEFAULT floor(extract(epoch FROM now()) / 600)",
+                        "int DEFAULT (UNIX_TIMESTAMP() DIV 600)"),
+    "days_since_2001": ("numeric(20,3) DEFAULT floor(extract(epoch FROM now()) / 86400) * 86400 - 978307200",
+                        "decimal(20,3) DEFAULT (UNIX_TIMESTAMP() DIV 86400 * 86400 - 978307200)"),
+    "four_bytes": ("real DEFAULT floor(extract(epoch FROM now()) / 3600) * 3600",
+                   "float DEFAULT (UNIX_TIMESTAMP() DIV 3600 * 3600)"),
+    "texts_of_days": ("text DEFAULT to_char(now(), 'YYYY-MM-DD')",
+                      "varchar(20) DEFAULT (DATE_FORMAT(NOW(), '%Y-%m-%d'))"),
+    "batches": ("int DEFAULT 7", "int DEFAULT 7"),
+    "labels": ("varchar(9) DEFAULT 'a'", "varchar(9) DEFAULT 'a'"),
 }  # fmt: skip
 
 
@@ -187,3 +216,56 @@ def test_a_zone_of_the_users_is_read_as_iso_has_it(source_database: TestDatabase
                 host.sync(name)
         found = {name: [row[0] for row in host.query(f"SELECT id FROM {name} ORDER BY id")] for name in names}
         assert found == {name: [1, 2, 3, 4] for name in names}
+
+
+@pytest.mark.parametrize("kind", ["int", "varchar(9)"])
+def test_a_row_with_the_floors_own_value_is_read_though_higher_ones_came_as_well(
+    source_database: TestDatabase, tmp_path: Path, kind: str
+) -> None:
+    source_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {kind})")
+    source_database.execute("INSERT INTO t VALUES (1, '7')")
+    with running(tmp_path) as host:
+        host.configure(
+            name="t", sourceConfig=source_database.source_config, sourceTable="t", targetTable="t",
+            trackingColumn="v", isActive=False, lookbackSeconds=0, closeWaitSeconds=0,
+        )  # fmt: skip
+        host.sync("t")
+        assert host.sync("t")["rows_read"] == 0
+        source_database.execute("INSERT INTO t VALUES (2, '7'), (3, '8')")
+        host.sync("t")
+        assert host.query("SELECT id FROM t ORDER BY id") == [[1], [2], [3]]
+        assert host.sync("t")["rows_read"] == 0
+
+
+def test_a_value_that_too_many_rows_share_is_warned_of(source_database: TestDatabase, tmp_path: Path) -> None:
+    """Read again at each sync they would cost too much; a row that comes in with the value is not read, and verify
+    finds it. What a clock has left does not come again, and is not warned of; nor is what the source counts up."""
+    rows = ", ".join(f"({number}, 7, 1234567890)" for number in range(10_001))
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int, seconds int)")
+    source_database.execute(f"INSERT INTO t VALUES {rows}")
+    with running(tmp_path) as host:
+        for name in ("v", "seconds"):
+            host.configure(
+                name=name, sourceConfig=source_database.source_config, sourceTable="t", targetTable=name,
+                trackingColumn=name, isActive=False, lookbackSeconds=0, closeWaitSeconds=0,
+            )  # fmt: skip
+            host.sync(name)
+        (warning,) = host.sync("v")["warnings"]
+        assert "trackingColumn: more than 10000 rows of " in warning
+        assert "have the same v" in warning
+        assert host.sync("seconds")["warnings"] == []
+        source_database.execute("INSERT INTO t VALUES (10001, 7, 1234567891)")
+        assert host.sync("v")["rows_read"] == 0
+        assert host.result("POST", "/data-replication/verify/v", {"repair": True})["missing"] == 1
+
+
+def test_a_boolean_does_not_rise_on_any_server(source_database: TestDatabase, tmp_path: Path) -> None:
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v boolean)")
+    with running(tmp_path) as host:
+        host.configure(
+            name="t", sourceConfig=source_database.source_config, sourceTable="t", targetTable="t",
+            trackingColumn="v", isActive=False,
+        )  # fmt: skip
+        (warning,) = host.sync("t")["warnings"]
+        assert "t.v is of type " in warning
+        assert "whose values do not rise" in warning

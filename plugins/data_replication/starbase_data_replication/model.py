@@ -200,6 +200,12 @@ class TableSchema:
         return self.column(self.tracking_column)
 
     @property
+    def comes_again(self) -> bool:
+        """Whether later rows may have a tracking value that is there: none does that identifies its row, or is counted
+        up by the source."""
+        return self.key != (self.tracking_column,) and not self.tracking.assigned
+
+    @property
     def key_columns(self) -> tuple[Column, ...]:
         return tuple(self.column(name) for name in self.key)
 
@@ -290,11 +296,15 @@ class Noted:
     ahead: how many rows have a tracking time so far in the future of the source's clock that it is taken for a
         mistake, or for a plan; 0 for a column that holds no time.
     below: the highest value as text, where it lies below the floor that was given; else None.
+    shared: how many rows have the value `at` that was given, no more than MAX_SHARED + 1; 0 where that was not asked.
+    clocked: the values are a clock's by their look, so that those which the clock has left do not come again.
     """
 
     candidate: Candidate | None = None
     ahead: int = 0
     below: str | None = None
+    shared: int = 0
+    clocked: bool = False
 
 
 class Phase(StrEnum):

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from starbase_data_replication import position as floor
+from starbase_data_replication import rising
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Alive, Exceptions, Phase, Position, TableSchema
+from starbase_data_replication.model import Alive, Exceptions, Noted, Phase, Position, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import MAX_AHEAD, Looker
+from starbase_data_replication.sources.base import MAX_AHEAD, MAX_SHARED, Looker
 from starbase_host import iso
 
 MAX_NULL_ROWS = 10_000
@@ -46,6 +47,17 @@ def of_rows_ahead(schema: TableSchema, found: int) -> list[str]:
         return []
     rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_AHEAD else f"at least {found} rows"
     return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
+
+
+def of_shared(schema: TableSchema, noted: Noted) -> list[str]:
+    """What to tell the user of a floor that more rows share than are read again."""
+    if noted.shared <= MAX_SHARED or noted.clocked:
+        return []
+    name = schema.tracking_column
+    return [
+        f"trackingColumn: more than {MAX_SHARED} rows of {schema.table} have the same {name}, up to which all is "
+        f"read: a row that comes in later with the same value is not read; {rising.fix(schema)}"
+    ]
 
 
 def of_drift(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[str]:

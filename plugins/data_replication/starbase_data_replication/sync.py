@@ -36,7 +36,16 @@ from starbase_data_replication.model import (
 )
 from starbase_data_replication.options import Options
 from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Looker, Reader, ReadPlan, Rewindable, Source, looking
+from starbase_data_replication.sources.base import (
+    MAX_SHARED,
+    Looker,
+    Reader,
+    ReadPlan,
+    Rewindable,
+    Sharing,
+    Source,
+    looking,
+)
 from starbase_data_replication.store import Stored
 from starbase_data_replication.target import Target
 from starbase_data_replication.throttle import batch_rows, throttled
@@ -101,6 +110,8 @@ class Sync:
     _followed: bool = field(default=False, init=False)
     # What was noted last, where there was a floor.
     _latest: Noted | None = field(default=None, init=False)
+    # How many rows had the floor's value when it was asked last.
+    _shared: int = field(default=0, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
     _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
 
@@ -165,12 +176,18 @@ class Sync:
         if self._position.load_key is None:
             noted = await self._note(looker)
             self._warnings += [*self._doubts(noted), *notices.of_rows_ahead(schema, noted.ahead)]
+            self._warnings += notices.of_shared(schema, noted)
 
     async def _note(self, looker: Looker) -> Noted:
         """Note the watermark, and who could still commit below it."""
         above = floor.reached(self._position)
         if above is not None and isinstance(looker, Rewindable):
-            noted = await looker.note(self.schema, self._options, noted_at=self.clock.now(), floor=above)
+            noted_at, at = self.clock.now(), self._position.floor
+            if isinstance(looker, Sharing):
+                noted = await looker.note(self.schema, self._options, noted_at=noted_at, floor=above, at=at)
+            else:
+                noted = await looker.note(self.schema, self._options, noted_at=noted_at, floor=above)
+            self._shared = noted.shared
             if noted.candidate is None:
                 # Nothing is left of what was read: whatever comes in may begin anywhere.
                 self._position = floor.lowered(self._position, None)
@@ -373,7 +390,8 @@ class Sync:
         if self._position.phase is Phase.LOAD:
             key = self._position.load_key
             return replace(plan, after_key=key, in_key_order=bool(schema.key))
-        return replace(plan, floor=self._position.floor, departed=self._departures)
+        again = 1 < self._shared <= MAX_SHARED
+        return replace(plan, floor=self._position.floor, from_floor=again, departed=self._departures)
 
     @property
     def _departures(self) -> bool:

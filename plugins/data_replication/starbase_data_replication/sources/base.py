@@ -29,6 +29,8 @@ MAX_NEWEST = 100
 # How far ahead of the source's clock a tracking time is taken for a mistake, or for a plan.
 AHEAD_SECONDS = 60.0
 MAX_AHEAD = 10_000
+# So many rows that share the value of the floor are read again at each sync, in case another comes in with it.
+MAX_SHARED = 10_000
 
 
 # What a row can be hashed with, by the names that hashlib has for them.
@@ -63,6 +65,7 @@ class ReadPlan:
     """Which rows to read, in which order, in how large batches. Of them only those for which schema.where is true.
 
     floor: only rows whose tracking value is above it; None reads all.
+    from_floor: those as well whose tracking value is the floor. Asked of a source that is Sharing.
     after_key: only rows whose key is above it. At most one of floor and after_key is given.
     in_key_order: the first load's order.
     nulls: whether rows without a tracking value are read.
@@ -77,6 +80,7 @@ class ReadPlan:
 
     schema: TableSchema
     floor: str | None = None
+    from_floor: bool = False
     after_key: tuple[str, ...] | None = None
     in_key_order: bool = False
     nulls: bool = True
@@ -262,6 +266,21 @@ class Rewindable(Protocol):
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         """Whether the counter that assigns the tracking values stands at the floor or above: then it has not begun
         again. None where no counter assigns them, or where it cannot be seen."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A source that tells how many rows share a tracking value. Optional: without it, a row that comes in later with
+    the floor's own value is not read."""
+
+    notes_shared: bool
+
+    async def note(
+        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
+    ) -> Noted:
+        """As Rewindable.note; and of a column whose values may come again (`schema.comes_again`), and that holds no
+        time, how many rows have the value `at`."""
         ...
 
 

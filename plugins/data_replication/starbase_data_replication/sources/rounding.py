@@ -10,7 +10,7 @@ A value that has only come to look like one costs a second reading of the rows t
 from __future__ import annotations
 
 import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from itertools import chain
 
 # Clocks of all zones, with an hour for one that is put back.
@@ -23,7 +23,10 @@ STEPS = tuple(
 EPOCH = datetime.datetime(1970, 1, 1)
 
 # Numbers of a time since 1970, by how many there are in a second. No zone moves them.
-PER_SECOND = (Decimal(1_000_000), Decimal(1000), Decimal(1), 1 / Decimal(60), 1 / Decimal(3600))
+PER_SECOND = (Decimal(1_000_000), Decimal(1000), Decimal(1))
+# Of how many seconds others are counts.
+PERIODS = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 14_400, 21_600, 28_800, 43_200)
+YEAR_2000 = 946_684_800
 # How far ahead of the source's clock such a number may be, and be the clock's still.
 AHEAD_SECONDS = 60
 # Days are counted from 1970, from 1900 (spreadsheets), from the years 0 and 1, and from 4713 BC.
@@ -88,11 +91,38 @@ def below_a_shown_number(value: str, now: str, *, settle_seconds: float) -> str:
         low = (seconds - Decimal(settle_seconds)) * scale // 1
         if low <= number <= (seconds + AHEAD_SECONDS) * scale:
             return str(int(low) - 1)
+        if YEAR_2000 * scale < number < low and _is_cut(number / scale, seconds):
+            return str(_number_below(number))
+    for period in PERIODS:
+        low = (seconds - Decimal(settle_seconds)) // period
+        if low <= number <= (seconds + AHEAD_SECONDS) / period:
+            return str(int(low) - 1)
     if number != number.to_integral_value() or not 0 < number < 10**14:
         return value
     whole, moment = int(number), EPOCH + datetime.timedelta(seconds=float(seconds))
     slack = ZONES + datetime.timedelta(seconds=settle_seconds)
     return str(whole - 1) if _is_of_today(whole, moment - slack, moment + ZONES) else value
+
+
+def shows_a_time(value: str, now: str) -> bool:
+    """Whether a number is seconds, milliseconds or microseconds since 1970, by its look, and not to come."""
+    try:
+        number, seconds = Decimal(value), Decimal(now)
+    except InvalidOperation:
+        return False
+    return number.is_finite() and any(
+        YEAR_2000 * scale <= number <= (seconds + AHEAD_SECONDS) * scale for scale in PER_SECOND
+    )
+
+
+def _is_cut(shown: Decimal, now: Decimal) -> bool:
+    """Whether seconds since 1970 may be a clock that is cut to something, and shows it still."""
+    moment = EPOCH + datetime.timedelta(microseconds=int(shown * 1_000_000))
+    return _comes_again(moment, datetime.timedelta(microseconds=int((now - shown) * 1_000_000)), dates=False)
+
+
+def _number_below(number: Decimal) -> int:
+    return int(number.to_integral_value(ROUND_CEILING)) - 1
 
 
 def _is_of_today(number: int, earliest: datetime.datetime, latest: datetime.datetime) -> bool:

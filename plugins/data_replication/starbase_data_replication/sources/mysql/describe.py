@@ -142,6 +142,7 @@ def _column(row: _ColumnRow, mysql: tuple[int, int, int] | None) -> Column:
     digits = None if row.digits is None else int(row.digits)
     bits = None if row.bits is None else int(row.bits)
     base = row.base.lower()
+    counted = "auto_increment" in row.extra.lower()
     return Column(
         name=row.name,
         source_type=row.column_type,
@@ -154,9 +155,10 @@ def _column(row: _ColumnRow, mysql: tuple[int, int, int] | None) -> Column:
         time_digits=digits,
         collation=row.collation or "",
         # utf8mb4 is what all of them become; others are told apart by their casts.
-        rises=RISES.get(base, "none"),
+        # A BOOLEAN; what is counted up is a number, whatever it is called.
+        rises="none" if row.column_type.lower() == "tinyint(1)" and not counted else RISES.get(base, "none"),
         indexed=row.in_index != "",
-        assigned="auto_increment" in row.extra.lower() or "on update" in row.extra.lower(),
+        assigned=counted or "on update" in row.extra.lower(),
         charset=row.charset if row.charset in SENT_WHOLE and row.charset != "utf8mb4" else "",
     )
 

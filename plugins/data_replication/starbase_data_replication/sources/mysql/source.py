@@ -62,6 +62,7 @@ from starbase_data_replication.sources.mysql.sql import (
 from starbase_data_replication.sources.mysql.types import CLOCKS, lost
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.reach import DEFAULT, Reach
+from starbase_data_replication.sources.rounding import shows_a_time
 
 
 class MysqlSource:
@@ -70,6 +71,8 @@ class MysqlSource:
     tls_required: refuse a server without TLS before it is told anything. ssl_fallback: go on without TLS where
     a server offers it and the handshake fails. reach: where it may be.
     """
+
+    notes_shared = True
 
     def __init__(
         self,
@@ -147,28 +150,36 @@ class MysqlSource:
                     ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
                 return int(count)
 
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
+    async def note(
+        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
+    ) -> Noted:
         column = schema.tracking
         with door(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 now = await _clock(connection, column, options)
                 cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
-                sql = noting(schema, cap, ahead, floor)
+                sql = noting(schema, cap, ahead, floor, at)
                 with door(doing, rows=True):
-                    ((rows_ahead, found, below, seconds),) = await connection.fetch(sql)
+                    ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
                 if found is None:
                     return Noted(ahead=int(rows_ahead))
                 seen = (await self._look(connection)).alive
         value = key_text(found)
         lookback = options.lookback(known=seen.known and schema.unprotected is None)
+        shown = None if seconds is None else key_text(seconds)
+        floor_value = settled(column, options, value, cap=cap, now=shown)
         candidate = Candidate(
-            value=settled(column, options, value, cap=cap, now=None if seconds is None else key_text(seconds)),
+            value=floor_value,
             lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
             noted_at=noted_at,
             alive=seen,
         )
-        return Noted(candidate=candidate, ahead=int(rows_ahead), below=value if int(below) else None)
+        clocked = shown is not None and (floor_value != value or shows_a_time(value, shown))
+        return Noted(
+            candidate=candidate, ahead=int(rows_ahead), below=value if int(below) else None, shared=int(shared),
+            clocked=clocked,
+        )  # fmt: skip
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         if schema.kind != "table":

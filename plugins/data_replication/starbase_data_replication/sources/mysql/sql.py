@@ -13,10 +13,18 @@ from typing import Any
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import MAX_AHEAD, MAX_NEWEST, Key, ReadPlan
+from starbase_data_replication.sources.base import MAX_AHEAD, MAX_NEWEST, MAX_SHARED, Key, ReadPlan
 from starbase_data_replication.sources.conditions import chosen, departing, withholds
 from starbase_data_replication.sources.expressions import Reading
-from starbase_data_replication.sources.mysql.types import BYTES_MARK, COUNTING, EQUALITIES, ORDERS, Order, text_literal
+from starbase_data_replication.sources.mysql.types import (
+    BYTES_MARK,
+    CLOCKS,
+    COUNTING,
+    EQUALITIES,
+    ORDERS,
+    Order,
+    text_literal,
+)
 from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
 # Begins the last text of a position whose key has columns that fall: which, by number.
@@ -110,9 +118,12 @@ def among(schema: TableSchema, keys: Sequence[Key]) -> str:
     return f"({' OR '.join(f'({row})' for row in rows)})"
 
 
-def noting(schema: TableSchema, cap: str | None, ahead: str | None, floor: str | None = None) -> str:
-    """The statement that answers how many rows lie above `ahead`, the highest tracking value below the cap as text,
-    whether that lies below the floor, and for a number the source's clock (see `settled`).
+def noting(
+    schema: TableSchema, cap: str | None, ahead: str | None, floor: str | None = None, at: str | None = None
+) -> str:
+    """The statement that answers how many rows lie above `ahead`, how many have the value `at`, the highest tracking
+    value below the cap as text, whether that lies below the floor, and for a number the source's clock (see
+    `settled`).
 
     None is no bound, no rows, and never.
     """
@@ -131,9 +142,13 @@ def noting(schema: TableSchema, cap: str | None, ahead: str | None, floor: str |
         f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
     )
     # One that no two rows share stands for no time.
-    counting = column.tracking_kind in COUNTING and schema.key != (schema.tracking_column,)
+    counting = column.tracking_kind in COUNTING and schema.comes_again
     clock = "UNIX_TIMESTAMP(NOW(6))" if counting else "NULL"
-    answered = f"{ahead_sql}, highest.value, highest.back, {clock}"
+    shared = "0"
+    if at is not None and schema.comes_again and column.tracking_kind not in CLOCKS:
+        rows = f"SELECT 1 FROM {table} WHERE {compared(column, '=', at)} LIMIT {MAX_SHARED + 1}"
+        shared = f"(SELECT COUNT(*) FROM ({rows}) AS shared)"
+    answered = f"{ahead_sql}, {shared}, highest.value, highest.back, {clock}"
     return f"SELECT {answered} FROM (SELECT 1) AS one LEFT JOIN ({highest}) AS highest ON 1"
 
 
@@ -149,7 +164,7 @@ def settled(column: Column, options: Options, value: str, *, cap: str | None, no
 def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Reading.MYSQL) -> str:
     """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
     schema, tracking = plan.schema, column_sql(plan.schema.tracking)
-    above = partial(compared, schema.tracking, ">")
+    above = partial(compared, schema.tracking, ">=" if plan.from_floor else ">")
     conditions = chosen(plan, tracking=tracking, above=above, reading=reading)
     if plan.after_key is not None:
         conditions.append(after(schema.key_columns, plan.after_key, falling(plan)))

@@ -46,6 +46,7 @@ from starbase_data_replication.sources.postgresql.open_transactions import open_
 from starbase_data_replication.sources.postgresql.rows import RowStream
 from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
 from starbase_data_replication.sources.reach import DEFAULT, Reach
+from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 
 GOODBYE_SECONDS = 2.0
@@ -97,6 +98,8 @@ COUNTED = ("int2", "int4", "int8")
 
 class PostgresqlSource:
     """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool; reach: where it may be."""
+
+    notes_shared = True
 
     def __init__(self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = DEFAULT) -> None:
         self._arguments = {**arguments, "connection_class": Connection}
@@ -156,14 +159,16 @@ class PostgresqlSource:
                 with door(doing, rows=True):
                     return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
+    async def note(
+        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
+    ) -> Noted:
         with door(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = noting(schema, options, floor)
+                sql, values = noting(schema, options, floor, at)
                 with door(doing, rows=True):
                     row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
-                ahead, edge, value, below, lookback_if_known, lookback_if_unknown = row
+                ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
                 seen = await alive.look(connection)
@@ -171,7 +176,8 @@ class PostgresqlSource:
         lookback_value = lookback_if_known if protects else lookback_if_unknown
         floor_value = settled(schema, options, value, edge)
         candidate = Candidate(value=floor_value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
-        return Noted(candidate=candidate, ahead=ahead, below=value if below else None)
+        clocked = edge is not None and (floor_value != value or shows_a_time(value, edge))
+        return Noted(candidate=candidate, ahead=ahead, below=value if below else None, shared=shared, clocked=clocked)
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         if schema.tracking.tracking_kind not in COUNTED:

@@ -8,7 +8,7 @@ from typing import Any
 from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, MAX_NEWEST, Key, ReadPlan
+from starbase_data_replication.sources.base import AHEAD_SECONDS, MAX_AHEAD, MAX_NEWEST, MAX_SHARED, Key, ReadPlan
 from starbase_data_replication.sources.conditions import chosen, departing, withholds
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.postgresql.types import (
@@ -16,6 +16,7 @@ from starbase_data_replication.sources.postgresql.types import (
     COUNTING,
     LOCAL_CLOCK,
     OWN_TEXT,
+    PASSING,
     UNBOUNDED,
     clock_unit,
 )
@@ -117,9 +118,11 @@ def same_files(schema: TableSchema) -> list[str]:
     ]
 
 
-def noting(schema: TableSchema, options: Options, floor: str | None = None) -> tuple[str, list[str]]:
-    """The statement that answers how many rows lie ahead, the source's clock (see `settled`), the highest tracking
-    value, whether it lies below the floor, and the value less the lookback.
+def noting(
+    schema: TableSchema, options: Options, floor: str | None = None, at: str | None = None
+) -> tuple[str, list[str]]:
+    """The statement that answers how many rows lie ahead, how many have the value `at`, the source's clock (see
+    `settled`), the highest tracking value, whether it lies below the floor, and the value less the lookback.
 
     The last for a time only, and twice: where the source tells who is writing, and where it does not. A time is capped
     below the source's clock: PostgreSQL reads the clock for now() a moment before the transaction shows, and a value
@@ -149,7 +152,13 @@ def noting(schema: TableSchema, options: Options, floor: str | None = None) -> t
         f"SELECT {name}::{column.compare_type}::text, {below}, {lookback} FROM {table} "
         f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
     )
-    sql = f"SELECT {ahead}, {edge}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true"
+    shared = "0"
+    if at is not None and schema.comes_again and column.tracking_kind not in (*CLOCKS, *PASSING):
+        same = f"{name} = {literal(at)}::text::{column.compare_type}"
+        shared = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {same} LIMIT {MAX_SHARED + 1}) AS shared)"
+    sql = (
+        f"SELECT {ahead}, {shared}, {edge}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true"
+    )
     return sql, values
 
 
@@ -165,7 +174,7 @@ def settled(schema: TableSchema, options: Options, value: str, edge: str | None)
 
 def _may_count_a_clock(schema: TableSchema) -> bool:
     """Whether it is a number that may stand for a time; one that no two rows share does not."""
-    return schema.tracking.tracking_kind in COUNTING and schema.key != (schema.tracking_column,)
+    return schema.tracking.tracking_kind in COUNTING and schema.comes_again
 
 
 def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:
@@ -197,7 +206,7 @@ def select(plan: ReadPlan) -> str:
         sql += f" CROSS JOIN LATERAL (SELECT {departed}) AS f (told)"
 
     def above(floor: str) -> str:
-        return f"{tracking} > {literal(floor)}::text::{schema.tracking.compare_type}"
+        return f"{tracking} {'>=' if plan.from_floor else '>'} {literal(floor)}::text::{schema.tracking.compare_type}"
 
     conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, reading=reading)]
     if withholds(plan):

@@ -207,6 +207,8 @@ RISES: dict[str, str] = {
 UNBOUNDED = ("numeric", "float4", "float8")
 # Types of numbers that hold a time since 1970.
 COUNTING = ("int2", "int4", "int8", "numeric", "float8")
+# What a transaction is given, and none after it.
+PASSING = ("xid8",)
 # A zone's clock is put back once a year: then rows come in whose times were there an hour ago already.
 LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 
