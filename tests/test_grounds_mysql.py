@@ -97,6 +97,17 @@ OF_MARIADB = """;
     CREATE TABLE pooled (id bigint DEFAULT nextval(fifties) PRIMARY KEY);
     CREATE TABLE wrapping (id bigint DEFAULT nextval(round) PRIMARY KEY);
     CREATE TABLE sinking (id bigint DEFAULT nextval(down) PRIMARY KEY);
+    CREATE TABLE set_up (id bigint PRIMARY KEY, v bigint, at timestamp(6) NULL); CREATE TABLE set_down LIKE set_up;
+    CREATE TABLE set_by_two LIKE set_up; CREATE TABLE set_by_fifties LIKE set_up; CREATE TABLE set_beside LIKE set_up;
+    CREATE TRIGGER up BEFORE INSERT ON set_up FOR EACH ROW SET NEW.v = NEXTVAL(numbers), NEW.at = now(6);
+    CREATE TRIGGER two BEFORE INSERT ON set_by_two FOR EACH ROW
+        SET NEW.v = IF(NEW.id > 1, NEXTVAL(numbers), NEXTVAL(fifties)), NEW.at = now(6);
+    CREATE TRIGGER fifty BEFORE INSERT ON set_by_fifties FOR EACH ROW
+        BEGIN SET NEW.`v` = next value  FOR `fifties`; SET NEW.at = now(6); END;
+    CREATE TRIGGER down BEFORE INSERT ON set_down FOR EACH ROW SET NEW.v = NEXTVAL ( down );
+    CREATE TRIGGER beside BEFORE INSERT ON set_beside FOR EACH ROW SET NEW.id = NEXTVAL(fifties);
+    INSERT INTO set_up (id) VALUES (1); INSERT INTO set_down (id) VALUES (1); INSERT INTO set_by_two (id) VALUES (1);
+    INSERT INTO set_by_fifties (id) VALUES (1); INSERT INTO set_beside (id, v) VALUES (1, 1);
     INSERT INTO aria_ VALUES (1); INSERT INTO old_parted VALUES (1); INSERT INTO versioned VALUES (1);
     INSERT INTO numbered VALUES (DEFAULT); INSERT INTO pooled VALUES (DEFAULT); INSERT INTO wrapping VALUES (DEFAULT);
     INSERT INTO sinking VALUES (DEFAULT)
@@ -163,6 +174,12 @@ EXPECTED_OF_MARIADB = [
     ("numbered", "id", "transactions", ""),
     ("pooled", "id", "lookback", "steps by 50"),
     ("wrapping", "id", "lookback", "NOCYCLE"),
+    ("set_up", "v", "transactions", ""),
+    ("set_up", "at", "transactions", ""),
+    ("set_by_two", "v", "lookback", "cannot be traced"),
+    ("set_by_two", "at", "transactions", ""),
+    ("set_by_fifties", "v", "lookback", "steps by 50"),
+    ("set_beside", "v", "transactions", ""),
 ]
 
 
@@ -176,7 +193,7 @@ def test_what_a_table_stands_on_decides_what_protects_it(
         wrong = []
         for number, (table, column, kind, named) in enumerate(EXPECTED + (EXPECTED_OF_MARIADB if mariadb else [])):
             name = f"r{number}"
-            key = ["id"] if column in ("id", "at") else [column]
+            key = ["id"] if column in ("id", "at", "v") else [column]
             configure(host, database, table, name=name, targetTable=name, trackingColumn=column, keyColumns=key)
             said = protection(host, name)
             if not said.startswith(kind) or named not in said:
@@ -187,11 +204,12 @@ def test_what_a_table_stands_on_decides_what_protects_it(
             assert computed == (f"{column} is computed" in said), table
         assert wrong == []
         if mariadb:
-            configure(host, database, "sinking")
-            response = host.request("POST", "/data-replication/sync/sinking")
-            assert response.status_code == 502
-            assert "counts down" in response.json()["error"]
-            assert "set mode to full" in response.json()["error"]
+            for table, column in (("sinking", "id"), ("set_down", "v")):
+                configure(host, database, table, trackingColumn=column)
+                response = host.request("POST", f"/data-replication/sync/{table}")
+                assert response.status_code == 502
+                assert "counts down" in response.json()["error"]
+                assert "set mode to full" in response.json()["error"]
 
 
 @pytest.fixture(name="reader")

@@ -17,8 +17,13 @@ from starbase_data_replication.sources.mysql.grounds import generated, grounds, 
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
+# What asks a sequence, which MySQL has not, before a row is written. Who lacks the TRIGGER privilege is shown none.
+TRIGGERS = """(SELECT GROUP_CONCAT(g.ACTION_STATEMENT SEPARATOR ' ; ') FROM information_schema.TRIGGERS g
+        WHERE g.EVENT_OBJECT_SCHEMA = %s AND g.EVENT_OBJECT_TABLE = %s AND g.ACTION_TIMING = 'BEFORE'
+          AND (g.ACTION_STATEMENT LIKE '%%nextval%%' OR g.ACTION_STATEMENT LIKE '%%next%%value%%'))"""
+DESCRIBE_OF_MYSQL = DESCRIBE.replace("{triggers}", "NULL")
 # MariaDB gives its servers no uuid that each of its versions shows.
-DESCRIBE_OF_MARIADB = DESCRIBE.replace(
+DESCRIBE_OF_MARIADB = DESCRIBE.replace("{triggers}", TRIGGERS).replace(
     "@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)"
 )
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
@@ -47,6 +52,7 @@ class _ColumnRow(NamedTuple):
     extra: str
     value_default: str | None
     pools: str
+    triggers: str | None
     folding: str
     server: str | None
 
@@ -62,10 +68,12 @@ class _KeyRow(NamedTuple):
 async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     names = (table.schema or "", table.name)
-    sql = DESCRIBE_OF_MARIADB if connection.is_mariadb else DESCRIBE
-    found = [
-        _ColumnRow(*_texts(row)) for row in await connection.fetch(sql, (names[0], f"{names[1]}_seq", *names, *names))
-    ]
+    pool = (names[0], f"{names[1]}_seq")
+    if connection.is_mariadb:
+        answer = await connection.fetch(DESCRIBE_OF_MARIADB, (*pool, *names, *names, *names))
+    else:
+        answer = await connection.fetch(DESCRIBE_OF_MYSQL, (*pool, *names, *names))
+    found = [_ColumnRow(*_texts(row)) for row in answer]
     rows = [row for row in found if _same(row, names)]
     if not rows:
         raise await why_absent(connection, table)
@@ -85,6 +93,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         default=row.value_default,
         pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
         generated=generated(row.extra),
+        triggers=row.triggers,
         tracking=tracking,
     )
     key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})

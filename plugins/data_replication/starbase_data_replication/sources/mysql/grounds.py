@@ -71,6 +71,10 @@ SELECT '{number}', t.TABLE_TYPE, t.ENGINE,
        (SELECT v.VIEW_DEFINITION FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = %s AND v.TABLE_NAME = %s)
 FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s
 """
+# How a trigger's text asks a sequence, and the sequence's name.
+_NAME = r"(?:`(?:[^`]|``)*`|[\w$]+)"
+ASKED = re.compile(rf"\b(?:nextval\s*\(|next\s+value\s+for\b)\s*({_NAME}(?:\s*\.\s*{_NAME})?)", re.IGNORECASE)
+UNTRACED = "what {column} takes its values from cannot be traced"
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 
@@ -97,13 +101,21 @@ async def grounds(
     default: str | None,
     pooled: bool,
     generated: bool,
+    triggers: str | None,
     tracking: Any,
 ) -> Grounds:
     """kind, engine: the table's, as the catalogue has them. default: of its tracking column. generated: whether that is
     made by an expression. pooled: whether nothing gives that its values, and something is called as what an object
-    mapper takes them from."""
+    mapper takes them from. triggers: the texts of its triggers that may ask a sequence."""
     found = await _grounds(
-        connection, table, kind=kind, engine=engine, default=default, pooled=pooled, tracking=tracking
+        connection,
+        table,
+        kind=kind,
+        engine=engine,
+        default=default,
+        pooled=pooled,
+        triggers=triggers,
+        tracking=tracking,
     )
     return _computed(found, table, tracking.name, f"{table}.{tracking.name}") if generated else found
 
@@ -121,13 +133,19 @@ async def _grounds(
     engine: str | None,
     default: str | None,
     pooled: bool,
+    triggers: str | None,
     tracking: Any,
 ) -> Grounds:
     if kind in TABLES:
         if engine != "InnoDB":
             return Grounds(unprotected=ENGINE.format(name="the table", engine=engine or "an engine that is missing"))
         if default is not None and "nextval(" in default:
-            return await _of_sequence(connection, table, tracking.name, default)
+            found = re.search(r"nextval\((`(?:[^`]|``)*`(?:\.`(?:[^`]|``)*`)?)\)", default)
+            if found is None:
+                return Grounds(unprotected=UNTRACED.format(column=tracking.name))
+            return await _of_sequence(connection, table, tracking.name, found[1])
+        if triggers is not None and tracking.tracking_kind in INTEGERS and _mentions(triggers, tracking.name):
+            return await _of_triggers(connection, table, tracking.name, triggers)
         if pooled and tracking.tracking_kind in INTEGERS:
             return Grounds(unprotected=POOLED.format(column=tracking.name, pool=f"{table.name}_seq"))
         return Grounds()
@@ -136,12 +154,31 @@ async def _grounds(
     return Grounds(unprotected=_of_kind(kind, str(table)))
 
 
-async def _of_sequence(connection: Connection, table: TableName, column: str, default: str) -> Grounds:
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", text, re.IGNORECASE) is not None
+
+
+async def _of_triggers(connection: Connection, table: TableName, column: str, texts: str) -> Grounds:
+    """A trigger that names the column may give it the value of any sequence that it asks."""
+    names: dict[str, None] = {}
+    for asked in ASKED.findall(texts):
+        parts = [plain(part) for part in re.findall(_NAME, asked)]
+        names[table_sql(TableName(schema=(table.schema if len(parts) == 1 else parts[0]), name=parts[-1]))] = None
+    if len(names) != 1:
+        return Grounds(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
+    (name,) = names
+    try:
+        return await _of_sequence(connection, table, column, name)
+    except Error as error:
+        if error.args[0] not in (ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.NO_SUCH_TABLE):
+            raise
+    return Grounds(
+        unprotected=f"the sequence {name} of {column} is not shown to this user: GRANT SELECT ON {name} to it"
+    )
+
+
+async def _of_sequence(connection: Connection, table: TableName, column: str, name: str) -> Grounds:
     """MariaDB keeps the values that a sequence has cached for all sessions: they are given out in their order."""
-    found = re.search(r"nextval\((`(?:[^`]|``)*`(?:\.`(?:[^`]|``)*`)?)\)", default)
-    if found is None:
-        return Grounds(unprotected=f"what {column} takes its values from cannot be traced")
-    name = found[1]
     rows = await connection.fetch(f"SELECT CAST(increment AS CHAR), CAST(cycle_option AS CHAR) FROM {name}")
     ((increment, cycles),) = rows
     if int(increment) < 0:
