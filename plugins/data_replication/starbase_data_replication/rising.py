@@ -54,9 +54,14 @@ def missing(schema: TableSchema, name: str) -> SchemaMismatch:
 def of_type(schema: TableSchema, *, named: bool) -> list[str]:
     """What to tell the user of the tracking column's type. named: the user has named the column.
 
-    Raises SchemaMismatch for one that was not named and does not rise.
+    Raises SchemaMismatch for one that was not named and does not rise, or that the source gives random values.
     """
     column = schema.tracking
+    if schema.drawn is not None:
+        raise SchemaMismatch(
+            f"trackingColumn: {schema.table}.{column.name} has random values by default ({schema.drawn}), which do not "
+            f"rise: new rows would not be read; {fix(schema)}"
+        )
     if column.rises != "none":
         return []
     return _doubted(schema, f"is of type {column.source_type}, whose values do not rise", named=named)

@@ -6,7 +6,22 @@ know how a dialect finds out.
 
 from __future__ import annotations
 
+import re
+
 from starbase_data_replication.model import TableName
+
+RANDOM = re.compile(
+    r"\b(random|random_normal|rand|random_bytes|gen_random_bytes|gen_random_uuid|uuid|uuid_generate_v[14]m?c?)\s*\(",
+    re.IGNORECASE,
+)
+# A random part may stand behind one that rises: a time, or a number of a sequence.
+RISING = re.compile(r"now|time|date|nextval|uuidv7", re.IGNORECASE)
+
+
+def drawn(default: str | None, rises: str) -> str | None:
+    """The function by which a default gives random numbers. Of uuids, texts and bytes the values themselves tell."""
+    found = RANDOM.search(default) if default is not None and rises == "number" else None
+    return f"{found[1].lower()}()" if found is not None and not RISING.search(default or "") else None
 
 
 def computed_reason(column: str, where: str) -> str:

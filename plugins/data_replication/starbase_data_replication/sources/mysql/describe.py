@@ -15,6 +15,7 @@ from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.grounds import generated, grounds, partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
+from starbase_data_replication.sources.origins import drawn
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 # What asks a sequence, which MySQL has not, before a row is written. Who lacks the TRIGGER privilege is shown none.
@@ -113,6 +114,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         hidden=below.hidden,
         warnings=below.warnings,
         caveats=below.caveats,
+        drawn=drawn(row.value_default, tracking.rises),
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
         files={} if created is None else {str(table): created},
         parts=dict(below.parts),

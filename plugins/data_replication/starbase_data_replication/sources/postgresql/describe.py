@@ -8,6 +8,7 @@ from typing import Any
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
+from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.grounds import grounds
@@ -81,6 +82,15 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         unfollowable=below.unfollowable,
         warnings=below.warnings,
         caveats=below.caveats,
+        drawn=below.drawn
+        or next(
+            (
+                each
+                for row, column in zip(rows, columns, strict=True)
+                if (each := drawn(row["value_default"], column.rises))
+            ),
+            None,
+        ),
         hidden=_hidden(found) if found is not None else None,
         policed=found is not None and found["policed"],
         kind=KINDS[rows[0]["relkind"]],

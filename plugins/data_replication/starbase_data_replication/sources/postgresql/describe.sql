@@ -67,6 +67,9 @@ SELECT r.oid::text AS relation,
            SELECT 1 FROM pg_catalog.pg_attrdef d
            WHERE d.adrelid = r.oid AND d.adnum = a.attnum
              AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%') AS assigned,
+       CASE WHEN a.attname = $3 THEN (
+           SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+           WHERE d.adrelid = r.oid AND d.adnum = a.attnum) END AS value_default,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS source_type,
        t.typname::text AS base_name,
        CASE WHEN e.oid IS NOT NULL THEN 'a' ELSE t.typtype::text END AS base_kind,

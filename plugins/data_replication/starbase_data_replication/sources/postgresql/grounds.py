@@ -13,9 +13,9 @@ from typing import Any
 
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Grounds
-from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
-from starbase_data_replication.sources.postgresql.types import CLOCKS
+from starbase_data_replication.sources.postgresql.types import CLOCKS, RISES
 
 GROUNDS = files(__package__).joinpath("grounds.sql").read_text(encoding="utf-8")
 
@@ -63,6 +63,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
     caveats: list[str] = []
     # The catalogue writes a name without its schema where the search path finds it.
     itself = (str(table), table.name, f'"{table.name}"')
+    rises = RISES.get(tracking_kind, "none")
     numbered = tracking_kind not in CLOCKS and tracking_kind != "uuid"
     # Of many partitions with the same column one is named.
     if computed := sorted(str(row["name"]) for row in found if row["kind"] == "computed"):
@@ -81,7 +82,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
             unprotected.append(f"{what}: {ELSEWHERE}")
         elif kind in OF_NUMBERS and numbered:
             unprotected.append(REASONS[kind].format(name=name, column=column, increment=row["increment"]))
-        elif kind not in (*OF_NUMBERS, "computed", "sequence", "file", "query"):
+        elif kind not in (*OF_NUMBERS, "computed", "given", "sequence", "file", "query"):
             unprotected.append(REASONS[kind].format(name=name))
     for row in sequences if numbered else ():
         name = row["name"]
@@ -110,6 +111,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),
         caveats=tuple(caveats),
+        drawn=next((each for row in found if row["kind"] == "given" and (each := drawn(row["name"], rises))), None),
         # The number of a file stands where a sequence has its cache.
         definition=next((str(row["name"]) for row in found if row["kind"] == "query"), ""),
         files={str(row["name"]): str(row["cache"]) for row in found if row["kind"] == "file"},

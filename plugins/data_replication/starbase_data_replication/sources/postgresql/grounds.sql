@@ -133,6 +133,15 @@ JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
 WHERE g.relkind IN ('v', 'm') AND (p.proretset OR p.provolatile <> 'i')
 UNION ALL
+-- What the column's default is, or its domain's.
+SELECT DISTINCT 'given', COALESCE(pg_catalog.pg_get_expr(ad.adbin, ad.adrelid), t.typdefault), NULL::int8, NULL::int8,
+       NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attname = g.attribute
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+WHERE ad.oid IS NOT NULL OR t.typdefault IS NOT NULL
+UNION ALL
 -- A function in the column's default, and a trigger whose function asks a sequence that it does not name.
 SELECT DISTINCT 'default', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
 FROM ground g
