@@ -480,6 +480,47 @@ def test_a_catalogue_that_is_closed_leaves_the_lookback(postgres_database: TestD
         database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+# What a description of a table needs.
+DESCRIBING = (
+    "TABLE pg_catalog.pg_sequence",
+    "TABLE pg_catalog.pg_depend",
+    "TABLE pg_catalog.pg_subscription_rel",
+    "FUNCTION pg_catalog.row_security_active(oid)",
+)
+
+
+def test_a_catalogue_that_describes_no_table_is_refused_with_the_grant(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    database = postgres_database
+    role = f"reader_{database.name[-8:]}"
+    database.execute(
+        "CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES;"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT SELECT ON t TO {role}"
+    )
+    config = {**database.source_config, "user": role, "password": "a password"}
+    try:
+        with running(tmp_path) as host:
+            configure(host, database, "t", sourceConfig=config)
+            host.sync("t")
+            for what in DESCRIBING:
+                privilege = "EXECUTE" if what.startswith("FUNCTION") else "SELECT"
+                database.execute(f"REVOKE {privilege} ON {what} FROM PUBLIC")
+                answer = host.request("POST", "/data-replication/sync/t")
+                assert answer.status_code == 502, answer.text
+                grant = answer.json()["error"].partition(": run ")[2]
+                assert grant == f"GRANT {privilege} ON {what} TO {role}"
+                # What is said is what helps.
+                database.execute(grant)
+                run = host.sync("t")
+                assert (run["status"], run["warnings"]) == ("success", [])
+    finally:
+        for what in DESCRIBING:
+            privilege = "EXECUTE" if what.startswith("FUNCTION") else "SELECT"
+            database.execute(f"GRANT {privilege} ON {what} TO PUBLIC")
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def protection_of(host: HostProcess) -> str:
     """What protects t, after one more sync: the kind alone where the transactions do."""
     assert host.sync("t")["status"] == "success"

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 
 from starbase_data_replication.model import Alive
+from starbase_data_replication.sources.postgresql import privileges
 
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 
@@ -24,24 +25,13 @@ MARK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
 # What alive.sql reads, and the functions that its views call in the name of whoever asks.
 RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")
 FUNCTIONS = (
-    "pg_is_in_recovery()", "pg_postmaster_start_time()", "pg_backend_pid()", "pg_lock_status()",
-    "pg_stat_get_activity(integer)", "pg_prepared_xact()", "pg_stat_clear_snapshot()",
+    "pg_is_in_recovery", "pg_postmaster_start_time", "pg_backend_pid", "pg_lock_status", "pg_stat_get_activity",
+    "pg_prepared_xact", "pg_stat_clear_snapshot",
 )  # fmt: skip
 # `h:` tells the time in units of so many seconds. A hidden session that was seen inside a transaction at each look
 # since, counts as inside the same message for so many units: one that is busy must not hold a floor for ever.
 UNIT_SECONDS = 600
 HIDDEN_UNITS = 6
-# The privileges that are missing, as the statements that give them.
-MISSING = """
-    SELECT pg_catalog.format('GRANT %s ON %s pg_catalog.%s TO %I', wanted.privilege, wanted.kind, wanted.name, user)
-    FROM (
-        SELECT 'SELECT' AS privilege, 'TABLE' AS kind, name FROM pg_catalog.unnest($1::text[]) AS name
-        WHERE NOT pg_catalog.has_table_privilege('pg_catalog.' || name, 'SELECT')
-        UNION ALL
-        SELECT 'EXECUTE', 'FUNCTION', name FROM pg_catalog.unnest($2::text[]) AS name
-        WHERE NOT pg_catalog.has_function_privilege('pg_catalog.' || name, 'EXECUTE')
-    ) AS wanted
-"""
 
 NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
 
@@ -53,8 +43,7 @@ async def look(connection: Any) -> Alive:
     except asyncpg.InsufficientPrivilegeError as error:
         # What has failed is the whole transaction. A later look asks again: a GRANT takes effect at once.
         await connection.execute("ROLLBACK; BEGIN READ ONLY")
-        missing = await connection.fetch(MISSING, RELATIONS, FUNCTIONS)
-        grants = "; ".join(grant for (grant,) in missing)
+        grants = await privileges.missing(connection, RELATIONS, FUNCTIONS)
         how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
         return Alive(known=False, reason=f"this role may not see who is writing: {how}")
     if row["standby"]:

@@ -21,9 +21,8 @@ class Connection(asyncpg.Connection):
     # Whether the server may be asked which one it is.
     tells_server = True
 
-    def tells_no_server(self) -> None:
-        """From now on it is not asked."""
-        self.tells_server = False
+    def ask_for_server(self, asked: bool) -> None:
+        self.tells_server = asked
 
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
         return await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]

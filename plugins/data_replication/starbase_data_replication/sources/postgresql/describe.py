@@ -11,7 +11,8 @@ from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
 from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
-from starbase_data_replication.sources.postgresql.grounds import grounds
+from starbase_data_replication.sources.postgresql.grounds import GROUNDS, grounds
+from starbase_data_replication.sources.postgresql.privileges import named
 from starbase_data_replication.sources.postgresql.types import (
     CATALOG,
     OBJECTS,
@@ -42,6 +43,9 @@ CHILDREN = """
 HYPERTABLE = """
     SELECT EXISTS (SELECT 1 FROM _timescaledb_catalog.hypertable h WHERE h.schema_name = $1 AND h.table_name = $2)
 """
+
+# What a role has to be allowed to read of the catalogue.
+ASKED = named(DESCRIBE, GROUNDS, HIDDEN, CHILDREN)
 
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}

@@ -36,10 +36,10 @@ from starbase_data_replication.sources.base import Comparing, Looker, Reader, Re
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.pool import Pool
-from starbase_data_replication.sources.postgresql import alive
+from starbase_data_replication.sources.postgresql import alive, privileges
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
-from starbase_data_replication.sources.postgresql.describe import describe
+from starbase_data_replication.sources.postgresql.describe import ASKED, describe
 from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.greeting import GreetingLoop, NoHandshake
 from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
@@ -306,17 +306,26 @@ class PostgresqlSource:
                 await _end(connection)
 
     async def _described(self, connection: Any, table: TableName, tracking_column: str) -> TableSchema:
-        """As describe, and again without what this server does not let the role ask."""
+        """As describe, and again without what this server does not let the role ask. Raises SourceRejected with the
+        GRANT, where it lets the role ask less than is needed."""
         try:
             return await describe(connection, table, tracking_column)
-        except asyncpg.PostgresError:
+        except asyncpg.PostgresError as error:
+            # What has failed is the whole transaction.
+            await connection.execute("ROLLBACK")
+            await self._begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", SETTINGS)
             if not connection.tells_server:
-                raise
-        # What has failed is the whole transaction.
-        await connection.execute("ROLLBACK")
-        await self._begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", SETTINGS)
-        connection.tells_no_server()
-        return await describe(connection, table, tracking_column)
+                if not isinstance(error, asyncpg.InsufficientPrivilegeError):
+                    raise
+                connection.ask_for_server(True)
+                grants = await privileges.missing(connection, *ASKED)
+                if not grants:
+                    raise
+                raise SourceRejected(
+                    f"looking up {table}: this role may not read what the catalogue says of it: run {grants}"
+                ) from error
+        connection.ask_for_server(False)
+        return await self._described(connection, table, tracking_column)
 
     async def _begin(self, connection: Any, begin: str, *first: str) -> None:
         """Begin a transaction that bears our mark. Where that function is missing, or was taken from this role, it has

@@ -1,0 +1,43 @@
+"""Which privileges on PostgreSQL's own catalogue a role lacks, as the statements that give them.
+
+Every role has them, unless they were taken from PUBLIC. Knows no statement that needs them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+TABLES = """
+    SELECT pg_catalog.format('GRANT SELECT ON TABLE pg_catalog.%s TO %I', name, user)
+    FROM pg_catalog.unnest($1::text[]) AS name
+    WHERE NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass('pg_catalog.' || name), 'SELECT')
+"""
+FUNCTIONS = """
+    SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION pg_catalog.%s(%s) TO %I',
+                             p.proname, pg_catalog.oidvectortypes(p.proargtypes), user)
+    FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY ($1::text[])
+      AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+"""
+NAMED = re.compile(r"\bpg_catalog\.(\w+)(\(?)")
+
+
+def named(*statements: str) -> tuple[list[str], list[str]]:
+    """The tables and the functions of the catalogue that these statements name with its schema."""
+    found = {match.groups() for sql in statements for match in NAMED.finditer(sql)}
+    return sorted(name for name, call in found if not call), sorted(name for name, call in found if call)
+
+
+async def missing(connection: Any, tables: Sequence[str], functions: Sequence[str]) -> str:
+    """What to run, in a transaction that has not failed; empty where this does not tell."""
+    grants = await connection.fetch(TABLES, tables)
+    try:
+        grants += await connection.fetch(FUNCTIONS, functions)
+    except asyncpg.InsufficientPrivilegeError:
+        # Of the functions, the next attempt tells.
+        await connection.execute("ROLLBACK; BEGIN READ ONLY")
+    return "; ".join(grant for (grant,) in grants)
