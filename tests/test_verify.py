@@ -126,6 +126,36 @@ def test_rows_that_are_gone(source_database: TestDatabase, tmp_path: Path, delet
 
 
 @pytest.mark.elsewhere_in_prove
+def test_a_key_that_changes_in_case_alone(source_database: TestDatabase, tmp_path: Path) -> None:
+    collation = "utf8mb4_general_ci"
+    if source_database.dialect == "postgresql":
+        collation = "ci"
+        source_database.execute(
+            "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    source_database.execute(
+        f"CREATE TABLE t (id varchar(20) COLLATE {collation} PRIMARY KEY, at int);"
+        "INSERT INTO t VALUES ('a b', 1), ('c', 2)"
+    )
+    with running(tmp_path) as host:
+        body = {"name": "t", "sourceConfig": source_database.source_config, "sourceTable": "t", "targetTable": "t"}
+        host.configure(
+            **body, trackingColumn="at", isActive=False, deletes="reconcile", deletesMaxShare=1, lookbackSeconds=0
+        )
+        for _ in range(2):
+            host.sync("t")
+        source_database.execute("UPDATE t SET id = 'A B' WHERE at = 1")
+        found = verify(host)
+        assert (found["missing"], found["extra"], found["different"]) == (1, 1, 0)
+        found = host.result("POST", "/data-replication/reconcile/t")
+        assert found["changed"] == 1
+        assert "1 keys" in str(found["warnings"])
+        assert "verify with repair" in str(found["warnings"])
+        verify(host, repair=True)
+        assert host.query("SELECT id FROM t ORDER BY at") == [["A B"], ["c"]]
+
+
+@pytest.mark.elsewhere_in_prove
 def test_an_empty_source_does_not_empty_the_replica(source_database: TestDatabase, tmp_path: Path) -> None:
     with running(tmp_path) as host:
         prepare(host, source_database, 1000, deletes="reconcile")

@@ -119,12 +119,13 @@ class Check:
                     f"deletes: {gone} of {comparison.replica_rows} rows are gone from {schema.table}, more than "
                     f"deletesMaxShare ({share:g}) allows; look at the source, then reconcile with force"
                 )
-            changed = 0
+            changed = missing = 0
             async for differences in self._again(schema, found, "keys"):
                 changed += await self._remove(replica, differences.extra)
+                missing += len(differences.missing)
             return Checked(
                 rows_compared=comparison.rows_compared, ranges=comparison.ranges, missing=comparison.missing,
-                extra=gone, different=0, keys={}, changed=changed,
+                extra=gone, different=0, keys={}, changed=changed, warnings=_absent(schema, missing) if changed else (),
             )  # fmt: skip
 
     @property
@@ -298,6 +299,16 @@ def _withheld(schema: TableSchema, extra: int) -> tuple[str, ...]:
     return (
         f"{extra} rows that {schema.table} does not show were kept: they may be gone, or hidden from this user; "
         "to let them go, reset with force",
+    )
+
+
+def _absent(schema: TableSchema, missing: int) -> tuple[str, ...]:
+    """What a reconciliation has not added: of a key that was changed it removes the old one."""
+    if not missing:
+        return ()
+    return (
+        f"{missing} keys of {schema.table} are not in the replica: a sync adds those whose tracking value has risen; "
+        "verify with repair adds the others, such as keys that were changed",
     )
 
 

@@ -43,6 +43,11 @@ async def why_absent(connection: Connection, table: TableName) -> SyncError:
         if number not in MISSING:
             raise
         return TableMissing(f"the source has no table or view {table} that this user can see")
+    if (table.schema or "").lower() == "information_schema":
+        # Its tables answer to any spelling, and are listed in one.
+        return SourceRejected(
+            f"{table} is a table of the server's own catalogue: name it as SHOW TABLES lists it there"
+        )
     return SourceChanged(f"{table} was not there when it was looked up, and is now")
 
 

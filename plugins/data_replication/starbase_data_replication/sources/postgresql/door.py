@@ -110,7 +110,9 @@ def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -
     """
     code = getattr(error, "sqlstate", None) or ""
     if code == INVALID_TEXT and error.args and REWRITTEN in error.args[0]:
-        return SourceChanged(f"{doing}: {REWRITTEN} since it was looked up, and its rows would not all be seen")
+        return SourceChanged(
+            f"{doing}: {REWRITTEN} since it was looked up, and its rows would not all be seen; run it again"
+        )
     if code == UNTRANSLATABLE:
         return SourceRejected(f"{doing}: a text has no equivalent in Unicode (SQLSTATE {code}); correct or exclude it")
     text = str(error.args[0]) if error.args else ""
