@@ -163,6 +163,21 @@ BELOW = """
     CREATE VIEW without AS SELECT id FROM quiet WHERE id NOT IN (SELECT id FROM quiet WHERE v = 7);
     CREATE VIEW except_of AS SELECT id FROM quiet EXCEPT SELECT id FROM quiet WHERE v = 7;
     CREATE VIEW with_one AS SELECT id FROM quiet WHERE EXISTS (SELECT 1) AND v IN (SELECT 1 UNION ALL SELECT 2);
+    CREATE TABLE by_text (id bigint DEFAULT nextval(('cached'::text)::regclass) PRIMARY KEY);
+    CREATE SEQUENCE "it's"; CREATE TABLE odd_name (id bigint DEFAULT nextval('"it''s"') * 1 PRIMARY KEY);
+    INSERT INTO odd_name DEFAULT VALUES;
+    CREATE TABLE by_update (k bigserial PRIMARY KEY, id bigint DEFAULT nextval('plain'));
+    CREATE TRIGGER a BEFORE UPDATE ON by_update FOR EACH ROW EXECUTE PROCEDURE named();
+    CREATE FUNCTION helped() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.id := next_id (); RETURN NEW; END$$;
+    CREATE TABLE by_helper (id bigint PRIMARY KEY);
+    CREATE TRIGGER a BEFORE INSERT OR UPDATE ON by_helper FOR EACH ROW EXECUTE PROCEDURE helped();
+    CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.at := now(); RETURN NEW; END$$;
+    CREATE TABLE touching (id bigserial PRIMARY KEY, at timestamptz DEFAULT now());
+    CREATE TRIGGER a BEFORE INSERT OR UPDATE ON touching FOR EACH ROW EXECUTE PROCEDURE touched();
+    CREATE VIEW published AS SELECT id FROM touching WHERE at <= now();
+    CREATE VIEW published_too AS SELECT id FROM touching WHERE at <= current_timestamp;
+    INSERT INTO by_text DEFAULT VALUES; INSERT INTO by_update DEFAULT VALUES; INSERT INTO by_helper VALUES (1);
+    INSERT INTO touching DEFAULT VALUES;
     INSERT INTO of_domain DEFAULT VALUES; INSERT INTO of_bare DEFAULT VALUES; INSERT INTO made_of DEFAULT VALUES;
     INSERT INTO made_plain DEFAULT VALUES; INSERT INTO by_function DEFAULT VALUES; INSERT INTO by_named DEFAULT VALUES;
     INSERT INTO by_steady DEFAULT VALUES; INSERT INTO by_built DEFAULT VALUES;
@@ -239,6 +254,14 @@ EXPECTED = [
     ("of_named", "id", "lookback", "CACHE 50"),
     ("by_steady", "id", "transactions", ""),
     ("by_built", "id", "lookback", "built"),
+    ("by_text", "id", "lookback", "nextval by a text"),
+    ("odd_name", "id", "transactions", ""),
+    ("by_update", "id", "lookback", "CACHE 50"),
+    ("by_helper", "id", "lookback", "helped"),
+    ("touching", "id", "transactions", ""),
+    ("touching", "at", "transactions", ""),
+    ("published", "id", "lookback", "asks the time"),
+    ("published_too", "id", "lookback", "asks the time"),
     ("wrapping", "id", "lookback", "CYCLE"),
     ("pooled", "id", "lookback", "pooled_seq steps by 50"),
     ("stepped", "id", "lookback", "stepped_id_seq steps by 50"),
@@ -260,7 +283,7 @@ def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDa
             found.append(str(host.status(target)["protection"]))
             assert ("is computed" in "".join(run["warnings"])) == ("is computed" in found[-1]), (table, run)
             assert ("several sequences" in "".join(run["warnings"])) == (
-                table in ("both_of", "owned", "elder", "of_elder")
+                table in ("both_of", "owned", "elder", "of_elder", "by_update")
             )
         wrong = [
             (*expected, said)

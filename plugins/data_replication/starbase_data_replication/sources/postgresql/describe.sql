@@ -116,10 +116,17 @@ SELECT r.oid::text AS relation,
                    WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
                      AND (d.refobjid <> r.oid OR d.refobjsubid <> a.attnum)
                      AND (s.seqrelid IS NULL OR s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) LIMIT 1))
-           -- A trigger that takes values before a row is inserted.
+           -- A trigger that may take values before a row is inserted or updated.
            OR (r.relhastriggers AND (
                    SELECT true FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
-                   WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7 AND p.prosrc ~* 'nextval' LIMIT 1))
+                   WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0
+                     AND t.oid NOT IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype)
+                   LIMIT 1))
+           -- A default that finds its sequence by a text, of which the catalogue knows nothing.
+           OR (a.atthasdef AND (
+                   SELECT true FROM pg_catalog.pg_attrdef ad
+                   WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
+                     AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) ~ 'nextval\((?!''([^'']|'''')*''::regclass\))' LIMIT 1))
            -- One that an object mapper may take blocks of ids from: it is called after the table, or after the mapper.
            OR (NOT a.atthasdef AND a.attidentity = '' AND (
                    SELECT true FROM pg_catalog.pg_class c

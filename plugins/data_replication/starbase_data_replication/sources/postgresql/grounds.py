@@ -38,7 +38,11 @@ REASONS = {
         "IMMUTABLE"
     ),
     "default": "the default of {column} calls {name}, and what gives its values is unknown",
-    "trigger": "the trigger function {name} calls nextval of a sequence that it does not name",
+    "trigger": (
+        "the trigger function {name} may ask a sequence that it does not name: it calls nextval, another function or "
+        "EXECUTE, or is not written in PL/pgSQL"
+    ),
+    "clock": "the view {name} asks the time: a row may appear long after its own value was taken",
     "pool": (
         "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses "
         "them later: step by 1, track a time, or raise lookbackSeconds"

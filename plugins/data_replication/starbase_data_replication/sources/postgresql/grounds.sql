@@ -151,14 +151,37 @@ JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND
     AND d.refclassid = 'pg_catalog.pg_proc'::regclass
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.provolatile <> 'i'
 UNION ALL
+SELECT DISTINCT 'default', 'nextval by a text', NULL::int8, NULL::int8, NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND (g.attribute IS NULL OR a.attname = g.attribute)
+JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+    AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) ~ 'nextval\((?!''([^'']|'''')*''::regclass\))'
+UNION ALL
+-- One whose function calls others, or cannot be read, may ask a sequence there.
 SELECT DISTINCT 'trigger', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
 FROM ground g
-JOIN pg_catalog.pg_trigger t ON t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
-JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid AND p.prosrc ~* 'nextval'
+JOIN pg_catalog.pg_trigger t ON t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_language u ON u.oid = p.prolang
 WHERE g.attribute IS DISTINCT FROM ''
-  AND (SELECT count(*) FROM pg_catalog.regexp_matches(p.prosrc, 'nextval', 'gi'))
-    > (SELECT count(pg_catalog.to_regclass(m.part[1])) FROM pg_catalog.regexp_matches(
-           p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part))
+  AND (u.lanname NOT IN ('plpgsql', 'internal')
+    OR p.prosrc ~* '\mexecute\M'
+    OR EXISTS (
+        SELECT 1 FROM pg_catalog.pg_proc h
+        JOIN pg_catalog.pg_namespace n ON n.oid = h.pronamespace
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+        WHERE h.provolatile <> 'i' AND h.prorettype <> 'pg_catalog.trigger'::regtype
+          AND pg_catalog.strpos(pg_catalog.lower(pg_catalog.regexp_replace(p.prosrc, '"?\s*\(', '(', 'g')),
+                                pg_catalog.lower(h.proname) || '(') > 0)
+    OR (SELECT count(*) FROM pg_catalog.regexp_matches(p.prosrc, 'nextval', 'gi'))
+     > (SELECT count(pg_catalog.to_regclass(m.part[1])) FROM pg_catalog.regexp_matches(
+           p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part)))
+UNION ALL
+-- A view that asks the time, by a function or by a word of SQL.
+SELECT DISTINCT 'clock', g.oid::regclass::text, NULL::int8, NULL::int8, NULL::bool
+FROM ground g
+JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1'
+WHERE g.relkind = 'v' AND w.ev_action::text ~ '\{SQLVALUEFUNCTION|:funcid (1299|2647|2648|2649|274|1598) '
 UNION ALL
 -- The sequence of an identity or serial column, and one that is not the column's own: called by its default, by its
 -- domain's, by that of a column which it is generated from, or by a trigger.
@@ -191,7 +214,7 @@ CROSS JOIN LATERAL (
     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     CROSS JOIN pg_catalog.regexp_matches(
         p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part)
-    WHERE t.tgrelid = a.attrelid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
+    WHERE t.tgrelid = a.attrelid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0
 ) fed
 JOIN pg_catalog.pg_sequence s ON s.seqrelid = fed.oid
 WHERE g.relkind IN ('r', 'p', 'f')
