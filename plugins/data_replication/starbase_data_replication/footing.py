@@ -134,7 +134,9 @@ class Footing:
             found = drift.drift(position.shape, schema.shape)
             found = drift.maybe_revoked(found, lost) if hidden else found
             dropped = drift.dropped(position, schema, found, self._options)
-            if position.reload not in (None, AWAY) and self._options.on_source_rewind == "error":
+            # A load under way that has to begin again has promised nothing yet.
+            asks = position.phase is Phase.FOLLOW and self._options.on_source_rewind == "error"
+            if asks and position.reload not in (None, AWAY):
                 raise refusal(str(position.reload), self.stored.name)
             why = position.reload or self._drifted(schema, position, found)
         replica = self.replica(schema, dropped, _former_names(position, schema))

@@ -345,8 +345,8 @@ class Position:
     dropped: the replica's names of columns that the source no longer has; nothing is written there.
     told: whether the source tells who is alive; None before it was asked. untold_since: since when one that did does
         not; see position.py.
-    files: what the table's rows lay in when it was last read, by table. server: who answered then. Both where the
-    source tells.
+    files: what the table's rows lay in when it was last read, or when a load under way began, by table. server: who
+        answered then. Both where the source tells.
     reload: why the next sync has to load the table again, whatever it finds; None where it need not.
     former: into a shadow: what the replica beside it was built from; None where the user has asked for the load.
     """

@@ -44,11 +44,71 @@ def joined(schema: TableSchema) -> str:
     return f"a table has joined {schema.table} (ATTACH PARTITION, INHERIT) with rows that lie below what was read"
 
 
-class _Unlike(NamedTuple):
-    """How many rows of the source the replica does not have, and of how many it holds another version."""
+class Unlike(NamedTuple):
+    """How many rows of the source the replica does not have, of how many it holds another version, and the others.
+
+    stale: of those in another version, how many have the tracking value that the source has.
+    """
 
     missing: int = 0
     different: int = 0
+    alike: int = 0
+    stale: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a source, to be compared with those of a table of the replica's, by their keys."""
+
+    reader: Reader
+    database: Database
+    table: str
+    schema: TableSchema
+    options: Options
+
+    async def compared(self, plan: ReadPlan, columns: Sequence[Column]) -> Unlike:
+        """Read rows of the source, and compare these columns of them."""
+        rows: list[Row] = []
+        async with self.reader.read(plan) as batches:
+            async for batch in batches:
+                rows += batch.rows
+        return await self.database.read(partial(self._unlike, rows=rows, columns=columns))
+
+    def _unlike(self, connection: apsw.Connection, rows: Sequence[Row], columns: Sequence[Column]) -> Unlike:
+        """The rows that the replica lacks, or holds otherwise. Those that their own column marks it does not hold."""
+        schema = self.schema
+        places = {column.name: at for at, column in enumerate(schema.columns)}
+        tracked = [column for column in columns if column == schema.tracking]
+        where = " AND ".join(f"{quote(name)} IS ?" for name in schema.target_key)
+        sql = f"SELECT {_same(columns)}, {_same(tracked)} FROM {quote(self.table)} WHERE {where}"
+        missing = different = alike = stale = 0
+        for row in rows:
+            if self.options.deleted_column is not None and row[places[self.options.deleted_column]] is not None:
+                continue
+            values = [row[places[column.name]] for column in (*columns, *tracked, *schema.key_columns)]
+            found = connection.execute(sql, values).fetchone()
+            missing += found is None
+            different += found is not None and not found[0]
+            alike += found is not None and bool(found[0])
+            stale += found is not None and not found[0] and bool(found[1])
+        return Unlike(missing, different, alike, stale)
+
+
+def _same(columns: Sequence[Column]) -> str:
+    """Whether columns hold the values given, to the letter: a column's own collation may take others for the same."""
+    names = ", ".join(f"{quote(column.target)} COLLATE BINARY" for column in columns)
+    return f"({names}) IS ({', '.join('?' * len(columns))})" if columns else "1"
+
+
+def outer_keys(connection: apsw.Connection, table: str, schema: TableSchema) -> list[Key]:
+    """A table's first and last rows, by their keys."""
+    names = [quote(name) for name in schema.target_key]
+    outer: list[Key] = []
+    for direction in ("ASC", "DESC"):
+        order = ", ".join(f"{name} {direction}" for name in names)
+        sql = f"SELECT {', '.join(names)} FROM {quote(table)} ORDER BY {order} LIMIT {MAX_NEWEST // 2}"
+        outer += [tuple(row) for row in connection.execute(sql)]
+    return outer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +139,7 @@ class Rewind:
         """
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.noted.below))
         keys = await self.database.read(self._newest_keys)
-        ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else _Unlike()
+        ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else Unlike()
         missing = newest.missing if self.closed else 0
         if not missing and not newest.different and not ours.different:
             return None
@@ -106,37 +166,18 @@ class Rewind:
             # Everything is read at each sync.
             return None
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.floor))
-        keys = await self.database.read(self._outer_keys)
+        keys = await self.database.read(partial(outer_keys, table=self.replica, schema=self.schema))
         outer = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys), newest_through=self.floor))
         if not (newest.missing or newest.different or outer.different):
             return None
         return f"{self.schema.table} went back: rows stand there that were not read, or others than were read"
 
-    async def _compared(self, plan: ReadPlan) -> _Unlike:
-        rows: list[Row] = []
-        async with self.reader.read(plan) as batches:
-            async for batch in batches:
-                rows += batch.rows
-        return await self.database.read(partial(self._unlike, rows=rows))
-
-    def _unlike(self, connection: apsw.Connection, rows: Sequence[Row]) -> _Unlike:
-        """The rows that the replica lacks, or holds otherwise. Those that their own column marks it does not hold."""
-        schema = self.schema
-        places = {column.name: at for at, column in enumerate(schema.columns)}
-        compared = [column for column in schema.columns if self._tells(column)]
-        names = ", ".join(quote(column.target) for column in compared)
-        same = f"({names}) IS ({', '.join('?' * len(compared))})" if compared else "1"
-        where = " AND ".join(f"{quote(name)} IS ?" for name in schema.target_key)
-        sql = f"SELECT {same} FROM {quote(self.replica)} WHERE {where}"
-        missing = different = 0
-        for row in rows:
-            if self.options.deleted_column is not None and row[places[self.options.deleted_column]] is not None:
-                continue
-            values = [row[places[column.name]] for column in (*compared, *schema.key_columns)]
-            found = connection.execute(sql, values).fetchone()
-            missing += found is None
-            different += found is not None and not found[0]
-        return _Unlike(missing, different)
+    async def _compared(self, plan: ReadPlan) -> Unlike:
+        columns = [column for column in self.schema.columns if self._tells(column)]
+        rows = Rows(
+            reader=self.reader, database=self.database, table=self.replica, schema=self.schema, options=self.options
+        )
+        return await rows.compared(plan, columns)
 
     def _newest_keys(self, connection: apsw.Connection) -> list[Key]:
         """The replica's newest rows, where they may stand in another version at the source."""
@@ -146,16 +187,6 @@ class Rewind:
         names = ", ".join(quote(name) for name in self.schema.target_key)
         sql = f"SELECT {names} FROM {quote(self.replica)} ORDER BY {quote(tracking.target)} DESC LIMIT {MAX_NEWEST}"
         return [tuple(row) for row in connection.execute(sql)]
-
-    def _outer_keys(self, connection: apsw.Connection) -> list[Key]:
-        """The replica's first and last rows, by their keys."""
-        names = [quote(name) for name in self.schema.target_key]
-        outer: list[Key] = []
-        for direction in ("ASC", "DESC"):
-            order = ", ".join(f"{name} {direction}" for name in names)
-            sql = f"SELECT {', '.join(names)} FROM {quote(self.replica)} ORDER BY {order} LIMIT {MAX_NEWEST // 2}"
-            outer += [tuple(row) for row in connection.execute(sql)]
-        return outer
 
     def _tells(self, column: Column) -> bool:
         """Whether another value of a column means another row. Of a time, it alone: a version of a row has its own."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from starbase_data_replication import notices, rising, store
+from starbase_data_replication import notices, resuming, rewind, rising, store
 from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
@@ -106,6 +106,8 @@ class Sync:
     _untold: str = field(default="", init=False)
     # What the floor has waited for, where it has for long.
     _holding: Holding | None = field(default=None, init=False)
+    # Why a load that was interrupted may not go on, by what its rows lie in.
+    _moved: str | None = field(default=None, init=False)
     # Whether the replica was followed until now, and is loaded whole from now on.
     _followed: bool = field(default=False, init=False)
     # What was noted last, where there was a floor.
@@ -152,6 +154,7 @@ class Sync:
         async with looking(self.source, self.table) as looker:
             await self._begin(looker, position)
         await self._look_back()
+        await self._look_at_what_was_read()
 
     async def _begin(self, looker: Looker, position: Position | None) -> None:
         self.schema = schema = await self.footing.describe(looker, position)
@@ -164,6 +167,8 @@ class Sync:
         if self._position.into_shadow and self._position.load_key is None:
             # Whatever an attempt before this one has written into a shadow is gone.
             self.progress.changed = 0
+        if self._position.phase is Phase.LOAD and not self._whole and not self.together:
+            await self._locate(looker)
         self._exceptions.clear()
         self._warnings = [*schema.warnings, *notices.of_table(schema), *self._replica.warnings]
         self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
@@ -222,6 +227,28 @@ class Sync:
             raise ReadAgain(found.load_again)
         self._position = found.position
         self._warnings += found.warnings
+
+    async def _locate(self, looker: Looker) -> None:
+        """Keep what the rows lie in with a load that begins; and compare it where one goes on."""
+        files = await resuming.lies_in(looker, self.schema)
+        self._moved = None
+        if resuming.resumes(self._position):
+            self._moved = resuming.moved(self._position, self.schema, files)
+        else:
+            self._position = replace(self._position, files=files, server=self.schema.server)
+
+    async def _look_at_what_was_read(self) -> None:
+        """Go on with a load only over the rows that it has read. Raises ReadAgain where it has to begin again."""
+        if self._whole or not resuming.resumes(self._position):
+            return
+        rows = rewind.Rows(
+            reader=self.source, database=self.database, table=self._replica.table, schema=self.schema,
+            options=self._options,
+        )  # fmt: skip
+        why = self._moved or await resuming.Sample(rows=rows).why()
+        if why is not None:
+            await self.footing.must_load_again(self._stored, why)
+            raise ReadAgain(why)
 
     async def wait(self) -> None:
         """Give the transactions that were alive a while to end."""

@@ -295,6 +295,17 @@ class HidingColumns(Protocol):
 
 
 @runtime_checkable
+class Locatable(Protocol):
+    """A source that can tell more of what a table's rows lie in than `schema.files` has, by one more statement.
+    Optional: without it, a load that was interrupted goes by those, and by a sample of what it had read."""
+
+    async def located(self, schema: TableSchema) -> Mapping[str, str]:
+        """By each table or part that the rows lie in, what changes when it is emptied, made again or replaced. By other
+        names than in `schema.files`. Asked when a load begins, and when it goes on."""
+        ...
+
+
+@runtime_checkable
 class Joinable(Protocol):
     """A source whose tables may be joined by others, with the rows that they hold. Optional: without it, such rows are
     found by verify."""

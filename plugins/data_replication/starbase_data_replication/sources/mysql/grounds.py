@@ -276,7 +276,7 @@ def generated(extra: str | None) -> bool:
 
 async def partitions(connection: Connection, table: TableName) -> Grounds:
     """The numbers of a partitioned table's parts: each gets another when it is exchanged, emptied or rebuilt."""
-    name = f"{_file_name(table.schema or '')}/{_file_name(table.name)}#P#"
+    name = f"{file_name(table.schema or '')}/{file_name(table.name)}#P#"
     catalogue = "INNODB_SYS_TABLES" if connection.is_mariadb else "INNODB_TABLES"
     sql = (
         f"SELECT NAME, CAST(TABLE_ID AS CHAR) FROM information_schema.{catalogue} "
@@ -292,9 +292,21 @@ async def partitions(connection: Connection, table: TableName) -> Grounds:
     return Grounds(parts=parts) if parts else Grounds(warnings=(UNSEEN_PARTS.format(name=table),))
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """As the server names a file after it; of letters beyond ASCII it has other ways, so that nothing is found."""
     return re.sub(r"[^0-9A-Za-z_]", lambda match: f"@{ord(match[0]):04x}", name)
+
+
+async def tables_below(connection: Connection, view: TableName) -> list[tuple[str, str]]:
+    """The databases and names of whatever a view stands on, views among them, as far as this user is shown it."""
+    seen = {(view.schema or "", view.name): None}
+    level = list(seen)
+    while level:
+        texts = [row[-1] for rows in (await _look_up(connection, level)).values() for row in rows if row[-1]]
+        level = [each for text in texts for each in trace(text).tables if each not in seen]
+        level = list(dict.fromkeys(level))
+        seen |= dict.fromkeys(level)
+    return list(seen)[1:]
 
 
 async def missing_below(connection: Connection, view: TableName) -> list[str]:

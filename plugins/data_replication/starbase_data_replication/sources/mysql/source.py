@@ -59,6 +59,7 @@ from starbase_data_replication.sources.mysql.sql import (
     settled,
     table_sql,
 )
+from starbase_data_replication.sources.mysql.table_ids import table_ids
 from starbase_data_replication.sources.mysql.types import CLOCKS, lost
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.reach import DEFAULT, Reach
@@ -221,6 +222,11 @@ class MysqlSource:
         if seen.unknown not in alive.HIDDEN_FROM_SESSION:
             self._connections[0].renew()
         return seen
+
+    async def located(self, schema: TableSchema) -> Mapping[str, str]:
+        with door(f"looking where {schema.table} lies"):
+            async with self._transaction() as connection:
+                return await table_ids(connection, schema.table, view=schema.kind == "view")
 
     async def hides_columns(self, schema: TableSchema) -> bool:
         if schema.kind != "table":
