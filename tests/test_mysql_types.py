@@ -224,7 +224,8 @@ def test_a_key_that_is_no_unicode_text(either_mysql: TestDatabase, tmp_path: Pat
                 f"CREATE TABLE {charset} (k varchar(9) CHARACTER SET {charset}, id int, PRIMARY KEY (k, id))"
             )
             session.execute(f"ALTER TABLE {charset} ADD v int DEFAULT 0")
-            session.execute(f"INSERT INTO {charset} (k, id) VALUES {', '.join(f'({value}, 1)' for value in values)}")
+            rows = ", ".join(f"({value}, {number})" for number, value in enumerate(values, 1))
+            session.execute(f"INSERT INTO {charset} (k, id) VALUES {rows}")
             configure(host, either_mysql, table=charset, name=charset, targetTable=charset)
             for _ in range(2):
                 assert host.sync(charset)["status"] == "success"

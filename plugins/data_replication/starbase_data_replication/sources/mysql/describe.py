@@ -29,6 +29,9 @@ DESCRIBE_OF_MARIADB = DESCRIBE.replace("{triggers}", TRIGGERS).replace(
 )
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
 
+# What stamps the rows of a system-versioned table: the server's own clock.
+VERSIONED = ("ROW START", "ROW END")
+
 AUTO = re.compile(r" AUTO_INCREMENT\b")
 NEXT = re.compile(r" AUTO_INCREMENT=([0-9]+)")
 
@@ -51,6 +54,7 @@ class _ColumnRow(NamedTuple):
     collation: str | None
     in_index: str
     extra: str
+    expression: str | None
     value_default: str | None
     pools: str
     triggers: str | None
@@ -93,7 +97,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         engine=row.engine,
         default=row.value_default,
         pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
-        generated=generated(row.extra),
+        generated=generated(row.extra) and (row.expression or "").upper() not in VERSIONED,
         triggers=row.triggers,
         tracking=tracking,
     )

@@ -116,6 +116,9 @@ def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -
     if code == UNTRANSLATABLE:
         return SourceRejected(f"{doing}: a text has no equivalent in Unicode (SQLSTATE {code}); correct or exclude it")
     text = str(error.args[0]) if error.args else ""
+    if code[:2] == "08":
+        # Words of a connection, mostly the driver's: no row is in them.
+        return SourceUnavailable(f"{doing}: the connection failed: {text} (SQLSTATE {code})")
     more = ""
     if code[:2] in ("22", "23"):
         text = type(error).__name__

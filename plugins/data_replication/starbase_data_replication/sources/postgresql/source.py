@@ -311,6 +311,9 @@ class PostgresqlSource:
         try:
             return await describe(connection, table, tracking_column)
         except asyncpg.PostgresError as error:
+            if connection.is_closed():
+                # It broke, which says nothing of what may be asked.
+                raise
             # What has failed is the whole transaction.
             await connection.execute("ROLLBACK")
             await self._begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", SETTINGS)
