@@ -100,6 +100,17 @@ class DistroPostgres(PostgresServer):
         }
 
 
+def lets_in(server: Server) -> bool:
+    """Whether a MySQL or MariaDB listens, and takes its user; raises what it says to one that it does not take."""
+    try:
+        with open_session("mysql", server, server.database):
+            return True
+    except pymysql.err.OperationalError as error:
+        if error.args[0] != pymysql.constants.CR.CR_CONN_HOST_ERROR:
+            raise
+        return False
+
+
 class ThrowawayMariaDB(PrivateServer):
     """The distribution's MariaDB, with one user who may do everything."""
 
@@ -165,13 +176,7 @@ class ThrowawayMariaDB(PrivateServer):
         ]
 
     def is_ready(self, pid: int) -> bool:
-        try:
-            with open_session("mysql", self, self.database):
-                return True
-        except pymysql.err.OperationalError as error:
-            if error.args[0] != pymysql.constants.CR.CR_CONN_HOST_ERROR:
-                raise
-            return False
+        return lets_in(self)
 
 
 class NewerMariaDB(ThrowawayMariaDB):
@@ -260,13 +265,7 @@ class ThrowawayMySQL(PrivateServer):
         ]
 
     def is_ready(self, pid: int) -> bool:
-        try:
-            with open_session("mysql", self, self.database):
-                return True
-        except pymysql.err.OperationalError as error:
-            if error.args[0] != pymysql.constants.CR.CR_CONN_HOST_ERROR:
-                raise
-            return False
+        return lets_in(self)
 
 
 # A crash of the machine ends its data anyway. The tables of performance_schema take 200 MB at their usual size.
