@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.hosts import CONFIG, LISTENER, HostProcess, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, until
 from tests.proxy import Proxy
 from tests.servers import TestDatabase, sequence
 
@@ -76,8 +75,7 @@ class Rig:
 
     def events(self, name: str) -> list[str]:
         """The types of what a plugin has heard of a replication, syncs left out."""
-        path = self.host.directory / "events.jsonl"
-        heard = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        heard = events_of(self.host.directory)
         return [event["type"] for event in heard if event["config_name"] == name and event["type"] != "sync"]
 
     @contextlib.contextmanager

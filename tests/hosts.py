@@ -57,6 +57,13 @@ def until(condition: Callable[[], T], *, seconds: float = 30.0, what: str = "the
     return answer
 
 
+def events_of(directory: Path) -> list[dict[str, Any]]:
+    """What LISTENER has written so far; a line without its end is still being written."""
+    path = directory / "events.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 class HostProcess:
     """One host on a directory that holds its plugin.toml and its database; may be started again and again."""
 

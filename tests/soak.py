@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 import psutil
 
 from tests.faults import through
-from tests.hosts import CONFIG, LISTENER, HostProcess, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, until
 from tests.proxy import Proxy
 from tests.servers import DistroPostgres, Server, TestDatabase, ThrowawayMariaDB, ThrowawayMySQL, fresh_database
 from tests.workload import Workload
@@ -193,7 +192,7 @@ def settled(host: HostProcess, source: Source) -> bool:
 
 def report(host: HostProcess, directory: Path) -> int:
     """Problems that are no difference: events out of turn, unexpected errors."""
-    heard = [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
+    heard = events_of(directory)
     wrong = 0
     for name in ("postgresql", "mariadb", "mysql"):
         own = {each["id"]: each["type"] for each in heard if each["config_name"] == name}

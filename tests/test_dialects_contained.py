@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import CONFIG, LISTENER, HostProcess, running, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, running, until
 
 # A dialect whose table is two rows, and which misbehaves where a file beside it says so: `describe exit`.
 ODD = """
@@ -274,8 +273,7 @@ def test_a_schedule_that_fails_by_a_stray_cancellation_says_so(host: HostProcess
     assert "raised CancelledError, and nobody had interrupted the run" in host.status("stray")["last_error"]
 
     def events() -> list[str]:
-        lines = (host.directory / "events.jsonl").read_text().splitlines()
-        return [each["type"] for each in map(json.loads, lines) if each["config_name"] == "stray"]
+        return [each["type"] for each in events_of(host.directory) if each["config_name"] == "stray"]
 
     until(lambda: "degraded" in events(), what="the event")
     well(host)

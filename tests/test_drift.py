@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.hosts import CONFIG, LISTENER, HostProcess, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, until
 from tests.servers import TestDatabase
 
 CREATE = {
@@ -63,8 +62,7 @@ class Mirror(NamedTuple):
 
     def changes(self) -> list[dict[str, Any]]:
         """The events of type schema_change."""
-        path: Path = self.host.directory / "events.jsonl"
-        events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        events = events_of(self.host.directory)
         return [each for each in events if each["type"] == "schema_change" and each["config_name"] == self.name]
 
     def told(self, *words: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import signal
@@ -16,7 +15,7 @@ import apsw
 import pytest
 
 from tests.faults import OPTIONS, Rig, rig
-from tests.hosts import CONFIG, LISTENER, HostProcess, running, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, running, until
 from tests.servers import Server, TestDatabase, fresh_database
 
 # A plugin through which a test sets the clock of a host: so many seconds, as a file says.
@@ -502,8 +501,7 @@ def test_one_that_hangs_makes_nobody_hear_an_event_again_and_again(tmp_path: Pat
             return int(connection.execute("SELECT count(*) FROM tmp_replication_outbox").get)
 
     def degraded() -> list[str]:
-        events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-        return [event["id"] for event in events if event["type"] == "degraded"]
+        return [event["id"] for event in events_of(tmp_path) if event["type"] == "degraded"]
 
     with running(tmp_path, config) as host:
         nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}

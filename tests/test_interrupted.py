@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import CONFIG, LISTENER, HostProcess, running, until
+from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, running, until
 
 PREFIX = "/data-replication"
 
@@ -112,6 +111,5 @@ def test_a_mistake_of_the_caller_leaves_no_trace(tmp_path: Path) -> None:
         # A run of its own is next, so that its event would come after theirs.
         host.configure(name="t", sourceConfig={**source, "port": 1}, group=None)
         assert host.request("POST", f"{PREFIX}/sync/t").status_code == 502
-        events = tmp_path / "events.jsonl"
-        until(lambda: events.exists() and events.read_text().count("\n") >= 2, what="the events of the sync")
-        assert {json.loads(line)["type"] for line in events.read_text().splitlines()} == {"sync", "degraded"}
+        until(lambda: len(events_of(tmp_path)) >= 2, what="the events of the sync")
+        assert {event["type"] for event in events_of(tmp_path)} == {"sync", "degraded"}
