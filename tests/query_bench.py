@@ -43,6 +43,8 @@ CREATE VIRTUAL TABLE tmp_search USING fts5(hushed);
 INSERT INTO tmp_search VALUES ('{CANARY}');
 CREATE VIRTUAL TABLE notes_search USING fts5(hushed, content='tmp_notes', content_rowid='id');
 INSERT INTO notes_search(notes_search) VALUES ('rebuild');
+CREATE VIRTUAL TABLE view_search USING fts5(hushed, Content = "over_over_notes", content_rowid=rowid);
+INSERT INTO view_search(rowid, hushed) VALUES (1, '{CANARY}');
 CREATE VIRTUAL TABLE places USING rtree(id, x, y);
 INSERT INTO places VALUES (1, 2, 3);
 ANALYZE;

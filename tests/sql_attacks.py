@@ -70,6 +70,11 @@ SELECT * FROM notes_search('canary')
 SELECT rowid FROM notes_search('canary')
 SELECT count(*) FROM notes_search
 SELECT * FROM notes_search_data
+SELECT rowid FROM view_search('canary')
+SELECT count(*) FROM view_search
+SELECT bm25(view_search) FROM view_search('c*')
+SELECT block FROM view_search_data
+SELECT * FROM view_search_docsize
 SELECT * FROM notes_search_docsize
 SELECT snippet(notes_search, 0, '', '', '', 64) FROM notes_search('canary')
 SELECT * FROM sqlite_temp_master
@@ -156,6 +161,13 @@ CREATE TEMP TRIGGER t AFTER INSERT ON orders BEGIN SELECT 1; END
 CREATE VIRTUAL TABLE t USING fts5(a)
 CREATE VIRTUAL TABLE temp.t USING fts5(a)
 CREATE VIRTUAL TABLE t USING dbstat(main)
+CREATE VIRTUAL TABLE t USING fts5(hushed, content='tmp_notes')
+CREATE VIRTUAL TABLE t USING fts5(hushed, content=over_notes)
+CREATE VIRTUAL TABLE t USING fts5(hushed, CONTENT = 'Over_Over_Notes')
+CREATE VIRTUAL TABLE "t" USING fts4(hushed, content="over_notes")
+CREATE VIRTUAL TABLE t USING fts3(hushed, content=[over_notes])
+CREATE VIRTUAL TABLE t USING fts5(hushed, content='view_search')
+CREATE VIRTUAL TABLE t USING fts5(block, content='view_search_data')
 CREATE VIRTUAL TABLE temp.t USING fts5vocab(main, search, row)
 DROP TABLE orders
 DROP TABLE IF EXISTS orders

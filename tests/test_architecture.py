@@ -21,7 +21,7 @@ BESIDE = ROOT / "benchmarks" / "programs"
 
 # The host's rooms. A module imports only from floors below its own.
 FLOORS = [
-    ["errors", "clock", "catalogue", "sandbox_rules", "protocol", "writer"],
+    ["errors", "clock", "catalogue", "full_text", "sandbox_rules", "protocol", "writer"],
     ["config", "modes", "lock", "containment", "throttle"],
     ["database"],
     ["alarms", "sandbox", "admin_token"],

@@ -232,3 +232,22 @@ def test_a_trigger_of_an_admin_does_not_read_private_tables_for_the_host(bench: 
 
 def test_the_names_that_are_hidden_are_those_of_the_contract() -> None:
     assert HIDDEN_PREFIXES == (b"tmp_", b"sqlite_")
+
+
+def test_an_index_is_not_led_to_a_hidden_table_later(bench: Bench) -> None:
+    bench.run("CREATE VIEW names AS SELECT id, name FROM orders", role="admin")
+    bench.run("CREATE VIRTUAL TABLE named USING fts5(name, content='names', content_rowid='id')", role="admin")
+    bench.run("INSERT INTO named(named) VALUES ('rebuild')", role="admin")
+    assert bench.rows("SELECT rowid FROM named('two')") == [(2,)]
+    for statements in (
+        ["DROP VIEW names", "CREATE VIEW names AS SELECT id, hushed AS name FROM tmp_notes"],
+        ["DROP VIEW names", "CREATE VIEW names AS SELECT rowid AS id, hushed AS name FROM over_over_notes"],
+    ):
+        with pytest.raises(Forbidden, match="a full-text index would show the role client"):
+            bench.transaction(statements, "admin")
+    assert bench.rows("SELECT rowid FROM named('two')") == [(2,)]
+    # What has nothing to do with it is made as ever, beside an index that is there already.
+    bench.run("CREATE VIEW other_notes AS SELECT hushed FROM over_notes", role="admin")
+    bench.run("CREATE VIRTUAL TABLE own USING fts5(over_notes)", role="admin")
+    bench.run("INSERT INTO own VALUES ('mine')", role="admin")
+    assert bench.rows("SELECT * FROM own('mine')") == [("mine",)]

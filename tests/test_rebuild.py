@@ -552,3 +552,20 @@ def test_a_full_text_index_that_does_not_match_is_no_damage(postgres_database: T
         assert "build it again, as admin: INSERT INTO it(it) VALUES ('rebuild')" in response.json()["error"]
         host.result("POST", "/query", {"sql": "INSERT INTO found(found) VALUES ('rebuild')"})
         assert host.query("SELECT * FROM found WHERE found MATCH 'apple'") == []
+
+
+def test_a_virtual_table_that_comes_to_keep_its_data_in_a_target(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
+    """One made after the configuration; SQLite takes whatever bears such a name for its data."""
+    table(postgres_database)
+    with running(tmp_path) as host:
+        configure(host, postgres_database, targetTable="notes_data")
+        host.result("POST", "/query", {"sql": "CREATE VIRTUAL TABLE notes USING fts5 (name)"})
+        host.result("POST", "/query", {"sql": "INSERT INTO notes VALUES ('one')"})
+        response = host.request("POST", "/data-replication/sync/t")
+        assert response.status_code == 502
+        assert "notes_data is where the virtual table notes keeps its own data" in response.json()["error"]
+        assert host.query("SELECT name FROM notes('one')") == [["one"]]
+        host.result("POST", "/query", {"sql": "DROP TABLE notes"})
+        assert host.sync("t")["status"] == "success"

@@ -137,6 +137,29 @@ def test_a_target_that_sqlite_has_itself(host: HostProcess, name: str) -> None:
     assert all(each["name"] != "function" for each in host.result("GET", f"{PREFIX}/status")["configs"])
 
 
+@pytest.mark.parametrize(
+    ("module", "ends"),
+    [
+        ("fts5(x)", "data idx content docsize config"),
+        ("fts4(x)", "content segments segdir docsize stat"),
+        ("fts3(x)", "content segments segdir"),
+        ("rtree(id, a, b)", "node parent rowid"),
+        # It keeps no text, and would take a table of that name for its own.
+        ("fts5(x, content='')", "content"),
+    ],
+)
+def test_a_target_in_which_a_virtual_table_keeps_its_data(host: HostProcess, module: str, ends: str) -> None:
+    host.result("POST", "/query", {"sql": f"CREATE VIRTUAL TABLE kept USING {module}"})
+    for end in ends.split():
+        name = f"Kept_{end}" if end == "data" else f"kept_{end}"
+        error = refused(host, "POST", f"{PREFIX}/configure", {**BODY, "name": "shadow", "targetTable": name})
+        why = "is where the virtual table kept keeps its own data; choose another targetTable, or drop kept"
+        assert error == f"targetTable: {why}"
+    host.result("POST", "/query", {"sql": "DROP TABLE kept"})
+    host.configure(**{**BODY, "name": "free", "targetTable": f"kept_{ends.split()[0]}"})
+    host.result("DELETE", f"{PREFIX}/configure/free")
+
+
 WITHOUT_FIELDS = [("POST", verb) for verb in ("sync", "start", "stop")] + [("DELETE", "configure")]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from starbase_host import catalogue
+from starbase_host import catalogue, full_text
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
@@ -63,6 +63,8 @@ class Guard:
         self._only_prepare = False
         self._creates = False
         self._analyzes = False
+        # The full-text tables that held hidden text before a statement that creates something.
+        self._showing: set[str] = set()
         self._catalogue = catalogue.Catalogue()
         # What it was looked up under: the schema's version, and the tables that are private.
         self._catalogue_of: Any = None
@@ -147,17 +149,30 @@ class Guard:
     def refresh(self) -> None:
         """Learn the schema, and for a client its tables: what is not among them may be a built-in virtual table."""
         self._schema_version = self.trusted("PRAGMA schema_version")
-        found = self.trusted("SELECT name, rootpage = 0 AND type = 'table', sql FROM sqlite_schema")
-        known = {fold(name) for name, _, _ in found} - rules.OTHER_MODULES
-        for name, virtual, sql in found:
+        found = self.trusted("SELECT name, rootpage = 0 AND type = 'table' FROM sqlite_schema")
+        known = {fold(name) for name, _ in found} - rules.OTHER_MODULES
+        over_hidden = self._over_hidden()
+        for name, virtual in found:
             if not virtual:
                 continue
-            if self.mentions_hidden(sql):
-                known -= {fold(name), *(fold(f"{name}_") + suffix for suffix in rules.SHADOWS)}
+            if name in over_hidden:
+                known -= {fold(name), *(fold(f"{name}_{suffix}") for suffix in full_text.SHADOWS)}
             # Some modules prepare their writes when they connect, which a client could not.
             with contextlib.suppress(apsw.Error):
                 self.trusted(f"SELECT 1 FROM {quote(name)} LIMIT 0")
         self._known = frozenset(known)
+
+    def _over_hidden(self) -> set[str]:
+        """The virtual tables that may hold text of tables which a client never sees."""
+        rows = self.trusted(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'view' OR (type = 'table' AND rootpage = 0)"
+        )
+        return full_text.over_hidden(rows, self._speaks_of_hidden)
+
+    def check_created(self) -> None:
+        """Raises Forbidden when the statement that has run lets a full-text table hold what a client may not see."""
+        if self._creates and self._over_hidden() - self._showing:
+            raise Forbidden(rules.FULL_TEXT_REFUSAL)
 
     def rewritten(self, sql: str) -> str:
         """A statement as it is run: what a client asks of the schema is asked of what it may see."""
@@ -201,10 +216,13 @@ class Guard:
 
     def mentions_hidden(self, text: str) -> bool:
         """Whether the text could speak of a table that the role never sees."""
+        return self.role == "client" and self._speaks_of_hidden(text)
+
+    def _speaks_of_hidden(self, text: str) -> bool:
         folded = fold(text)
         for name in catalogue.TABLES:
             folded = folded.replace(name, b"")
-        return self.role == "client" and any(name in folded for name in (*rules.HIDDEN_PREFIXES, *self._private))
+        return any(name in folded for name in (*rules.HIDDEN_PREFIXES, *self._private))
 
     def too_long(self) -> TooLarge:
         """What is said of a value that is too long for this statement."""
@@ -231,6 +249,7 @@ class Guard:
             raise Forbidden(rules.CLIENT_REFUSAL) if self.role == "client" else NotReadOnly
         if self._creates:
             self._check_text()
+            self._showing = self._over_hidden()
         self._description = cursor.description
         if self.role == "client":
             # A program shows addresses in memory; a plan does not.

@@ -50,8 +50,6 @@ SAMPLES = frozenset((b"sqlite_stat3", b"sqlite_stat4"))
 # Virtual tables that are there without being created. A client may use the first two.
 SAFE_MODULES = frozenset((b"json_each", b"json_tree"))
 OTHER_MODULES = frozenset(b"dbstat carray fts3tokenize bytecode tables_used generate_series completion fsdir".split())
-# The tables in which a full-text index keeps what it has read, of a hidden table too.
-SHADOWS = frozenset(b"config content data docsize idx segdir segments stat".split())
 CREATABLE_MODULES = frozenset(b"fts5 fts4 fts3 rtree rtree_i32 geopoly".split())
 
 _QUICK = """
@@ -144,6 +142,10 @@ CLIENT_REFUSAL = (
     "sqlite_schema; GET /tables lists what it may read"
 )
 OWN_REFUSAL = "what begins with tmp_ belongs to the host and its plugins: SQL may read it, and their routes change it"
+FULL_TEXT_REFUSAL = (
+    "a full-text index would show the role client text of tables whose names begin with tmp_ or sqlite_: let its "
+    "content be a table, or a view of tables, that a client may read"
+)
 SEQUENCE_REFUSAL = "sqlite_sequence counts for the host and its plugins too; SQL may not set it"
 COLUMN_ACTIONS = frozenset((apsw.SQLITE_READ, apsw.SQLITE_UPDATE))
 REFUSED = {

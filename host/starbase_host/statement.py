@@ -165,6 +165,7 @@ def _run(guard: Guard, sql: str, values: Values, budget: Budget) -> Answer:
         cursor.close(True)
     if guard.text is None:
         raise InvalidRequest(fields={"sql": "holds no statement"})
+    guard.check_created()
     if rows is None:
         return _run_for_bytes(guard, guard.text, columns, values, budget)
     if columns and not rows:

@@ -110,6 +110,8 @@ class _Judged:
         if tables.is_function(connection, replication.target_table):
             why = f"{replication.target_table} is a table-valued function of SQLite; choose another name"
             raise InvalidRequest(fields={"targetTable": why})
+        if (owner := tables.kept_for(connection, replication.target_table)) is not None:
+            raise InvalidRequest(fields={"targetTable": tables.KEEPS.format(owner)})
         return store.save(connection, replication, self.masked, now=now)
 
 

@@ -5,17 +5,28 @@ Functions of an APSW connection. Nothing here changes anything.
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from typing import NamedTuple
 
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_host import quote
+from starbase_host import quote, same_name
 
 # An index over no rows, in whose name stands which run has made the table. It goes where the table goes, and ends with
 # it; there is one of a name; and who copies the table's definition does not copy it.
 TAG = "tmp_replication_made_by_"
+
+
+# Where SQLite's virtual tables keep what they hold: the ends of those tables' names, behind the virtual table's.
+KEPT_IN = {
+    **dict.fromkeys(("fts3", "fts4"), ("content", "docsize", "segdir", "segments", "stat")),
+    "fts5": ("config", "content", "data", "docsize", "idx"),
+    **dict.fromkeys(("geopoly", "rtree", "rtree_i32"), ("node", "parent", "rowid")),
+}
+
+KEEPS = "is where the virtual table {0} keeps its own data; choose another targetTable, or drop {0}"
 
 
 def shadow_name(config_id: int) -> str:
@@ -53,6 +64,22 @@ def is_function(connection: apsw.Connection, name: str) -> bool:
     sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1)) AND NOT EXISTS "
     found = connection.execute(f"{sql}(SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?1))", (name,))
     return bool(found.get)
+
+
+def kept_for(connection: apsw.Connection, name: str) -> str | None:
+    """The virtual table that keeps, or would keep, its own data in a table of that name; None where there is none.
+
+    Rows of a source there would damage it, and SQLite then calls the whole virtual table malformed.
+    """
+    base, _, end = same_name(name).rpartition("_")
+    modules = [module for module, ends in KEPT_IN.items() if end in ends]
+    if not modules:
+        return None
+    sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND lower(name) = ?"
+    for table, definition in connection.execute(sql, (base,)):
+        if re.search(rf"\bUSING\W+({'|'.join(modules)})\b", definition, re.IGNORECASE):
+            return str(table)
+    return None
 
 
 def exists(connection: apsw.Connection, name: str) -> bool:
@@ -105,6 +132,8 @@ def columns_of(connection: apsw.Connection, table: str) -> dict[str, Found] | No
     kind = connection.execute(sql, (table,)).get
     if kind is not None and kind != "table":
         raise SchemaMismatch(f"{table} is {'an' if kind == 'index' else 'a'} {kind}; choose another targetTable")
+    if (owner := kept_for(connection, table)) is not None:
+        raise SchemaMismatch(f"{table} {KEEPS.format(owner)}")
     return {name: Found(declared, position, bool(computed)) for name, declared, position, computed in rows} or None
 
 
