@@ -17,6 +17,9 @@ prove: .venv/.stamp-dev
 	@$(PYTHON) -m tests.servers --all
 	@exec $(PYTHON) scripts/prove.py
 
+# Each host as users start it, by the interpreter; `make test` forks them: tests/forks.py.
+prove soak bench: export STARBASE_TESTS_SPAWN := 1
+
 MINUTES := 20
 
 soak: .venv/.stamp-dev

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
+
+from tests.forks import Fork, run, spawn
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class HostProcess:
         self.config_path.chmod(0o600)
         self.environ = environ or {}
         self.url = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Fork | None = None
         self._client: httpx.Client | None = None
 
     @property
@@ -92,24 +92,19 @@ class HostProcess:
 
     def command(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run another `starbase` command on the same configuration."""
-        return subprocess.run(
-            [sys.executable, "-m", "starbase_host.cli", "--config", str(self.config_path), *words],
-            capture_output=True, text=True, input=stdin, env={**os.environ, **self.environ}, timeout=120, check=False,
-        )  # fmt: skip
+        return run(("--config", str(self.config_path), *words), environ=self.environ, stdin=stdin)
 
     def start(self) -> Self:
         """Start, and wait until it answers."""
         out, err = self.directory / "host.out", self.directory / "host.log"
-        with out.open("wb") as stdout, err.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "starbase_host.cli", "serve", "--json", "--config", str(self.config_path)],
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env={**os.environ, **self.environ},
-            )  # fmt: skip
+        words = ("serve", "--json", "--config", str(self.config_path))
+        out.unlink(missing_ok=True)
+        self._process = spawn(words, stdout=out, stderr=err, environ=self.environ)
 
         def ready() -> str:
             assert self._process is not None
             assert self._process.poll() is None, f"the host ended while it started: {self.log}"
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, FileNotFoundError):
                 return str(json.loads(out.read_text())["url"])
             return ""
 
