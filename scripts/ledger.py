@@ -42,6 +42,20 @@ HEAD = """\
 
 This page is made of the casts' own data by `python scripts/ledger.py`; a test holds it to them.
 
+What each type becomes, in short; the tables below have the rest:
+
+| Source | SQLite |
+|---|---|
+| integers, booleans, `YEAR`, `BIT(n)` | INTEGER |
+| floating point, `BIGINT UNSIGNED` | a column without a declared type; NaN, and what SQLite has no room for, as TEXT |
+| `numeric`, `DECIMAL`, `money` | REAL, or INTEGER without decimals, where that is exact; else TEXT |
+| text, `uuid`, `json`, enums, networks, bits, ranges, composite types | TEXT |
+| `date`, `time`, `timestamp`, `DATETIME` | TEXT, ISO 8601 with six digits: `2026-11-22T16:02:16.500000` |
+| `timestamp with time zone`, `TIMESTAMP` | TEXT in UTC: `2026-11-22T16:02:16.500000Z` |
+| `interval` | TEXT, an ISO 8601 duration |
+| arrays | TEXT, a JSON array; PostgreSQL's own text where JSON would lose something |
+| `bytea`, `BINARY` to `LONGBLOB`, spatial types of MySQL | BLOB |
+
 **Lossless, round-trippable, ordered.** From a value of the replica and its column's type at the source, the source's
 value can be rebuilt exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. Text forms
 sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: it makes numbers of

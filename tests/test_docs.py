@@ -1,4 +1,4 @@
-"""The pages held to the code: keys, defaults and bounds; examples that are accepted; routes and links that exist."""
+"""The pages held to the code: keys, defaults and bounds; examples that work; routes, commands and links that exist."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import ast
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
+import httpx
 import pytest
 
 from starbase_data_replication import config
+from starbase_data_replication.commands import commands
 from starbase_data_replication.fields import FIELDS, Field
 from starbase_data_replication.plugin import OPTIONS
 from starbase_data_replication.sources.base import Dialect
@@ -22,16 +27,23 @@ from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_host import sandbox_rules
+from starbase_host import CommandHost, sandbox_rules
 from starbase_host.config import HOST_KEYS, HostConfig
 from starbase_host.config import parse as parse_toml
-from tests.hosts import CONFIG, running
+from tests.hosts import ADMIN, CONFIG, running, until
+from tests.servers import TestDatabase
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+QUICKSTART = ROOT / "docs" / "quickstart.md"
+HTTP = ROOT / "docs" / "reference" / "http.md"
+COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
+STATUS = ROOT / "docs" / "reference" / "status-and-events.md"
+TABLES = ROOT / "docs" / "reference" / "tables.md"
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/*.md"), *ROOT.glob("examples/*/*.md")]
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/*.md"), *ROOT.glob("examples/*/*.md")]
 )
+README_WORDS = 700
 DIALECTS: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
 PACKAGES = {
     "starbase_host": ROOT / "host",
@@ -105,12 +117,20 @@ def test_what_a_query_may_do_is_documented() -> None:
 
 
 def test_every_field_of_the_status_is_documented(tmp_path: Path) -> None:
-    (section,) = re.findall(r"^## Status\n(.*?)^## ", README.read_text(), re.DOTALL | re.MULTILINE)
+    (section,) = re.findall(r"^## Status\n(.*?)^## ", STATUS.read_text(), re.DOTALL | re.MULTILINE)
     said = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if "|" in line)))
     source = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "user": "u"}
     with running(tmp_path) as host:
         host.configure(name="t", sourceConfig=source, sourceTable="t", targetTable="t", isActive=False)
         assert set(host.status("t")) == said
+        # The tables behind it, the ones that exist only during a run apart.
+        pages = tables(TABLES)
+        for name in ("tmp_replication_configs", "tmp_replication_logs"):
+            listed = {column.strip("`") for cell in pages[name] for column in cell.split(", ")}
+            assert listed == {row[0] for row in host.query(f"SELECT name FROM pragma_table_info('{name}')")}
+        others = {name for name in pages["The others"] if not name.endswith("_<id>")}
+        found = host.query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'tmp_replication_%'")
+        assert {row[0] for row in found} == {*others, "tmp_replication_configs", "tmp_replication_logs"}
 
 
 def test_every_option_of_the_plugin_is_documented() -> None:
@@ -235,7 +255,7 @@ def curls(page: Path) -> Iterator[tuple[str, str, str | None]]:
 
 def test_every_json_text_parses_and_every_configuration_is_accepted() -> None:
     configured = 0
-    first = json.loads(next(body for _, _, body in curls(README) if body is not None))
+    first = json.loads(next(body for _, _, body in curls(QUICKSTART) if body is not None))
     existing = config.parse(first, existing=None, dialects=DIALECTS)
     for page, body in bodies():
         if isinstance(body, dict) and "name" in body and "sourceConfig" not in body:
@@ -273,17 +293,82 @@ def test_every_python_text_compiles() -> None:
             compile(block, page.name, "exec")
 
 
-def test_every_curl_of_the_readme_reaches_a_route_and_its_plugin_starts(tmp_path: Path) -> None:
-    (plugin,) = blocks(README, "python")
+def test_every_curl_reaches_a_route_and_the_examples_in_python_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plugin,) = blocks(STATUS, "python")
     (tmp_path / "notify.py").write_text(plugin)
-    commands = list(curls(README))
+    (client,) = blocks(HTTP, "python")
+    requests = [(method, path) for page in PAGES for method, path, _ in curls(page)]
+    assert len(requests) >= 25
     with running(tmp_path, CONFIG + '\n[plugins.notify]\nmodule = "notify"\n') as host:
-        for method, path, _ in commands:
-            # Without a token every route but two refuses; what is no route is not found even so.
+        for method, path in requests:
+            # Without a token every route but two refuses; what is not a route is not found even so.
             assert host.request(method, path, token=None).status_code == (
                 200 if path in ("/health", "/openapi.json") else 401
             ), path
         assert [each["failed"] for each in host.result("GET", "/plugins")] == [None, None]
+        monkeypatch.setenv("ADMIN_AUTHORIZATION_TOKEN", ADMIN)
+        exec(client.replace("http://127.0.0.1:8000", host.url), {})
+        assert host.status("product-catalog")["source_table"] == "products"
+
+
+def test_the_readme_replicates_a_table_with_one_command_and_queries_it(
+    tmp_path: Path, postgres_database: TestDatabase
+) -> None:
+    """What the README shows, on a real database: only the addresses and the user are others."""
+    postgres_database.execute("CREATE TABLE orders (id int PRIMARY KEY, updated_at timestamptz NOT NULL DEFAULT now())")
+    postgres_database.execute("INSERT INTO orders SELECT number FROM generate_series(1, 5005) AS number")
+    shell = blocks(README, "sh")
+    (configure,) = (block for block in shell if "replication configure" in block)
+    (query,) = (block for block in shell if "/query" in block)
+    (answer,) = (json.loads(block) for block in blocks(README, "json"))
+    server = postgres_database.server
+    here = f"{server.user}:${{PG_PASSWORD}}@{server.host}:{server.port}/{postgres_database.name}"
+    assert "reader:${PG_PASSWORD}@db.example.com/shop" in configure
+    configure = configure.replace("reader:${PG_PASSWORD}@db.example.com/shop", here)
+    config = '[host]\nbind = "127.0.0.1:0"\n\n[plugins.data_replication]\n'
+    with running(tmp_path, config, environ={"PG_PASSWORD": server.password}) as host:
+        command = f'starbase() {{ {shlex.quote(sys.executable)} -m starbase_host.cli "$@"; }}\n{configure}'
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "Replication configured successfully\n"), done.stderr
+        # The token stands in the file that the README names.
+        (token_file,) = re.findall(r"^TOKEN=\$\(cat (\S+)\)$", query, re.MULTILINE)
+        words = shlex.split(query.partition("\n")[2])
+        assert words[:3] == ["curl", "-H", "Authorization: Bearer $TOKEN"]
+        headers = {"authorization": f"Bearer {(tmp_path / token_file).read_text().strip()}"}
+        url = words[3].replace("http://127.0.0.1:8000", host.url)
+        body = words[words.index("-d") + 1]
+        # The first sync is under way: until it has made the table, the query is wrong.
+        until(lambda: httpx.post(url, headers=headers, content=body).json() == answer, what="the README's answer")
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
+    lines = README.read_text().splitlines()
+    assert len(README.read_text().split()) <= README_WORDS
+    assert [line.split(" #")[0].strip() for line in lines[:12] if line.startswith("make ")] == ["make run", "make test"]
+
+
+def test_every_command_of_replications_is_documented() -> None:
+    host = CommandHost(HostConfig(), json_output=False)
+    (group,) = (each for each in commands(host) if isinstance(each, click.Group))
+    (block,) = blocks(COMMAND_LINE, "sh")
+    assert set(re.findall(r"^starbase replication (\w+)", block, re.MULTILINE)) == set(group.commands)
+    options = {option for each in group.commands.values() for one in each.params for option in one.opts}
+    assert set(re.findall(r"--\w+", block)) - {"--json"} == {name for name in options if name.startswith("--")}
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop()
+        page = page / "README.md" if page.is_dir() else page
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#\s]+)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+        waiting += [(page.parent / link).resolve() for link in links if ":" not in link]
+    assert set(PAGES) - reached == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -300,7 +385,8 @@ def test_every_relative_link_resolves(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
