@@ -10,6 +10,7 @@ from starbase_host.errors import (
     ConfigError,
     Conflict,
     Forbidden,
+    IncompatibleLibrary,
     InvalidRequest,
     NotFound,
     QueryRejected,
@@ -19,6 +20,7 @@ from starbase_host.errors import (
 )
 from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, parse_json, read_json
+from starbase_host.library_overrides import check_overrides, check_versions, overrides
 from starbase_host.plugins import Host
 from starbase_host.query import Query, Result
 from starbase_host.routes import Route
@@ -34,6 +36,7 @@ __all__ = [
     "Forbidden",
     "Host",
     "HostConfig",
+    "IncompatibleLibrary",
     "InvalidRequest",
     "NotFound",
     "Query",
@@ -44,9 +47,12 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "Worker",
+    "check_overrides",
+    "check_versions",
     "hookimpl",
     "hookspec",
     "iso",
+    "overrides",
     "parse_json",
     "quote",
     "read_json",

@@ -7,7 +7,7 @@
         ConfigError             a configuration value is wrong; `field` names it
       Unauthorized 401   Forbidden 403   NotFound 404   MethodNotAllowed 405   QueryTimeout 408
       RequestTimeout 408 Conflict 409    TooLarge 413        TooManyGuesses 429
-      PluginFailed 500   Unavailable 503
+      PluginFailed 500   IncompatibleLibrary 500   Unavailable 503
 
 A message is for the person who reads it: it names the field and the mend, and never holds a secret
 or a row's value. `status` is for the caller of HTTP, `transient` for whoever decides to try again.
@@ -130,6 +130,12 @@ class PluginFailed(StarbaseError):
     """A plugin that stands in a query's way raised, hung or answered nonsense."""
 
     code = "plugin_failed"
+
+
+class IncompatibleLibrary(StarbaseError):
+    """A library does not have, or does not call, what the host or a plugin replaces in it."""
+
+    code = "incompatible_library"
 
 
 class Unavailable(StarbaseError):

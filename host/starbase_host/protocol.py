@@ -13,6 +13,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from starbase_host.library_overrides import overrides
+
 # Of all clients together; each costs a file descriptor, of which a process has 1,024 where nobody has raised that.
 MAX_CONNECTIONS = 500
 # The request line and all headers: their size, and the time from the first byte (or the connection) to the last.
@@ -32,6 +34,7 @@ class Protocol(H11Protocol):
 
     _header_timer: asyncio.TimerHandle | None = None
 
+    @overrides(library="uvicorn")
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
@@ -39,6 +42,7 @@ class Protocol(H11Protocol):
             return
         self._header_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 
+    @overrides(library="uvicorn")
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():
             # h11 counts what is incomplete after each piece: headers that come in one piece would be of any size.
@@ -51,10 +55,12 @@ class Protocol(H11Protocol):
             # The first bytes of a request on a connection that has served another.
             self._header_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 
+    @overrides(library="uvicorn")
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timer()
         super().connection_lost(exc)
 
+    @overrides("uvicorn.protocols.http.h11_impl.H11Protocol.handle_events")
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn where h11 cannot read a request."""
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)

@@ -21,6 +21,7 @@ from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError
 from starbase_host.finding import toml_key
+from starbase_host.library_overrides import check_overrides, overrides
 from starbase_host.protocol import HEADER_BYTES, Protocol
 
 log = logging.getLogger("starbase")
@@ -46,14 +47,17 @@ class Server(uvicorn.Server):
         self.ready: Callable[[], None] = lambda: None
         self.ending: Callable[[], None] = lambda: None
 
+    @overrides(library="uvicorn")
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await super().serve(sockets or [self._listener])
 
+    @overrides("uvicorn.server.Server._serve")
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.ready()
 
+    @overrides("uvicorn.server.Server._serve")
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.ending()
         # The address is given up before the lock: who listens there next must get no command's token.
@@ -66,6 +70,7 @@ class Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIterator[tuple[Server, str]]:
     """A running host inside this context: the server (set `should_exit` to stop it) and its address."""
+    check_overrides(Server, Protocol)
     app = create_app(config, clock=clock)
     core: Core = app.state.core
     # The lock first: the second host on a database must hear of the first, and not that its port is taken.

@@ -29,8 +29,10 @@ from starbase_data_replication.sources.reach import OPTION as HOSTS
 from starbase_data_replication.sources.reach import Reach, wrong_with
 from starbase_data_replication.store import Store
 from starbase_data_replication.watchdog import Watchdog
-from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, hookimpl
+from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, check_versions, hookimpl
 
+# Libraries of which private methods are used or replaced.
+BOUND = ("aiomysql", "PyMySQL", "asyncpg", "databases")
 # Option: (type, default, lower bound, upper bound).
 OPTIONS: dict[str, tuple[type, float, float, float]] = {
     "max_concurrent_syncs": (int, 4, 1, 1000),
@@ -43,7 +45,11 @@ DRAIN_SECONDS = 0.5
 
 
 def plugin(options: Mapping[str, Any]) -> DataReplication:
-    """The factory that the entry point names. Raises ConfigError for an unknown or wrong option."""
+    """The factory that the entry point names. Raises ConfigError for an unknown or wrong option.
+
+    Raises IncompatibleLibrary for a driver in a version that its requirements do not allow.
+    """
+    check_versions("starbase-host", *BOUND)
     return DataReplication(seal=Seal.from_environment(), **_checked(options))
 
 

@@ -26,6 +26,7 @@ from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.reach import Reach
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
+from starbase_host import check_overrides, overrides
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
@@ -79,6 +80,7 @@ NO_ANSWER = (AssertionError, LookupError, ValueError, struct.error)
 
 
 class Cursor(aiomysql.Cursor):  # type: ignore[misc]
+    @overrides("aiomysql.cursors.Cursor._do_get_result")
     async def _show_warnings(self, connection: Any) -> None:
         """The server's warnings are not Python's: they may quote a row's value."""
 
@@ -100,6 +102,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         self.began_at = 0.0
         self.uses = 0
         self.version = (0, 0, 0)
+        self._answer_begins = False
         # Whether this session was refused when it asked for what the server replicates.
         self.may_not_ask = False
 
@@ -222,18 +225,36 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             self.close()
             raise
 
+    @overrides(library="aiomysql")
     def close(self) -> None:
         """At once: closing in good order would wait for the rest of a result, over TLS also read it."""
         if self._writer is not None:
             self._writer.transport.abort()
         super().close()
 
+    @overrides("aiomysql.connection.Connection.query", "aiomysql.connection.Connection.next_result")
+    async def _read_query_result(self, unbuffered: bool = False) -> None:
+        self._answer_begins = True
+        await super()._read_query_result(unbuffered)
+
+    @overrides("aiomysql.connection.MySQLResult.read", "aiomysql.connection.MySQLResult.init_unbuffered_query")
+    async def _read_packet(self, *words: Any, **options: Any) -> Any:
+        packet = await super()._read_packet(*words, **options)
+        begins, self._answer_begins = self._answer_begins, False
+        if begins and packet.is_load_local_packet():
+            # An answer that asks for a file of this machine. Some releases of the driver send it, unasked.
+            self.close()
+            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a file of the host; it gets none")
+        return packet
+
+    @overrides("aiomysql.connection.Connection._read_packet")
     async def _read_bytes(self, count: int) -> bytes:
         if self._reader is None:
             raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed here")
         data: bytes = await super()._read_bytes(count)
         return data
 
+    @overrides("aiomysql.connection.Connection._request_authentication")
     async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> Any:
         """What the server asks for in the place of the usual proof of the password."""
         if plugin_name in (b"mysql_clear_password", b"mysql_old_password") and not self._secure:
@@ -252,6 +273,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         packet.check_error()
         return packet
 
+    @overrides("aiomysql.connection.Connection._connect")
     async def _request_authentication(self) -> None:
         # Called when the server has said what it can, and nothing has been sent.
         self._host = self._name
@@ -272,6 +294,8 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
     """
 
     def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, reach: Reach) -> None:
+        # Here, because `databases` is imported by now, and not before: that takes most of a second.
+        check_overrides(ConnectionPool)
         super().__init__(
             minsize=0,
             maxsize=made.maxsize,
@@ -290,6 +314,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
         """Give out no connection any more that began before now."""
         self._not_before = self._loop.time()
 
+    @overrides("aiomysql.pool.Pool._acquire")
     async def _fill_free_pool(self, override_min: bool) -> None:
         """Drop the free connections that are dead or old; make one where none is left and one may be made."""
         for connection in list(self._free):
@@ -313,6 +338,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
         finally:
             connection.close()
 
+    @overrides("databases.backends.mysql.MySQLConnection.release", library="aiomysql")
     def release(self, connection: Connection) -> asyncio.Future[None]:
         """Take a connection back and wake who waits for one, also when it comes back closed."""
         self._used.discard(connection)
@@ -329,6 +355,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
         released.set_result(None)
         return released
 
+    @overrides(library="aiomysql")
     async def wait_closed(self) -> None:
         """End every connection, those in use as well; say goodbye on the others."""
         self.terminate()

@@ -43,6 +43,7 @@ from starbase_data_replication.sources.mysql.connection import (
     STATEMENT_TIMEOUT_SECONDS,
     Connection,
     ConnectionPool,
+    Cursor,
 )
 from starbase_data_replication.sources.mysql.describe import counter_passed, describe
 from starbase_data_replication.sources.mysql.door import door
@@ -64,6 +65,7 @@ from starbase_data_replication.sources.mysql.types import CLOCKS, lost
 from starbase_data_replication.sources.pool import Pool
 from starbase_data_replication.sources.reach import DEFAULT, Reach
 from starbase_data_replication.sources.rounding import shows_a_time
+from starbase_host import check_overrides
 
 
 class MysqlSource:
@@ -84,6 +86,7 @@ class MysqlSource:
         ssl_fallback: bool = False,
         reach: Reach = DEFAULT,
     ) -> None:
+        check_overrides(Connection, Cursor)
         # Of the pool's connections: set when it is opened.
         self._connections: list[ConnectionPool] = []
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from starbase_host import overrides
+
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
 
@@ -24,6 +26,7 @@ class Connection(asyncpg.Connection):
     def ask_for_server(self, asked: bool) -> None:
         self.tells_server = asked
 
+    @overrides("asyncpg.connection.Connection._do_execute", "asyncpg.connection.Connection._prepare")
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
         return await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
 
@@ -34,5 +37,6 @@ class Connection(asyncpg.Connection):
             "", sql, STATEMENT_TIMEOUT_SECONDS, record_class=asyncpg.Record, ignore_custom_codec=True
         )
 
+    @overrides("asyncpg.connection.Connection.reset")
     def get_reset_query(self) -> str:
         return ""

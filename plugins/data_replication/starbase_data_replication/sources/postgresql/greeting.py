@@ -15,6 +15,7 @@ from asyncpg.protocol import Protocol
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.sources.reach import CheckedLoop
+from starbase_host import overrides
 
 # PostgreSQL's default is 4,096, as it is with the large providers; CockroachDB's is 10,610. So many take about 50 ms.
 MAX_ITERATIONS = 100_000
@@ -136,12 +137,15 @@ class GreetingLoop(CheckedLoop):
     def _refuse(self, error: SourceRejected | NoHandshake) -> None:
         self.refused = error
 
+    @overrides("asyncpg.connect_utils.__connect_addr", "asyncpg.connect_utils._create_ssl_connection")
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
         return self._given(*await super().create_connection(self._before(factory), host, port, **options))
 
+    @overrides("asyncpg.connect_utils.__connect_addr")
     async def create_unix_connection(self, factory: Callable[[], Any], path: str, **options: Any) -> Any:
         return self._given(*await super().create_unix_connection(self._before(factory), path, **options))
 
+    @overrides("asyncpg.connect_utils._create_ssl_connection")
     async def start_tls(self, transport: Any, *words: Any, **options: Any) -> Any:
         inner = transport.transport if isinstance(transport, _Transport) else transport
         made = await self._loop.start_tls(inner, *words, **options)

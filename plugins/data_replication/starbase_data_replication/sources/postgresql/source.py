@@ -48,6 +48,7 @@ from starbase_data_replication.sources.postgresql.sql import key_text, noting, q
 from starbase_data_replication.sources.reach import DEFAULT, Reach
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
+from starbase_host import check_overrides
 
 GOODBYE_SECONDS = 2.0
 # What the driver raises over a connection that nothing can be done with any more, a statement that was left in the
@@ -102,6 +103,7 @@ class PostgresqlSource:
     notes_shared = True
 
     def __init__(self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = DEFAULT) -> None:
+        check_overrides(Connection, GreetingLoop)
         self._arguments = {**arguments, "connection_class": Connection}
         self._reach = reach
         self._pool = Pool(
