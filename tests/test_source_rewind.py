@@ -42,8 +42,8 @@ class Mirror(NamedTuple):
         for each in sql.split("; "):
             self.database.execute(each)
 
-    def insert(self, word: str, count: int, hour: int = 0) -> None:
-        at = f"'2024-01-01 {hour:02}:00:00'"
+    def insert(self, word: str, count: int, day: int = 1) -> None:
+        at = f"'2024-01-{day:02} 00:00:00'"
         self.execute("INSERT INTO t (name, at) VALUES " + ", ".join(f"('{word} {n}', {at})" for n in range(count)))
 
     def restart(self, number: int) -> None:
@@ -239,6 +239,83 @@ def test_a_restored_table_whose_times_went_back(host: HostProcess, source_databa
     run = mirror.sync()
     assert not said(run, WENT_BACK)
     assert mirror.rows()[5] == [6, "before"]
+
+
+def _updated_at(host: HostProcess, database: TestDatabase, newer: int) -> Mirror:
+    """Followed by a time: ten rows that changed after a backup was made, and newer ones that came in after those."""
+    mirror = _made(host, database, trackingColumn="at")
+    mirror.execute("UPDATE t SET name = 'after the backup', at = '2024-01-02' WHERE id BETWEEN 91 AND 100")
+    mirror.insert("newer", newer, day=3)
+    mirror.sync()
+    assert mirror.rows()[90] == [91, "after the backup"]
+    return mirror
+
+
+def _restore(mirror: Mirror) -> None:
+    """As a restore leaves it: the rows of the backup, as they were before those that the replica has of them."""
+    mirror.execute(f"DELETE FROM t WHERE id > {ROWS}")
+    mirror.execute("UPDATE t SET name = 'in the backup', at = '2023-12-01' WHERE id BETWEEN 91 AND 100")
+
+
+@pytest.mark.parametrize("newer", [150, 650])
+def test_a_restore_behind_many_newer_rows(host: HostProcess, source_database: TestDatabase, newer: int) -> None:
+    """The replica's newest rows are all gone. What tells are those behind them."""
+    mirror = _updated_at(host, source_database, newer)
+    _restore(mirror)
+    run = mirror.sync()
+    assert said(run, WENT_BACK, "loaded again")
+    assert mirror.rows()[90] == [91, "in the backup"]
+    assert mirror.verified() == [0, newer, 0]
+
+
+def test_a_restore_behind_many_newer_rows_to_which_others_were_added(
+    host: HostProcess, postgres_database: TestDatabase
+) -> None:
+    """The highest value has risen, so that only another file, or another server, tells of it."""
+    mirror = _updated_at(host, postgres_database, 150)
+    _restore(mirror)
+    mirror.insert("since", 1, day=4)
+    mirror.execute("VACUUM FULL t")
+    run = mirror.sync()
+    assert said(run, WENT_BACK, "loaded again")
+    assert mirror.rows()[90] == [91, "in the backup"]
+
+
+@pytest.mark.parametrize("tracking", ["id", "at"])
+def test_many_rows_at_the_end_that_were_deleted(
+    host: HostProcess, source_database: TestDatabase, tracking: str
+) -> None:
+    mirror = _made(host, source_database, trackingColumn=tracking)
+    mirror.insert("newer", 150, day=3)
+    mirror.sync()
+    for last in (ROWS, ROWS - 1):
+        mirror.execute(f"DELETE FROM t WHERE id > {last}")
+        run = mirror.sync()
+        assert (run["rows_read"], run["warnings"], len(mirror.rows())) == (0, [], ROWS + 150)
+    mirror.insert("new", 1, day=4)
+    assert mirror.sync()["rows_read"] == 1
+
+
+@pytest.mark.elsewhere_in_prove
+def test_more_rows_at_the_end_that_were_deleted_than_are_passed_over(
+    host: HostProcess, source_database: TestDatabase
+) -> None:
+    mirror = _updated_at(host, source_database, 10_100)
+    _restore(mirror)
+    run = mirror.sync()
+    assert said(run, "the 10000 newest", "verify")
+    assert not said(run, WENT_BACK)
+
+
+def test_a_refill_that_differs_in_the_case_of_texts_alone(host: HostProcess, source_database: TestDatabase) -> None:
+    """Neither a collation of the source's nor one of the replica's may take the one for the other."""
+    folded = {} if source_database.dialect == "postgresql" else {"name": "nocase"}
+    mirror = _made(host, source_database, collations=folded)
+    mirror.truncate()
+    mirror.insert("OLD", ROWS - 1)
+    run = mirror.sync()
+    assert said(run, WENT_BACK, "loaded again")
+    assert mirror.rows()[0] == [1, "OLD 0"]
 
 
 def test_a_counter_that_nobody_may_see_is_not_trusted(host: HostProcess, postgres_database: TestDatabase) -> None:

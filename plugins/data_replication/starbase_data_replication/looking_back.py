@@ -71,6 +71,7 @@ class LookingBack:
             why = await rewind.why()
         if why is not None:
             return Verdict(position=before, load_again=why)
+        warnings = (*warnings, *dict.fromkeys(rewind.warnings))
         return Verdict(position=self._gone_on(noted, low, before), warnings=warnings)
 
     async def _below_the_floor(self, source: Rewindable, noted: Noted, before: Position, above: str) -> Noted | None:

@@ -7,7 +7,7 @@ or a failover, other rows stand below the floor, where no sync looks any more. W
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -16,8 +16,13 @@ import apsw
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, Noted, Row, TableSchema
 from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
+from starbase_data_replication.sources.base import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
 from starbase_host import Database, quote
+
+# Behind the first ones, so many of the replica's newest rows may be gone at the source before the search for one that
+# is there ends. Their keys are held at once, up to so many bytes.
+MAX_GONE = 9_900
+MAX_GONE_BYTES = 8 * 1024 * 1024
 
 HIDDEN = (
     "; what assigns the values cannot be seen, and would tell rows that have changed from others in their place "
@@ -42,6 +47,15 @@ def refusal(why: str, name: str) -> SourceWentBack:
 def joined(schema: TableSchema) -> str:
     """What to say of rows that came in below the floor with a table of their own."""
     return f"a table has joined {schema.table} (ATTACH PARTITION, INHERIT) with rows that lie below what was read"
+
+
+def unsure(schema: TableSchema, passed: int) -> str:
+    """What to report where so many of the replica's newest rows were passed over, and none is as it was read."""
+    return (
+        f"the {passed} newest rows of {schema.table} that were read are gone at the source, or have changed: that was "
+        "taken for ordinary changes, but after a restore rows behind them may be older versions; verify with repair, "
+        "or reset"
+    )
 
 
 class Unlike(NamedTuple):
@@ -116,7 +130,7 @@ class Rewind:
     """One look at a source whose highest value, `noted`, lies below what was reached. replica: the table's name.
 
     closed: it lies below the floor too, so that every row which stands there was read. known: the columns that were
-    read when the replica was last brought up to date; None for all.
+    read when the replica was last brought up to date; None for all. warnings: what a question has left open.
     """
 
     reader: Reader
@@ -130,6 +144,7 @@ class Rewind:
     floor: str | None
     closed: bool
     known: Container[str] | None = None
+    warnings: list[str] = field(default_factory=list)
 
     async def why(self) -> str | None:
         """Why other rows may stand where those of the floor stood, in words; None where rows were only deleted.
@@ -138,8 +153,7 @@ class Rewind:
         the others; and of what was restored to an older version, the replica's newest rows are the newer ones.
         """
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.noted.below))
-        keys = await self.database.read(self._newest_keys)
-        ours = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys))) if keys else Unlike()
+        ours = await self._ours()
         missing = newest.missing if self.closed else 0
         if not missing and not newest.different and not ours.different:
             return None
@@ -159,8 +173,8 @@ class Rewind:
         """Why the rows are others than those that were read, in words, where the table lies in other files, was made or
         altered, or another server answers; None where that is all that happened.
 
-        Of the newest rows that lie no higher than the floor, and of the replica's first and last ones that still do,
-        each is in the replica as it is at the source. Rows that the source no longer has were deleted.
+        Of the newest rows that lie no higher than the floor, and of the replica's newest, first and last ones that
+        still do, each is in the replica as it is at the source. Rows that the source no longer has were deleted.
         """
         if self.floor is None:
             # Everything is read at each sync.
@@ -169,7 +183,9 @@ class Rewind:
         keys = await self.database.read(partial(outer_keys, table=self.replica, schema=self.schema))
         outer = await self._compared(ReadPlan(schema=self.schema, keys=tuple(keys), newest_through=self.floor))
         if not (newest.missing or newest.different or outer.different):
-            return None
+            ours = await self._ours(through=self.floor)
+            if not ours.different:
+                return None
         return f"{self.schema.table} went back: rows stand there that were not read, or others than were read"
 
     async def _compared(self, plan: ReadPlan) -> Unlike:
@@ -179,14 +195,45 @@ class Rewind:
         )
         return await rows.compared(plan, columns)
 
-    def _newest_keys(self, connection: apsw.Connection) -> list[Key]:
-        """The replica's newest rows, where they may stand in another version at the source."""
+    async def _ours(self, through: str | None = None) -> Unlike:
+        """The replica's newest rows that the source still has, no higher than `through`, beside those it has.
+
+        After a restore they are older versions there, however many rows that came in since the backup lie before them.
+        """
+        keys, more = await self.database.read(partial(self._newest_keys, passed=0, limit=MAX_NEWEST))
+        passed = len(keys)
+        while keys:
+            page, keys = keys[:MAX_KEYS], keys[MAX_KEYS:]
+            found = await self._compared(ReadPlan(schema=self.schema, keys=tuple(page), newest_through=through))
+            if found != Unlike():
+                return found
+            if more and passed == MAX_NEWEST:
+                # All others in one read: the replica may have no index on the column.
+                keys, more = await self.database.read(partial(self._newest_keys, passed=passed, limit=MAX_GONE))
+                passed += len(keys)
+        if more:
+            self.warnings.append(unsure(self.schema, passed))
+        return Unlike()
+
+    def _newest_keys(self, connection: apsw.Connection, *, passed: int, limit: int) -> tuple[list[Key], bool]:
+        """Of the replica's newest rows behind so many, where they may stand in another version at the source; and
+        whether there are more of them."""
         tracking = self.schema.tracking
         if tracking not in self.schema.columns or tracking.transformed or tracking in self.schema.key_columns:
-            return []
+            return [], False
         names = ", ".join(quote(name) for name in self.schema.target_key)
-        sql = f"SELECT {names} FROM {quote(self.replica)} ORDER BY {quote(tracking.target)} DESC LIMIT {MAX_NEWEST}"
-        return [tuple(row) for row in connection.execute(sql)]
+        sql = (
+            f"SELECT {names} FROM {quote(self.replica)} ORDER BY {quote(tracking.target)} DESC "
+            f"LIMIT {limit + 1} OFFSET {passed}"
+        )
+        keys: list[Key] = []
+        size = 0
+        for row in connection.execute(sql):
+            size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
+            if len(keys) == limit or size > MAX_GONE_BYTES:
+                return keys, True
+            keys.append(tuple(row))
+        return keys, False
 
     def _tells(self, column: Column) -> bool:
         """Whether another value of a column means another row. Of a time, it alone: a version of a row has its own."""

@@ -71,8 +71,8 @@ class ReadPlan:
     in_key_order: the first load's order.
     nulls: whether rows without a tracking value are read.
     keys: only the rows with these keys, given as the replica stores them, at most MAX_KEYS.
-    newest_through: only the MAX_NEWEST rows of the highest tracking values that are not above this one; then none of
-        floor, after_key and keys is given. Asked of a source that is Rewindable.
+    newest_through: only the MAX_NEWEST rows of the highest tracking values that are not above this one; with keys, all
+        of those rows that are not. Then neither floor nor after_key is given. Asked of a source that is Rewindable.
     departed: rows above the floor for which schema.where is not true are read as well, and each row ends with one
         value more: 1 where it is true, else 0, as a number or as text.
     batch_rows, batch_bytes: a batch ends at whichever is reached first; a row larger than batch_bytes is

@@ -182,7 +182,7 @@ def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Readin
     if departed is not None and withholds(plan):
         # Asked of the value that was worked out, and not of the filter once more.
         sql += f" HAVING {told} IS NOT NULL"
-    if plan.newest_through is not None:
+    if plan.newest_through is not None and plan.keys is None:
         order = order_of(schema.table, schema.tracking)
         sql += f" ORDER BY {column_sql(schema.tracking, order.column)} DESC LIMIT {MAX_NEWEST}"
     if plan.in_key_order:

@@ -222,7 +222,7 @@ def select(plan: ReadPlan) -> str:
         conditions.append(f"{tracking} <= {literal(plan.newest_through)}::text::{schema.tracking.compare_type}")
     if conditions:
         sql += " WHERE " + " AND ".join(conditions)
-    if plan.newest_through is not None:
+    if plan.newest_through is not None and plan.keys is None:
         sql += f" ORDER BY {tracking} DESC LIMIT {MAX_NEWEST}"
     if plan.in_key_order:
         sql += " ORDER BY " + ", ".join(f"t.{quoted(name)}" for name in schema.key)
