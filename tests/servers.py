@@ -286,14 +286,18 @@ MYSQL_SMALL_AND_FAST = (
 
 
 class PgBouncer(PrivateServer):
-    """A pooler in front of a PostgreSQL, that gives a server's connection to a client for one transaction at a time."""
+    """A pooler in front of a PostgreSQL, that gives a server's connection to a client for one transaction at a time.
+
+    auth: how it asks for a password.
+    """
 
     host = "127.0.0.1"
     stop_signals = ((signal.SIGINT, 5), (signal.SIGKILL, 5))
 
-    def __init__(self, server: Server, *, pool_size: int = 1) -> None:
+    def __init__(self, server: Server, *, pool_size: int = 1, auth: str = "scram-sha-256") -> None:
         super().__init__()
         self.server = server
+        self.auth = auth
         self.pool_size = pool_size
         self.port = free_port()
         self.daemon = Path()
@@ -305,7 +309,7 @@ class PgBouncer(PrivateServer):
         (self.directory / "pgbouncer.ini").write_text(
             f"[databases]\n* = host={self.server.host} port={self.server.port}\n[pgbouncer]\n"
             f"listen_addr = {self.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = scram-sha-256\nauth_file = {self.directory / 'users'}\n"
+            f"auth_type = {self.auth}\nauth_file = {self.directory / 'users'}\n"
             f"pool_mode = transaction\ndefault_pool_size = {self.pool_size}\n"
         )
         if self.account is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 import struct
@@ -18,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.postgresql.greeting import LONGEST, MAX_ITERATIONS, NoHandshake, judged
+from starbase_data_replication.sources.postgresql.greeting import LONGEST, MAX_ITERATIONS, Asked, NoHandshake, judged
 from tests.hosts import running, until
-from tests.servers import TestDatabase
+from tests.servers import PgBouncer, TestDatabase
 from tests.test_reach import described
 
 SASL = struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
@@ -121,6 +123,42 @@ def test_a_host_answers_while_a_source_asks_for_too_much(tmp_path: Path) -> None
         assert host.stop(seconds=6) == 0
 
 
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_a_server_without_tls_that_asks_for_the_password_does_not_get_it(mode: str) -> None:
+    heard: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(message(b"R", struct.pack("!I", 3)))
+        with suppress(OSError):
+            while data := connection.recv(1000):
+                heard.append(data)
+
+    with impostor(talk) as port:
+        said = described(PostgresqlDialect(), {**settings(port, mode), "password": "the secret of the tests"})
+    assert "asks for the password in clear" in said
+    assert "sslmode" in said
+    assert b"the secret of the tests" not in b"".join(heard)
+
+
+def test_a_password_that_was_asked_for_by_md5_is_warned_of(postgres_database: TestDatabase) -> None:
+    """A pooler asks so, and not its server."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    config = {**postgres_database.source_config, "defaultSchema": "public"}
+
+    async def warnings(**changed: Any) -> tuple[str, ...]:
+        source = PostgresqlDialect().open({**config, **changed}, max_connections=1)
+        try:
+            return (await source.describe(TableName(schema="public", name="t"), "id")).warnings
+        finally:
+            await source.close()
+
+    with PgBouncer(postgres_database.server, auth="md5") as pooler:
+        (said,) = asyncio.run(warnings(host=pooler.host, port=pooler.port))
+    assert "by md5" in said
+    assert "sslmode" in said
+    assert asyncio.run(warnings()) == ()
+
+
 def test_as_many_rounds_as_are_allowed(postgres_database: TestDatabase) -> None:
     config = {**postgres_database.source_config, "defaultSchema": "public"}
     newer = int(postgres_database.fetch("SHOW server_version_num")[0][0]) >= 160000
@@ -140,7 +178,7 @@ def test_what_is_passed_on_are_whole_messages(parts: list[tuple[bytes, bytes]], 
     whole = [message(kind, body) for kind, body in parts]
     data = b"".join(whole)[:cut]
     try:
-        count, is_over = judged(data)
+        count, is_over = judged(data, Asked())
     except (SourceRejected, NoHandshake):
         return
     ends = [sum(map(len, whole[:number])) for number in range(len(whole) + 1)]

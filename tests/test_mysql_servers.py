@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql import settings
+from starbase_data_replication.sources.mysql.passwords import public_key
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_host import ConfigError
 
 PASSWORD = "the secret of the tests"
 SALT = b"abcdefghijklmnopqrst"
@@ -57,7 +61,7 @@ class Peer:
         self.heard += await self._reader.read()
 
 
-def met(talk: Callable[[Peer], Awaitable[None]]) -> tuple[str, bytes]:
+def met(talk: Callable[[Peer], Awaitable[None]], **more: Any) -> tuple[str, bytes]:
     """What the source says of such a server, and what the server has heard."""
     peers: list[Peer] = []
 
@@ -74,7 +78,7 @@ def met(talk: Callable[[Peer], Awaitable[None]]) -> tuple[str, bytes]:
     async def main() -> str:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         config = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "user": "u", "database": "d"}
-        arguments = settings.pool_arguments(settings.read({**config, "password": PASSWORD}))
+        arguments = settings.pool_arguments(settings.read({**config, "password": PASSWORD, **more}))
         source = MysqlSource(arguments, max_connections=1, ssl_fallback=True)
         try:
             with pytest.raises(SyncError) as error:
@@ -101,19 +105,76 @@ def test_a_server_that_asks_for_a_file_gets_nothing(tmp_path: Any) -> None:
         peer.send(b"\xfb" + str(secret).encode())
 
     said, heard = met(talk)
-    assert "LOCAL INFILE" in said
+    assert "asks for a file of the host" in said
     assert b"what nobody may have" not in heard
 
 
-@pytest.mark.parametrize("plugin", [b"mysql_clear_password", b"mysql_old_password"])
-def test_a_server_that_asks_for_the_password_in_clear_does_not_get_it(plugin: bytes) -> None:
+PLUGINS = [b"mysql_clear_password", b"mysql_old_password", b"sha256_password", b"caching_sha2_password"]
+
+
+def talking(plugin: bytes, public: bytes, *, greeting: bytes) -> Callable[[Peer], Awaitable[None]]:
+    """An impostor that asks for the password by this plugin, in its greeting or after it, and hands out its key."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.greet(greeting)
+        if greeting != plugin:
+            peer.send(b"\xfe" + plugin + b"\x00" + SALT + b"\x00")
+            await peer.read()
+        if plugin == b"caching_sha2_password":
+            peer.send(b"\x01\x04")
+            await peer.read()
+        peer.send(b"\x01" + public)
+        await peer.read()
+
+    return talk
+
+
+def new_key() -> tuple[rsa.RSAPrivateKey, bytes]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return key, public
+
+
+def shown(key: rsa.RSAPrivateKey, heard: bytes) -> bool:
+    """Whether a password can be read from what an impostor has heard: as it is, or by its key."""
+    if PASSWORD.encode() in heard:
+        return True
+    sha1 = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
+    for at in range(len(heard) - 255):
+        try:
+            key.decrypt(heard[at : at + 256], sha1)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+@pytest.mark.parametrize("greeting", [b"mysql_native_password", None])
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_a_server_without_tls_that_asks_for_the_password_does_not_get_it(plugin: bytes, greeting: bytes | None) -> None:
+    key, public = new_key()
+    said, heard = met(talking(plugin, public, greeting=greeting or plugin))
+    if greeting is None and plugin not in (b"caching_sha2_password",):
+        # Greeted with another plugin than it may begin with, the client waits to be asked by it.
+        assert b"mysql_native_password" in heard
+    else:
+        assert "sslMode" in said
+        assert plugin.decode() in said
+    assert not shown(key, heard)
+
+
+@pytest.mark.parametrize("asked", [b"\xfe", b"\xfemysql_native_password", b"\xfe" + SALT[:8]])
+def test_a_switch_without_a_plugin_is_the_oldest_one(asked: bytes) -> None:
     async def talk(peer: Peer) -> None:
         await peer.greet(b"mysql_native_password")
-        peer.send(b"\xfe" + plugin + b"\x00" + SALT + b"\x00")
+        peer.send(asked)
+        await peer.read()
 
     said, heard = met(talk)
+    assert "mysql_old_password" in said
     assert "sslMode" in said
-    assert PASSWORD.encode() not in heard
+    # The greeting's answer, and nothing after it.
+    assert len(heard) == 4 + int.from_bytes(heard[:3], "little")
 
 
 def test_a_kind_of_password_that_nobody_knows_is_named() -> None:
@@ -125,23 +186,49 @@ def test_a_kind_of_password_that_nobody_knows_is_named() -> None:
     assert "authentication_kerberos_client" in said
 
 
-def test_caching_sha2_passwords_of_mysql_8() -> None:
-    """Without TLS: the password goes out encrypted with the server's key, and the server can read it."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+@pytest.mark.parametrize("plugin", [b"caching_sha2_password", b"sha256_password"])
+@pytest.mark.parametrize("pasted", [False, True])
+def test_a_password_goes_out_by_the_key_that_is_configured_and_no_other(
+    plugin: bytes, pasted: bool, tmp_path: Path
+) -> None:
+    key, public = new_key()
+    other, evil = new_key()
+    (tmp_path / "public_key.pem").write_bytes(public)
     told: list[bytes] = []
 
     async def talk(peer: Peer) -> None:
-        await peer.greet(b"caching_sha2_password")
-        peer.send(b"\x01\x04")
-        assert await peer.read() == b"\x02"
-        peer.send(b"\x01" + public)
+        await peer.greet(b"mysql_native_password")
+        peer.send(b"\xfe" + plugin + b"\x00" + SALT + b"\x00")
+        if plugin == b"caching_sha2_password":
+            await peer.read()
+            peer.send(b"\x01\x04")
         sha1 = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
         hidden = key.decrypt(await peer.read(), sha1)
         told.append(bytes(byte ^ SALT[at % 20] for at, byte in enumerate(hidden)))
-        peer.send(OK)
-        raise EOFError("the password is all that was wanted")
+        peer.send(b"\x01" + evil)
 
-    _, heard = met(talk)
+    _, heard = met(talk, serverPublicKey=public.decode() if pasted else str(tmp_path / "public_key.pem"))
     assert told == [PASSWORD.encode() + b"\x00"]
-    assert PASSWORD.encode() not in heard
+    assert not shown(other, heard)
+
+
+@pytest.mark.parametrize("what", ["nothing", "a pipe", "a directory", "a certificate", "too long", "of another kind"])
+def test_a_key_that_cannot_be_used_is_refused_alike(what: str, tmp_path: Path) -> None:
+    """The error tells nobody what lies there."""
+    path = tmp_path / "key"
+    match what:
+        case "a pipe":
+            os.mkfifo(path)
+        case "a directory":
+            path.mkdir()
+        case "a certificate":
+            path.write_text("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+        case "too long":
+            path.write_bytes(new_key()[1] + b"\n" * 2_000_000)
+        case "of another kind":
+            public = ec.generate_private_key(ec.SECP256R1()).public_key()
+            form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            path.write_bytes(public.public_bytes(*form))
+    with pytest.raises(ConfigError, match="must be a regular file") as error:
+        public_key(str(path))
+    assert error.value.field == "sourceConfig.serverPublicKey"

@@ -44,22 +44,23 @@ def tls_context(
         except OSError as error:
             raise ConfigError(f"sourceConfig.{ca}", f"the certificate cannot be used: {error}") from None
     elif verify and trusted is not None and trusted != "system":
-        with _using(ca, AUTHORITIES, trusted) as (place,):
+        with using(ca, AUTHORITIES, trusted) as (place,):
             context.load_verify_locations(cafile=place)
     elif verify:
         context.load_default_certs()
     if certificate is not None:
         # One error for both: which of them it names would tell whether the other is there.
         paths = [path for path in (certificate, files[key]) if path is not None]
-        with _using(cert, PAIR, *paths) as places:
+        with using(cert, PAIR, *paths) as places:
             # An empty password: without one, OpenSSL would ask on the terminal for that of an encrypted key.
             context.load_cert_chain(places[0], places[1] if len(places) > 1 else None, password="")
     return context
 
 
 @contextlib.contextmanager
-def _using(field: str, content: str, *paths: str) -> Iterator[list[str]]:
-    """Where OpenSSL can read the files while they are open. Raises ConfigError when that, or what is done, fails."""
+def using(field: str, content: str, *paths: str) -> Iterator[list[str]]:
+    """Where the files can be read, by OpenSSL too, while they are open. Raises ConfigError when that, or what is done,
+    fails."""
     with contextlib.ExitStack() as stack:
         # What is no file's name may be anything, a key among them.
         plain = [len(path) <= MAX_PATH and path.isprintable() for path in paths]

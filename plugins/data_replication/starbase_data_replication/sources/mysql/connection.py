@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import aiomysql
-from pymysql import _auth
 from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.err import InternalError, OperationalError
 
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.packets import RowParser
+from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.reach import Reach
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides, overrides
@@ -72,9 +72,6 @@ ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
-# A server's text to be signed has 32 bytes; a signature takes time as long as it, on the event loop.
-ED25519_BYTES = 64
-
 # What the driver raises over bytes that it cannot take apart.
 NO_ANSWER = (AssertionError, LookupError, ValueError, struct.error)
 
@@ -85,7 +82,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]
         """The server's warnings are not Python's: they may quote a row's value."""
 
 
-class Connection(aiomysql.Connection):  # type: ignore[misc]
+class Connection(Proving):
     """One connection, prepared by the time it is open. Values come as the server's text, or as bytes."""
 
     def __init__(self, *, reach: Reach, tls_required: bool = False, **arguments: Any) -> None:
@@ -253,25 +250,6 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
             raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed here")
         data: bytes = await super()._read_bytes(count)
         return data
-
-    @overrides("aiomysql.connection.Connection._request_authentication")
-    async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> Any:
-        """What the server asks for in the place of the usual proof of the password."""
-        if plugin_name in (b"mysql_clear_password", b"mysql_old_password") and not self._secure:
-            # Whoever stands in the server's place would be told the password.
-            raise OperationalError(
-                CR.CR_AUTH_PLUGIN_ERR,
-                f"the server asks for the password by {plugin_name.decode()}, which shows it; set sslMode to REQUIRED",
-            )
-        if plugin_name != b"client_ed25519":
-            return await super()._process_auth(plugin_name, auth_packet)
-        asked = auth_packet.read_all()
-        if len(asked) > ED25519_BYTES:
-            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a signature of too long a text")
-        self.write_packet(_auth.ed25519_password(self._password.encode("latin1"), asked))
-        packet = await self._read_packet()
-        packet.check_error()
-        return packet
 
     @overrides("aiomysql.connection.Connection._connect")
     async def _request_authentication(self) -> None:

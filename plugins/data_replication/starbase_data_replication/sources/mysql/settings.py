@@ -48,7 +48,18 @@ VERIFYING = ("VERIFY_CA", "VERIFY_IDENTITY")
 STRICT = ("REQUIRED", *VERIFYING)
 SSL_MODES = ("DISABLED", "PREFERRED", *STRICT)
 TLS_FILES = ("sslCa", "sslCert", "sslKey")
-KEYS = ("host", "port", "user", "password", "database", "defaultSchema", "ssl", "sslMode", *TLS_FILES)
+KEYS = (
+    "host",
+    "port",
+    "user",
+    "password",
+    "database",
+    "defaultSchema",
+    "ssl",
+    "sslMode",
+    *TLS_FILES,
+    "serverPublicKey",
+)
 
 # A connection string's parameters, and the keys that they stand for.
 PARAMETERS = {
@@ -56,6 +67,7 @@ PARAMETERS = {
     **dict.fromkeys(("ssl-ca", "ssl_ca"), "sslCa"),
     **dict.fromkeys(("ssl-cert", "ssl_cert"), "sslCert"),
     **dict.fromkeys(("ssl-key", "ssl_key"), "sslKey"),
+    **dict.fromkeys(("server-public-key-path", "server_public_key_path"), "serverPublicKey"),
     "connect_timeout": "connect_timeout",
 }
 REFUSED = {"charset": "it is always utf8mb4", "ssl": "write ssl-mode=REQUIRED"}
@@ -74,6 +86,7 @@ class MysqlSettings:
     ssl_ca: str | None = None
     ssl_cert: str | None = None
     ssl_key: str | None = None
+    server_public_key: str | None = None
     connect_timeout: int = 10
 
     @property
@@ -148,7 +161,10 @@ def read(settings: Mapping[str, Any]) -> MysqlSettings:
 
 
 def pool_arguments(settings: MysqlSettings) -> dict[str, Any]:
-    """Keyword arguments for aiomysql.create_pool. Raises ConfigError for an unusable certificate."""
+    """Keyword arguments for aiomysql.create_pool. Raises ConfigError for an unusable certificate or key."""
+    # Of the driver's side: a host without a source starts without it.
+    from starbase_data_replication.sources.mysql.passwords import public_key
+
     return {
         "host": "localhost" if settings.unix_socket else settings.host,
         "port": settings.port,
@@ -162,6 +178,7 @@ def pool_arguments(settings: MysqlSettings) -> dict[str, Any]:
         "charset": "utf8mb4",
         "autocommit": True,
         "local_infile": False,
+        "server_public_key": public_key(settings.server_public_key),
     }
 
 
@@ -218,7 +235,10 @@ def _database(reading: Reading) -> str | None:
 
 def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
     values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = map(reading.file_or_pem, TLS_FILES)
+    values["server_public_key"] = reading.file_or_pem("serverPublicKey")
     mode = values["ssl_mode"] = _ssl_mode(reading)
+    if mode in STRICT and values["server_public_key"] is not None:
+        reading.problem("serverPublicKey", f"is not used with sslMode {mode}, where TLS hides the password; remove it")
     if mode in SSL_MODES and mode not in VERIFYING and values["ssl_ca"] is not None:
         reading.problem("sslCa", f"is not used with sslMode {mode}; set sslMode to {' or '.join(VERIFYING)}")
     if mode == "DISABLED" and values["ssl_cert"] is not None:

@@ -49,6 +49,7 @@ from starbase_data_replication.sources.mysql.describe import counter_passed, des
 from starbase_data_replication.sources.mysql.door import door
 from starbase_data_replication.sources.mysql.open_transactions import open_transactions
 from starbase_data_replication.sources.mysql.packed import Packing, Unpackable
+from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.mysql.rows import RowStream
 from starbase_data_replication.sources.mysql.sql import (
     column_sql,
@@ -86,7 +87,7 @@ class MysqlSource:
         ssl_fallback: bool = False,
         reach: Reach = DEFAULT,
     ) -> None:
-        check_overrides(Connection, Cursor)
+        check_overrides(Proving, Connection, Cursor)
         # Of the pool's connections: set when it is opened.
         self._connections: list[ConnectionPool] = []
 

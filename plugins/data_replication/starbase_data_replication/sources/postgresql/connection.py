@@ -22,6 +22,8 @@ class Connection(asyncpg.Connection):
 
     # Whether the server may be asked which one it is.
     tells_server = True
+    # Whether others may have heard the MD5 of its password.
+    heard_md5 = False
 
     def ask_for_server(self, asked: bool) -> None:
         self.tells_server = asked

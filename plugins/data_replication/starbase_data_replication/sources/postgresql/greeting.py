@@ -1,13 +1,15 @@
 """What a server may ask of us until it has let us in: judged before the driver works on it.
 
-Owns the bounds of a handshake. Must not know what comes after it. Whoever listens at the configured address chooses how
-often the password is hashed, and the driver hashes on the event loop, where nothing can interrupt it.
+Owns the bounds of a handshake. Must not know what comes after it. Anyone who listens at the configured address chooses
+how often the password is hashed, and the driver hashes on the event loop, where nothing can interrupt it; and chooses
+how the password is proved, where the driver answers with the password itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -27,14 +29,28 @@ ITERATIONS = re.compile(rb",i=(\d+)")
 AUTHENTICATION, READY = b"R", b"Z"
 LONGEST = {AUTHENTICATION: 2_000, READY: 5, **dict.fromkeys((b"E", b"N", b"v", b"S"), 30_000), b"K": 300}
 HEAD_BYTES = 5
-SASL_CONTINUE = 11
+# What is asked for: the password itself, its MD5 with a salt, and a step of SCRAM.
+CLEARTEXT, MD5, SASL_CONTINUE = 3, 5, 11
+# For a status: how to be rid of the hash that anyone who has heard it may guess the password by.
+HEARD_MD5 = (
+    "the server asks for the password by md5, and without TLS anyone in its place, or on the way, could find it out by "
+    "guessing; set sslmode to require, or password_encryption at the server to scram-sha-256 and the password again"
+)
 
 
 class NoHandshake(Exception):
     """What came has not the shape of a handshake of PostgreSQL's."""
 
 
-def judged(data: bytes) -> tuple[int, bool]:
+class Asked:
+    """What a server has asked for so far. secure: nobody but the server hears the answers."""
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self.secure = secure
+        self.md5 = False
+
+
+def judged(data: bytes, asked: Asked) -> tuple[int, bool]:
     """How many of these bytes the driver may have, whole messages alone, and whether the handshake is over with them.
 
     Raises SourceRejected for what no server of good will asks, and NoHandshake for bytes that are none of PostgreSQL's.
@@ -47,12 +63,24 @@ def judged(data: bytes) -> tuple[int, bool]:
         end = at + 1 + length
         if end > len(data):
             break
-        if kind == AUTHENTICATION and int.from_bytes(data[at + 5 : at + 9], "big") == SASL_CONTINUE:
-            _judge_iterations(data[at + 9 : end])
+        if kind == AUTHENTICATION:
+            _judge_demand(int.from_bytes(data[at + 5 : at + 9], "big"), data[at + 9 : end], asked)
         if kind == READY:
             return len(data), True
         at = end
     return at, False
+
+
+def _judge_demand(number: int, text: bytes, asked: Asked) -> None:
+    if number == SASL_CONTINUE:
+        _judge_iterations(text)
+    elif number == MD5:
+        asked.md5 = True
+    elif number == CLEARTEXT and not asked.secure:
+        raise SourceRejected(
+            "the server asks for the password in clear, and without TLS anyone in its place could read it; set sslmode "
+            "to require, or the server's pg_hba.conf to scram-sha-256"
+        )
 
 
 def _judge_iterations(text: bytes) -> None:
@@ -68,36 +96,44 @@ def _judge_iterations(text: bytes) -> None:
 class Greeter(asyncio.Protocol):
     """Stands before the driver's protocol until the server is ready for statements, and gives it whole messages."""
 
-    def __init__(self, driver: Any, refuse: Callable[[SourceRejected | NoHandshake], None]) -> None:
+    def __init__(self, driver: Any, told: GreetingLoop) -> None:
         self._driver = driver
-        self._refuse = refuse
+        self._told = told
         self._transport: Any = None
         self._kept = b""
         self._over = False
+        self._asked = Asked()
 
     def connection_made(self, transport: Any) -> None:
-        self._transport = transport
+        self._know(transport)
         self._driver.connection_made(transport)
 
     def begin(self, transport: Any) -> None:
         """Stand before a driver that already knows its transport."""
-        self._transport = transport
+        self._know(transport)
         transport.set_protocol(self)
+
+    def _know(self, transport: Any) -> None:
+        self._transport = transport
+        connection = transport.get_extra_info("socket")
+        local = connection is not None and connection.family == socket.AF_UNIX
+        self._asked.secure = local or transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
         data = self._kept + data
         try:
-            whole, is_over = judged(data)
+            whole, is_over = judged(data, self._asked)
         except (SourceRejected, NoHandshake) as error:
             self._over = True
-            self._refuse(error)
+            self._told.refused = error
             self._transport.abort()
             return
         self._kept = data[whole:]
         if is_over:
             self._over = True
+            self._told.heard_md5 = self._asked.md5 and not self._asked.secure
             self._transport.set_protocol(self._driver)
         if whole:
             self._driver.data_received(data[:whole])
@@ -115,27 +151,28 @@ class Greeter(asyncio.Protocol):
 class _Transport:
     """A transport to which the driver may give its protocol later: after the question whether there is TLS."""
 
-    def __init__(self, transport: Any, refuse: Callable[[SourceRejected | NoHandshake], None]) -> None:
+    def __init__(self, transport: Any, told: GreetingLoop) -> None:
         self.transport = transport
-        self._refuse = refuse
+        self._told = told
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
 
     def set_protocol(self, protocol: Any) -> None:
         if isinstance(protocol, Protocol):
-            Greeter(protocol, self._refuse).begin(self.transport)
+            Greeter(protocol, self._told).begin(self.transport)
         else:
             self.transport.set_protocol(protocol)
 
 
 class GreetingLoop(CheckedLoop):
-    """The loop for one connection of the driver's. `refused` is why its server was not let go on, if it was not."""
+    """The loop for one connection of the driver's.
+
+    refused: why its server was not let go on, if it was not. heard_md5: others may have heard the password's MD5.
+    """
 
     refused: SourceRejected | NoHandshake | None = None
-
-    def _refuse(self, error: SourceRejected | NoHandshake) -> None:
-        self.refused = error
+    heard_md5 = False
 
     @overrides("asyncpg.connect_utils.__connect_addr", "asyncpg.connect_utils._create_ssl_connection")
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
@@ -149,12 +186,12 @@ class GreetingLoop(CheckedLoop):
     async def start_tls(self, transport: Any, *words: Any, **options: Any) -> Any:
         inner = transport.transport if isinstance(transport, _Transport) else transport
         made = await self._loop.start_tls(inner, *words, **options)
-        return None if made is None else _Transport(made, self._refuse)
+        return None if made is None else _Transport(made, self)
 
     def _before(self, factory: Callable[[], Any]) -> Callable[[], Any]:
         def made() -> Any:
             protocol = factory()
-            return Greeter(protocol, self._refuse) if isinstance(protocol, Protocol) else protocol
+            return Greeter(protocol, self) if isinstance(protocol, Protocol) else protocol
 
         return made
 
@@ -162,4 +199,4 @@ class GreetingLoop(CheckedLoop):
         """As the driver expects it: with the protocol that it has made."""
         if isinstance(protocol, Greeter):
             return transport, protocol._driver
-        return _Transport(transport, self._refuse), protocol
+        return _Transport(transport, self), protocol

@@ -14,6 +14,7 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -41,7 +42,7 @@ from starbase_data_replication.sources.postgresql.compare import PostgresqlCompa
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.postgresql.describe import ASKED, describe
 from starbase_data_replication.sources.postgresql.door import door
-from starbase_data_replication.sources.postgresql.greeting import GreetingLoop, NoHandshake
+from starbase_data_replication.sources.postgresql.greeting import HEARD_MD5, GreetingLoop, NoHandshake
 from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
 from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
@@ -145,6 +146,8 @@ class PostgresqlSource:
         with door(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 schema = await self._described(connection, table, tracking_column)
+                if connection.heard_md5:
+                    schema = replace(schema, warnings=(*schema.warnings, HEARD_MD5))
                 if schema.policed:
                     await connection.execute(POLICED)
                 return schema
@@ -284,7 +287,9 @@ class PostgresqlSource:
         """As asyncpg.connect, but only to an address where a source may be."""
         greeting: Any = GreetingLoop(asyncio.get_running_loop(), self._reach)
         try:
-            return await asyncpg.connect(*words, loop=greeting, **options)
+            connection = await asyncpg.connect(*words, loop=greeting, **options)
+            connection.heard_md5 = greeting.heard_md5
+            return connection
         except ssl.SSLError:
             raise
         except OSError as error:
