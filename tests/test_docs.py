@@ -78,7 +78,7 @@ CONFIGURATION = tables(ROOT / "docs" / "configuration.md")
 
 
 def bounds(low: float | None, high: float | None, unit: str = "") -> str:
-    return "" if low is None or high is None else f"{low:.10g} to {high:.10g}{unit}"
+    return "" if low is None or high is None else f"{low:.13g} to {high:.13g}{unit}"
 
 
 def written(value: Any) -> str:

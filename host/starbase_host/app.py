@@ -114,6 +114,7 @@ class Core:
             self.plugins,
             max_rows=config.max_query_rows,
             max_seconds=config.max_query_seconds,
+            temp_bytes={"client": config.max_client_temp_bytes, "admin": config.max_admin_temp_bytes},
             clock=clock,
         )
         self.started_at = clock.now()

@@ -46,6 +46,7 @@ class HostConfig:
     cors_origins: whose pages may call every route; None for any page, but only the routes of role client.
     max_guess_wait_seconds: how long an address that has sent many wrong tokens is told to wait at most; 0 for not.
     max_query_rows, max_query_seconds, max_body_bytes: limits of POST /query and of every body.
+    max_client_temp_bytes, max_admin_temp_bytes: what a request to /query may write to temporary files, by its role.
     path: the file this was read from, for messages; None for the defaults.
     holds_token: whether that file holds a token itself, and no name of a variable in its place.
     """
@@ -57,6 +58,8 @@ class HostConfig:
     hook_timeout_seconds: float = 10.0
     max_query_rows: int = 100_000
     max_query_seconds: float = 30.0
+    max_client_temp_bytes: int = 256 * 1024 * 1024
+    max_admin_temp_bytes: int = 4 * 1024**3
     max_body_bytes: int = 4 * 1024 * 1024
     max_guess_wait_seconds: float = 60.0
     cors_origins: tuple[str, ...] | None = None
@@ -101,6 +104,8 @@ HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
     "hook_timeout_seconds": ((int, float), 0.01, 3600),
     "max_query_rows": ((int,), 1, 10_000_000),
     "max_query_seconds": ((int, float), 0.01, 86_400),
+    "max_client_temp_bytes": ((int,), 1024, 1024**4),
+    "max_admin_temp_bytes": ((int,), 1024, 1024**4),
     "max_body_bytes": ((int,), 1024, 1024**3),
     "max_guess_wait_seconds": ((int, float), 0, 3600),
     "cors_origins": ((list,), None, None),

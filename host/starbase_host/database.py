@@ -27,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 
 import apsw
 
+from starbase_host import temporary
 from starbase_host.errors import Conflict, StarbaseError, Unavailable
 from starbase_host.modes import take_from_others
 from starbase_host.writer import Writer
@@ -77,7 +78,8 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
     """Open a connection with the settings that every connection of the host has."""
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
-        connection = apsw.Connection(str(path), flags=flags)
+        temporary.register()
+        connection = apsw.Connection(str(path), flags=flags, vfs=temporary.VFS)
     except apsw.Error as error:
         raise DatabaseError(f"{path}: cannot be opened: {error}; look at the file and its directory") from error
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)

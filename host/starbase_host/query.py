@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 
 import apsw
 
+from starbase_host import temporary
 from starbase_host.clock import Clock
 from starbase_host.database import Database, ReaderPool
-from starbase_host.errors import InvalidRequest, QueryTimeout, StarbaseError, Unavailable
+from starbase_host.errors import InvalidRequest, QueryTimeout, StarbaseError, TooLarge, Unavailable
 from starbase_host.sandbox import Guard, NotReadOnly
 from starbase_host.sandbox_rules import MIB, Role
 from starbase_host.statement import Budget, bind, execute, explain, prepare
@@ -30,6 +31,11 @@ T = TypeVar("T")
 
 STOPPING = "the host is stopping"
 ANSWER_BYTES = 64 * MIB
+TEMP_BYTES: Mapping[Role, int] = {"client": 256 * MIB, "admin": 4096 * MIB}
+TOO_MUCH_TEMPORARY = (
+    "the query needs more than {:,.3g} MiB of temporary space, the limit of role {}; sort, group or join fewer rows or "
+    "columns, or have an index made for it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,7 @@ class QueryRunner:
 
     max_rows, max_bytes: of an answer; the bytes of a transaction's answers are counted together.
     max_seconds: a statement or transaction may run, not counting the time it waits for a thread.
+    temp_bytes: what each request may have in temporary files at a time.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class QueryRunner:
         max_rows: int,
         max_seconds: float,
         max_bytes: int = ANSWER_BYTES,
+        temp_bytes: Mapping[Role, int] = TEMP_BYTES,
         readers: int = 8,
         clock: Clock,
     ) -> None:
@@ -94,6 +102,7 @@ class QueryRunner:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
+        self._temp_bytes = temp_bytes
         self._clock = clock
         self._guards: dict[apsw.Connection, Guard] = {}
         self._pools: dict[Role, ReaderPool] = {
@@ -178,8 +187,11 @@ class QueryRunner:
     def _timed(self, job: _Job, guard: Guard, queries: list[Query], work: _Work) -> list[Result]:
         job.begin(guard.connection, self._clock.monotonic() + self._max_seconds)
         try:
-            return work(guard, queries)
+            with temporary.within(self._temp_bytes[guard.role]) as space:
+                return work(guard, queries)
         except (StarbaseError, apsw.InterruptError) as error:
+            if space.refused:
+                raise TooLarge(TOO_MUCH_TEMPORARY.format(space.limit / MIB, guard.role)) from error
             if isinstance(error, StarbaseError) and job.error is None:
                 raise
             raise (job.error or Unavailable(STOPPING)) from error
