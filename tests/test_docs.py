@@ -27,6 +27,7 @@ from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.variables import DEFAULT
 from starbase_host import CommandHost, sandbox_rules
 from starbase_host.config import HOST_KEYS, HostConfig
 from starbase_host.config import parse as parse_toml
@@ -135,7 +136,8 @@ def test_every_field_of_the_status_is_documented(tmp_path: Path) -> None:
 
 def test_every_option_of_the_plugin_is_documented() -> None:
     table = CONFIGURATION["[plugins.data_replication]"]
-    assert set(table) == {*OPTIONS, "allowed_source_hosts"}
+    assert set(table) == {*OPTIONS, "allowed_source_hosts", "allowed_env"}
+    assert re.findall("`([^`]+)`", table["allowed_env"]["Default"]) == list(DEFAULT)
     for key, (_, default, low, high) in OPTIONS.items():
         assert (table[key]["Default"], table[key]["Bounds"]) == (f"`{default:g}`", bounds(low, high)), key
 

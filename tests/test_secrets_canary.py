@@ -56,7 +56,7 @@ def plugin(options):
     return Plugin()
 """
 
-PLUGINS = '[plugins.listener]\nmodule = "listener"\n[plugins.gossip]\nmodule = "gossip"\n'
+PLUGINS = 'allowed_env = ["*"]\n[plugins.listener]\nmodule = "listener"\n[plugins.gossip]\nmodule = "gossip"\n'
 
 
 class Told(HostProcess):

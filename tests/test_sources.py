@@ -319,14 +319,14 @@ def test_a_server_that_freezes_in_a_read_does_not_hold_a_stop(postgres_database:
 
 def test_what_the_environment_holds_is_not_told(postgres_database: TestDatabase, tmp_path: Path) -> None:
     """A driver quotes the user's name that a server refuses; where it came from a variable, that is named instead."""
-    config = {**postgres_database.source_config, "user": "${SOME_VARIABLE}"}
-    with running(tmp_path, environ={"SOME_VARIABLE": "a-value-of-the-environment"}) as host:
+    config = {**postgres_database.source_config, "user": "${SOURCE_VARIABLE}"}
+    with running(tmp_path, environ={"SOURCE_VARIABLE": "a-value-of-the-environment"}) as host:
         configure(host, postgres_database, sourceConfig=config)
         response = host.request("POST", "/data-replication/sync/t")
         assert response.status_code == 502
         everything = response.text + str(host.logs()) + str(host.status("t")) + host.log
         assert "a-value-of-the-environment" not in everything
-        assert "${SOME_VARIABLE}" in response.text
+        assert "${SOURCE_VARIABLE}" in response.text
 
 
 def test_a_name_that_is_no_text_is_a_400(tmp_path: Path) -> None:

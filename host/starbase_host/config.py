@@ -49,6 +49,7 @@ class HostConfig:
     max_client_temp_bytes, max_admin_temp_bytes: what a request to /query may write to temporary files, by its role.
     path: the file this was read from, for messages; None for the defaults.
     holds_token: whether that file holds a token itself, and no name of a variable in its place.
+    token_variables: the variables of the environment that its tokens are read from.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -66,6 +67,7 @@ class HostConfig:
     plugins: tuple[PluginConfig, ...] | None = None
     path: Path | None = None
     holds_token: bool = False
+    token_variables: frozenset[str] = frozenset()
 
     @property
     def host(self) -> str:
@@ -158,6 +160,7 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
         database=database,
         path=path,
         holds_token=any(REFERENCE.search(token) is None for token in written),
+        token_variables=frozenset(name for token in written for name in REFERENCE.findall(token)),
         plugins=tuple(reader.plugin(name, plugins[name]) for name in plugins),
     )
 

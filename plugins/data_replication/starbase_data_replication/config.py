@@ -16,8 +16,9 @@ from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.masking import unmasked
-from starbase_data_replication.sources.references import misspelt, partial_hosts
+from starbase_data_replication.sources.references import misspelt, not_allowed, partial_hosts
 from starbase_data_replication.sources.texts import mend_unknown
+from starbase_data_replication.sources.variables import EVERY, Variables
 from starbase_data_replication.values import value_of
 from starbase_host import Conflict, InvalidRequest, same_name
 
@@ -33,10 +34,12 @@ def parse(
     *,
     existing: Replication | None,
     dialects: Mapping[str, Dialect],
+    variables: Variables = EVERY,
 ) -> Replication:
     """The replication that a body of `configure` asks for.
 
     existing: the replication of that name, or None for a new one; a field that is left out keeps its value.
+    variables: which variables of the environment a sourceConfig may name.
 
     Raises one InvalidRequest that names every wrong field.
     """
@@ -52,7 +55,7 @@ def parse(
             why = f"is required: {field.doc}" if field.required and existing is None else None
         if why is not None:
             problems[field.json] = why
-    problems.update(_source(values, problems, existing=existing, dialects=dialects))
+    problems.update(_source(values, problems, existing=existing, dialects=dialects, variables=variables))
     if problems:
         raise InvalidRequest(fields=problems)
     replication = _merged(values, existing)
@@ -139,6 +142,7 @@ def _source(
     *,
     existing: Replication | None,
     dialects: Mapping[str, Dialect],
+    variables: Variables,
 ) -> dict[str, str]:
     """Check source and table by their dialect, and put the secrets that were masked back into `values`."""
     settings = values.get("source_config", existing.source_config if existing else None)
@@ -164,6 +168,7 @@ def _source(
     if not all(type(text) is str for pair in found.items() for text in pair):
         raise TypeError("check did not answer a mapping of fields to messages")
     if "source_config" in values:
+        found.update(not_allowed(sent, variables))
         found.update(partial_hosts(sent))
         found.update(misspelt(sent))
     if not found and existing is not None and settings != sent and not _same_recipient(settings, existing, dialects):

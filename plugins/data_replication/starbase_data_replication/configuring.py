@@ -64,7 +64,7 @@ class Configuring:
         existing = self.connections.unsealed(stored.replication) if stored is not None else None
 
         def judge() -> tuple[Replication, Mapping[str, Any]]:
-            asked = config.parse(body, existing=existing, dialects=self.dialects)
+            asked = config.parse(body, existing=existing, dialects=self.dialects, variables=self.connections.variables)
             # As it is to be shown, which a dialect of another plugin may answer what cannot be.
             masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
             return asked, json.loads(masked)

@@ -24,6 +24,7 @@ from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
 from starbase_data_replication.sources.masking import scrub, secrets
 from starbase_data_replication.sources.references import referenced, resolve
+from starbase_data_replication.sources.variables import EVERY, Variables
 from starbase_host import ConfigError, StarbaseError
 
 log = logging.getLogger("starbase.data_replication")
@@ -37,9 +38,13 @@ SHORTEST_SCRUBBED = 3
 
 
 class Connections:
-    """Opens sources when they are first asked for, and closes those that nobody uses any more."""
+    """Opens sources when they are first asked for, and closes those that nobody uses any more.
 
-    def __init__(self, dialects: Dialects, *, seal: Seal, max_connections: int) -> None:
+    variables: which variables of the environment their settings may name.
+    """
+
+    def __init__(self, dialects: Dialects, *, seal: Seal, max_connections: int, variables: Variables = EVERY) -> None:
+        self.variables = variables
         self._dialects = dialects
         self._seal = seal
         self._max_connections = max_connections
@@ -84,7 +89,7 @@ class Connections:
             settings = self._seal.open(settings)
         hidden = secrets(settings)
         try:
-            resolved = resolve(settings)
+            resolved = resolve(settings, variables=self.variables)
         except StarbaseError:
             return scrub(text, hidden)
         text = scrub(text, (*hidden, *secrets(resolved)))
@@ -117,7 +122,7 @@ class Connections:
 
     async def source(self, settings: Mapping[str, Any]) -> Source:
         """The source of these settings, opened, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
-        written, resolved = _key(settings), resolve(settings)
+        written, resolved = _key(settings), resolve(settings, variables=self.variables)
         async with self._opening.setdefault(written, asyncio.Lock()):
             if written in self._open and self._open[written][0] != _key(resolved):
                 # A password in the environment was rotated.

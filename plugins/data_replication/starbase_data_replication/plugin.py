@@ -27,6 +27,10 @@ from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.reach import OPTION as HOSTS
 from starbase_data_replication.sources.reach import Reach, wrong_with
+from starbase_data_replication.sources.references import not_allowed
+from starbase_data_replication.sources.variables import DEFAULT, Variables
+from starbase_data_replication.sources.variables import OPTION as ENV
+from starbase_data_replication.sources.variables import wrong_with as wrong_with_variable
 from starbase_data_replication.store import Store
 from starbase_data_replication.watchdog import Watchdog
 from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, check_versions, hookimpl
@@ -61,6 +65,7 @@ class DataReplication:
         *,
         seal: Seal,
         allowed_source_hosts: list[str] | None,
+        allowed_env: list[str],
         max_concurrent_syncs: int,
         max_connections_per_source: int,
         silence_timeout_seconds: float,
@@ -68,6 +73,7 @@ class DataReplication:
         log_max_runs_per_replication: int,
     ) -> None:
         self._seal = seal
+        self._allowed_env = allowed_env
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
         self._silence_timeout_seconds = silence_timeout_seconds
@@ -99,7 +105,12 @@ class DataReplication:
     async def register_routes(self, host: Host) -> list[Route]:
         host.database.private_tables.add("tmp_replication_secrets")
         store = Store(host.database)
-        connections = Connections(self._dialects, seal=self._seal, max_connections=self._max_connections_per_source)
+        connections = Connections(
+            self._dialects,
+            seal=self._seal,
+            max_connections=self._max_connections_per_source,
+            variables=Variables(self._allowed_env, never=host.config.token_variables),
+        )
         self._events = Events(host, store)
         runner = Runner(
             host=host,
@@ -133,6 +144,7 @@ class DataReplication:
         await self._seal.renew(host.database)
         await self._dialects.gather(host)
         await service.wake()
+        await self._warn_of_variables(host, service)
         watchdog = Watchdog(
             runner=service.runner, service=service, clock=host.clock, silence_seconds=self._silence_timeout_seconds
         )
@@ -145,6 +157,13 @@ class DataReplication:
             assert self._events is not None
             await self._events.drain(DRAIN_SECONDS)
             await self._connections.close()
+
+    async def _warn_of_variables(self, host: Host, service: Service) -> None:
+        """Of what is stored, and would fail at its next run."""
+        for stored in await service.store.all():
+            settings = self._connections.unsealed(stored.replication).source_config
+            for field, why in not_allowed(settings, self._connections.variables).items():
+                host.log.warning("replication %s cannot sync: %s: %s", stored.replication.name, field, why)
 
     @hookimpl
     async def on_alarm(self, alarm: Alarm) -> None:
@@ -170,13 +189,14 @@ class DataReplication:
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
-        known = [*OPTIONS, HOSTS]
+        known = [*OPTIONS, HOSTS, ENV]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
                 name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(known)}'}"
             )
     checked: dict[str, Any] = {HOSTS: _checked_hosts(options.get(HOSTS))}
+    checked[ENV] = _checked_env(options.get(ENV, list(DEFAULT)))
     for name, (kind, default, low, high) in OPTIONS.items():
         value = options.get(name, default)
         allowed = (int, float) if kind is float else (int,)
@@ -193,3 +213,12 @@ def _checked_hosts(hosts: Any) -> list[str] | None:
         if (why := wrong_with(entry)) is not None:
             raise ConfigError(f"{HOSTS}[{index}]", why)
     return hosts
+
+
+def _checked_env(names: Any) -> list[str]:
+    if not isinstance(names, list):
+        raise ConfigError(ENV, 'must be a list of variables and patterns of them, such as ["PG_*", "MYSQL_*"]')
+    for index, entry in enumerate(names):
+        if (why := wrong_with_variable(entry)) is not None:
+            raise ConfigError(f"{ENV}[{index}]", why)
+    return names

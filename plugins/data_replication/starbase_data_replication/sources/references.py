@@ -15,10 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from starbase_data_replication.sources.connection_string import ConnectionString, split_if_possible
+from starbase_data_replication.sources.variables import EVERY, Variables
 from starbase_host import InvalidRequest
 
-# Opens every stored secret; whoever may configure must not be able to have it sent to a server of their own.
-SECRET_KEY = "STARBASE_SECRET_KEY"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
 
@@ -77,6 +76,16 @@ def partial_hosts(settings: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def not_allowed(settings: Mapping[str, Any], variables: Variables) -> dict[str, str]:
+    """Variables that may not be named here: field to what is wrong, and the fix."""
+    found = {}
+    for field, text in _strings("sourceConfig", settings):
+        reasons = (variables.why_not(name) for name in sorted(set(REFERENCE.findall(text))))
+        if (why := next((reason for reason in reasons if reason is not None), None)) is not None:
+            found[field] = why
+    return found
+
+
 def _parts(key: str, text: str) -> list[str]:
     """A text, and where it is a connection string, what stands between its marks too."""
     parts = split_if_possible(text) if key == "connectionString" else None
@@ -86,24 +95,25 @@ def _parts(key: str, text: str) -> list[str]:
     return [text, parts.user or "", parts.password or "", parts.hosts, parts.database or "", *values]
 
 
-def resolve(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+def resolve(
+    settings: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, variables: Variables = EVERY
+) -> dict[str, Any]:
     """The settings with every `${NAME}` read from the environment.
 
     Call it only to connect, and never store the result. Raises InvalidRequest that names every field whose
-    variable is not set, or is a part of a host.
+    variable may not be named, is not set, or is a part of a host.
     """
     values = os.environ if environ is None else environ
     missing: dict[str, str] = {}
     for field, text in _strings("sourceConfig", settings):
         names = set(REFERENCE.findall(text))
-        if SECRET_KEY in names:
-            missing[field] = f"the environment variable {SECRET_KEY} may not be used here"
-            continue
         unset = sorted(name for name in names if name not in values)
         if unset:
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
             missing[field] = f"the environment {what} not set; set it for the host's process, and start that again"
     missing.update(partial_hosts(settings))
+    # Last, so that it is said of a field in the place of anything else: not even whether it is set.
+    missing.update(not_allowed(settings, variables))
     if missing:
         raise InvalidRequest(fields=missing)
     return {key: _fill(key, value, values) for key, value in settings.items()}
