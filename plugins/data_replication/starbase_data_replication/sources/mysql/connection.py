@@ -102,6 +102,8 @@ class Connection(Proving):
         self._answer_begins = False
         # Whether this session was refused when it asked for what the server replicates.
         self.may_not_ask = False
+        # Whether it was refused when it asked which file a table lies in.
+        self.sees_no_files = False
 
     async def open(self) -> None:
         """Connect and prepare, within `connect_timeout` altogether."""

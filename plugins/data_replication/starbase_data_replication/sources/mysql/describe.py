@@ -8,6 +8,9 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from pymysql.constants import ER
+from pymysql.err import Error
+
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import NoTrackingColumn
@@ -22,10 +25,18 @@ DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8
 TRIGGERS = """(SELECT GROUP_CONCAT(g.ACTION_STATEMENT SEPARATOR ' ; ') FROM information_schema.TRIGGERS g
         WHERE g.EVENT_OBJECT_SCHEMA = %s AND g.EVENT_OBJECT_TABLE = %s AND g.ACTION_TIMING = 'BEFORE'
           AND (g.ACTION_STATEMENT LIKE '%%nextval%%' OR g.ACTION_STATEMENT LIKE '%%next%%value%%'))"""
-DESCRIBE_OF_MYSQL = DESCRIBE.replace("{triggers}", "NULL")
+# What TRUNCATE changes. MySQL's data dictionary finds it by its name; MariaDB would read the whole of InnoDB's. It
+# takes PROCESS, and the table must have a file to itself, which is the default.
+SPACE = """(SELECT b.SPACE FROM information_schema.INNODB_TABLESPACES_BRIEF b
+        WHERE b.NAME = IF(@@GLOBAL.lower_case_table_names = 0, CONCAT(%s, '/', %s), LOWER(CONCAT(%s, '/', %s)))
+        LIMIT 1)"""
+DESCRIBE_OF_MYSQL = DESCRIBE.replace("{triggers}", "NULL").replace("{space}", SPACE)
+DESCRIBE_WITHOUT_SPACE = DESCRIBE.replace("{triggers}", "NULL").replace("{space}", "NULL")
 # MariaDB gives its servers no uuid that each of its versions shows.
-DESCRIBE_OF_MARIADB = DESCRIBE.replace("{triggers}", TRIGGERS).replace(
-    "@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)"
+DESCRIBE_OF_MARIADB = (
+    DESCRIBE.replace("{triggers}", TRIGGERS)
+    .replace("{space}", "NULL")
+    .replace("@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)")
 )
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
 
@@ -58,6 +69,7 @@ class _ColumnRow(NamedTuple):
     value_default: str | None
     pools: str
     triggers: str | None
+    space: str | None
     folding: str
     server: str | None
 
@@ -77,7 +89,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     if connection.is_mariadb:
         answer = await connection.fetch(DESCRIBE_OF_MARIADB, (*pool, *names, *names, *names))
     else:
-        answer = await connection.fetch(DESCRIBE_OF_MYSQL, (*pool, *names, *names))
+        answer = await _of_mysql(connection, pool, names)
     found = [_ColumnRow(*_texts(row)) for row in answer]
     rows = [row for row in found if _same(row, names)]
     if not rows:
@@ -102,7 +114,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         tracking=tracking,
     )
     key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})
-    estimate, created = rows[0].table_rows, rows[0].created
+    estimate = rows[0].table_rows
     if "partitioned" in (rows[0].create_options or ""):
         parted = await partitions(connection, TableName(schema=rows[0].table_schema, name=rows[0].table_name))
         below = below._replace(parts=parted.parts, warnings=(*below.warnings, *parted.warnings))
@@ -120,7 +132,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         caveats=below.caveats,
         drawn=drawn(row.value_default, tracking.rises),
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
-        files={} if created is None else {str(table): created},
+        files=_files(table, rows[0]),
         parts=dict(below.parts),
         definition=below.definition,
         server=rows[0].server or "",
@@ -128,6 +140,24 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     if not found_it:
         raise NoTrackingColumn(schema, tracking_column)
     return schema
+
+
+async def _of_mysql(connection: Connection, pool: tuple[str, str], names: tuple[str, str]) -> list[tuple[Any, ...]]:
+    """What MySQL answers; from the first refusal on without what this session may not see, or the server lacks."""
+    if not connection.sees_no_files:
+        try:
+            return await connection.fetch(DESCRIBE_OF_MYSQL, (*pool, *names, *names, *names, *names))
+        except Error as error:
+            if error.args[0] not in (ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.UNKNOWN_TABLE, ER.NO_SUCH_TABLE):
+                raise
+            connection.sees_no_files = True
+    return await connection.fetch(DESCRIBE_WITHOUT_SPACE, (*pool, *names, *names))
+
+
+def _files(table: TableName, row: _ColumnRow) -> dict[str, str]:
+    """What changes when a table is made again or altered (in seconds), and when it is emptied."""
+    files = {str(table): row.created, f"file of {table}": row.space}
+    return {name: value for name, value in files.items() if value is not None}
 
 
 def counter_passed(made: str, column: str, floor: str) -> bool | None:

@@ -4,7 +4,7 @@
 -- equality MariaDB concludes that one pair of parameters is enough. Names that differ in case may answer as well,
 -- where folding is not 0: see the caller. pools: whether there is a table, or a sequence, that an object mapper may take
 -- blocks of ids from for this one; its database and its name are the first two parameters. triggers: the texts of those
--- that may take values from a sequence.
+-- that may take values from a sequence. space: the number of the file that the rows lie in.
 SELECT t.TABLE_SCHEMA AS table_schema,
        t.TABLE_NAME AS table_name,
        t.TABLE_TYPE AS table_type,
@@ -26,6 +26,7 @@ SELECT t.TABLE_SCHEMA AS table_schema,
        c.COLUMN_DEFAULT AS value_default,
        (SELECT COUNT(*) FROM information_schema.TABLES p WHERE p.TABLE_SCHEMA = %s AND p.TABLE_NAME = %s) AS pools,
        {triggers} AS triggers,
+       {space} AS space,
        @@GLOBAL.lower_case_table_names AS folding,
        @@GLOBAL.server_uuid AS server
 FROM information_schema.TABLES t
