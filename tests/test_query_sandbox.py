@@ -251,3 +251,10 @@ def test_an_index_is_not_led_to_a_hidden_table_later(bench: Bench) -> None:
     bench.run("CREATE VIRTUAL TABLE own USING fts5(over_notes)", role="admin")
     bench.run("INSERT INTO own VALUES ('mine')", role="admin")
     assert bench.rows("SELECT * FROM own('mine')") == [("mine",)]
+
+
+def test_a_view_that_never_ends_does_not_hold_up_the_list(bench: Bench) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    bench.run(f"CREATE VIEW filled AS WITH m AS MATERIALIZED ({endless}) SELECT x.i FROM m x, m y WHERE x.i = y.i",
+              role="admin")  # fmt: skip
+    assert bench.rows("SELECT name FROM sqlite_schema WHERE name = 'filled'") == [("filled",)]

@@ -35,6 +35,7 @@ class Footing:
     database: Database
     progress: Progress
     together: bool
+    added_seconds: float
 
     async def stored_position(self) -> Position | None:
         """How far the replica has come; None before its first sync."""
@@ -114,7 +115,10 @@ class Footing:
     def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
         """The SQLite side of this replication, for what the source looks like now."""
         name, mark = self.stored.replication.target_table, self._options.mark_column
-        return Target(name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former)
+        return Target(
+            name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former,
+            added_seconds=self.added_seconds,
+        )  # fmt: skip
 
     def whole(self, schema: TableSchema) -> bool:
         """Whether every sync loads the whole table, so that nothing is ever followed."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from starbase_data_replication import hookspecs
+from starbase_data_replication import added, hookspecs
 from starbase_data_replication.api import Api
 from starbase_data_replication.commands import commands
 from starbase_data_replication.connections import Connections
@@ -42,6 +42,7 @@ OPTIONS: dict[str, tuple[type, float, float, float]] = {
     "max_concurrent_syncs": (int, 4, 1, 1000),
     "max_connections_per_source": (int, 4, 1, 1000),
     "silence_timeout_seconds": (float, 60, 1, 3600),
+    "max_trigger_seconds": (float, added.SECONDS, 0.01, 86_400),
     "log_retention_days": (float, 30, 0.01, 36_500),
     "log_max_runs_per_replication": (int, 1000, 1, 10_000_000),
 }
@@ -69,6 +70,7 @@ class DataReplication:
         max_concurrent_syncs: int,
         max_connections_per_source: int,
         silence_timeout_seconds: float,
+        max_trigger_seconds: float,
         log_retention_days: float,
         log_max_runs_per_replication: int,
     ) -> None:
@@ -77,6 +79,7 @@ class DataReplication:
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
         self._silence_timeout_seconds = silence_timeout_seconds
+        self._max_trigger_seconds = max_trigger_seconds
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
         self._dialects = Dialects(
             {
@@ -128,6 +131,7 @@ class DataReplication:
                 total=self._max_concurrent_syncs,
                 per_source=min(self._max_connections_per_source, max(1, self._max_concurrent_syncs - 1)),
             ),
+            added_seconds=self._max_trigger_seconds,
         )
         self._service = Service(host, store, runner, connections, self._dialects, self._retention)
         self._connections = connections

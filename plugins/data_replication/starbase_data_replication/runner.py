@@ -15,7 +15,7 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication import store
+from starbase_data_replication import added, store
 from starbase_data_replication.check import Check, allow
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import DialectFailed, Exited, kind_of, tamed
@@ -55,6 +55,7 @@ class Runner:
     connections: Connections
     recorder: Recorder
     slots: Slots
+    added_seconds: float = added.SECONDS
     running: dict[str, Running] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -306,6 +307,7 @@ class Runner:
             force=run.kind is RunKind.RESET and run.thorough,
             transforms=Transforms(self.host.call_plugin, replication.options.transforms),
             together=replication.options.group is not None,
+            added_seconds=self.added_seconds,
         )
 
 

@@ -9,6 +9,7 @@ import re
 
 import apsw
 
+from starbase_data_replication import added
 from starbase_data_replication.tables import TAG, fitting_views
 from starbase_host import quote, same_name
 
@@ -19,8 +20,12 @@ CONTENT = re.compile(
 )
 
 
-def swap(connection: apsw.Connection, name: str, shadow: str) -> list[str]:
-    """Put the shadow in the table's place, with the table's indexes and triggers; what no longer fits, in words."""
+def swap(connection: apsw.Connection, name: str, shadow: str, seconds: float) -> list[str]:
+    """Put the shadow in the table's place, with the table's indexes and triggers; what no longer fits, in words.
+
+    seconds: how long each of them may take to be built again, as for `added.for_all`. Raises AddedTooSlow.
+    """
+    seconds = added.for_all(connection, seconds)
     extras = _indexes_and_triggers(connection, name)
     views = fitting_views(connection)
     connection.execute(f"DROP TABLE IF EXISTS {quote(name)}")
@@ -28,12 +33,15 @@ def swap(connection: apsw.Connection, name: str, shadow: str) -> list[str]:
     warnings = []
     for kind, each, sql in extras:
         try:
-            connection.execute(sql)
+            with added.deadline(
+                connection, seconds, f"the {kind} {each} of table {name} was built for over {{:g}} seconds"
+            ):
+                connection.execute(sql)
         except apsw.Error as error:
             warnings.append(f"the {kind} {each} no longer fits and was left out ({error}): {sql}")
     still = fitting_views(connection)
     warnings += [f"the view {each} no longer fits: {views[each]}" for each in views if each not in still]
-    return warnings + _rebuild_full_text(connection, name, still)
+    return warnings + _rebuild_full_text(connection, name, still, seconds)
 
 
 def _indexes_and_triggers(connection: apsw.Connection, name: str) -> list[tuple[str, str, str]]:
@@ -46,7 +54,7 @@ def _indexes_and_triggers(connection: apsw.Connection, name: str) -> list[tuple[
     return [(str(kind), str(each), str(sql)) for kind, each, sql in rows]
 
 
-def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, str]) -> list[str]:
+def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, str], seconds: float) -> list[str]:
     """Build the full-text indexes again whose text lies in the table; what could not be built, in words.
 
     They point to its rows by number, and those are others now: a search would answer with other rows, or fail.
@@ -55,7 +63,8 @@ def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, 
     for each in _full_text_over(connection, name, views):
         rebuild = f"INSERT INTO {quote(each)}({quote(each)}) VALUES ('rebuild')"
         try:
-            connection.execute(rebuild)
+            with added.deadline(connection, seconds, f"the full-text table {each} was built for over {{:g}} seconds"):
+                connection.execute(rebuild)
         except apsw.Error as error:
             warnings.append(
                 f"the full-text table {each} could not be built again ({error}), and its searches are wrong until it "

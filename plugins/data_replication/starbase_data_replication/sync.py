@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from starbase_data_replication import notices, resuming, rewind, rising, store
+from starbase_data_replication import added, notices, resuming, rewind, rising, store
 from starbase_data_replication import position as floor
 from starbase_data_replication.columns import check_unique
 from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
@@ -93,6 +93,7 @@ class Sync:
     transforms: Transforms = field(default_factory=Transforms)
     together: bool = False
     force: bool = False
+    added_seconds: float = added.SECONDS
     footing: Footing = field(init=False)
     schema: TableSchema = field(init=False)
     _replica: Target = field(init=False)
@@ -125,6 +126,7 @@ class Sync:
             database=self.database,
             progress=self.progress,
             together=self.together,
+            added_seconds=self.added_seconds,
         )
 
     async def run(self) -> Synced:

@@ -14,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication import triggers
+from starbase_data_replication import added, triggers
 from starbase_data_replication.errors import CHANGED_ON_THE_WAY, SchemaMismatch, SourceUnavailable
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.swap import swap
@@ -42,6 +42,7 @@ class Target:
 
     mark: the extra column that says since when a row is gone. dropped: columns that the source no longer has; they are
     not written, so that rows keep what they hold there. former: names that columns of the source had here before.
+    added_seconds: how long a batch may take where users have added triggers and the like.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Target:
         mark: str | None = None,
         dropped: Sequence[str] = (),
         former: Sequence[str] = (),
+        added_seconds: float = added.SECONDS,
     ) -> None:
         self.name = name
         self.schema = schema
         self.mark = mark
         self.dropped = dropped
         self.former = former
+        self.added_seconds = added_seconds
         self.shadow = shadow_name(shadow_id)
         self.stage = stage_name(shadow_id)
         self.table = name
@@ -128,7 +131,7 @@ class Target:
         step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width)) * width
         values = Rows.of(rows, width).values
         changed = 0
-        with self._refusing():
+        with added.bounded(connection, self.table, self.added_seconds), self._refusing():
             for at in range(0, len(values), step):
                 bound = values[at : at + step]
                 connection.execute(self._upsert(len(bound) // width), bound)
@@ -181,7 +184,7 @@ class Target:
         stage, gone = quote(self.stage), quote(self._removed)
         key = ", ".join(quote(name) for name in self.schema.target_key)
         columns = ", ".join(quote(column.target) for column in self.schema.columns)
-        with self._refusing():
+        with added.bounded(connection, self.table, self.added_seconds, whole=True), self._refusing():
             connection.execute(
                 f"DELETE FROM {quote(self.table)} WHERE ({key}) IN (SELECT {key} FROM {stage} WHERE {gone} = 1)"
             )
@@ -204,9 +207,10 @@ class Target:
         """Remove rows by their keys; how many there were."""
         sql = self._delete_sql()
         changed = 0
-        for key in keys:
-            connection.execute(sql, tuple(key))
-            changed += connection.changes()
+        with added.bounded(connection, self.table, self.added_seconds):
+            for key in keys:
+                connection.execute(sql, tuple(key))
+                changed += connection.changes()
         return changed
 
     def _delete_sql(self) -> str:
@@ -226,14 +230,15 @@ class Target:
         where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
         sql = f"UPDATE {quote(self.table)} SET {quote(self.mark)} = ? WHERE {where} AND {quote(self.mark)} IS NULL"
         changed = 0
-        for key in keys:
-            connection.execute(sql, (at, *key))
-            changed += connection.changes()
+        with added.bounded(connection, self.table, self.added_seconds):
+            for key in keys:
+                connection.execute(sql, (at, *key))
+                changed += connection.changes()
         return changed
 
     def swap(self, connection: apsw.Connection) -> list[str]:
         """Put the shadow in the target's place; what no longer fits."""
-        return swap(connection, self.name, self.shadow)
+        return swap(connection, self.name, self.shadow, self.added_seconds)
 
     def _extra_columns(self, connection: apsw.Connection) -> list[str]:
         """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
