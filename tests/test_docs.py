@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import xml.etree.ElementTree
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -349,6 +350,17 @@ def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
     lines = README.read_text().splitlines()
     assert len(README.read_text().split()) <= README_WORDS
     assert [line.split(" #")[0].strip() for line in lines[:12] if line.startswith("make ")] == ["make run", "make test"]
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/**/*.svg")), ids=lambda picture: picture.name)
+def test_every_picture_is_described_and_has_colours_for_dark(picture: Path) -> None:
+    text = picture.read_text()
+    root = xml.etree.ElementTree.fromstring(text)
+    names = [child.tag.rpartition("}")[2] for child in root]
+    assert names[:2] == ["title", "desc"]
+    assert "@media (prefers-color-scheme: dark)" in text
+    # Each text lies on a ground of the picture, whose colour changes with the text's.
+    assert 'class="page"' in text
 
 
 def test_every_command_of_replications_is_documented() -> None:
