@@ -28,7 +28,7 @@ from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.variables import DEFAULT
+from starbase_data_replication.sources.variables import DEFAULT, Variables
 from starbase_host import CommandHost, sandbox_rules
 from starbase_host.config import HOST_KEYS, HostConfig
 from starbase_host.config import parse as parse_toml
@@ -259,13 +259,13 @@ def curls(page: Path) -> Iterator[tuple[str, str, str | None]]:
 def test_every_json_text_parses_and_every_configuration_is_accepted() -> None:
     configured = 0
     first = json.loads(next(body for _, _, body in curls(QUICKSTART) if body is not None))
-    existing = config.parse(first, existing=None, dialects=DIALECTS)
+    existing = config.parse(first, existing=None, dialects=DIALECTS, variables=Variables())
     for page, body in bodies():
         if isinstance(body, dict) and "name" in body and "sourceConfig" not in body:
             # A change of what is there.
             config.parse({**body, "name": existing.name}, existing=existing, dialects=DIALECTS)
         elif isinstance(body, dict) and "sourceConfig" in body:
-            config.parse(body, existing=None, dialects=DIALECTS)
+            config.parse(body, existing=None, dialects=DIALECTS, variables=Variables())
             configured += 1
         elif isinstance(body, dict) and "dialect" in body:
             assert DIALECTS[body["dialect"]].check(body, "t") == {}, page
