@@ -245,6 +245,17 @@ class Database:
             self._writer.put(job)
         return await future
 
+    def turn(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """What a read that may be long is inside of. It waits while the journal is too long, at most `seconds`."""
+        if self._writer is None:
+            raise Unavailable("the database is closed")
+        return self._writer.gate.reading(seconds)
+
+    def end_turns(self) -> None:
+        """Let no read wait any more: the host is stopping."""
+        if self._writer is not None:
+            self._writer.gate.stop()
+
     async def read(self, function: Callable[[apsw.Connection], T]) -> T:
         """Run `function(connection)` on a read-only connection in another thread."""
         return await self._readers.run(function)
@@ -292,13 +303,19 @@ def _hold(descriptor: int) -> bool:
 class ReaderPool:
     """Threads with a read-only connection each; connections are opened when first needed.
 
-    prepare: called once for each new connection, to set its limits.
+    prepare: called once for each new connection, to set its limits. turn: what each read is inside of.
     """
 
     def __init__(
-        self, path: Path, size: int, name: str, prepare: Callable[[apsw.Connection], None] | None = None
+        self,
+        path: Path,
+        size: int,
+        name: str,
+        prepare: Callable[[apsw.Connection], None] | None = None,
+        turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._path = path
+        self._turn = turn
         self._prepare = prepare
         self._local = threading.local()
         self._connections: list[apsw.Connection] = []
@@ -306,13 +323,15 @@ class ReaderPool:
 
     async def run(self, function: Callable[[apsw.Connection], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._executor, lambda: function(self._connection())
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._in_turn, function)
         except RuntimeError as error:
             if "shutdown" in str(error):
                 raise Unavailable("the database is closed") from error
             raise
+
+    def _in_turn(self, function: Callable[[apsw.Connection], T]) -> T:
+        with self._turn():
+            return function(self._connection())
 
     def interrupt(self) -> None:
         """Stop every statement that runs now."""

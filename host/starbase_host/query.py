@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 STOPPING = "the host is stopping"
 ANSWER_BYTES = 64 * MIB
+# To end what is over its time, and to write the journal back.
+TURN_SECONDS = 5.0
 TEMP_BYTES: Mapping[Role, int] = {"client": 256 * MIB, "admin": 4096 * MIB}
 TOO_MUCH_TEMPORARY = (
     "the query needs more than {:,.3g} MiB of temporary space, the limit of role {}; sort, group or join fewer rows or "
@@ -105,9 +107,11 @@ class QueryRunner:
         self._temp_bytes = temp_bytes
         self._clock = clock
         self._guards: dict[apsw.Connection, Guard] = {}
+        # Those that run are ended by then.
+        turn = partial(database.turn, max_seconds + TURN_SECONDS)
         self._pools: dict[Role, ReaderPool] = {
-            "admin": ReaderPool(database.path, readers, "query-admin", partial(self._prepare, "admin")),
-            "client": ReaderPool(database.path, readers, "query-client", partial(self._prepare, "client")),
+            "admin": ReaderPool(database.path, readers, "query-admin", partial(self._prepare, "admin"), turn),
+            "client": ReaderPool(database.path, readers, "query-client", partial(self._prepare, "client"), turn),
         }
         self._jobs: set[_Job] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -130,6 +134,7 @@ class QueryRunner:
     def interrupt(self) -> None:
         """Stop every statement that runs, and refuse those to come: the host is stopping."""
         self._stopping = True
+        self._database.end_turns()
         for job in tuple(self._jobs):
             job.stop(Unavailable(STOPPING))
 

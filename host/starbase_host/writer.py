@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 import apsw
 
+from starbase_host.read_gate import ReadGate
+
 log = logging.getLogger("starbase.database")
 
 Job = Callable[[apsw.Connection], None]
@@ -24,6 +26,10 @@ Job = Callable[[apsw.Connection], None]
 WORTH_PAGES = 7_000
 # The journal begins anew only when all of it is written back, and nothing is added meanwhile: here the writer waits.
 FULL_PAGES = 15_000
+# Past this, reads that overlap have kept it from beginning again: new ones wait for those that run. 234 MiB.
+CROWDED_PAGES = 60_000
+# How long the reads that wait are held up once nobody reads, where the writer is in the middle of something.
+LULL_SECONDS = 0.5
 # While nobody has written for so long, less is worth it: what is written next finds room.
 IDLE_PAGES = 1_000
 IDLE_SECONDS = 0.25
@@ -34,11 +40,15 @@ STEPS_BACK = 5
 
 
 class Writer:
-    """Owns two connections: one to write on, and one to write the journal back. A job must not raise."""
+    """Owns two connections: one to write on, and one to write the journal back. A job must not raise.
+
+    gate: what reads that may be long go through.
+    """
 
     def __init__(self, connection: apsw.Connection, beside: apsw.Connection) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._journal = Journal(beside)
+        self.gate = self._journal.gate
         self._thread = threading.Thread(target=self._run, args=(connection,), name="writer", daemon=True)
         self._thread.start()
 
@@ -65,7 +75,9 @@ class Writer:
         # The last to be closed writes back what is left.
         with contextlib.closing(connection), contextlib.closing(self._journal):
             while (job := self._jobs.get()) is not None:
+                self._journal.writing = True
                 job(connection)
+                self._journal.writing = False
                 # What it has written is not to be kept until the next one comes.
                 del job
                 if self._journal.pages >= FULL_PAGES:
@@ -76,11 +88,14 @@ class Journal:
     """What is committed and not yet in the file itself, and the thread that writes it back on its own connection.
 
     pages: how long it is, those included that are written back already. held_up: the last time, much of it stayed.
+    writing: whether a job runs, which may have begun to add to it. gate: opened when it can begin at its start again.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.pages = 0
         self.held_up = False
+        self.writing = False
+        self.gate = ReadGate(self._wake)
         self._connection = connection
         self._written_back = 0
         self._warned = False
@@ -100,7 +115,14 @@ class Journal:
                 # A host whose syncs find nothing need not wake another thread for each of their records.
                 if pages - self._written_back >= IDLE_PAGES:
                     self._changed.notify()
+            if pages >= CROWDED_PAGES:
+                self.gate.close()
         return apsw.SQLITE_OK
+
+    def _wake(self) -> None:
+        """Nobody reads, and nobody begins to."""
+        with self._changed:
+            self._changed.notify()
 
     def write_back(self) -> None:
         """Write back what no reader's snapshot keeps from it. Blocks."""
@@ -128,6 +150,9 @@ class Journal:
                 self.pages = 0
             # It may have begun anew since.
             self._written_back = min(done, self.pages)
+        if there == done and not self.writing:
+            # What is written next begins at its start: those that read now read the file itself.
+            self.gate.open()
 
     def close(self) -> None:
         with self._changed:
@@ -140,13 +165,21 @@ class Journal:
         _step_back()
         while self._wait():
             self.write_back()
+            if self.gate.drained:
+                # The writer adds to it meanwhile, and writes it back itself as soon as it may.
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or not self.gate.drained, LULL_SECONDS)
+                self.write_back()
+                self.gate.open()
 
     def _wait(self) -> bool:
         """Wait until writing back is worth it; whether it still is, or this is the end."""
         with self._changed:
             if self.held_up:
-                self._changed.wait_for(lambda: self._closed, RETRY_SECONDS)
+                self._changed.wait_for(lambda: self._closed or self.gate.drained, RETRY_SECONDS)
             while not self._closed:
+                if self.gate.drained:
+                    return True
                 new = self.pages - self._written_back
                 if new >= WORTH_PAGES:
                     return True
