@@ -1,1 +1,1 @@
-"""Measurements of the shipped product beside its peers: `make bench`. docs/performance.md has what they found."""
+"""Measurements of the shipped product beside its peers: `make bench`. The results: docs/explanation/performance.md."""

@@ -1,4 +1,4 @@
-"""`make bench`: runs the groups that ONLY names, or all; prints each table, and puts it into docs/performance.md.
+"""`make bench`: runs the groups that ONLY names, or all; prints each table, and writes docs/explanation/performance.md.
 
     make bench [ONLY=first_load,start] [ROWS=1000000] [RUNS=5] [SLOW_RUNS=3] [WRITE=1]
 

@@ -1,4 +1,4 @@
-"""Tables as Markdown, and their place in docs/performance.md."""
+"""Tables as Markdown, and their place in docs/explanation/performance.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import Tool, ratios, spread
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Owns docs/types.md, the ledger of types: made of the casts' own data."""
+"""Owns docs/reference/types.md, the ledger of types: made of the casts' own data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starbase_data_replication.casts import (
 from starbase_data_replication.sources.mysql import types as mysql
 from starbase_data_replication.sources.postgresql import types as postgresql
 
-PAGE = Path(__file__).parent.parent / "docs" / "types.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "types.md"
 
 # The names that people write, where the catalogue has others.
 SQL_NAMES = {
@@ -60,7 +60,8 @@ What each type becomes, in short; the tables below have the rest:
 value can be rebuilt exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. Text forms
 sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: it makes numbers of
 the digits of whole numbers and of decimals only where each of them is exact, and a column that may hold others has no
-declared type, so that a value is stored just as it is. What queries make of it: [Querying a replica](querying.md).
+declared type, so that a value is stored just as it is. For what queries make of it, see
+[Query a replica](../howto/query-a-replica.md).
 
 - **Decimals** are numbers, because queries compare them. A double holds every decimal of at most 15 significant digits
   so that its digits can be told again: a `numeric(12, 2)` that is stored as 19.9 was 19.90. Where a type has room for

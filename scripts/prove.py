@@ -1,4 +1,4 @@
-"""Runs every test, the long proofs too, and writes what came of it to docs/prove.md and docs/reference/supported.md.
+"""Runs every test, the long proofs too, and writes docs/internals/proofs.md and docs/reference/supported.md.
 
 A test adds to the page with pytest's `record_property`: "server" the version of a server it ran on, "seeds"
 the seeds it tried; "met", of which server and version its database was, is added to each by
@@ -21,7 +21,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "prove.md"
+PAGE = ROOT / "docs" / "internals" / "proofs.md"
 SLOWEST = 15
 SUPPORTED = ROOT / "docs" / "reference" / "supported.md"
 INTERRUPTED = 2
@@ -108,7 +108,7 @@ def commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     revision = git("rev-parse", "--short", "HEAD") or "no commit"
-    changed = git("status", "--porcelain", "--", ".", ":(exclude)docs/prove.md")
+    changed = git("status", "--porcelain", "--", ".", ":(exclude)docs/internals/proofs.md")
     return f"{revision}, with changes that are not committed" if changed else revision
 
 

@@ -76,7 +76,7 @@ def tables(page: Path) -> dict[str, Table]:
     return found
 
 
-CONFIGURATION = tables(ROOT / "docs" / "configuration.md")
+CONFIGURATION = tables(ROOT / "docs" / "reference" / "configuration.md")
 
 
 def bounds(low: float | None, high: float | None, unit: str = "") -> str:
@@ -406,8 +406,8 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_upwards_in_the_architecture(package: str) -> None:
-    """docs/architecture.md lists the modules; each may import only from the lines above its own."""
-    (block,) = blocks(ROOT / "docs" / "architecture.md", f"imports {package}")
+    """docs/internals/architecture.md lists the modules; each may import only from the lines above its own."""
+    (block,) = blocks(ROOT / "docs" / "internals" / "architecture.md", f"imports {package}")
     line_of = {name: number for number, line in enumerate(block.splitlines()) for name in line.split()}
     top = PACKAGES[package] / package
     modules = {".".join(path.relative_to(top).with_suffix("").parts): path for path in top.rglob("*.py")}
@@ -432,7 +432,7 @@ def imports(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "reliability.md").read_text()
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
     assert len(named) >= 40
     for file, test in named:
@@ -440,7 +440,7 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_every_claim_of_protection_names_what_shows_it() -> None:
-    page = (ROOT / "docs" / "consistency.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "consistency.md").read_text()
     rows = page.partition("| the source | needs | protection | shown by |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(rows) >= 10
     for row in rows:

@@ -15,7 +15,7 @@ from tests.test_faults_host import STEPPER
 
 @pytest.fixture
 def source(source_database: TestDatabase) -> Iterator[TestDatabase]:
-    """As a role sees it that may do no more than docs/consistency.md asks for."""
+    """As a role sees it that may do no more than docs/explanation/consistency.md asks for."""
     user = f"plain_{source_database.name[-8:]}"
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamp(6) NULL DEFAULT current_timestamp(6))"
                             if source_database.dialect == "mysql" else

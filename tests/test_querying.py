@@ -1,4 +1,4 @@
-"""What the same query answers over a replica and at its source: the tables of docs/querying.md are made of this.
+"""What a query answers over a replica and at its source: the tables of docs/howto/query-a-replica.md come from this.
 
 With WRITE_QUERYING=1 in the environment a run writes what it finds into the page.
 """
@@ -16,7 +16,7 @@ from tests.hosts import HostProcess, running
 from tests.servers import TestDatabase
 from tests.sessions import Session
 
-PAGE = Path(__file__).parent.parent / "docs" / "querying.md"
+PAGE = Path(__file__).parent.parent / "docs" / "howto" / "query-a-replica.md"
 
 # Each answers rows of ids, of counts or of numbers, which both sides write alike. {c} is the column.
 OPERATIONS = {

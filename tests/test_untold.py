@@ -18,7 +18,7 @@ from tests.servers import TestDatabase
 
 @pytest.fixture
 def user(source: TestDatabase) -> Iterator[str]:
-    """A user for the host, as docs/consistency.md asks for one."""
+    """A user for the host, as docs/explanation/consistency.md asks for one."""
     name = f"told_{source.name[-8:]}"
     if source.dialect == "postgresql":
         source.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'a password'")

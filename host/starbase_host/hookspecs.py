@@ -1,4 +1,4 @@
-"""The host's hooks. The docstrings are their documentation; docs/plugins.md teaches each with an example.
+"""The host's hooks. The docstrings are their documentation; docs/howto/write-a-plugin.md teaches each with an example.
 
 An implementation may be a plain function, which runs in the plugin's own worker thread, or a coroutine
 function, which runs on the event loop; both under `hook_timeout_seconds`. It names only the arguments it needs.

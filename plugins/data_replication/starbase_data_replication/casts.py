@@ -42,7 +42,7 @@ class Cast:
     decimal: the column holds decimals, as numbers where those are exact. scale: their digits after the point, where
         the type says how many. Declared REAL or NUMERIC, SQLite makes the number of a text by itself, and exactly.
     moment: of a moment, the `select` that answers it as SQLite's own date functions do, for who asks for that.
-    form, example, sorts: for the ledger (docs/types.md): what a stored value looks like, one such value, and
+    form, example, sorts: for the ledger (docs/reference/types.md): what a stored value looks like, one such value, and
         whether SQLite orders the stored values as the source orders its own.
     """
 

@@ -1,7 +1,7 @@
 """The plugin's values: what a table, a batch of its rows and a position are.
 
 Frozen, keyword-only, and free of any database, clock or network, so that everything else may import them.
-Words are those of docs/glossary.md. Times are seconds since 1970 (float, UTC), unless a name says otherwise.
+Words are those of docs/internals/glossary.md. Times are seconds since 1970 (float, UTC), unless a name says otherwise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PostgreSQL's types and what they become in SQLite. Data: one line a type. Docs/types.md is made of it.
+"""PostgreSQL's types and what they become in SQLite. Data: one line a type. docs/reference/types.md is made of it.
 
 The source is asked, inside each transaction, for the settings that make a value's text the same on every server
 and for every role: see SETTINGS in source.py. What a cast answers, PostgreSQL reads back as the same value.
