@@ -39,7 +39,7 @@ NOT_LISTED = "pg_locks of this server does not show this session's own transacti
 async def look(connection: Any) -> Alive:
     """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one."""
     try:
-        row = await connection.fetchrow(ALIVE)
+        (row,) = await connection.fetch_known(ALIVE)
     except asyncpg.InsufficientPrivilegeError as error:
         # What has failed is the whole transaction. A later look asks again: a GRANT takes effect at once.
         await connection.execute("ROLLBACK; BEGIN READ ONLY")

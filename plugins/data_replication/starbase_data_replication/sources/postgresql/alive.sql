@@ -38,7 +38,7 @@ WITH locks AS (
     FULL JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
     WHERE (l.virtualxid IS NOT NULL OR (a.state = 'active' AND a.backend_type = 'client backend'))
       AND (a.datid IS NULL OR a.datid = (SELECT here.oid FROM here))
-      AND NOT EXISTS (SELECT 1 FROM ours WHERE ours.virtualtransaction = l.virtualxid)
+      AND (l.virtualxid = ANY (ARRAY(SELECT ours.virtualtransaction FROM ours))) IS NOT TRUE
 )
 SELECT pg_catalog.pg_is_in_recovery() AS standby,
        pg_catalog.pg_postmaster_start_time()::text AS epoch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -30,6 +31,7 @@ DESCRIBE_WITH_SERVER = DESCRIBE.replace(
     "NULL::text AS server", f"{files(__package__).joinpath('server.sql').read_text(encoding='utf-8')} AS server"
 )
 
+DOUBTS = files(__package__).joinpath("doubts.sql").read_text(encoding="utf-8")
 HIDDEN = files(__package__).joinpath("hidden.sql").read_text(encoding="utf-8")
 
 # Whether a table, by its oid, has children by inheritance, and whether TimescaleDB's catalogue is there to be asked.
@@ -45,7 +47,7 @@ HYPERTABLE = """
 """
 
 # What a role has to be allowed to read of the catalogue.
-ASKED = named(DESCRIBE, GROUNDS, HIDDEN, CHILDREN)
+ASKED = named(DESCRIBE, DOUBTS, GROUNDS, HIDDEN, CHILDREN)
 
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -55,7 +57,7 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     values = (table.schema, table.name, tracking_column)
     sql = DESCRIBE_WITH_SERVER if connection.tells_server else DESCRIBE
-    rows = await connection.fetch(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+    rows = await connection.fetch_known(sql, *values)
     encoding = connection.get_settings().server_encoding
     if not rows:
         raise TableMissing(f"the source has no table or view {table} that this user can see")
@@ -69,12 +71,12 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     estimate = rows[0]["reltuples"]
     file = rows[0]["file"]
     below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
-    if any(row["suspect"] for row in rows):
+    if any(row["suspect"] for row in rows) or await _doubted(connection, rows):
         tracking = next(column for column in columns if column.name == tracked)
         below = await grounds(connection, table, tracked, tracking.tracking_kind)
     found = None
     if rows[0]["may_hide"]:
-        found = await connection.fetchrow(HIDDEN, rows[0]["relation"], timeout=STATEMENT_TIMEOUT_SECONDS)
+        (found,) = await connection.fetch_known(HIDDEN, rows[0]["relation"])
     schema = TableSchema(
         table=table,
         columns=columns,
@@ -108,10 +110,19 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     return schema
 
 
+async def _doubted(connection: Any, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether something may be wrong with where the tracking column's values come from."""
+    for row in rows:
+        if row["doubtful"]:
+            ((suspect,),) = await connection.fetch_known(DOUBTS, row["relation"], row["number"])
+            return bool(suspect)
+    return False
+
+
 async def _inherited(connection: Any, table: TableName, oid: str) -> bool:
     """Whether a key says nothing of rows that are read with the table: those of its children by inheritance. That of a
     hypertable holds for its chunks."""
-    children, hypertables = await connection.fetchrow(CHILDREN, oid, timeout=STATEMENT_TIMEOUT_SECONDS)
+    ((children, hypertables),) = await connection.fetch_known(CHILDREN, oid)
     if children and hypertables:
         chunks = await connection.fetchval(HYPERTABLE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
         return not chunks

@@ -5,7 +5,8 @@
 -- on plain columns and without NULLs. may_hide: whether hidden.sql is to be asked what hides rows. may_have_children: by
 -- inheritance, whose rows the key does not cover. indexed: an index begins with the column; assigned: a sequence counts it
 -- up. suspect, in the tracking column's row: whether there is anything that may keep the source's transactions from
--- protecting it. Of a plain table this is all that is asked; grounds.sql finds what it is.
+-- protecting it; doubtful: whether its values may come from a sequence, so that doubts.sql is to be asked too.
+-- grounds.sql finds what it is. A statement is planned at each sync, so what few tables need is not asked here.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
            c.relispartition, c.relhassubclass, c.relhastriggers
@@ -14,9 +15,17 @@ WITH RECURSIVE relation AS (
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), unchecked AS (
     -- From 18 on a column may be NOT NULL for new rows only: a constraint that is NOT VALID.
-    SELECT o.conkey[1] AS attnum
-    FROM relation r
-    JOIN pg_catalog.pg_constraint o ON o.conrelid = r.oid AND o.contype = 'n' AND NOT o.convalidated
+    SELECT ARRAY(
+        SELECT o.conkey[1] FROM pg_catalog.pg_constraint o
+        WHERE o.conrelid = (SELECT r.oid FROM relation r) AND o.contype = 'n' AND NOT o.convalidated) AS columns
+), given AS (
+    SELECT d.adnum, pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS expression
+    FROM pg_catalog.pg_attrdef d WHERE d.adrelid = (SELECT r.oid FROM relation r)
+), first AS (
+    -- The columns that usable indexes begin with.
+    SELECT ARRAY(
+        SELECT i.indkey[0] FROM pg_catalog.pg_index i
+        WHERE i.indrelid = (SELECT r.oid FROM relation r) AND i.indisvalid AND i.indpred IS NULL) AS columns
 ), identifying AS (
     SELECT i.indexrelid, i.indkey
     FROM relation r
@@ -24,7 +33,7 @@ WITH RECURSIVE relation AS (
     WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
       AND NOT EXISTS (
         SELECT 1 FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = r.oid AND (NOT a.attnotnull OR a.attnum IN (SELECT u.attnum FROM unchecked u))
+        WHERE a.attrelid = r.oid AND (NOT a.attnotnull OR a.attnum = ANY ((SELECT u.columns FROM unchecked u)::int2[]))
           AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
     ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
     LIMIT 1
@@ -60,16 +69,10 @@ SELECT r.oid::text AS relation,
        a.attname::text AS name,
        a.attnum::int4 AS number,
        (SELECT o.collname::text FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation) AS collation,
-       a.attnotnull AND a.attnum NOT IN (SELECT u.attnum FROM unchecked u) AS not_null,
-       EXISTS (SELECT 1 FROM pg_catalog.pg_index i
-               WHERE i.indrelid = r.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL) AS indexed,
-       a.attidentity <> '' OR EXISTS (
-           SELECT 1 FROM pg_catalog.pg_attrdef d
-           WHERE d.adrelid = r.oid AND d.adnum = a.attnum
-             AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%') AS assigned,
-       CASE WHEN a.attname = $3 THEN (
-           SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
-           WHERE d.adrelid = r.oid AND d.adnum = a.attnum) END AS value_default,
+       a.attnotnull AND a.attnum <> ALL ((SELECT u.columns FROM unchecked u)::int2[]) AS not_null,
+       a.attnum = ANY ((SELECT f.columns FROM first f)::int2[]) AS indexed,
+       a.attidentity <> '' OR coalesce(given.expression LIKE 'nextval(%', false) AS assigned,
+       CASE WHEN a.attname = $3 THEN given.expression END AS value_default,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS source_type,
        t.typname::text AS base_name,
        CASE WHEN e.oid IS NOT NULL THEN 'a' ELSE t.typtype::text END AS base_kind,
@@ -84,13 +87,13 @@ SELECT r.oid::text AS relation,
             THEN (((b.typmod - 4) & 2047) # 1024) - 1024 END AS numeric_scale,
        et.typname::text AS element_name,
        en.nspname::text AS element_schema,
-       CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_type i WHERE i.typarray = et.oid)
+       CASE WHEN (SELECT true FROM pg_catalog.pg_type i WHERE i.typarray = et.oid LIMIT 1)
             THEN 'a' ELSE et.typtype::text END AS element_kind,
        k.position::int4 AS key_position,
        r.relkind = 'r' AND r.relhassubclass AS may_have_children,
        pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT') AS readable,
        a.attname = $3 AND (
-           -- Not by EXISTS, which costs the planner twice as much.
+           -- Not by EXISTS, here and above: it costs the planner twice as much.
            r.relkind <> 'r' OR r.relhassubclass OR r.relispartition
            -- 2 is heap's, 0 what servers before 12 have.
            OR r.relam NOT IN (0, 2)
@@ -99,42 +102,14 @@ SELECT r.oid::text AS relation,
                    WHERE x.extname IN ('citus', 'pglogical', 'bdr', 'spock') LIMIT 1)
            -- A domain may have a default.
            OR a.atttypid <> b.oid
-           -- The sequence of an identity column; and whatever a default, or a generated column, stands on beside a sequence
-           -- that gives one value at a time.
-           OR (a.attidentity <> '' AND (
-                   SELECT true FROM pg_catalog.pg_depend d
-                   JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid
-                   WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = r.oid
-                     AND d.refobjsubid = a.attnum
-                     AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-                     AND (s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) LIMIT 1))
-           OR (a.atthasdef AND (
-                   SELECT true FROM pg_catalog.pg_attrdef ad
-                   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
-                   LEFT JOIN pg_catalog.pg_sequence s
-                       ON s.seqrelid = d.refobjid AND d.refclassid = 'pg_catalog.pg_class'::regclass
-                   WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
-                     AND (d.refobjid <> r.oid OR d.refobjsubid <> a.attnum)
-                     AND (s.seqrelid IS NULL OR s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) LIMIT 1))
-           -- A trigger that may take values before a row is inserted or updated.
-           OR (r.relhastriggers AND (
-                   SELECT true FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
-                   WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0
-                     AND t.oid NOT IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype)
-                   LIMIT 1))
            -- A default that finds its sequence by a text, of which the catalogue knows nothing.
-           OR (a.atthasdef AND (
-                   SELECT true FROM pg_catalog.pg_attrdef ad
-                   WHERE ad.adrelid = r.oid AND ad.adnum = a.attnum
-                     AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) ~ 'nextval\((?!''([^'']|'''')*''::regclass\))' LIMIT 1))
-           -- One that an object mapper may take blocks of ids from: it is called after the table, or after the mapper.
-           OR (NOT a.atthasdef AND a.attidentity = '' AND (
-                   SELECT true FROM pg_catalog.pg_class c
-                   JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND s.seqincrement <> 1
-                   WHERE c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
-                       (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name,
-                       'hibernate_sequence') LIMIT 1))
+           OR coalesce(given.expression ~ 'nextval\((?!''([^'']|'''')*''::regclass\))', false)
        ) AS suspect,
+       -- A time or a uuid is not taken from a sequence, so only a default, or what generates it, may speak against one.
+       a.attname = $3 AND CASE
+           WHEN t.oid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype)
+           THEN a.atthasdef AND given.expression NOT IN ('now()', 'CURRENT_TIMESTAMP', 'transaction_timestamp()')
+           ELSE true END AS doubtful,
        -- What server.sql asks stands here, where this role may ask it.
        NULL::text AS server
 FROM relation r
@@ -146,4 +121,5 @@ LEFT JOIN element e ON e.attnum = a.attnum AND e.typtype <> 'd'
 LEFT JOIN pg_catalog.pg_type et ON et.oid = e.oid
 LEFT JOIN pg_catalog.pg_namespace en ON en.oid = et.typnamespace
 LEFT JOIN key_column k ON k.attnum = a.attnum
+LEFT JOIN given ON given.adnum = a.attnum
 ORDER BY a.attnum

@@ -14,7 +14,6 @@ from typing import Any
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Grounds
 from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
-from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.types import CLOCKS, RISES
 
 GROUNDS = files(__package__).joinpath("grounds.sql").read_text(encoding="utf-8")
@@ -55,7 +54,7 @@ OF_NUMBERS = ("default", "trigger", "pool")
 
 async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:
     """Ask what lies below the table. tracking_kind: the base type's name of its tracking column."""
-    found = await connection.fetch(GROUNDS, table.schema, table.name, column, timeout=STATEMENT_TIMEOUT_SECONDS)
+    found = await connection.fetch_known(GROUNDS, table.schema, table.name, column)
     return judged(found, table, column, tracking_kind)
 
 

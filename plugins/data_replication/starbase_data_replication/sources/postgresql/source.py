@@ -172,7 +172,7 @@ class PostgresqlSource:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options, floor, at)
                 with door(doing, rows=True):
-                    row = await connection.fetchrow(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+                    (row,) = await connection.fetch_known(sql, *values)
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
