@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.model import TableName
+from starbase_data_replication.options import Options
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.grounds import judged
 from tests.hosts import HostProcess, running, until
 from tests.servers import DistroPostgres, TestDatabase, fresh_database
@@ -510,6 +513,40 @@ DESCRIBING = (
     "TABLE pg_catalog.pg_subscription_rel",
     "FUNCTION pg_catalog.row_security_active(oid)",
 )
+
+
+def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_database: TestDatabase) -> None:
+    """With the mark by which other readers know it, and with every setting: rows may still be read in it."""
+    database = postgres_database
+    role = f"reader_{database.name[-8:]}"
+    database.execute(
+        "CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES;"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT SELECT ON t TO {role}"
+    )
+    # The mark's lock, and what only a statement of that very transaction can say.
+    marked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1937006962 AND objid = 1650553701"
+    setting = "SELECT current_setting('IntervalStyle'), current_setting('row_security')"
+    table = TableName(schema="public", name="t")
+
+    async def refused() -> None:
+        source = PostgresqlDialect().open(
+            {**database.source_config, "user": role, "password": "a password"}, max_connections=1
+        )
+        try:
+            async with source.looking(table) as looker:  # type: ignore[attr-defined]
+                schema = await looker.describe(table, "id")
+                await asyncio.to_thread(database.execute, "REVOKE SELECT ON pg_catalog.pg_locks FROM PUBLIC")
+                noted = await looker.note(schema, Options(), noted_at=0.0)
+                assert not noted.candidate.alive.known
+                assert await asyncio.to_thread(database.fetch, marked) == [(1,)]
+                assert tuple(await looker._held.fetchrow(setting)) == ("iso_8601", "off")
+        finally:
+            await source.close()
+
+    try:
+        asyncio.run(refused())
+    finally:
+        database.execute(f"GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_catalogue_that_describes_no_table_is_refused_with_the_grant(

@@ -102,8 +102,10 @@ def moved(before: Mapping[str, str], now: Mapping[str, str]) -> Moved:
     if not before:
         # It was not known then.
         return Moved()
-    rewritten = tuple(name for name, file in now.items() if before.get(name, file) != file)
-    return Moved(rewritten, tuple(name for name in now if name not in before))
+    # A name ends in @ and how the table has joined, where that is known. It was not when older versions stored it.
+    known = {name: before[old] for name in now for old in (name.partition("@")[0], name) if old in before}
+    rewritten = tuple(name for name, file in known.items() if file != now[name])
+    return Moved(rewritten, tuple(name for name in now if name not in known))
 
 
 def must_reload(table: TableName, before: Position, now: Shape, found: Drift, options: Options, *, name: str) -> bool:

@@ -163,7 +163,8 @@ class TableSchema:
     name and place; None where the source does not tell.
     falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
     room, which reads in the index's order.
-    files: by each table that the rows lie in, what changes when it is rewritten, emptied or replaced. parts: the same
+    files: by each table that the rows lie in, what changes when it is rewritten, emptied or replaced; behind an @ its
+    name may say how it has joined the others, which changes when it leaves them and comes back. parts: the same
     of partitions, where the dialect can tell that one was exchanged. definition: what changes with a view's query.
     server: what another server answers otherwise, and one that was restarted does not. All for comparing; empty where
     the source does not tell.

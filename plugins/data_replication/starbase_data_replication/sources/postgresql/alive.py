@@ -15,6 +15,7 @@ import asyncpg
 
 from starbase_data_replication.model import Alive
 from starbase_data_replication.sources.postgresql import privileges
+from starbase_data_replication.sources.postgresql.privileges import BeginAgain
 
 ALIVE = files(__package__).joinpath("alive.sql").read_text(encoding="utf-8")
 
@@ -36,14 +37,15 @@ HIDDEN_UNITS = 6
 NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
 
 
-async def look(connection: Any) -> Alive:
-    """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one."""
+async def look(connection: Any, begin_again: BeginAgain) -> Alive:
+    """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one, which
+    begin_again has begun."""
     try:
         (row,) = await connection.fetch_known(ALIVE)
     except asyncpg.InsufficientPrivilegeError as error:
-        # What has failed is the whole transaction. A later look asks again: a GRANT takes effect at once.
-        await connection.execute("ROLLBACK; BEGIN READ ONLY")
-        grants = await privileges.missing(connection, RELATIONS, FUNCTIONS)
+        # A later look asks again: a GRANT takes effect at once.
+        await begin_again(connection)
+        grants = await privileges.missing(connection, RELATIONS, FUNCTIONS, begin_again=begin_again)
         how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
         return Alive(known=False, reason=f"this role may not see who is writing: {how}")
     if row["standby"]:

@@ -5,18 +5,19 @@ WITH RECURSIVE relation AS (
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-), ground (oid, relkind, relam, has_children, attribute) AS (
+), ground (oid, relkind, relam, has_children, attribute, joined) AS (
     -- The relation and whatever its rows come from: partitions, children by inheritance, and what a view selects from,
     -- down to the ground. attribute: the column that the tracking values come from there; '' for none of them, NULL for
     -- any. Which one an output column of a view stands on is told by the view's tree: as the origin of a plain column
     -- it has the table's oid and the column's number. Where that is not so plain, each column that the view refers to
-    -- may be it.
-    SELECT r.oid, r.relkind, r.relam, r.relhassubclass, $3::name FROM relation r
+    -- may be it. joined: by which rows of pg_inherits it belongs to the relation. One that is detached and attached again
+    -- may come back with other rows, and has another row there.
+    SELECT r.oid, r.relkind, r.relam, r.relhassubclass, $3::name, '' FROM relation r
     UNION
-    SELECT c.oid, c.relkind, c.relam, c.relhassubclass, below.attribute
+    SELECT c.oid, c.relkind, c.relam, c.relhassubclass, below.attribute, below.joined
     FROM ground g
     CROSS JOIN LATERAL (
-        SELECT h.inhrelid AS oid, g.attribute
+        SELECT h.inhrelid AS oid, g.attribute, g.joined || '@' || h.xmin::text AS joined
         FROM pg_catalog.pg_inherits h
         -- Not asked of each of many partitions, which have none.
         WHERE h.inhparent = g.oid AND g.has_children
@@ -25,7 +26,8 @@ WITH RECURSIVE relation AS (
                CASE WHEN g.attribute = '' THEN ''::name
                     WHEN origin.columns IS NULL OR '0.0' = ANY (origin.columns) THEN a.attname
                     WHEN d.refobjid || '.' || d.refobjsubid = ANY (origin.columns) THEN a.attname
-                    ELSE ''::name END
+                    ELSE ''::name END,
+               g.joined
         FROM pg_catalog.pg_rewrite w
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(o.pair[1] || '.' || o.pair[2]) AS columns
@@ -230,8 +232,8 @@ JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace AND c.relkind = 'S
 JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND abs(s.seqincrement) > 1
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
--- The files that the rows lie in: their table, and their number.
-SELECT DISTINCT 'file', g.oid::text, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
+-- The files that the rows lie in: their table, with how it has joined, and their number.
+SELECT DISTINCT 'file', g.oid || g.joined, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
 FROM ground g WHERE g.relkind IN ('r', 'm')
 UNION ALL
 -- What the views among them ask, in one.

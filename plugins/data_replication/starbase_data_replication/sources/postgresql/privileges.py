@@ -6,10 +6,13 @@ Every role has them, unless they were taken from PUBLIC. Knows no statement that
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
+
+# Begins a transaction like the one that a statement's failure has ended.
+BeginAgain = Callable[[Any], Awaitable[None]]
 
 TABLES = """
     SELECT pg_catalog.format('GRANT SELECT ON TABLE pg_catalog.%s TO %I', name, user)
@@ -32,12 +35,12 @@ def named(*statements: str) -> tuple[list[str], list[str]]:
     return sorted(name for name, call in found if not call), sorted(name for name, call in found if call)
 
 
-async def missing(connection: Any, tables: Sequence[str], functions: Sequence[str]) -> str:
+async def missing(connection: Any, tables: Sequence[str], functions: Sequence[str], *, begin_again: BeginAgain) -> str:
     """What to run, in a transaction that has not failed; empty where this does not tell."""
     grants = await connection.fetch(TABLES, tables)
     try:
         grants += await connection.fetch(FUNCTIONS, functions)
     except asyncpg.InsufficientPrivilegeError:
         # Of the functions, the next attempt tells.
-        await connection.execute("ROLLBACK; BEGIN READ ONLY")
+        await begin_again(connection)
     return "; ".join(grant for (grant,) in grants)

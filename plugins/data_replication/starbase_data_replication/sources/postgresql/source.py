@@ -45,7 +45,15 @@ from starbase_data_replication.sources.postgresql.door import door
 from starbase_data_replication.sources.postgresql.greeting import HEARD_MD5, GreetingLoop, NoHandshake
 from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
-from starbase_data_replication.sources.postgresql.sql import key_text, noting, quoted, select, settled, table_sql
+from starbase_data_replication.sources.postgresql.sql import (
+    key_text,
+    noting,
+    oid_of,
+    quoted,
+    select,
+    settled,
+    table_sql,
+)
 from starbase_data_replication.sources.reach import DEFAULT, Reach
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
@@ -84,6 +92,7 @@ SETTINGS = """
 ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 # For a table of which it is known that a policy applies.
 POLICED = "SET LOCAL row_security = on"
+READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 # The first statement that needs a snapshot opens the transaction's.
 SNAPSHOT = "SELECT"
 # The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
@@ -176,7 +185,7 @@ class PostgresqlSource:
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
-                seen = await alive.look(connection)
+                seen = await alive.look(connection, self._begin_again)
         protects = seen.known and schema.unprotected is None
         lookback_value = lookback_if_known if protects else lookback_if_unknown
         floor_value = settled(schema, options, value, edge)
@@ -199,8 +208,8 @@ class PostgresqlSource:
             return None
         with door(doing := f"looking for rows that have joined {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
-                for table in tables:
-                    named = await connection.fetchrow(JOINED, int(table), timeout=STATEMENT_TIMEOUT_SECONDS)
+                for oid in map(oid_of, tables):
+                    named = await connection.fetchrow(JOINED, oid, timeout=STATEMENT_TIMEOUT_SECONDS)
                     if named is None:
                         continue
                     # By itself it is found along its own index; without a right to it, the whole is looked through.
@@ -212,7 +221,7 @@ class PostgresqlSource:
                         f"AND {tracking} <= $2::text::{schema.tracking.compare_type})"
                     )
                     with door(doing, rows=True):
-                        found = await connection.fetchval(sql, int(table), floor, timeout=STATEMENT_TIMEOUT_SECONDS)
+                        found = await connection.fetchval(sql, oid, floor, timeout=STATEMENT_TIMEOUT_SECONDS)
                     if found:
                         return True
         return False
@@ -220,7 +229,7 @@ class PostgresqlSource:
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
             async with self._transaction("READ COMMITTED") as connection:
-                now = await alive.look(connection)
+                now = await alive.look(connection, self._begin_again)
         return [alive.still_alive(each, now) for each in noted]
 
     async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
@@ -321,14 +330,12 @@ class PostgresqlSource:
             if connection.is_closed():
                 # It broke, which says nothing of what may be asked.
                 raise
-            # What has failed is the whole transaction.
-            await connection.execute("ROLLBACK")
-            await self._begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", SETTINGS)
+            await self._begin_again(connection)
             if not connection.tells_server:
                 if not isinstance(error, asyncpg.InsufficientPrivilegeError):
                     raise
                 connection.ask_for_server(True)
-                grants = await privileges.missing(connection, *ASKED)
+                grants = await privileges.missing(connection, *ASKED, begin_again=self._begin_again)
                 if not grants:
                     raise
                 raise SourceRejected(
@@ -336,6 +343,11 @@ class PostgresqlSource:
                 ) from error
         connection.ask_for_server(False)
         return await self._described(connection, table, tracking_column)
+
+    async def _begin_again(self, connection: Any) -> None:
+        """After a statement that failed, and with it the whole transaction."""
+        await connection.execute("ROLLBACK")
+        await self._begin(connection, READ_COMMITTED, SETTINGS)
 
     async def _begin(self, connection: Any, begin: str, *first: str) -> None:
         """Begin a transaction that bears our mark. Where that function is missing, or was taken from this role, it has

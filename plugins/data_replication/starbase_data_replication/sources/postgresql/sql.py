@@ -100,6 +100,11 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
 REWRITTEN = "a table has been rewritten"
 
 
+def oid_of(table: str) -> int:
+    """The table of a name in `schema.files`: behind its oid stands how it has joined the others, see grounds.sql."""
+    return int(table.partition("@")[0])
+
+
 def same_files(schema: TableSchema) -> list[str]:
     """The condition that the table lies in the files that it was looked up in, else an error; asked once a statement.
 
@@ -109,7 +114,7 @@ def same_files(schema: TableSchema) -> list[str]:
     """
     if not schema.files:
         return []
-    files = ", ".join(f"({int(table)}::oid, {literal(file)})" for table, file in schema.files.items())
+    files = ", ".join(f"({oid_of(table)}::oid, {literal(file)})" for table, file in schema.files.items())
     # Made of what is only known while it runs, so that the planner cannot meet the error first.
     error = f"({literal(REWRITTEN)} || ': ' || count(*))::bool"
     return [
