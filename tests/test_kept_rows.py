@@ -193,6 +193,18 @@ def test_a_load_that_cannot_keep_rows_waits_for_the_users_word(mirror: Mirror, h
 
 
 @pytest.mark.elsewhere_in_prove
+def test_a_replica_whose_rows_cannot_be_walked_says_that(mirror: Mirror) -> None:
+    """Its columns have all the names of SQLite's row number: its key is as it was, and is not what is wrong."""
+    mirror.configure(rename={"id": "rowid", "name": "_rowid_", "n": "oid"})
+    mirror.sync()
+    mirror.configure(rename={"id": "rowid", "name": "_rowid_", "n": "oid"}, excludeColumns=["n"])
+    error = mirror.fails()
+    assert "rowid, _rowid_, oid" in error
+    assert "key" not in error
+    assert said(mirror.reset(), "let go", "rowid, _rowid_, oid")
+
+
+@pytest.mark.elsewhere_in_prove
 def test_a_load_that_could_not_keep_rows_goes_on_where_there_are_none(mirror: Mirror) -> None:
     mirror.reset()
     mirror.configure(keyColumns=["n"])

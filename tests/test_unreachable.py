@@ -78,22 +78,42 @@ def test_nobody_is_there(name: str, tmp_path: Path) -> None:
     assert said(dialect, str(tmp_path / "gone"), None).startswith(f"there is no socket {tmp_path / 'gone'}")
 
 
-@pytest.mark.parametrize("mode", ["prefer", "allow", "disable"])
+@pytest.mark.parametrize("mode", ["prefer", "allow", "disable", "require", "verify-ca", "verify-full"])
 def test_a_port_at_which_no_postgresql_listens(mode: str, mariadb_database: TestDatabase) -> None:
     with answering(b"", b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         text = said(DIALECTS["PostgreSQL"], "127.0.0.1", port, sslmode=mode)
-        assert "set sslmode" not in text
-        assert text.endswith(LOOK_AT) or "connection" in text
+        assert "sslmode" not in text
+        assert text == f"what listens at 127.0.0.1:{port} does not speak PostgreSQL's protocol; {LOOK_AT}"
     if mode != "disable":
         server = mariadb_database.server
         text = said(DIALECTS["PostgreSQL"], str(server.host), server.port, sslmode=mode)
         assert text == f"what listens at {server.host}:{server.port} does not speak PostgreSQL's protocol; {LOOK_AT}"
 
 
-def test_a_port_at_which_no_mysql_listens() -> None:
-    with answering(b"SSH-2.0-OpenSSH_9.2\r\n", b"") as port:
-        text = said(DIALECTS["MySQL"], "127.0.0.1", port)
-        assert text == f"what listens at 127.0.0.1:{port} does not speak MySQL's protocol; {LOOK_AT}"
+def test_a_postgresql_without_tls_is_not_something_else(postgres_database: TestDatabase) -> None:
+    """It says that it has none; and with `allow`, which asks with TLS after a refusal, why it refused."""
+    server = postgres_database.server
+    for mode in ("require", "verify-full"):
+        text = said(DIALECTS["PostgreSQL"], server.host, server.port, sslmode=mode)
+        assert "the server has no TLS" in text
+    for mode in ("allow", "prefer", "disable"):
+        text = said(DIALECTS["PostgreSQL"], server.host, server.port, sslmode=mode)
+        assert "password authentication failed" in text, mode
+
+
+@pytest.mark.parametrize("mode", ["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"])
+def test_a_port_at_which_no_mysql_listens(mode: str, postgres_database: TestDatabase) -> None:
+    for greeting, answer in ((b"SSH-2.0-OpenSSH_9.2\r\n", b""), (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"")):
+        with answering(greeting, answer) as port:
+            text = said(DIALECTS["MySQL"], "127.0.0.1", port, sslMode=mode)
+            assert text == f"what listens at 127.0.0.1:{port} does not speak MySQL's protocol; {LOOK_AT}"
+    # One that waits for its client to speak first: it says nothing.
+    server = postgres_database.server
+    url = f"mysql://u:s3cret-of-u@{server.host}:{server.port}/d?ssl-mode={mode}&connect_timeout=1"
+    text = described(DIALECTS["MySQL"], {"connectionString": url})
+    assert (
+        text == f"looking up t: {server.host}:{server.port} does not answer; look for a firewall between, or {LOOK_AT}"
+    )
 
 
 @pytest.mark.parametrize("name", DIALECTS)

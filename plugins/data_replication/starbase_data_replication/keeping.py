@@ -60,10 +60,10 @@ class Keeping:
             )
         )  # fmt: skip
         if former is None or asked_for:
-            return self._let_go(None if leftovers is None else await self._count(leftovers))
+            return self._let_go(leftovers if isinstance(leftovers, str) else await self._count(leftovers))
         why_not = self._why_not(former)
-        if leftovers is None or why_not is not None:
-            await self._wait_for_word(former, leftovers, why_not or "its key is another one")
+        if isinstance(leftovers, str) or why_not is not None:
+            await self._wait_for_word(former, leftovers, why_not)
             return []
         return await self._take_over(leftovers)
 
@@ -76,10 +76,11 @@ class Keeping:
             Leftovers.of, old=names[0], new=names[1], schema=self.schema, former=former, mark=self.replica.mark
         )
         leftovers = await self.footing.database.read(find)
-        if leftovers is None or (former is not None and self._why_not(former) is not None):
+        why_not = None if former is None else self._why_not(former)
+        if isinstance(leftovers, str) or why_not is not None:
             raise RowsToKeep(
                 f"rowSecurity: the replica cannot be replaced, since rows of it may only be hidden from this user, and "
-                f"cannot be taken over: its key or their values have another form; {self._forced}"
+                f"cannot be taken over: {why_not or leftovers}; {self._forced}"
             )
         after: int | None = None
         count = 0
@@ -190,12 +191,12 @@ class Keeping:
                 return f"other plugins change the values of {column.name} (transforms)"
         return None
 
-    async def _wait_for_word(self, former: Former, leftovers: Leftovers | None, why_not: str) -> None:
+    async def _wait_for_word(self, former: Former, leftovers: Leftovers | str, why_not: str | None) -> None:
         """Raises RowsToKeep where there are rows to keep, or where that cannot be told."""
         if not self._keeps or not former.shape.key:
             # A table without a key was loaded whole at every sync: nothing was kept that the source did not have.
             return
-        if leftovers is not None:
+        if isinstance(leftovers, Leftovers):
             count: int | None = await self._count(leftovers)
         else:
             names = (self.replica.name, self.replica.shadow)
@@ -207,8 +208,8 @@ class Keeping:
             rows = _rows(count) if count is not None else "some rows"
             raise RowsToKeep(
                 f"{rows} of the replica may be gone from {table}, and deletes keeps such rows; a load is due "
-                f"({former.why}), and cannot take them over: {why_not}; undo the change, or reset the replication "
-                f"(POST /data-replication/reset/{name}), which lets them go"
+                f"({former.why}), and cannot take them over: {why_not or leftovers}; undo the change, or reset the "
+                f"replication (POST /data-replication/reset/{name}), which lets them go"
             )
 
     def _kept(self) -> list[str]:
@@ -226,9 +227,10 @@ class Keeping:
             said += "; whether the new where is true of them, the source cannot tell"
         return [said]
 
-    def _let_go(self, count: int | None) -> list[str]:
-        if count is None:
-            return ["the rows that only the replica held were let go, and not counted: its key was another one"]
+    def _let_go(self, count: int | str) -> list[str]:
+        """count: how many, or why they cannot be counted."""
+        if isinstance(count, str):
+            return [f"the rows that only the replica held were let go, and not counted: {count}"]
         if not count:
             return []
         return [f"{_rows(count)} that {self.schema.table} does not have, or not any more, were let go by this load"]

@@ -19,6 +19,11 @@ from starbase_host import quote, same_name
 # Rows of the replica that one piece looks at. The writer is held for one at a time.
 PIECE_ROWS = 10_000
 ROWIDS = ("rowid", "_rowid_", "oid")
+OTHER_KEY = "its key is another one"
+NO_ROWID = (
+    "columns of it have all the names of SQLite's row number (rowid, _rowid_, oid), by which its rows are walked "
+    "(give one another name by rename), or it was made WITHOUT ROWID"
+)
 # A value of another form is compared as the new form would store it, so that the shadow's own key serves.
 AS_STORED = {"INTEGER": "CAST({} AS INTEGER)", "TEXT": "CAST({} AS TEXT)", "BLOB": "CAST({} AS BLOB)"}
 
@@ -68,17 +73,19 @@ class Leftovers:
         schema: TableSchema,
         former: Former | None,
         mark: str | None,
-    ) -> Self | None:
-        """None where rows of the two cannot be told to be the same: the key is another one."""
+    ) -> Self | str:
+        """In words, why not, where rows of the two cannot be told to be the same, or be counted through."""
         there, here = columns_of(connection, old) or {}, columns_of(connection, new) or {}
         rowid = _rowid(connection, old, there)
         old_key = [name for _, name in sorted((each.position, name) for name, each in there.items() if each.position)]
-        if rowid is None or len(old_key) != len(schema.key):
-            return None
         if former is not None and tuple(former.shape.key) != schema.key:
-            return None
+            return OTHER_KEY
+        if len(old_key) != len(schema.key):
+            return OTHER_KEY
         if former is None and [*map(same_name, old_key)] != [*map(same_name, schema.target_key)]:
-            return None
+            return OTHER_KEY
+        if rowid is None:
+            return NO_ROWID
         columns = _columns(schema, former, there)
         own = {same_name(column.target) for column in schema.columns} | (
             {same_name(mark)} if mark is not None else set()

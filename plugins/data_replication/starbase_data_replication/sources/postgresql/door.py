@@ -38,9 +38,12 @@ BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError
 # What is raised over bytes that are no answer of a server.
 DAMAGED = (UnicodeDecodeError, BufferError, struct.error, Damaged)
 
+# Part of the driver's text where what answers has no TLS, or is not PostgreSQL.
+NO_TLS = "rejected SSL upgrade"
+
 # What it raises in the same way, though no connection is broken: part of its text, to what is meant.
 OURS = {
-    "rejected SSL upgrade": (
+    NO_TLS: (
         "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
         "look at host and port of sourceConfig"
     ),

@@ -169,10 +169,12 @@ class GreetingLoop(CheckedLoop):
     """The loop for one connection of the driver's.
 
     refused: why its server was not let go on, if it was not. heard_md5: others may have heard the password's MD5.
+    on_tls: the first byte of what was answered to the last question whether there is TLS; N is PostgreSQL's no.
     """
 
     refused: SourceRejected | NoHandshake | None = None
     heard_md5 = False
+    on_tls = b""
 
     @overrides("asyncpg.connect_utils.__connect_addr", "asyncpg.connect_utils._create_ssl_connection")
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
@@ -191,9 +193,22 @@ class GreetingLoop(CheckedLoop):
     def _before(self, factory: Callable[[], Any]) -> Callable[[], Any]:
         def made() -> Any:
             protocol = factory()
-            return Greeter(protocol, self) if isinstance(protocol, Protocol) else protocol
+            if isinstance(protocol, Protocol):
+                return Greeter(protocol, self)
+            self._overhear(protocol)
+            return protocol
 
         return made
+
+    def _overhear(self, question: Any) -> None:
+        self.on_tls = b""
+        received = question.data_received
+
+        def data_received(data: bytes) -> None:
+            self.on_tls = self.on_tls or data[:1]
+            received(data)
+
+        question.data_received = data_received
 
     def _given(self, transport: Any, protocol: Any) -> tuple[Any, Any]:
         """As the driver expects it: with the protocol that it has made."""

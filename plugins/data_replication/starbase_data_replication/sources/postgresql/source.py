@@ -41,7 +41,7 @@ from starbase_data_replication.sources.postgresql import alive, privileges
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.postgresql.describe import ASKED, describe
-from starbase_data_replication.sources.postgresql.door import door
+from starbase_data_replication.sources.postgresql.door import NO_TLS, door
 from starbase_data_replication.sources.postgresql.greeting import HEARD_MD5, GreetingLoop, NoHandshake
 from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
@@ -302,7 +302,12 @@ class PostgresqlSource:
         except ssl.SSLError:
             raise
         except OSError as error:
-            raise _refused(greeting, options) or _unreachable(error, options) from error
+            if (refused := _refused(greeting, options)) is not None:
+                raise refused from error
+            if greeting.on_tls == b"N" and NO_TLS in str(error) and isinstance(error.__cause__, asyncpg.PostgresError):
+                # Of `allow`: what the server said without TLS is why there is no connection, and not that it has none.
+                raise error.__cause__ from None
+            raise _unreachable(error, options, greeting.on_tls) from error
         except asyncpg.PostgresError as error:
             if (refused := _refused(greeting, options)) is None:
                 raise
@@ -441,12 +446,15 @@ def _where(options: Mapping[str, Any]) -> str:
     return ", ".join(host if host.startswith("/") else place(host, port) for host, port in both)
 
 
-def _unreachable(error: OSError, options: Mapping[str, Any]) -> OSError:
-    """Why there is no connection, for these arguments of the driver. TimeoutError is an OSError too."""
+def _unreachable(error: OSError, options: Mapping[str, Any], on_tls: bytes) -> OSError:
+    """Why there is no connection, for these arguments of the driver. TimeoutError is an OSError too.
+
+    on_tls: the first byte of what was answered to the question whether there is TLS.
+    """
     where = _where(options)
-    if "rejected SSL upgrade" in str(error):
-        # A server without TLS is one that `prefer` and `allow` go on with: this is something else.
-        return speaks_another_protocol(where, "PostgreSQL") if isinstance(options["ssl"], str) else error
+    if NO_TLS in str(error):
+        # N is the no of a PostgreSQL without TLS. Whatever else comes is not an answer of PostgreSQL's.
+        return error if on_tls == b"N" else speaks_another_protocol(where, "PostgreSQL")
     if "connection_lost" in str(error):
         error = ConnectionResetError(errno.ECONNRESET, "")
     return unreachable(error, where)
