@@ -158,7 +158,8 @@ class TableSchema:
     hidden: what hides rows of it from this user, with the fix (a policy, a view that asks who reads); None where every
     row is seen. policed: for the dialect's own room, that a policy applies, even one that hides nothing.
     warnings: what to tell the user at each sync; caveats: the same, where the table is followed and not loaded whole.
-    drawn: the function by which the tracking column's default gives random values.
+    unassigned: nothing at the source gives the tracking column its values, so applications do. drawn: the function by
+    which its default gives random values.
     kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
     name and place; None where the source does not tell.
     falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
@@ -184,6 +185,7 @@ class TableSchema:
     policed: bool = False
     warnings: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    unassigned: bool = False
     drawn: str | None = None
     kind: str = "table"
     incarnation: str | None = None

@@ -99,16 +99,28 @@ def of_reload(position: Position) -> list[str]:
     return [f"the table was loaded again: {former.why}"] if former is not None and former.noted else []
 
 
-def protection(noted: Alive | None, *, unprotected: str | None, whole: bool) -> str | None:
+def protection(noted: Alive | None, *, schema: TableSchema, whole: bool) -> str | None:
     """What protects against late commits, and why; None where this sync has learnt nothing of it."""
+    unprotected = schema.unprotected
     if whole:
         return "full: the table is loaded whole at each sync"
     if noted is None:
         return None
     if noted.known and unprotected is None:
-        return f"transactions: {noted.reason}" if noted.reason else "transactions"
+        said = f"transactions: {noted.reason}" if noted.reason else "transactions"
+        return f"{said}; {_unassigned(schema)}" if schema.unassigned else said
     reasons = [reason for reason in (unprotected, "" if noted.known else noted.reason) if reason]
     return f"lookback: {'; '.join(reasons)}" if reasons else "lookback"
+
+
+def _unassigned(schema: TableSchema) -> str:
+    """What transactions rest on where nothing at the source gives the tracking column its values."""
+    name = schema.tracking_column
+    return (
+        f"nothing at the source gives {name} its values (no default, identity, AUTO_INCREMENT or trigger), so this "
+        "holds where applications take them inside the transaction that writes the row; where they do not, give "
+        f"{name} a default or a trigger, or set lookbackSeconds to the longest time from taking a value to its commit"
+    )
 
 
 def of_exceptions(exceptions: Counter[Exceptions]) -> list[str]:

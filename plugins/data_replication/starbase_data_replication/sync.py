@@ -339,7 +339,7 @@ class Sync:
             changed=self.progress.changed,
             held=held,
             position=self._after,
-            protection=notices.protection(self._noted, unprotected=self.schema.unprotected, whole=self._whole),
+            protection=notices.protection(self._noted, schema=self.schema, whole=self._whole),
             warnings=(
                 *self._warnings,
                 *notices.of_untold(self._after, self._untold),

@@ -55,6 +55,7 @@ class Grounds(NamedTuple):
     hidden: str | None = None
     warnings: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    unassigned: bool = False
     drawn: str | None = None
     files: Mapping[str, str] = MappingProxyType({})
     parts: Mapping[str, str] = MappingProxyType({})

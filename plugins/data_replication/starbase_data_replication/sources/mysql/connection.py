@@ -104,6 +104,8 @@ class Connection(Proving):
         self.may_not_ask = False
         # Whether it was refused when it asked which file a table lies in.
         self.sees_no_files = False
+        # By database and table: when it was asked whether triggers may give its values, and whether they may.
+        self.giving: dict[tuple[str, str], tuple[float | None, bool]] = {}
 
     async def open(self) -> None:
         """Connect and prepare, within `connect_timeout` altogether."""

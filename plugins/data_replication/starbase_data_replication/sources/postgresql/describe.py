@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +11,7 @@ from starbase_data_replication.sources.base import Grounds, NoTrackingColumn
 from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
-from starbase_data_replication.sources.postgresql.grounds import GROUNDS, grounds
+from starbase_data_replication.sources.postgresql.grounds import GROUNDS, grounds, numbered
 from starbase_data_replication.sources.postgresql.privileges import named
 from starbase_data_replication.sources.postgresql.types import (
     CATALOG,
@@ -71,9 +70,14 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     estimate = rows[0]["reltuples"]
     file = rows[0]["file"]
     below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
-    if any(row["suspect"] for row in rows) or await _doubted(connection, rows):
-        tracking = next(column for column in columns if column.name == tracked)
+    tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracked)
+    doubted = triggered = False
+    if row["doubtful"] and not row["suspect"]:
+        ((doubted, triggered),) = await connection.fetch_known(DOUBTS, row["relation"], row["number"])
+    unassigned = row["value_default"] is None and not row["assigned"] and not triggered
+    if row["suspect"] or doubted or (triggered and numbered(tracking.tracking_kind)):
         below = await grounds(connection, table, tracked, tracking.tracking_kind)
+        unassigned = below.unassigned
     found = None
     if rows[0]["may_hide"]:
         (found,) = await connection.fetch_known(HIDDEN, rows[0]["relation"])
@@ -88,6 +92,7 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         unfollowable=below.unfollowable,
         warnings=below.warnings,
         caveats=below.caveats,
+        unassigned=unassigned,
         drawn=below.drawn
         or next(
             (
@@ -108,15 +113,6 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     if tracked != tracking_column:
         raise NoTrackingColumn(schema, tracking_column)
     return schema
-
-
-async def _doubted(connection: Any, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether something may be wrong with where the tracking column's values come from."""
-    for row in rows:
-        if row["doubtful"]:
-            ((suspect,),) = await connection.fetch_known(DOUBTS, row["relation"], row["number"])
-            return bool(suspect)
-    return False
 
 
 async def _inherited(connection: Any, table: TableName, oid: str) -> bool:

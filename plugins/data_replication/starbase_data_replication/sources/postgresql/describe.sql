@@ -105,10 +105,13 @@ SELECT r.oid::text AS relation,
            -- A default that finds its sequence by a text, of which the catalogue knows nothing.
            OR coalesce(given.expression ~ 'nextval\((?!''([^'']|'''')*''::regclass\))', false)
        ) AS suspect,
-       -- A time or a uuid is not taken from a sequence, so only a default, or what generates it, may speak against one.
+       -- A time or a uuid is not taken from a sequence, so only a default, or what generates it, may speak against one;
+       -- without a default, a trigger may give it.
        a.attname = $3 AND CASE
            WHEN t.oid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype)
-           THEN a.atthasdef AND given.expression NOT IN ('now()', 'CURRENT_TIMESTAMP', 'transaction_timestamp()')
+           THEN CASE WHEN a.atthasdef
+                     THEN given.expression NOT IN ('now()', 'CURRENT_TIMESTAMP', 'transaction_timestamp()')
+                     ELSE r.relhastriggers END
            ELSE true END AS doubtful,
        -- What server.sql asks stands here, where this role may ask it.
        NULL::text AS server

@@ -58,6 +58,11 @@ async def grounds(connection: Any, table: TableName, column: str, tracking_kind:
     return judged(found, table, column, tracking_kind)
 
 
+def numbered(tracking_kind: str) -> bool:
+    """Whether a column's values may be taken from a sequence."""
+    return tracking_kind not in CLOCKS and tracking_kind != "uuid"
+
+
 def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tracking_kind: str) -> Grounds:
     """What the facts mean. A time or a uuid is not taken from a sequence, so no sequence speaks against it."""
     unprotected: list[str] = []
@@ -67,7 +72,6 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
     # The catalogue writes a name without its schema where the search path finds it.
     itself = (str(table), table.name, f'"{table.name}"')
     rises = RISES.get(tracking_kind, "none")
-    numbered = tracking_kind not in CLOCKS and tracking_kind != "uuid"
     # Of many partitions with the same column one is named.
     if computed := sorted(str(row["name"]) for row in found if row["kind"] == "computed"):
         unprotected.append(computed_reason(column, computed[0]))
@@ -83,11 +87,11 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         elif kind == "foreign":
             what = "a foreign table" if name in itself else f"stands on the foreign table {name}"
             unprotected.append(f"{what}: {ELSEWHERE}")
-        elif kind in OF_NUMBERS and numbered:
+        elif kind in OF_NUMBERS and numbered(tracking_kind):
             unprotected.append(REASONS[kind].format(name=name, column=column, increment=row["increment"]))
-        elif kind not in (*OF_NUMBERS, "computed", "given", "sequence", "file", "query"):
+        elif kind not in (*OF_NUMBERS, "computed", "given", "sequence", "file", "query", "unassigned"):
             unprotected.append(REASONS[kind].format(name=name))
-    for row in sequences if numbered else ():
+    for row in sequences if numbered(tracking_kind) else ():
         name = row["name"]
         if row["increment"] < 0:
             unfollowable.append(f"the sequence {name} of {table}.{column} counts down: new rows come below those read")
@@ -102,7 +106,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
             unprotected.append(
                 f"the sequence of {column} may begin again below what was read: ALTER SEQUENCE {name} NO CYCLE"
             )
-    if numbered and len(sequences) > 1:
+    if numbered(tracking_kind) and len(sequences) > 1:
         names = ", ".join(str(row["name"]) for row in sequences)
         several = f"values of {column} come from several sequences ({names}), which do not rise together"
         unprotected.append(several)
@@ -114,6 +118,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),
         caveats=tuple(caveats),
+        unassigned=any(row["kind"] == "unassigned" for row in found),
         drawn=next((each for row in found if row["kind"] == "given" and (each := drawn(row["name"], rises))), None),
         # The number of a file stands where a sequence has its cache.
         definition=next((str(row["name"]) for row in found if row["kind"] == "query"), ""),

@@ -232,6 +232,19 @@ JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace AND c.relkind = 'S
 JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND abs(s.seqincrement) > 1
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
+-- Nothing of what lies there gives the column its values.
+SELECT 'unassigned', '', NULL::int8, NULL::int8, NULL::bool
+WHERE NOT EXISTS (
+    SELECT 1
+    FROM ground g
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attnum > 0
+        AND (g.attribute IS NULL OR a.attname = g.attribute)
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE g.relkind IN ('r', 'p', 'f')
+      AND (a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL OR EXISTS (
+          SELECT 1 FROM pg_catalog.pg_trigger t
+          WHERE t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0)))
+UNION ALL
 -- The files that the rows lie in: their table, with how it has joined, and their number.
 SELECT DISTINCT 'file', g.oid || g.joined, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
 FROM ground g WHERE g.relkind IN ('r', 'm')
