@@ -137,7 +137,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         warnings=below.warnings,
         caveats=below.caveats,
         unassigned=unassigned,
-        drawn=drawn(row.value_default, tracking.rises),
+        drawn=below.drawn or drawn(row.value_default, tracking.rises),
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
         files=_files(table, rows[0]),
         parts=dict(below.parts),

@@ -20,7 +20,7 @@ from starbase_data_replication.sources.base import Grounds
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
 from starbase_data_replication.sources.mysql.views import TOKEN, clock, origin, picked, plain, words_of
-from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
 
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
 TABLES = ("BASE TABLE", "SYSTEM VERSIONED")
@@ -61,10 +61,12 @@ POOLED = (
 )
 
 # Of one table below a view: its place in the question, its kind and engine, the place of the column that the
-# tracking values come from with what is particular of it, whether it counts up, its text if a view.
+# tracking values come from with what is particular of it and, behind a line's end, its default; whether it counts up,
+# its text if a view.
 LOOK_UP = """
 SELECT '{number}', t.TABLE_TYPE, t.ENGINE,
-       (SELECT CONCAT(c.ORDINAL_POSITION, ' ', COALESCE(c.EXTRA, '')) FROM information_schema.COLUMNS c
+       (SELECT CONCAT(c.ORDINAL_POSITION, ' ', COALESCE(c.EXTRA, ''), '\n', COALESCE(c.COLUMN_DEFAULT, ''))
+        FROM information_schema.COLUMNS c
         WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.COLUMN_NAME = %s),
        (SELECT COUNT(*) FROM information_schema.COLUMNS c
         WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.EXTRA LIKE '%%auto_increment%%'),
@@ -74,6 +76,8 @@ FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s
 # How a trigger's text asks a sequence, and the sequence's name.
 _NAME = r"(?:`(?:[^`]|``)*`|[\w$]+)"
 ASKED = re.compile(rf"\b(?:nextval\s*\(|next\s+value\s+for\b)\s*({_NAME}(?:\s*\.\s*{_NAME})?)", re.IGNORECASE)
+# What LOOK_UP answers of one table, its number left out.
+_Found = tuple[str, str | None, str | None, str, str, str | None]
 UNTRACED = "what {column} takes its values from cannot be traced"
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
@@ -207,6 +211,7 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
     # The tracking column's name at this level; computed: where it is made by an expression.
     column: str | None = tracking.name
     computed: str | None = None
+    chance: str | None = None
     while level:
         found = await _look_up(connection, level, column or "")
         origins: set[str | None] = set()
@@ -216,7 +221,9 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
             sql = table_sql(TableName(schema=place[0], name=place[1]))
             if not found[place]:
                 reasons[HIDDEN.format(name=name, sql=sql)] = None
-            for kind, engine, extra, counts, text in found[place]:
+            for kind, engine, extra, default, counts, text in found[place]:
+                if column is not None and kind in TABLES:
+                    chance = chance or drawn(default, tracking.rises)
                 origins.add(_origin(column, kind, extra, text, alone=len(level) == 1))
                 if column is not None and None in origins:
                     computed = computed or f"{name}.{column}"
@@ -253,6 +260,7 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
         unprotected="; ".join(reasons) or None,
         hidden="; ".join(hidden) or None,
         warnings=tuple(warnings),
+        drawn=chance,
         definition=definition,
     )
     return _computed(grounded, view, tracking.name, computed) if computed is not None else grounded
@@ -339,20 +347,20 @@ def _of_kind(kind: str, name: str) -> str:
 
 async def _look_up(
     connection: Connection, places: Sequence[tuple[str, str]], column: str = ""
-) -> dict[tuple[str, str], list[tuple[str, str | None, str | None, str, str | None]]]:
-    """Of each table its kind, engine, that column's place and what is particular of it, count of columns that
-    count up, and text. One that is hidden has no row.
+) -> dict[tuple[str, str], list[_Found]]:
+    """Of each table its kind, engine, that column's place and what is particular of it, its default, count of columns
+    that count up, and text. One that is hidden has no row.
 
     Each is asked for by itself: only so does MariaDB look at these, and not at every table of the server.
     """
     sql = " UNION ALL ".join(LOOK_UP.format(number=number) for number in range(len(places)))
     values = [value for place in places for value in (*place, column, *place * 3)]
-    found: dict[tuple[str, str], list[tuple[str, str | None, str | None, str, str | None]]] = {
-        place: [] for place in places
-    }
+    found: dict[tuple[str, str], list[_Found]] = {place: [] for place in places}
     for number, *row in await connection.fetch(sql, values):
-        kind, engine, extra, counts, text = (each.decode() if isinstance(each, bytes) else each for each in row)
-        found[places[int(number)]].append((kind, engine, extra, str(counts), text))
+        kind, engine, particular, counts, text = (each.decode() if isinstance(each, bytes) else each for each in row)
+        extra, _, default = (particular or "").partition("\n")
+        place = places[int(number)]
+        found[place].append((kind, engine, None if particular is None else extra, default, str(counts), text))
     return found
 
 
