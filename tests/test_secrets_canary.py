@@ -18,9 +18,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from starbase_data_replication.options import Replication
-from starbase_data_replication.sources.masking import scrub
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
+from starbase_data_replication.sources.scrubbing import scrub
 from tests.canary import PASSWORD, PIECES, files_with, forms, leaks
 from tests.hosts import CLIENT, CONFIG, LISTENER, HostProcess, until
 from tests.servers import TestDatabase

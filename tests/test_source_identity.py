@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from starbase_data_replication.sources.masking import MASK
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.references import resolve
+from starbase_data_replication.sources.scrubbing import MASK
 from starbase_data_replication.sources.texts import split_name
 from starbase_host import ConfigError
 from tests.test_source_settings import MYSQL, POSTGRESQL, TEXTS, url

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from starbase_data_replication.sources.masking import MASK, masked
+from starbase_data_replication.sources.masking import masked
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
+from starbase_data_replication.sources.scrubbing import MASK
 
 POSTGRESQL = {"dialect": "postgresql", "host": "db.example.com", "user": "app", "password": "s3cret"}
 MYSQL = {

@@ -38,12 +38,13 @@ def overrides(*callers: str, library: str = "") -> Callable[[Method], Method]:
 
 
 def check_overrides(*classes: type) -> None:
-    """Check every marked method of these classes.
+    """Check every marked method of these classes, and of those of ours that they derive from.
 
     Raises IncompatibleLibrary that names the library, its version and the method: where no class of the library that
     ours derive from has the method, where its arguments are not ours, or where a caller does not call it.
     """
-    marked = [(one, name, method) for one in classes for name, method in vars(one).items() if hasattr(method, MARK)]
+    ours = dict.fromkeys(base for one in classes for base in one.__mro__)
+    marked = [(one, name, method) for one in ours for name, method in vars(one).items() if hasattr(method, MARK)]
     wrong = [(library, _wrong_with(*each, library)) for each in marked for library, _ in [getattr(each[2], MARK)]]
     wrong += [
         (_top(caller), _uncalled(name, caller)) for _, name, method in marked for caller in getattr(method, MARK)[1]

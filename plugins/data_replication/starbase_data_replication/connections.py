@@ -22,8 +22,9 @@ from starbase_data_replication.model import TableName
 from starbase_data_replication.options import Replication
 from starbase_data_replication.sealing import Seal
 from starbase_data_replication.sources.base import Dialect, Source
-from starbase_data_replication.sources.masking import scrub, secrets
+from starbase_data_replication.sources.masking import secrets
 from starbase_data_replication.sources.references import referenced, resolve
+from starbase_data_replication.sources.scrubbing import scrub
 from starbase_data_replication.sources.variables import EVERY, Variables
 from starbase_host import ConfigError, StarbaseError
 
@@ -95,7 +96,7 @@ class Connections:
         text = scrub(text, (*hidden, *secrets(resolved)))
         for name, value in referenced(settings).items():
             if len(value) >= SHORTEST_SCRUBBED:
-                text = text.replace(value, f"${{{name}}}")
+                text = scrub(text, [value], f"${{{name}}}")
         return text
 
     @contextlib.contextmanager

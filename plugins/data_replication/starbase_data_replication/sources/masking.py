@@ -1,4 +1,4 @@
-"""The secrets in a sourceConfig: how one is recognised, shown, kept and scrubbed.
+"""The secrets in a sourceConfig: how one is recognised, shown and kept.
 
 A secret is a private key's text, or a password that stands there in plain, as `password` or inside
 `connectionString` (before the `@`, or as a parameter `password`). A `${NAME}` is none. Must not know any dialect's
@@ -7,17 +7,18 @@ keys, but for the two that all share: `password` and `connectionString`.
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, unquote_plus
 
 from starbase_data_replication.sources.connection_string import ConnectionString, decode, split_if_possible
 from starbase_data_replication.sources.references import REFERENCE, has_reference, is_reference
+from starbase_data_replication.sources.scrubbing import MASK
 
-MASK = "***"
+# What settings of other dialects call a secret.
+SECRET_NAME = re.compile(r"pass(?:word|wd|phrase)|secret|token|credential|api_?key", re.IGNORECASE)
 
 
 def _with_passwords(parts: ConnectionString, change: Callable[[str], str]) -> ConnectionString:
@@ -106,9 +107,13 @@ def _passwords(parts: ConnectionString | None) -> list[str]:
 
 
 def secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every secret as it may turn up in a message: as written and percent-decoded; the longest first."""
+    """Every secret as it may turn up in a message: as written and percent-decoded; the longest first.
+
+    What a setting of another dialect holds counts by its name: `token`, `apiKey`, and the like, at any depth.
+    """
     password, text = settings.get("password"), settings.get("connectionString")
     found = {value for name, value in settings.items() if name != "connectionString" and _is_private_key(value)}
+    found.update(_named(settings))
     if isinstance(password, str):
         found.update((password, password if is_reference(password) else quote(password, safe="")))
     parts = split_if_possible(text)
@@ -124,26 +129,10 @@ def secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted((one for one in found if _show(one) == MASK), key=lambda one: (-len(one), one)))
 
 
-def scrub(message: str, hidden: Iterable[str]) -> str:
-    """A message with every secret in it as `***`, however it is escaped there.
-
-    `hidden` comes from `secrets` of the resolved settings.
-    """
-    forms = {form for secret in hidden for form in _forms(secret)}
-    for form in sorted(forms, key=lambda form: (-len(form), form)):
-        message = message.replace(form, MASK)
-    return message
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """A secret as it may be written: as it is, for a URL, in JSON, in Python's and SQL's quotes, in base64."""
-    yield secret
-    yield quote(secret, safe="", errors="replace")
-    yield quote(secret, errors="replace")
-    yield quote_plus(secret, errors="replace")
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield repr(secret)[1:-1]
-    yield ascii(secret)[1:-1]
-    yield secret.replace("'", "''")
-    yield base64.b64encode(secret.encode(errors="replace")).decode()
+def _named(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The strings that stand under a secret's name."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _named(value)
+        elif isinstance(value, str) and isinstance(name, str) and SECRET_NAME.search(name):
+            yield value

@@ -20,8 +20,8 @@ from starbase_data_replication.sources.connection_string import (
     split,
     split_hosts,
 )
-from starbase_data_replication.sources.masking import MASK
 from starbase_data_replication.sources.references import has_reference, is_reference
+from starbase_data_replication.sources.scrubbing import MASK
 from starbase_data_replication.sources.texts import is_pem, mend_unknown, text_problem
 
 HOST = re.compile(r"[\w.-]+\Z")
