@@ -28,14 +28,15 @@ from starbase_data_replication.sources.postgresql.dialect import PostgresqlDiale
 from starbase_data_replication.sources.postgresql.greeting import GreetingLoop
 from starbase_host import IncompatibleLibrary, check_overrides, check_versions, overrides
 from starbase_host.library_overrides import MARK
-from starbase_host.protocol import Protocol
+from starbase_host.protocol import Protocol, StrictBuffer
 from starbase_host.server import Server
 from tests.test_architecture import HOST, PLUGIN, ROOT, imports_of, python_files, rooms
 from tests.test_reach import described
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHECKED = (
-    Server, Protocol, mysql.Connection, mysql.Cursor, mysql.ConnectionPool, postgresql.Connection, GreetingLoop,
+    Server, Protocol, StrictBuffer, mysql.Connection, mysql.Cursor, mysql.ConnectionPool, postgresql.Connection,
+    GreetingLoop,
 )  # fmt: skip
 SETTINGS = {"host": "127.0.0.1", "user": "u", "password": "p", "database": "d"}
 
@@ -91,7 +92,7 @@ def test_every_method_that_replaces_a_drivers_is_marked() -> None:
         if one.__module__.partition(".")[0] not in (HOST.name, PLUGIN.name):
             continue
         for base in one.__mro__[1:]:
-            if base.__module__.partition(".")[0] not in ("aiomysql", "asyncpg", "uvicorn"):
+            if base.__module__.partition(".")[0] not in ("aiomysql", "asyncpg", "h11", "uvicorn"):
                 continue
             for name, method in vars(one).items():
                 if name in vars(base) and inspect.isfunction(method) and not name.startswith("__"):
@@ -109,8 +110,8 @@ def test_the_installed_releases_have_what_is_replaced() -> None:
 OURS = dict.fromkeys(base for one in CHECKED for base in one.__mro__)
 MARKED = [(one, name) for one in OURS for name, method in vars(one).items() if hasattr(method, MARK)]
 CALLERS = [(one, name, caller) for one, name in MARKED for caller in getattr(vars(one)[name], MARK)[1]]
-NAMED = r"(aiomysql|asyncpg|databases|uvicorn) [0-9.]+ "
-MEND = r"; install '(aiomysql|asyncpg|databases|uvicorn)[<>=0-9.,]+'$"
+NAMED = r"(aiomysql|asyncpg|databases|h11|uvicorn) [0-9.]+ "
+MEND = r"; install '(aiomysql|asyncpg|databases|h11|uvicorn)[<>=0-9.,]+'$"
 
 
 @pytest.mark.parametrize(("one", "name"), MARKED, ids=lambda value: getattr(value, "__qualname__", value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -199,6 +200,14 @@ def test_what_is_no_request_and_what_is_too_large_or_too_slow(tmp_path: Path, mo
                 assert (await spoken(address, nonsense))[0] == 400, nonsense
             smuggled = GET + b"content-length: 5\r\ncontent-length: 6\r\n\r\n"
             assert (await spoken(address, smuggled))[0] == 400
+            for ambiguous in (
+                GET.replace(b"\r\n", b"\n") + b"\n",
+                GET + b"a: b\n\r\n",
+                GET + b"a: b\r\n c\r\n\r\n",
+                GET + b"a: b\r\n\tc\r\n\r\n",
+                GET + b"a: b\rc: d\r\n\r\n",
+            ):
+                assert (await spoken(address, ambiguous))[0] == 400, ambiguous
             status, body = await spoken(address, GET + b"a: " + b"x" * 40_000 + b"\r\n\r\n")
             assert (status, set(body)) == (431, {"error"})
             assert (await spoken(address, b"GET /" + b"x" * 40_000))[0] == 431
@@ -212,6 +221,67 @@ def test_what_is_no_request_and_what_is_too_large_or_too_slow(tmp_path: Path, mo
             writer.write(b"GET /hea")
             assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 10)
             writer.close()
+
+    asyncio.run(run())
+
+
+def test_two_lengths_of_one_body_end_the_connection(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with served(tmp_path) as address:
+            reader, writer = await asyncio.open_connection(*address)
+            body = json.dumps({"sql": "SELECT 1"}).encode()
+            head = POST.replace(b"connection: close\r\n", b"transfer-encoding: chunked\r\n")
+            writer.write(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + GET + b"\r\n")
+            said = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            assert b"connection: close" in said
+            assert said.count(b"HTTP/1.1") == 1
+
+    asyncio.run(run())
+
+
+def test_no_cache_keeps_an_answer_and_no_browser_guesses_what_it_is(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        for method, path in (("GET", "/health"), ("GET", "/status"), ("POST", "/query"), ("GET", "/none")):
+            headers = host.request(method, path).headers
+            assert headers["cache-control"] == "no-store"
+            assert headers["x-content-type-options"] == "nosniff"
+
+
+async def unread(address: tuple[str, int], sql: str, *, receives: bool) -> bytes:
+    """Ask on a connection whose client takes 20 kB every 50 ms, or nothing for a second, and then the rest."""
+    body = json.dumps({"sql": sql}).encode()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, address)
+    await loop.sock_sendall(connection, POST.replace(b": 50", b": %d" % len(body)) + body)
+    got = b""
+    with connection, contextlib.suppress(ConnectionError):
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            if receives:
+                got += await loop.sock_recv(connection, 20_000)
+        while piece := await loop.sock_recv(connection, 1 << 20):
+            got += piece
+    return got
+
+
+def test_an_answer_that_nobody_reads_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 8_000_000
+    sql = f"SELECT printf('%.{size // 4}c', 'x') AS x FROM json_each('[1,2,3,4]')"
+
+    async def run() -> None:
+        async with served(tmp_path) as address:
+            assert len(await unread(address, sql, receives=False)) > size
+            monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.4)
+            assert len(await unread(address, sql, receives=False)) < size
+            # One that takes a little now and then is not waited for without end either.
+            monkeypatch.setattr(protocol, "STALLED_SECONDS", 30)
+            monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.4)
+            assert len(await unread(address, sql, receives=True)) < size
+            assert len(await unread(address, "SELECT 1", receives=True)) > 0
 
     asyncio.run(run())
 

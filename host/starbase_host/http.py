@@ -45,6 +45,8 @@ from starbase_host.throttle import Throttle
 
 log = logging.getLogger("starbase.http")
 
+# Answers hold rows and settings: no cache keeps them, and no browser takes one for a page.
+SAFE_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 CORS_HEADERS = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"Authorization, Content-Type, X-Starbase-Source, X-Data-Source"),
@@ -286,7 +288,10 @@ class Cors:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *self._headers(scope)]
+                given = message.get("headers", [])
+                names = {name.lower() for name, _ in given}
+                safe = [header for header in SAFE_HEADERS if header[0] not in names]
+                message["headers"] = [*given, *safe, *_ending(scope), *self._headers(scope)]
             await send(message)
 
         if scope["method"] == "OPTIONS":
@@ -306,6 +311,12 @@ class Cors:
         if origin not in self._origins:
             return [vary]
         return [(b"access-control-allow-origin", origin), *CORS_HEADERS, vary]
+
+
+def _ending(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Two lengths of one body: what is read here as the next request, a proxy may have read as a part of it."""
+    names = {name for name, _ in scope["headers"]}
+    return [(b"connection", b"close")] if {b"content-length", b"transfer-encoding"} <= names else []
 
 
 def _is_for_admins(scope: Scope) -> bool:

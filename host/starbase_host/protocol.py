@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from typing import Any
 
 import h11
+from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from starbase_host.library_overrides import overrides
@@ -21,6 +23,12 @@ MAX_CONNECTIONS = 500
 HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 10.0
 PIECE_BYTES = 4 * 1024
+# How long an answer may wait for its client to take more of it: at one time, and in all.
+STALLED_SECONDS = 30.0
+ANSWER_SECONDS = 300.0
+# A line that ends without CR, a CR that ends none, a header that goes on in the next line: others read a request with
+# these in another way, and would see another request.
+_AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -29,14 +37,34 @@ PHRASES = {
 }
 
 
+class StrictBuffer(ReceiveBuffer):
+    """What has come of a request; its headers are refused where two readers may disagree about them."""
+
+    @overrides("h11._readers.maybe_read_from_IDLE_client")
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        before = bytes(self)
+        lines = super().maybe_extract_lines()
+        if lines is not None and _AMBIGUOUS.search(before, 0, len(before) - len(self)):
+            raise h11.RemoteProtocolError("a line that does not end as HTTP's do, or a header in several lines")
+        return lines
+
+
 class Protocol(H11Protocol):
     """One connection of a client."""
 
     _header_timer: asyncio.TimerHandle | None = None
+    _stalled_timer: asyncio.TimerHandle | None = None
+    # Of the answer under way: which it is, how long it has waited, and since when it waits.
+    _answering: Any = None
+    _waited = 0.0
+    _waits_since = 0.0
 
     @overrides(library="uvicorn")
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.conn._receive_buffer = StrictBuffer()
+        # Whatever a client does not take at once counts as waiting for it.
+        transport.set_write_buffer_limits(high=0)
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, "the host has too many connections; try again")
             return
@@ -56,8 +84,26 @@ class Protocol(H11Protocol):
             self._header_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 
     @overrides(library="uvicorn")
+    def pause_writing(self) -> None:
+        """Called by asyncio: the client takes no more now."""
+        super().pause_writing()
+        if self._answering is not self.cycle:
+            self._answering, self._waited = self.cycle, 0.0
+        self._waits_since = self.loop.time()
+        left = min(STALLED_SECONDS, ANSWER_SECONDS - self._waited)
+        self._stalled_timer = self.loop.call_later(max(0.0, left), self.transport.abort)
+
+    @overrides(library="uvicorn")
+    def resume_writing(self) -> None:
+        """Called by asyncio: the client has taken all."""
+        super().resume_writing()
+        self._waited += self.loop.time() - self._waits_since
+        self._cancel_stalled()
+
+    @overrides(library="uvicorn")
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timer()
+        self._cancel_stalled()
         super().connection_lost(exc)
 
     @overrides("uvicorn.protocols.http.h11_impl.H11Protocol.handle_events")
@@ -80,6 +126,11 @@ class Protocol(H11Protocol):
             self._header_timer.cancel()
             self._header_timer = None
 
+    def _cancel_stalled(self) -> None:
+        if self._stalled_timer is not None:
+            self._stalled_timer.cancel()
+            self._stalled_timer = None
+
     def _too_slow(self) -> None:
         self._header_timer = None
         if not self._in_request() and not self.transport.is_closing():
@@ -92,6 +143,8 @@ class Protocol(H11Protocol):
             ("content-type", "application/json"),
             ("content-length", str(len(body))),
             ("connection", "close"),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
         ]
         events: list[Any] = [
             h11.Response(status_code=status, headers=headers, reason=PHRASES.get(status, "")),

@@ -22,7 +22,7 @@ from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError
 from starbase_host.finding import toml_key
 from starbase_host.library_overrides import check_overrides, overrides
-from starbase_host.protocol import HEADER_BYTES, Protocol
+from starbase_host.protocol import HEADER_BYTES, Protocol, StrictBuffer
 
 log = logging.getLogger("starbase")
 
@@ -70,7 +70,7 @@ class Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIterator[tuple[Server, str]]:
     """A running host inside this context: the server (set `should_exit` to stop it) and its address."""
-    check_overrides(Server, Protocol)
+    check_overrides(Server, Protocol, StrictBuffer)
     app = create_app(config, clock=clock)
     core: Core = app.state.core
     # The lock first: the second host on a database must hear of the first, and not that its port is taken.
