@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,9 @@ class Hooks:
     async def after_query(self, query: Query, result: Result) -> Result:
         return result
 
+    def implementers(self, hook: str) -> list[str]:
+        return []
+
 
 class Bench:
     """A database, a runner, and the loop they live on."""
@@ -85,6 +89,11 @@ class Bench:
 
     def run(self, sql: str, params: Any = None, role: Role = "client") -> Result:
         return self.wait(self.runner.run(Query(sql=sql, params=params, role=role)))
+
+    def json(self, sql: str, params: Any = None, role: Role = "client", *, raw: bool = False) -> Any:
+        """What the route answers."""
+        body = self.wait(self.runner.answer(Query(sql=sql, params=params, role=role, raw=raw)))
+        return json.loads(b"".join(body.pieces))["result"]
 
     def rows(self, sql: str, params: Any = None, role: Role = "client") -> list[tuple[Any, ...]]:
         return self.run(sql, params, role).rows

@@ -25,7 +25,7 @@ from starbase_host.errors import (
     TooLarge,
     Unavailable,
 )
-from starbase_host.query import Query, Result, to_json_rows, to_raw
+from starbase_host.query import Query, Result
 from starbase_host.sandbox_rules import Role
 from tests.query_bench import Bench, Hooks, a_bench, contents
 
@@ -132,23 +132,22 @@ def test_columns_are_those_of_the_schema_now(bench: Bench) -> None:
         assert bench.run("SELECT * FROM orders WHERE id = 1").columns == ("id", "name", "total")
         assert bench.run("SELECT * FROM orders WHERE id = 0").columns == ("id", "name", "total")
     bench.write("ALTER TABLE orders ADD COLUMN extra DEFAULT 7")
-    assert to_json_rows(bench.run("SELECT * FROM orders WHERE id = 1"))[0]["extra"] == 7
+    assert bench.json("SELECT * FROM orders WHERE id = 1")[0]["extra"] == 7
     bench.write("ALTER TABLE orders RENAME COLUMN extra TO more")
     assert bench.run("SELECT * FROM orders WHERE id = 0").columns == ("id", "name", "total", "more")
 
 
 def test_the_forms_on_the_wire(shared: Bench) -> None:
-    result = shared.run("SELECT 9e999 AS a, -9e999 AS b, x'00ff' AS c, 9223372036854775807 AS d, 1.0 AS a, NULL AS e")
-    assert to_json_rows(result) == [
+    sql = "SELECT 9e999 AS a, -9e999 AS b, x'00ff' AS c, 9223372036854775807 AS d, 1.0 AS a, NULL AS e"
+    assert shared.json(sql) == [
         {"a": 1.0, "b": "-Infinity", "c": {"$base64": "AP8="}, "d": 9223372036854775807, "e": None}
     ]
-    assert to_raw(result) == {
+    assert shared.json(sql, raw=True) == {
         "columns": ["a", "b", "c", "d", "a", "e"],
         "rows": [["Infinity", "-Infinity", {"$base64": "AP8="}, 9223372036854775807, 1.0, None]],
         "meta": {"rows_read": 1, "rows_written": 0},
     }
-    assert json.loads(json.dumps(to_raw(result), allow_nan=False)) == to_raw(result)
-    assert type(to_raw(result)["rows"][0][3]) is int
+    assert type(shared.json(sql, raw=True)["rows"][0][3]) is int
 
 
 @pytest.mark.parametrize("tail", ["", ";", " ; -- the end", " -- the end", "\n/* the end */"])
@@ -161,7 +160,7 @@ def test_text_that_is_not_utf8_comes_as_bytes(bench: Bench, tail: str) -> None:
         result = bench.run(sql + tail, {"top": 3})
         assert result.columns == ("id", "n", "n")
         assert result.rows == [(2, b"A\xff", b"A"), (1, "one", b"A")]
-    assert to_json_rows(bench.run("SELECT CAST(x'ff' AS TEXT) AS a")) == [{"a": {"$base64": "/w=="}}]
+    assert bench.json("SELECT CAST(x'ff' AS TEXT) AS a") == [{"a": {"$base64": "/w=="}}]
     assert "CAST(column AS BLOB)" in str(bench.refusal("SELECT CAST(x'ff' AS TEXT) /* open"))
 
 
@@ -178,12 +177,16 @@ def test_rows_and_bytes(bench: Bench) -> None:
         bench.transaction([(wide, [json.dumps([0] * 20)])] * 2, "client")
 
 
-def test_a_stored_value_of_fifty_megabytes_is_read_and_not_searched(tmp_path: Path) -> None:
+def test_a_long_stored_value_is_read_and_not_searched(tmp_path: Path) -> None:
     with a_bench(tmp_path, max_seconds=30) as bench:
         bench.write("INSERT INTO orders VALUES (7, printf('%.50000000c', 'x'), 1)")
+        bench.write("INSERT INTO orders VALUES (8, printf('%.6000000c', 'x'), 1)")
         by_id = "SELECT id, name, length(name) FROM orders WHERE id = ?"
         for _ in range(2):
-            assert bench.rows(by_id, [7])[0][2] == 50_000_000
+            assert bench.rows(by_id, [7], "admin")[0][2] == 50_000_000
+            assert bench.rows(by_id, [8])[0][2] == 6_000_000
+        part = "a value is longer than 8,388,608 bytes, its part of what a client's statement may hold at once"
+        assert str(bench.refusal(by_id, [7])).startswith(part)
         searched = bench.refusal("SELECT instr(name, 'y') FROM orders")
         assert isinstance(searched, TooLarge)
         limit = "a value is longer than 65,536 bytes, a client's limit in a statement that calls instr()"
@@ -388,8 +391,13 @@ def test_hooks_see_and_replace_queries_and_results(tmp_path: Path) -> None:
         async def after_query(self, query: Query, result: Result) -> Result:
             return replace(result, rows=[*result.rows, ("more",)])
 
+        def implementers(self, hook: str) -> list[str]:
+            return ["here"]
+
     plugin = Plugin()
     with a_bench(tmp_path, plugin) as bench:
+        assert bench.json("SELECT 1 AS a") == [{"a": 1}, {"a": "more"}]
+        plugin.seen.clear()
         assert bench.rows("SELECT count(*) FROM ORDERS_NOW") == [(3,), ("more",)]
         assert plugin.seen == [Query(sql="SELECT count(*) FROM ORDERS_NOW", params=None, role="client", raw=False)]
         assert isinstance(bench.refusal("SELECT 'secret'"), QueryRejected)

@@ -14,7 +14,6 @@ import pytest
 from starbase_host.errors import (
     Forbidden,
 )
-from starbase_host.query import to_raw
 from starbase_host.sandbox_rules import CLIENT_REFUSAL, HIDDEN_PREFIXES, Role
 from tests.query_bench import CANARY, Bench, a_bench, contents
 from tests.sql_attacks import (
@@ -69,7 +68,7 @@ def test_a_client_is_stopped(shared: Bench, sql: str) -> None:
 
 @pytest.mark.parametrize("sql", lines(CLIENT_HARMLESS))
 def test_a_client_learns_nothing(shared: Bench, sql: str) -> None:
-    answer = json.dumps(to_raw(shared.run(sql)))
+    answer = json.dumps(shared.json(sql, raw=True))
     assert CANARY not in answer
     if "sqlite_" in sql.lower() or "pragma" in sql.lower():
         for hidden in ("hushed", "tmp_", "over_notes", "over_vault", "notes_search", "watched_delete", "sqlite_stat"):

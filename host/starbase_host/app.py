@@ -27,11 +27,11 @@ from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
 from starbase_host.errors import ConfigError, InvalidRequest, Unavailable
 from starbase_host.finding import toml_key
-from starbase_host.http import Answer, Cors, Tokens, endpoint, on_http_exception, read_json
+from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, on_http_exception, read_json
 from starbase_host.lock import Lock
 from starbase_host.modes import take_from_others
 from starbase_host.plugins import Host, Plugins
-from starbase_host.query import Query, QueryRunner, to_json_rows, to_raw
+from starbase_host.query import Query, QueryRunner
 from starbase_host.routes import Route
 from starbase_host.throttle import Throttle
 
@@ -96,6 +96,7 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
     app.router.redirect_slashes = False
     app.state.core = core
     app.state.max_body_bytes = config.max_body_bytes
+    app.state.parsing = asyncio.Lock()
     return app
 
 
@@ -217,15 +218,13 @@ class Core:
         """GET /openapi.json. Needs no token: tools read it without one, and it tells no more than the documentation."""
         return JSONResponse(self._document)
 
-    async def query(self, request: Request) -> Any:
+    async def query(self, request: Request) -> Response:
         """POST /query: rows as objects."""
-        found = await self._run(request, raw=False)
-        return [to_json_rows(each) for each in found] if isinstance(found, list) else to_json_rows(found)
+        return await self._run(request, raw=False)
 
-    async def query_raw(self, request: Request) -> Any:
+    async def query_raw(self, request: Request) -> Response:
         """POST /query/raw: columns and rows, duplicate names kept."""
-        found = await self._run(request, raw=True)
-        return [to_raw(each) for each in found] if isinstance(found, list) else to_raw(found)
+        return await self._run(request, raw=True)
 
     async def tables(self, request: Request) -> Any:
         """GET /tables: what the role client may read, whoever asks."""
@@ -260,20 +259,19 @@ class Core:
             for plugin in self.plugins.loaded
         ]
 
-    async def _run(self, request: Request, *, raw: bool) -> Any:
+    async def _run(self, request: Request, *, raw: bool) -> Response:
         body = await read_json(request)
         if not isinstance(body, dict):
             raise InvalidRequest('the body must be an object: {"sql": "…", "params": […]}')
         role = request.state.role
         if "transaction" not in body:
-            return await self.queries.run(_query(body, "", role, raw=raw))
+            return BodyResponse(await self.queries.answer(_query(body, "", role, raw=raw)))
         unknown = sorted(set(body) - {"transaction"})
         statements = body["transaction"]
         if unknown or not isinstance(statements, list) or not statements:
             raise InvalidRequest('"transaction" must stand alone and be a list of {"sql", "params"}')
-        return await self.queries.run_transaction(
-            [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
-        )
+        queries = [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
+        return BodyResponse(await self.queries.answer_transaction(queries))
 
 
 def _warn_of_short_tokens(config: HostConfig) -> None:

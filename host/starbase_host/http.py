@@ -15,6 +15,7 @@ import inspect
 import json
 import logging
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,6 +43,7 @@ from starbase_host.errors import (
 )
 from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
 from starbase_host.throttle import Throttle
+from starbase_host.wire import PIECE_BYTES, Body
 
 log = logging.getLogger("starbase.http")
 
@@ -59,6 +61,9 @@ ADMINS = "starbase.admins"
 # The whole body must have come by then; a client that sends a byte now and then would hold a connection for ever.
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
+# A client's body holds at most so many commas and brackets outside of its texts: what is taken apart is so in one call,
+# which nobody else has a turn in.
+CLIENT_MARKS = 100_000
 # A longer body is taken apart in a thread: everybody would wait for it.
 LOOP_BYTES = 64 * 1024
 
@@ -123,6 +128,35 @@ def json_response(body: dict[str, Any], status: int = 200) -> Response:
     return Response(content, status_code=status, media_type="application/json")
 
 
+class BodyResponse(Response):
+    """A query's answer, sent in pieces: the event loop has its turn between them, and each is let go once it is sent.
+
+    All of it is made before, so that what goes wrong while it is made still has its status.
+    """
+
+    media_type = "application/json"
+
+    def __init__(self, body: Body) -> None:
+        short = body.size <= PIECE_BYTES
+        super().__init__(b"".join(body.pieces) if short else b"")
+        # It counts among what the host holds for as long as it lives.
+        self._held = body
+        if short:
+            body.pieces.clear()
+        else:
+            self.headers["content-length"] = str(body.size)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._held.pieces:
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        pieces = self._held.pieces[::-1]
+        self._held.pieces.clear()
+        while pieces:
+            await send({"type": "http.response.body", "body": pieces.pop(), "more_body": bool(pieces)})
+
+
 def error_response(error: StarbaseError) -> Response:
     """The one shape of an error."""
     response = json_response({"error": str(error)}, error.status)
@@ -154,11 +188,24 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     except ClientDisconnect:
         raise InvalidRequest("the connection ended inside the body") from None
     text = b"".join(chunks)
+    if getattr(request.state, "role", None) == "client" and _marks(text) > CLIENT_MARKS:
+        texts_apart = await run_in_threadpool(_TEXTS.sub, b"", text)
+        if _marks(texts_apart) > CLIENT_MARKS:
+            raise TooLarge(f"the body holds more than {CLIENT_MARKS:,} values, a client's limit; send a list as text")
     if not text and empty is not ...:
         return empty
-    if len(text) > LOOP_BYTES:
+    if len(text) <= LOOP_BYTES:
+        return parse_json(text, "the body")
+    # One at a time: each holds the interpreter, and the event loop would wait for all of them.
+    async with request.app.state.parsing:
         return await run_in_threadpool(parse_json, text, "the body")
-    return parse_json(text, "the body")
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 def parse_json(text: bytes, what: str) -> Any:

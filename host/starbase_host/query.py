@@ -9,13 +9,13 @@ one statement is statement.py's. Must not know HTTP.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import apsw
 
@@ -23,13 +23,18 @@ from starbase_host import temporary
 from starbase_host.clock import Clock
 from starbase_host.database import Database, ReaderPool
 from starbase_host.errors import InvalidRequest, QueryTimeout, StarbaseError, TooLarge, Unavailable
+from starbase_host.memory import Memory
 from starbase_host.sandbox import Guard, NotReadOnly
 from starbase_host.sandbox_rules import MIB, Role
-from starbase_host.statement import Budget, bind, execute, explain, prepare
-
-T = TypeVar("T")
+from starbase_host.statement import bind, execute, explain, prepare
+from starbase_host.wire import Body, Budget, Held, Kept, Sink, Text, pour
 
 STOPPING = "the host is stopping"
+OUT_OF_MEMORY = (
+    "the queries that run now need too much memory together, and this one has run the longest; collect fewer values in "
+    "one (json_group_array, json_group_object), or ask for less at a time"
+)
+# Of one answer, as JSON.
 ANSWER_BYTES = 64 * MIB
 # To end what is over its time, and to write the journal back.
 TURN_SECONDS = 5.0
@@ -38,6 +43,12 @@ TOO_MUCH_TEMPORARY = (
     "the query needs more than {:,.3g} MiB of temporary space, the limit of role {}; sort, group or join fewer rows or "
     "columns, or have an index made for it"
 )
+# Of all answers to a role that are being made or wait to be read.
+WATCH_SECONDS = 0.02
+# How long a thread that runs Python may go on while another waits for its turn. While queries take long, their threads
+# would take turns of Python's own 5 ms, eight before the event loop's next.
+SWITCH_SECONDS, BUSY_SWITCH_SECONDS = sys.getswitchinterval(), 0.0005
+HELD_BYTES: Mapping[Role, int] = {"admin": 512 * MIB, "client": 64 * MIB}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +89,8 @@ class QueryHooks(Protocol):
 
     async def after_query(self, query: Query, result: Result) -> Result: ...
 
+    def implementers(self, hook: str) -> Sequence[str]: ...
+
 
 class QueryRunner:
     """Runs queries until `close`.
@@ -109,6 +122,10 @@ class QueryRunner:
         self._guards: dict[apsw.Connection, Guard] = {}
         # Those that run are ended by then.
         turn = partial(database.turn, max_seconds + TURN_SECONDS)
+        self._held = {role: Held(limit) for role, limit in HELD_BYTES.items()}
+        self._alone = threading.Lock()
+        self._encoding = threading.Lock()
+        self._memory = Memory()
         self._pools: dict[Role, ReaderPool] = {
             "admin": ReaderPool(database.path, readers, "query-admin", partial(self._prepare, "admin"), turn),
             "client": ReaderPool(database.path, readers, "query-client", partial(self._prepare, "client"), turn),
@@ -120,16 +137,21 @@ class QueryRunner:
     async def run(self, query: Query) -> Result:
         """Run one statement. Raises StarbaseError."""
         query = await self._plugins.before_query(query)
-        (result,) = await self._run([query], self._single)
-        return await self._plugins.after_query(query, result)
+        (result,) = await self._results([query], self._single)
+        return result
 
     async def run_transaction(self, queries: Sequence[Query]) -> list[Result]:
         """Run all or nothing, in one snapshot. The error of a statement says which one, counting from 0."""
-        if not queries:
-            raise InvalidRequest(fields={"transaction": "holds no statement"})
-        queries = [await self._plugins.before_query(query) for query in queries]
-        results = await self._run(queries, self._several)
-        return [await self._plugins.after_query(*pair) for pair in zip(queries, results, strict=True)]
+        return await self._results(await self._before(queries), self._several)
+
+    async def answer(self, query: Query) -> Body:
+        """Run one statement, and make its answer's JSON. Raises StarbaseError."""
+        query = await self._plugins.before_query(query)
+        return await self._answer([query], self._single)
+
+    async def answer_transaction(self, queries: Sequence[Query]) -> Body:
+        """Run as `run_transaction` does, and make the answer's JSON: a list of what each statement answers."""
+        return await self._answer(await self._before(queries), self._several)
 
     def interrupt(self) -> None:
         """Stop every statement that runs, and refuse those to come: the host is stopping."""
@@ -145,18 +167,60 @@ class QueryRunner:
             pool.close()
         self._guards.clear()
 
-    async def _run(self, queries: list[Query], work: _Work) -> list[Result]:
+    async def _before(self, queries: Sequence[Query]) -> list[Query]:
+        if not queries:
+            raise InvalidRequest(fields={"transaction": "holds no statement"})
+        return [await self._plugins.before_query(query) for query in queries]
+
+    async def _results(self, queries: list[Query], work: _Work) -> list[Result]:
+        budget = self._budget(queries)
+        kept = [Kept(budget) for _ in queries]
+        await self._run(zip(queries, kept, strict=True), work, budget)
+        return [
+            await self._plugins.after_query(
+                query, Result(columns=each.columns, rows=each.rows, rows_read=each.read, rows_written=each.written)
+            )
+            for query, each in zip(queries, kept, strict=True)
+        ]
+
+    async def _answer(self, queries: list[Query], work: _Work) -> Body:
+        if self._plugins.implementers("after_query"):
+            results = await self._results(queries, work)
+            return await asyncio.to_thread(self._written, queries, results, several=work == self._several)
+        budget = self._budget(queries)
+        texts = [Text(budget, raw=query.raw, turn=self._encoding) for query in queries]
+        await self._run(zip(queries, texts, strict=True), work, budget)
+        return Body(texts, budget, several=work == self._several)
+
+    def _written(self, queries: list[Query], results: list[Result], *, several: bool) -> Body:
+        budget = self._budget(queries)
+        texts = [Text(budget, raw=query.raw, turn=self._encoding) for query in queries]
+        for text, result in zip(texts, results, strict=True):
+            text.begin(result.columns)
+            pour(iter(result.rows), text, len(result.rows))
+            text.finish(result.columns, result.rows_read, result.rows_written)
+        return Body(texts, budget, several=several)
+
+    def _budget(self, queries: list[Query]) -> Budget:
+        return Budget(bytes=self._max_bytes, held=self._held[_role_of(queries)])
+
+    async def _run(self, pairs: Iterable[_Asked], work: _Work, budget: Budget) -> None:
+        asked = list(pairs)
         if self._stopping:
             raise Unavailable(STOPPING)
-        role: Role = "client" if any(query.role == "client" for query in queries) else "admin"
-        job = _Job()
+        role = _role_of([query for query, _ in asked])
+        job = _Job(role)
         self._jobs.add(job)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_jobs())
         try:
             with contextlib.suppress(NotReadOnly):
-                return await self._pools[role].run(lambda reader: self._read(reader, job, queries, work))
-            return await self._database.write(lambda writer: self._write(writer, job, queries, work))
+                await self._pools[role].run(lambda reader: self._read(reader, job, asked, work))
+                return
+            await self._database.write(lambda writer: self._write(writer, job, asked, work))
+        except StarbaseError:
+            budget.close()
+            raise
         except apsw.Error as error:
             # What is left here is the host's own BEGIN and COMMIT.
             raise explain(error, None) from error
@@ -168,32 +232,32 @@ class QueryRunner:
                 self._jobs.discard(job)
 
     def _prepare(self, role: Role, connection: apsw.Connection) -> None:
-        guard = Guard(connection, role)
+        guard = Guard(connection, role, turn=self._alone)
         guard.protect(self._database.private_tables)
         guard.install()
         self._guards[connection] = guard
 
-    def _read(self, reader: apsw.Connection, job: _Job, queries: list[Query], work: _Work) -> list[Result]:
+    def _read(self, reader: apsw.Connection, job: _Job, asked: list[_Asked], work: _Work) -> None:
         guard = self._guards[reader]
         guard.protect(self._database.private_tables)
         try:
-            return self._timed(job, guard, queries, work)
+            self._timed(job, guard, asked, work)
         finally:
             # Only now, when nobody interrupts any more.
             if reader.in_transaction:
                 guard.trusted("ROLLBACK")
 
-    def _write(self, writer: apsw.Connection, job: _Job, queries: list[Query], work: _Work) -> list[Result]:
+    def _write(self, writer: apsw.Connection, job: _Job, asked: list[_Asked], work: _Work) -> None:
         guard = Guard(writer, "admin", writer=True)
         guard.protect(self._database.private_tables)
         with guard.borrowed():
-            return self._timed(job, guard, queries, work)
+            self._timed(job, guard, asked, work)
 
-    def _timed(self, job: _Job, guard: Guard, queries: list[Query], work: _Work) -> list[Result]:
+    def _timed(self, job: _Job, guard: Guard, asked: list[_Asked], work: _Work) -> None:
         job.begin(guard.connection, self._clock.monotonic() + self._max_seconds)
         try:
             with temporary.within(self._temp_bytes[guard.role]) as space:
-                return work(guard, queries)
+                work(guard, asked)
         except (StarbaseError, apsw.InterruptError) as error:
             if space.refused:
                 raise TooLarge(TOO_MUCH_TEMPORARY.format(space.limit / MIB, guard.role)) from error
@@ -203,43 +267,62 @@ class QueryRunner:
         finally:
             job.end()
 
-    def _single(self, guard: Guard, queries: list[Query]) -> list[Result]:
-        budget = Budget(rows=self._max_rows, bytes=self._max_bytes)
-        return [_result(guard, query, budget) for query in queries]
+    def _single(self, guard: Guard, asked: list[_Asked]) -> None:
+        for query, sink in asked:
+            execute(guard, query.sql, bind(query.params), sink, self._max_rows)
 
-    def _several(self, guard: Guard, queries: list[Query]) -> list[Result]:
+    def _several(self, guard: Guard, asked: list[_Asked]) -> None:
         """On a reader in one snapshot, when all only read. On the writer, whose transaction is already open."""
-        budget = Budget(rows=self._max_rows, bytes=self._max_bytes)
         if not guard.writer:
             guard.trusted("BEGIN")
             if guard.role == "admin":
-                _each(queries, lambda query: prepare(guard, query.sql, bind(query.params)))
-        return _each(queries, lambda query: _result(guard, query, budget))
+                _each(asked, lambda query, _: prepare(guard, query.sql, bind(query.params)))
+        _each(asked, lambda query, sink: execute(guard, query.sql, bind(query.params), sink, self._max_rows))
 
     async def _watch_jobs(self) -> None:
         """Interrupt what is over its time; again and again, since an interrupt just before a step is lost.
 
         A progress handler would wait for Python's lock at each of its calls while others run.
         """
+        try:
+            await self._watch_each()
+        finally:
+            sys.setswitchinterval(SWITCH_SECONDS)
+
+    async def _watch_each(self) -> None:
         while self._jobs:
-            await self._clock.sleep(min(0.25, max(0.005, self._max_seconds / 20)))
+            await self._clock.sleep(min(WATCH_SECONDS, max(0.005, self._max_seconds / 20)))
             now = self._clock.monotonic()
+            self._relieve()
+            soon = any(job.running and now > job.deadline - self._max_seconds + WATCH_SECONDS for job in self._jobs)
+            sys.setswitchinterval(BUSY_SWITCH_SECONDS if soon else SWITCH_SECONDS)
             for job in tuple(self._jobs):
                 job.check(now, self._max_seconds)
                 if job.error is not None and not job.running:
                     self._jobs.discard(job)
 
+    def _relieve(self) -> None:
+        """Stop the query that has run the longest, a client's if there is one, while all take too much memory."""
+        if not self._memory.is_too_much():
+            return
+        running = [job for job in self._jobs if job.running and job.error is None]
+        if running:
+            longest = min(running, key=lambda job: (job.role != "client", job.deadline))
+            longest.stop(TooLarge(OUT_OF_MEMORY))
 
-_Work = Callable[[Guard, list[Query]], list[Result]]
+
+_Asked = tuple[Query, Sink]
+_Work = Callable[[Guard, list[_Asked]], None]
 
 
 class _Job:
     """One request while it has a connection: what may be interrupted, and only then."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role) -> None:
+        self.role: Role = role
         self.error: StarbaseError | None = None
+        self.deadline = 0.0
         self._connection: apsw.Connection | None = None
-        self._deadline = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -250,7 +333,7 @@ class _Job:
         with self._lock:
             if self.error is not None:
                 raise self.error
-            self._connection, self._deadline = connection, deadline
+            self._connection, self.deadline = connection, deadline
 
     def end(self) -> None:
         with self._lock:
@@ -265,51 +348,22 @@ class _Job:
     def check(self, now: float, seconds: float) -> None:
         if self.error is not None:
             self.stop(self.error)
-        elif self.running and now >= self._deadline:
+        elif self.running and now >= self.deadline:
             self.stop(QueryTimeout(f"the query ran longer than {seconds:g} seconds and was stopped"))
 
 
-def _result(guard: Guard, query: Query, budget: Budget) -> Result:
-    answer = execute(guard, query.sql, bind(query.params), budget)
-    return Result(columns=answer.columns, rows=answer.rows, rows_read=len(answer.rows), rows_written=answer.written)
+def _role_of(queries: list[Query]) -> Role:
+    return "client" if any(query.role == "client" for query in queries) else "admin"
 
 
-def _each(queries: list[Query], work: Callable[[Query], T]) -> list[T]:
+def _each(asked: list[_Asked], work: Callable[[Query, Sink], None]) -> None:
     """Do it for each; the error of one says which."""
-    done = []
-    for index, query in enumerate(queries):
+    for index, (query, sink) in enumerate(asked):
         try:
-            done.append(work(query))
+            work(query, sink)
         except StarbaseError as error:
             place = f"transaction[{index}]"
             if isinstance(error, InvalidRequest):
                 error.fields = {f"{place}.{field}": reason for field, reason in error.fields.items()}
             error.args = (f"{place}: {error}",)
             raise
-    return done
-
-
-def to_json_rows(result: Result) -> list[dict[str, Any]]:
-    """The rows of /query: an object for each; of two columns with one name the last stays."""
-    return [dict(zip(result.columns, _wire(row), strict=False)) for row in result.rows]
-
-
-def to_raw(result: Result) -> dict[str, Any]:
-    """The answer of /query/raw."""
-    return {
-        "columns": list(result.columns),
-        "rows": [list(_wire(row)) for row in result.rows],
-        "meta": {"rows_read": result.rows_read, "rows_written": result.rows_written},
-    }
-
-
-def _wire(row: Sequence[Any]) -> Sequence[Any]:
-    return row if {float, bytes}.isdisjoint(map(type, row)) else [_wire_value(value) for value in row]
-
-
-def _wire_value(value: Any) -> Any:
-    if type(value) is bytes:
-        return {"$base64": base64.b64encode(value).decode("ascii")}
-    if type(value) is float and value - value != 0:
-        return None if value != value else "Infinity" if value > 0 else "-Infinity"
-    return value

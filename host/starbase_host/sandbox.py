@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
@@ -20,6 +21,10 @@ from starbase_host import catalogue, full_text
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
+from starbase_host.weight import weight
+
+# Who waits for his turn looks up that often, whether he has been interrupted.
+TURN_SECONDS = 0.05
 
 
 class NotReadOnly(Exception):
@@ -42,7 +47,14 @@ class Guard:
     read-only, what it is called with and how wide its rows are.
     """
 
-    def __init__(self, connection: apsw.Connection, role: rules.Role, *, writer: bool = False) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        role: rules.Role,
+        *,
+        writer: bool = False,
+        turn: threading.Lock | None = None,
+    ) -> None:
         self.connection = connection
         self.role: rules.Role = role
         self.denied: str | None = None
@@ -54,10 +66,17 @@ class Guard:
         self._private: frozenset[bytes] = rules.ALWAYS_PRIVATE
         self._known: frozenset[bytes] = frozenset()
         self._schema_version: Any = None
-        self._lengths: dict[str, tuple[int, str]] = {}
+        # Of texts that a client has sent before.
+        self._lengths: dict[str, tuple[int, str, int]] = {}
         self.longest = rules.VALUE_BYTES
+        # Whether values are this short only because others run at the same time; see `alone`.
+        self.shares = False
+        self._turn = turn or threading.Lock()
+        self._is_alone = False
         # The function that has made it shorter, if one has.
         self._shortened_by = ""
+        # What each of its values may have of what a client's statement may hold.
+        self._part = 0
         self._length = rules.VALUE_BYTES
         self._sql = ""
         self._only_prepare = False
@@ -127,7 +146,8 @@ class Guard:
         self._sql, self._only_prepare = sql, only_prepare
         self._creates = self._analyzes = False
         self._set_length(rules.VALUE_BYTES)
-        self.longest, self._shortened_by = self._lengths.get(sql, (rules.VALUE_BYTES, ""))
+        self.longest, self._shortened_by, self._part = self._lengths.get(sql, (rules.VALUE_BYTES, "", 0))
+        self.shares = False
         if self.role == "admin":
             return not self.writer
         if len(sql) > rules.CLIENT_SQL_CHARACTERS:
@@ -229,6 +249,8 @@ class Guard:
         """What is said of a value that is too long for this statement."""
         if self._shortened_by:
             return TooLarge(rules.TOO_LONG_BESIDE.format(self.longest, self._shortened_by))
+        if self.role == "client" and self.longest < rules.CLIENT_ALONE_BYTES:
+            return TooLarge(rules.TOO_LONG_TOGETHER.format(self.longest))
         return TooLarge(rules.TOO_LONG.format(self.longest))
 
     def _set_length(self, value: int) -> None:
@@ -256,23 +278,63 @@ class Guard:
             # A program shows addresses in memory; a plan does not.
             if cursor.is_explain == 1:
                 raise Forbidden("the client role may ask for EXPLAIN QUERY PLAN only")
-            self._measure(bindings)
+            self._measure(sql, bindings)
         if self._only_prepare:
             raise Prepared
-        self._set_length(min(self.longest, rules.ROW_BYTES // max(1, len(self._description))))
+        if self.role == "client":
+            part = self._part_alone(sql, bindings) if self._is_alone else self._part
+            self.shares = part < self.longest and not self._is_alone
+            if part < self.longest:
+                self.longest, self._shortened_by = part, ""
+            self._set_length(self.longest)
+        else:
+            self._set_length(min(self.longest, rules.ROW_BYTES // max(1, len(self._description))))
         return True
 
-    def _measure(self, bindings: Any) -> None:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """What a statement may hold in here is more, and one guard at a time is in here.
+
+        Raises apsw.InterruptError when the connection is interrupted meanwhile.
+        """
+        while not self._turn.acquire(timeout=TURN_SECONDS):
+            if self.connection.is_interrupted:
+                raise apsw.InterruptError("interrupted")
+        self._is_alone = True
+        try:
+            yield
+        finally:
+            self._is_alone = False
+            self._turn.release()
+
+    def _measure(self, sql: str, bindings: Any) -> None:
         """Remember how long a value may be in this text, and hold its parameters to that: SQLite would not."""
+        if not self._part:
+            # Without either, what its program is made of stands in the text, and EXPLAIN would only take time.
+            text = sql.lower()
+            asks = "with" in text or "json" in text
+            values = self._weight(sql, bindings) if asks else len(sql) // 4 + len(self._description)
+            self._part = rules.CLIENT_SHARED_BYTES // max(1, values)
         if len(self._sql) <= 16 * rules.KIB:
             if len(self._lengths) >= 256:
                 self._lengths.clear()
-            self._lengths[self._sql] = self.longest, self._shortened_by
+            self._lengths[self._sql] = self.longest, self._shortened_by, self._part
         self.longest = self.longest * rules.CLIENT_SHORT_SQL // max(rules.CLIENT_SHORT_SQL, len(self._sql))
         if bindings and self.longest < rules.VALUE_BYTES:
             for value in bindings.values() if isinstance(bindings, dict) else bindings:
                 if isinstance(value, (str, bytes)) and len(value) > self.longest:
                     raise self.too_long()
+
+    def _part_alone(self, sql: str, bindings: Any) -> int:
+        return rules.CLIENT_ALONE_BYTES // self._weight(sql, bindings)
+
+    def _weight(self, sql: str, bindings: Any) -> int:
+        """How many values a statement that SQLite has just prepared can hold at once."""
+        self._trusted = True
+        try:
+            return weight(self.connection.execute(sql, bindings, can_cache=False, explain=1))
+        finally:
+            self._trusted = False
 
     def _check_text(self) -> None:
         """Keep private names out of what the host's own writes would later run, with nobody to ask: triggers, views."""

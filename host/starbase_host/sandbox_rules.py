@@ -21,6 +21,10 @@ MIB = 1024 * KIB
 VALUE_BYTES = 64 * MIB
 # One row, before its size can be counted, is at most this: a statement of many columns gets shorter values.
 ROW_BYTES = 256 * MIB
+# All values that a client's statement holds at once. Beyond the first, it is run again while no other client's is that
+# takes so much: what several clients take together stays bounded, and one of them may still read a long value.
+CLIENT_SHARED_BYTES = 4 * MIB
+CLIENT_ALONE_BYTES = 32 * MIB
 # The longer a client's text is, the more calls it can hold: beyond this its values get shorter in proportion.
 CLIENT_SHORT_SQL = 1000
 CLIENT_SQL_CHARACTERS = 100_000
@@ -136,6 +140,10 @@ HARMLESS = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
 TOO_LONG = "a value is longer than {:,} bytes; shorten it"
 TOO_LONG_BESIDE = (
     "a value is longer than {:,} bytes, a client's limit in a statement that calls {}(); do without it, or ask as admin"
+)
+TOO_LONG_TOGETHER = (
+    "a value is longer than {:,} bytes, its part of what a client's statement may hold at once; ask for fewer columns, "
+    "compute less in one statement, or ask as admin"
 )
 CLIENT_REFUSAL = (
     "the client role may only read tables and views, and none whose name begins with tmp_ or sqlite_, but for "

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import apsw
@@ -18,13 +18,14 @@ from starbase_host.catalogue import original
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
 from starbase_host.sandbox import Guard, Prepared
 from starbase_host.sandbox_rules import CLIENT_REFUSAL, TOO_LONG, VALUE_BYTES
+from starbase_host.wire import Row, Sink, pour
 
 T = TypeVar("T")
 Values = list[Any] | dict[str, Any] | None
-Row = tuple[Any, ...]
 
 # SQLite's own limit. An error that names each of a million values would be longer than their body.
 MAX_PARAMETERS = 32_766
+MAX_NAMED = 100
 WHITE = " \t\r\n\f;"
 _BINDINGS = re.compile(r"(?:uses|has) (\d+)")
 _UNAVAILABLE = (
@@ -41,21 +42,6 @@ STALE = (
     "a full-text index does not match the text of its table, which has changed beside it; build it again, as admin: "
     "INSERT INTO it(it) VALUES ('rebuild'), with its own name"
 )
-
-
-@dataclass(kw_only=True)
-class Budget:
-    """What one request may still answer: rows of each statement, bytes of all together."""
-
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    columns: tuple[str, ...]
-    rows: list[Row]
-    written: int
 
 
 def bind(params: Sequence[Any] | Mapping[str, Any] | None) -> Values:
@@ -75,7 +61,10 @@ def bind(params: Sequence[Any] | Mapping[str, Any] | None) -> Values:
     else:
         raise InvalidRequest(fields={"params": "must be a list of values, or an object of names and values"})
     if wrong:
-        raise InvalidRequest(fields=wrong)
+        named = dict(itertools.islice(wrong.items(), MAX_NAMED))
+        if more := len(wrong) - len(named):
+            named["params"] = f"{more:,} more of its values are wrong"
+        raise InvalidRequest(fields=named)
     return values
 
 
@@ -113,27 +102,32 @@ def prepare(guard: Guard, sql: str, values: Values) -> None:
     _explained(guard, sql, values, lambda: _prepare(guard, sql, values))
 
 
-def execute(guard: Guard, sql: str, values: Values, budget: Budget) -> Answer:
-    """Run a statement to its end.
+def execute(guard: Guard, sql: str, values: Values, sink: Sink, most_rows: int) -> None:
+    """Run a statement to its end; its rows go into the sink.
 
     Raises StarbaseError; NotReadOnly on a reader, for what would write; apsw.InterruptError when interrupted.
     """
     sql = guard.rewritten(sql)
-    return _explained(guard, sql, values, lambda: _run(guard, sql, values, budget))
+    _explained(guard, sql, values, lambda: _run(guard, sql, values, sink, most_rows))
 
 
-def _explained(guard: Guard, sql: str, values: Values, work: Callable[[], T]) -> T:
+def _explained(guard: Guard, sql: str, values: Values, work: Callable[[], None]) -> None:
     """Do the work; once more when it was refused under a schema that is no longer; then word its error."""
     if "\x00" in sql:
         raise InvalidRequest(fields={"sql": "holds NUL"})
     try:
         try:
-            return work()
+            work()
         except (apsw.SQLError, apsw.AuthError):
             if not guard.outdated():
                 raise
             guard.refresh()
-            return work()
+            work()
+        except apsw.TooBigError:
+            if not guard.shares:
+                raise
+            with guard.alone():
+                work()
     except (apsw.Error, UnicodeError, KeyError, MemoryError) as error:
         raise explain(error, guard, sql, values) from error
 
@@ -150,29 +144,40 @@ def _prepare(guard: Guard, sql: str, values: Values, *, fresh: bool = False) -> 
     raise InvalidRequest(fields={"sql": "holds no statement"})
 
 
-def _run(guard: Guard, sql: str, values: Values, budget: Budget) -> Answer:
+def _run(
+    guard: Guard,
+    sql: str,
+    values: Values,
+    sink: Sink,
+    most_rows: int,
+    names: tuple[str, ...] | None = None,
+) -> None:
+    """names: the columns of an answer whose rows come as `_run_for_bytes` asks for them."""
     cursor = guard.connection.cursor()
     before = guard.connection.total_changes()
     cached = guard.begin(sql)
-    rows: list[Row] | None
+    count: int | None
+    sink.restart()
     try:
         cursor.execute(sql, values, can_cache=cached)
-        columns = _columns(cursor, guard)
-        rows = _fetch(cursor, budget)
+        columns = names or _columns(cursor, guard)
+        sink.begin(columns)
+        count = pour(cursor if names is None else _decoded_rows(cursor), sink, most_rows)
     except UnicodeDecodeError:
-        rows, columns = None, guard.columns
+        count, columns = None, guard.columns
     finally:
         cursor.close(True)
     if guard.text is None:
         raise InvalidRequest(fields={"sql": "holds no statement"})
     guard.check_created()
-    if rows is None:
-        return _run_for_bytes(guard, guard.text, columns, values, budget)
-    if columns and not rows:
+    if count is None:
+        _run_for_bytes(guard, guard.text, columns, values, sink, most_rows)
+        return
+    if columns and not count:
         # A statement tells the columns of the schema that its connection knew, until its first row has come.
         _prepare(guard, sql, values, fresh=True)
-        columns = guard.columns
-    return Answer(columns=columns, rows=rows, written=guard.connection.total_changes() - before)
+        columns = names or guard.columns
+    sink.finish(columns, count, guard.connection.total_changes() - before)
 
 
 def _columns(cursor: apsw.Cursor, guard: Guard) -> tuple[str, ...]:
@@ -182,24 +187,9 @@ def _columns(cursor: apsw.Cursor, guard: Guard) -> tuple[str, ...]:
         return guard.columns
 
 
-def _fetch(cursor: Iterable[Row], budget: Budget) -> list[Row]:
-    rows: list[Row] = []
-    size = 0
-    for row in cursor:
-        size += 16 + 8 * len(row)
-        for value in row:
-            if value.__class__ is str or value.__class__ is bytes:
-                size += len(value)
-        if len(rows) == budget.rows:
-            raise TooLarge(f"the answer has more than {budget.rows:,} rows, the limit of this host; add a LIMIT")
-        if size > budget.bytes:
-            raise TooLarge("the answer is too large; ask for fewer rows or columns")
-        rows.append(row)
-    budget.bytes -= size
-    return rows
-
-
-def _run_for_bytes(guard: Guard, text: str, columns: tuple[str, ...], values: Values, budget: Budget) -> Answer:
+def _run_for_bytes(
+    guard: Guard, text: str, columns: tuple[str, ...], values: Values, sink: Sink, most_rows: int
+) -> None:
     """Run a read again whose answer holds text that is not UTF-8; such text comes back as bytes."""
     names = [f"c{index}" for index in range(len(columns))]
     pairs = ", ".join(f"typeof({name}), iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})" for name in names)
@@ -210,11 +200,13 @@ def _run_for_bytes(guard: Guard, text: str, columns: tuple[str, ...], values: Va
     try:
         if not names or guard.writer:
             raise apsw.SQLError
-        answer = _run(guard, wrapped, values, budget)
+        _run(guard, wrapped, values, sink, most_rows, columns)
     except apsw.SQLError as error:
         raise InvalidRequest("the answer holds text that is not UTF-8; write CAST(column AS BLOB)") from error
-    rows = [tuple(map(_decoded, row[::2], row[1::2])) for row in answer.rows]
-    return Answer(columns=columns, rows=rows, written=0)
+
+
+def _decoded_rows(cursor: Iterator[Row]) -> Iterator[Row]:
+    return (tuple(map(_decoded, row[::2], row[1::2])) for row in cursor)
 
 
 def _decoded(kind: str, value: Any) -> Any:

@@ -1,0 +1,314 @@
+"""The JSON text of a query's answer: made in small pieces, in a reader's thread, and counted as it grows.
+
+Encoding holds Python's interpreter lock for the length of one call, so that no piece is long: the event loop has its
+turn in between. Owns the forms of values on the wire, and how much of answers the host holds at once. Must not know
+SQLite, roles or HTTP.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from starbase_host.errors import TooLarge, Unavailable
+
+Row = tuple[Any, ...]
+
+KIB = 1024
+# What is encoded by one call, about; a row of its own that is longer than LONG_BYTES is taken apart.
+PIECE_BYTES = 32 * KIB
+LONG_BYTES = 128 * KIB
+# Shorter answers are not counted among those that the host holds: whoever asks for little is answered.
+SMALL_BYTES = 64 * KIB
+# A multiple of 3, so that the pieces of one BLOB are one text.
+_BLOB_PIECE = 48 * KIB
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_escape = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Held:
+    """How many bytes of answers the host holds, made and not yet sent, of those that are not small."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Hold so many bytes more. Raises Unavailable when that is over the limit."""
+        with self._lock:
+            if self._bytes + count > self._limit:
+                raise Unavailable(
+                    f"the host holds {self._limit:,} bytes of answers already that wait to be read; try again, or ask "
+                    "for less"
+                )
+            self._bytes += count
+
+    def give(self, count: int) -> None:
+        with self._lock:
+            self._bytes -= count
+
+
+class Budget:
+    """How many bytes one request may still answer, in all its statements together.
+
+    What it has spent counts among what the host holds for as long as this object lives.
+    """
+
+    def __init__(self, *, bytes: int, held: Held) -> None:
+        self._bytes = bytes
+        self._spent = self._taken = 0
+        self._held = held
+
+    def spend(self, count: int) -> None:
+        """Raises TooLarge when the request's bytes are used up, and Unavailable when the host's are."""
+        self._spent += count
+        if self._spent > self._bytes:
+            raise TooLarge("the answer is too large; ask for fewer rows or columns")
+        if self._spent > SMALL_BYTES:
+            self._held.take(self._spent - self._taken)
+            self._taken = self._spent
+
+    def give_back(self, count: int) -> None:
+        self._spent -= count
+        if self._taken > self._spent:
+            self._held.give(self._taken - self._spent)
+            self._taken = self._spent
+
+    def close(self) -> None:
+        """Give back all: nothing came of it. An error that somebody keeps would keep this object alive."""
+        self._held.give(self._taken)
+        self._taken = 0
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Sink(Protocol):
+    """Where a statement's rows go. `restart` comes before `begin`, and again where the statement is run again.
+
+    row_bytes: what each row costs beside its texts.
+    """
+
+    row_bytes: int
+
+    def restart(self) -> None: ...
+
+    def begin(self, columns: tuple[str, ...]) -> None: ...
+
+    def take(self, rows: list[Row]) -> None: ...
+
+    def take_long(self, row: Row) -> None: ...
+
+    def finish(self, columns: tuple[str, ...], read: int, written: int) -> None: ...
+
+
+class Kept:
+    """Rows as they are, for who works on them: counted by what they take of memory."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.columns: tuple[str, ...] = ()
+        self.rows: list[Row] = []
+        self.read = self.written = self.row_bytes = 0
+        self._budget = budget
+        self._spent = 0
+
+    def restart(self) -> None:
+        self._budget.give_back(self._spent)
+        self._spent = 0
+        self.rows = []
+
+    def begin(self, columns: tuple[str, ...]) -> None:
+        self.row_bytes = 64 + 32 * len(columns)
+
+    def take(self, rows: list[Row]) -> None:
+        spent = self.row_bytes * len(rows)
+        for row in rows:
+            for value in row:
+                if value.__class__ is str or value.__class__ is bytes:
+                    spent += sys.getsizeof(value)
+        self._budget.spend(spent)
+        self._spent += spent
+        self.rows += rows
+
+    def take_long(self, row: Row) -> None:
+        self.take([row])
+
+    def finish(self, columns: tuple[str, ...], read: int, written: int) -> None:
+        self.columns, self.read, self.written = columns, read, written
+
+
+class Text:
+    """Rows as the JSON of /query, an object for each, or of /query/raw, where names stay that stand there twice."""
+
+    def __init__(self, budget: Budget, *, raw: bool, turn: threading.Lock) -> None:
+        """turn: held while a piece is encoded. Encoding is Python's, so that two at a time would be no quicker, and
+        the event loop would wait for both.
+        """
+        self._turn = turn
+        self.row_bytes = 0
+        self._budget = budget
+        self._raw = raw
+        self._columns: tuple[str, ...] = ()
+        self._pieces: list[bytes] = []
+        self._spent = 0
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The whole text, once it is finished."""
+        return self._pieces
+
+    def restart(self) -> None:
+        self._budget.give_back(self._spent)
+        self._spent = 0
+        self._pieces = []
+        self._columns = ()
+
+    def begin(self, columns: tuple[str, ...]) -> None:
+        self._columns = columns
+        self.row_bytes = 16 * len(columns) + (0 if self._raw else sum(map(len, columns)))
+
+    def take(self, rows: list[Row]) -> None:
+        """Rows that are not long together."""
+        with self._turn:
+            if self._raw:
+                text = _utf8([_wire(row) for row in rows])
+            else:
+                # Of two columns with one name the last stays.
+                text = _utf8([dict(zip(self._columns, _wire(row), strict=False)) for row in rows])
+        self._add(self._head() + text[1:-1])
+
+    def take_long(self, row: Row) -> None:
+        """A row that would be a long piece."""
+        piece = bytearray(self._head())
+        parts = _row_parts(None if self._raw else self._columns, row)
+        while True:
+            with self._turn:
+                part = next(parts, None)
+            if part is None:
+                break
+            piece += part
+            if len(piece) >= PIECE_BYTES:
+                self._add(bytes(piece))
+                piece.clear()
+        self._add(bytes(piece))
+
+    def finish(self, columns: tuple[str, ...], read: int, written: int) -> None:
+        # Without a row, nothing has said yet what its columns are.
+        head = b"" if self._pieces else self._opening(columns)
+        tail = b"" if not self._raw else b',"meta":{"rows_read":%d,"rows_written":%d}}' % (read, written)
+        self._add(head + b"]" + tail)
+
+    def _head(self) -> bytes:
+        return b"," if self._pieces else self._opening(self._columns)
+
+    def _opening(self, columns: tuple[str, ...]) -> bytes:
+        return b'{"columns":%b,"rows":[' % _utf8(columns) if self._raw else b"["
+
+    def _add(self, piece: bytes) -> None:
+        self._budget.spend(len(piece))
+        self._spent += len(piece)
+        self._pieces.append(piece)
+
+
+class Body:
+    """The whole JSON of an answer, `{"result": …}`, in pieces; counted among what the host holds while it lives."""
+
+    def __init__(self, texts: Sequence[Text], budget: Budget, *, several: bool) -> None:
+        self._budget = budget
+        self.pieces = [b'{"result":[' if several else b'{"result":']
+        for number, text in enumerate(texts):
+            if number:
+                self.pieces.append(b",")
+            self.pieces += text.pieces
+        self.pieces.append(b"]}" if several else b"}")
+        self.size = sum(map(len, self.pieces))
+
+
+def pour(rows: Iterator[Row], sink: Sink, most: int) -> int:
+    """Bring the rows to where they go, few at a time; how many there were. Raises TooLarge when there are more."""
+    count = 0
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        if count == most:
+            raise TooLarge(f"the answer has more than {most:,} rows, the limit of this host; add a LIMIT")
+        count += 1
+        long = sink.row_bytes
+        for value in row:
+            if value.__class__ is str or value.__class__ is bytes:
+                long += len(value)
+        if long > LONG_BYTES:
+            if batch:
+                sink.take(batch)
+                batch, size = [], 0
+            sink.take_long(row)
+            continue
+        batch.append(row)
+        size += long
+        if size >= PIECE_BYTES:
+            sink.take(batch)
+            batch, size = [], 0
+    if batch:
+        sink.take(batch)
+    return count
+
+
+def _wire(row: Row) -> Sequence[Any]:
+    return row if {float, bytes}.isdisjoint(map(type, row)) else [_wire_value(value) for value in row]
+
+
+def _wire_value(value: Any) -> Any:
+    if type(value) is bytes:
+        return {"$base64": base64.b64encode(value).decode("ascii")}
+    if type(value) is float and value - value != 0:
+        return None if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _utf8(value: Any) -> bytes:
+    try:
+        return _encode(value).encode()
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8; JSON can still escape it.
+        return _escape(value).encode()
+
+
+def _row_parts(columns: tuple[str, ...] | None, row: Row) -> Iterator[bytes]:
+    """One row's JSON in parts, none of them long."""
+    if columns is None:
+        yield b"["
+        for number, value in enumerate(row):
+            if number:
+                yield b","
+            yield from _value_parts(value)
+        yield b"]"
+        return
+    yield b"{"
+    for number, (name, value) in enumerate(dict(zip(columns, row, strict=False)).items()):
+        if number:
+            yield b","
+        yield from _value_parts(name)
+        yield b":"
+        yield from _value_parts(value)
+    yield b"}"
+
+
+def _value_parts(value: Any) -> Iterator[bytes]:
+    if type(value) is str and len(value) > PIECE_BYTES:
+        yield b'"'
+        for start in range(0, len(value), PIECE_BYTES):
+            yield _utf8(value[start : start + PIECE_BYTES])[1:-1]
+        yield b'"'
+    elif type(value) is bytes and len(value) > _BLOB_PIECE:
+        yield b'{"$base64":"'
+        for start in range(0, len(value), _BLOB_PIECE):
+            yield base64.b64encode(value[start : start + _BLOB_PIECE])
+        yield b'"}'
+    else:
+        yield _utf8(_wire_value(value))
