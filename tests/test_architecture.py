@@ -22,7 +22,7 @@ BESIDE = ROOT / "benchmarks" / "programs"
 # The host's rooms. A module imports only from floors below its own.
 FLOORS = [
     ["errors", "clock", "catalogue", "full_text", "temporary", "memory", "sandbox_rules", "read_gate", "weight"],
-    ["config", "writer", "modes", "lock", "containment", "throttle", "library_overrides", "wire"],
+    ["config", "writer", "modes", "lock", "containment", "throttle", "library_overrides", "wire", "replaced_functions"],
     ["database", "protocol"],
     ["alarms", "sandbox", "admin_token"],
     ["hookspecs", "statement", "routes"],

@@ -10,9 +10,8 @@ Knows one connection and one role. Must not know threads, time, plugins or HTTP.
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import apsw
@@ -21,6 +20,7 @@ from starbase_host import catalogue, full_text
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
+from starbase_host.replaced_functions import replace_trim, replace_unhex
 from starbase_host.weight import weight
 
 # Who waits for his turn looks up that often, whether he has been interrupted.
@@ -101,8 +101,8 @@ class Guard:
         if self.role == "client":
             self.connection.limit(apsw.SQLITE_LIMIT_VDBE_OP, rules.CLIENT_PROGRAM_STEPS)
             self.connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, rules.CLIENT_PATTERN_BYTES)
-            _replace_trim(self.connection)
-            _replace_unhex(self.connection)
+            replace_trim(self.connection)
+            replace_unhex(self.connection)
             self._catalogue.register(self.connection)
             self.refresh()
 
@@ -412,52 +412,3 @@ class Guard:
         # SQLite's own changes of it do not stand in the text. To forget a count does no harm; to set one may.
         sets = action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE) and name == b"sqlite_sequence" and name in text
         return rules.SEQUENCE_REFUSAL if sets else None
-
-
-def _replace_trim(connection: apsw.Connection) -> None:
-    """Replace trim(X, Y), whose work in SQLite is the product of both lengths, by Python's with limits."""
-
-    def limited(strip: Callable[[str, str], str]) -> Callable[..., Any]:
-        def trim(value: Any, characters: Any) -> str | None:
-            if value is None or characters is None:
-                return None
-            return strip(*_short_texts("trim", value, characters))
-
-        return trim
-
-    for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
-        connection.create_scalar_function(
-            name, limited(strip), numargs=2, deterministic=True, flags=apsw.SQLITE_INNOCUOUS
-        )
-
-
-def _replace_unhex(connection: apsw.Connection) -> None:
-    """Replace unhex(X, Y), whose work in SQLite is the product of both lengths too."""
-
-    def unhex(*arguments: Any) -> Any:
-        value, ignored = arguments
-        if value is None or ignored is None:
-            return None
-        text, between = _short_texts("unhex", value, ignored)
-        # SQLite reads no further than a zero.
-        text, between = text.partition("\0")[0], between.translate(_HEX_DIGITS)
-        others = f"[{re.escape(between)}]*+" if between else ""
-        if not re.fullmatch(f"{others}(?:[0-9A-Fa-f]{{2}}{others})*+", text):
-            return None
-        return bytes.fromhex(text.translate(dict.fromkeys(map(ord, between))))
-
-    connection.create_scalar_function("unhex", unhex, numargs=2, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
-
-
-_HEX_DIGITS = dict.fromkeys(map(ord, "0123456789ABCDEFabcdef"))
-
-
-def _short_texts(name: str, value: Any, characters: Any) -> tuple[str, str]:
-    """Both arguments of a function that goes through the second for each character of the first."""
-    if not isinstance(value, str) or not isinstance(characters, str):
-        raise InvalidRequest(f"{name}(X, Y) takes text; write CAST(X AS TEXT)")
-    if len(value) > rules.TRIM_CHARACTERS or len(characters) > rules.TRIM_SET_CHARACTERS:
-        raise TooLarge(
-            f"{name}(X, Y) takes at most {rules.TRIM_CHARACTERS:,} and {rules.TRIM_SET_CHARACTERS} characters"
-        )
-    return value, characters
