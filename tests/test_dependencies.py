@@ -23,6 +23,7 @@ import pytest
 from starbase_data_replication.plugin import BOUND, plugin
 from starbase_data_replication.sources.mysql import connection as mysql
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.postgresql import connection as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.greeting import GreetingLoop
@@ -35,7 +36,8 @@ from tests.test_reach import described
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHECKED = (
-    Server, Protocol, StrictBuffer, mysql.Connection, mysql.Cursor, mysql.ConnectionPool, postgresql.Connection,
+    Server, Protocol, StrictBuffer, Proving, mysql.Connection, mysql.Cursor, mysql.ConnectionPool,
+    postgresql.Connection,
     GreetingLoop,
 )  # fmt: skip
 SETTINGS = {"host": "127.0.0.1", "user": "u", "password": "p", "database": "d"}

@@ -22,6 +22,7 @@ from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, parse_json, read_json
 from starbase_host.library_overrides import check_overrides, check_versions, overrides
 from starbase_host.plugins import Host
+from starbase_host.printable import printable
 from starbase_host.query import Query, Result
 from starbase_host.routes import Route
 
@@ -54,6 +55,7 @@ __all__ = [
     "iso",
     "overrides",
     "parse_json",
+    "printable",
     "quote",
     "read_json",
     "same_name",

@@ -22,6 +22,7 @@ from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError, StarbaseError
 from starbase_host.finding import toml_key
 from starbase_host.plugins import Plugins
+from starbase_host.printable import Lines, printable
 
 log = logging.getLogger("starbase")
 
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never shows a traceback: an error is one line on stderr, and an exit status."""
     gc.set_threshold(COLLECT_AFTER, 20, 20)
     words, config_path, json_output = _global_options(list(sys.argv[1:] if arguments is None else arguments))
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level=logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     for noisy in ("httpx", "databases"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # Its warnings are of requests that are none: whoever sends those must not fill the log.
@@ -179,7 +182,8 @@ def _plugins_command(host: CommandHost) -> click.Command:
 
 
 def _fail(message: str, status: int, *, json_output: bool) -> int:
-    click.echo(json.dumps({"error": message}) if json_output else f"starbase: {message}", err=True)
+    shown = json.dumps({"error": message}) if json_output else f"starbase: {printable(message)}"
+    click.echo(shown, err=True)
     return status
 
 

@@ -22,6 +22,7 @@ from starbase_host.app import create_app
 from starbase_host.config import HostConfig
 from starbase_host.errors import Conflict, StarbaseError
 from starbase_host.lock import Holder, holder_of
+from starbase_host.printable import printable, printable_json
 
 if TYPE_CHECKING:
     import httpx
@@ -130,8 +131,12 @@ class CommandHost:
             loop.close()
 
     def emit(self, result: Any, text: str) -> None:
-        """Print a command's answer: `text` for a person, `result` as JSON with --json."""
-        click.echo(json.dumps(result, ensure_ascii=False) if self.json_output else text)
+        """Print a command's answer: `text` for a person, `result` as JSON with --json.
+
+        What a terminal would obey is shown as its escape; of `text` the line breaks and tabs stay.
+        """
+        shown = printable_json(json.dumps(result, ensure_ascii=False)) if self.json_output else ""
+        click.echo(shown or printable(text, lines=True))
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> httpx.AsyncClient:
         # Only a command needs it: the host itself starts without.

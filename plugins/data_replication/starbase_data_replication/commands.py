@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from starbase_data_replication.values import NAME
-from starbase_host import CommandHost, ConfigError, InvalidRequest, StarbaseError, parse_json
+from starbase_host import CommandHost, ConfigError, InvalidRequest, StarbaseError, parse_json, printable
 
 PATH = "/data-replication"
 POLL_SECONDS = 0.2
@@ -189,7 +189,7 @@ def _watched(client: Any, name: str) -> dict[str, Any]:
             progress = next((each["progress"] for each in configs if each["name"] == name), None)
             if progress is not None:
                 of = f" of about {progress['estimated_rows']:,}" if progress["estimated_rows"] else ""
-                click.echo(f"\r\x1b[K{name}: {progress['rows']:,} rows{of}", err=True, nl=False)
+                click.echo(f"\r\x1b[K{printable(name)}: {progress['rows']:,} rows{of}", err=True, nl=False)
             time.sleep(POLL_SECONDS)
         return dict(answer.result())
 
@@ -208,7 +208,10 @@ def _demo(host: CommandHost) -> click.Command:
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
-    cells = [list(columns), *([("" if row[name] is None else str(row[name])) for name in columns] for row in rows)]
+    cells = [
+        list(columns),
+        *([("" if row[name] is None else printable(str(row[name]))) for name in columns] for row in rows),
+    ]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells

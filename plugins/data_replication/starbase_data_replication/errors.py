@@ -11,12 +11,15 @@
       ReplicaChanged      the replica's table is not what it was when the run looked at it (transient)
       SchemaMismatch      the source table cannot become, or no longer fits, the replica
       CastFailed          a value could not be cast; names the column and the type, never the value
+      OddAnswer           the source has answered what no server of its kind answers (transient)
       DialectFailed       a dialect has not answered in time, or raised what no run may raise
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,6 +36,36 @@ CHANGED_ON_THE_WAY = (
     "what came is no row of this table: bytes were changed on their way from the source, which only TLS notices at "
     "once; verify the replica"
 )
+
+
+# So many characters of an error are recorded.
+MAX_SHOWN = 2_000
+# And of what the log has beside it.
+MAX_DETAILS = 20_000
+
+# What is raised over an answer of other columns, rows or types than were asked for.
+ODD = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError, struct.error,
+)  # fmt: skip
+
+
+def odd(error: Exception, doing: str, server: str) -> OddAnswer:
+    """What to raise for one of ODD that an answer has brought about."""
+    return OddAnswer(
+        f"{doing}: what came is no answer of {server} to what was asked ({kind_of(error)}); look at host and port of "
+        "sourceConfig, or at what stands between; the host's log has the details"
+    )
+
+
+def details(error: BaseException) -> str:
+    """An error for the log, of a length that a log can hold. Of what an odd answer has brought about, the place alone:
+    Python's own texts quote the value that they complain of, which may be a row's."""
+    if isinstance(error, OddAnswer) and error.__cause__ is not None:
+        cause = error.__cause__
+        text = "".join(traceback.format_tb(cause.__traceback__)) + f"{kind_of(cause)}\n{error}"
+    else:
+        text = "".join(traceback.format_exception(error))
+    return text if len(text) <= MAX_DETAILS else f"{text[: MAX_DETAILS // 2]}\n…\n{text[-MAX_DETAILS // 2 :]}"
 
 
 class Exited(Exception):
@@ -60,10 +93,17 @@ def kind_of(error: BaseException) -> str:
 
 
 class SyncError(StarbaseError):
-    """A sync failed. The message says why, without a secret and without a row's value."""
+    """A sync failed. The message says why, without a secret and without a row's value.
+
+    It is cut here, since a server may send an error of any length; by half of that again where it is recorded, so
+    that what is cut through in the middle, a secret perhaps, is not shown.
+    """
 
     code = "sync_failed"
     status = 502
+
+    def __init__(self, message: str = "", *, status: int | None = None) -> None:
+        super().__init__(message[: 2 * MAX_SHOWN], status=status)
 
 
 class SourceUnavailable(SyncError):
@@ -81,6 +121,13 @@ class TableMissing(SourceRejected):
 
 class SourceChanged(SourceRejected):
     code = "source_changed"
+    transient = True
+
+
+class OddAnswer(SyncError):
+    """Something else than the server answers: what came of it was an error of ours."""
+
+    code = "odd_answer"
     transient = True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,15 +14,18 @@ from starbase_data_replication import health, store
 from starbase_data_replication.check import Checked
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.counts import Counts
-from starbase_data_replication.errors import DialectFailed, kind_of, retrieved
+from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, kind_of, retrieved
 from starbase_data_replication.events import Events
 from starbase_data_replication.running import OF_ANOTHER, Running
 from starbase_data_replication.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.store import Outcome, Store, Stored, Superseded
 from starbase_data_replication.sync import Synced
-from starbase_host import Host, StarbaseError, iso
+from starbase_host import Host, StarbaseError, iso, printable
 
 log = logging.getLogger("starbase.data_replication")
+
+# So much of an error is looked through for secrets: one of another dialect may be of any length.
+ROOM = 100_000
 
 
 @dataclass(kw_only=True)
@@ -39,7 +43,9 @@ class Recorder:
     ) -> SyncRun:
         """Record a run, and tell of it. Raises what the database raises when it does not take the record."""
         if error is not None:
-            error = self.connections.scrubbed(error, stored.replication.source_config)
+            # In this order: a secret is known by its own characters, and one that is cut is not known.
+            error = self.connections.scrubbed(error[:ROOM], stored.replication.source_config)
+            error = printable(error, at_most=MAX_SHOWN)
         record = self.record(run, status, error, synced)
         outcome = Outcome()
         if synced is not None:
@@ -79,7 +85,7 @@ class Recorder:
             rows_read=run.progress.rows,
             bytes_read=run.progress.bytes,
             error_message=error,
-            warnings=synced.warnings if synced is not None else (),
+            warnings=_shown(synced.warnings) if synced is not None else (),
         )
 
     def _verified(self, run: Running, record: SyncRun) -> dict[str, object]:
@@ -117,9 +123,14 @@ def outcome(
         return "interrupted", str(failure), None, None
     if isinstance(failure, StarbaseError):
         run.failure_status = failure.status
-        return "error", str(failure), None, failure if isinstance(failure, DialectFailed) else None
+        return "error", str(failure), None, failure if isinstance(failure, DialectFailed | OddAnswer) else None
     assert failure is not None
     return "error", f"unexpected {kind_of(failure)}; the host's log has the details", None, failure
+
+
+def _shown(warnings: Sequence[str]) -> tuple[str, ...]:
+    """They name columns and tables as the source does."""
+    return tuple(printable(each, at_most=MAX_SHOWN) for each in warnings)
 
 
 def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import apsw
 from starbase_data_replication import added, store
 from starbase_data_replication.check import Check, allow
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, kind_of, tamed
+from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, details, kind_of, tamed
 from starbase_data_replication.group import sync_together
 from starbase_data_replication.identity import identity_of
 from starbase_data_replication.recording import Recorder, outcome
@@ -215,9 +214,9 @@ class Runner:
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
         status, error, synced, failure = outcome(run, work)
         if failure is not None:
-            text = "".join(traceback.format_exception(failure))
-            text = self.connections.scrubbed(text, stored.replication.source_config)
-            log.error("run of %s failed unexpectedly\n%s", run.name, text)
+            text = self.connections.scrubbed(details(failure), stored.replication.source_config)
+            how = "met an odd answer" if isinstance(failure, OddAnswer) else "failed unexpectedly"
+            log.error("run of %s %s\n%s", run.name, how, text)
         try:
             while not await self._finished(run, stored, status, error, synced):
                 await self.host.clock.sleep(RECORD_AGAIN_SECONDS)

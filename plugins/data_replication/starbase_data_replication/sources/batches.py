@@ -21,6 +21,27 @@ MAX_BYTES_OF_ONE_CHARACTER = 4
 TOO_LARGE = "are too large for SQLite, whose rows hold 1,000,000,000 bytes, and became NULL"
 
 
+# No server sends a longer row: PostgreSQL's texts and MySQL's packets end here.
+LONGEST_ROW_BYTES = 1 << 30
+
+# What an answer may cost in memory that is not the stream of a table's rows: the widest tables, the longest views and
+# ten thousand sessions take less. Of what its parts cost beside their bytes, about: a message, a value, and a column.
+ANSWER_BYTES = 32 << 20
+MESSAGE_BYTES = 100
+VALUE_BYTES = 50
+COLUMN_BYTES = 2_000
+
+
+class TooMuch(Exception):
+    """A server sends more than any answer takes."""
+
+    def __init__(self, what: str = "an answer", at_most: int = ANSWER_BYTES) -> None:
+        super().__init__(
+            f"the server sends {what} of more than {at_most >> 20:,} MiB, which none of its kind does; look at host "
+            "and port of sourceConfig"
+        )
+
+
 class Damaged(Exception):
     """Bytes that are no value of their column."""
 

@@ -31,9 +31,10 @@ class Line(asyncio.Protocol):
         self.heard: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
-        if self.heard is not None:
-            self.heard()
         self._driver.data_received(data)
+        # What stands there may tell news from what a server says while it does nothing.
+        if self.heard is not None and getattr(self._driver, "news", True):
+            self.heard()
 
     def eof_received(self) -> bool | None:
         kept: bool | None = self._driver.eof_received()

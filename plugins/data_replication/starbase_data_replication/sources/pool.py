@@ -15,6 +15,8 @@ from urllib.parse import quote as percent_encode
 
 from starbase_data_replication.sources.line import listen
 
+GOODBYE_SECONDS = 2.0
+
 # What the MySQL backend of `databases` takes from its URL and from nowhere else.
 URL_PARTS = ("host", "port", "user", "password", "db")
 
@@ -67,7 +69,10 @@ class Pool:
     async def close(self) -> None:
         if self._database is not None:
             database, self._database = self._database, None
-            await database.disconnect()
+            # A server need not answer a goodbye; given up, the connections are cut.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await database.disconnect()
 
     async def _open(self) -> Any:
         async with self._opening:

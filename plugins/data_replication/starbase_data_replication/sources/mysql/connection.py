@@ -18,9 +18,17 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import aiomysql
+from aiomysql.connection import FieldDescriptorPacket
 from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.err import InternalError, OperationalError
 
+from starbase_data_replication.sources.batches import (
+    ANSWER_BYTES,
+    COLUMN_BYTES,
+    MESSAGE_BYTES,
+    VALUE_BYTES,
+    TooMuch,
+)
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.mysql.passwords import Proving
@@ -72,6 +80,9 @@ ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
+# All that a server says at once until the session is as we want it.
+OPENING_BYTES = 1 << 20
+
 # What the driver raises over bytes that it cannot take apart.
 NO_ANSWER = (AssertionError, LookupError, ValueError, struct.error)
 
@@ -100,6 +111,9 @@ class Connection(Proving):
         self.uses = 0
         self.version = (0, 0, 0)
         self._answer_begins = False
+        # What the answer to come has cost so far, and how many columns it has.
+        self._charged = self._columns = 0
+        self._most = OPENING_BYTES
         # Whether this session was refused when it asked for what the server replicates.
         self.may_not_ask = False
         # Whether it was refused when it asked which file a table lies in.
@@ -118,6 +132,7 @@ class Connection(Proving):
                 self.version = version_of(version)
                 await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else self._of_mysql()))
                 await self.fetch(ISOLATION)
+                self._most = ANSWER_BYTES
         except TimeoutError as error:
             self.close()
             raise unreachable(error, self._place) from error
@@ -236,10 +251,17 @@ class Connection(Proving):
     @overrides("aiomysql.connection.Connection.query", "aiomysql.connection.Connection.next_result")
     async def _read_query_result(self, unbuffered: bool = False) -> None:
         self._answer_begins = True
+        self._charged = self._columns = 0
         await super()._read_query_result(unbuffered)
 
     @overrides("aiomysql.connection.MySQLResult.read", "aiomysql.connection.MySQLResult.init_unbuffered_query")
     async def _read_packet(self, *words: Any, **options: Any) -> Any:
+        if words and words[0] is FieldDescriptorPacket:
+            self._columns += 1
+            self._charge(COLUMN_BYTES)
+        else:
+            # Of an answer with columns, each packet after theirs is a row.
+            self._charge(MESSAGE_BYTES + VALUE_BYTES * self._columns)
         packet = await super()._read_packet(*words, **options)
         begins, self._answer_begins = self._answer_begins, False
         if begins and packet.is_load_local_packet():
@@ -252,8 +274,18 @@ class Connection(Proving):
     async def _read_bytes(self, count: int) -> bytes:
         if self._reader is None:
             raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed here")
+        # Before they come: a packet goes on in the next one, for as long as the server likes.
+        self._charge(count)
         data: bytes = await super()._read_bytes(count)
         return data
+
+    def _charge(self, size: int) -> None:
+        """Raises OperationalError where an answer comes to more memory than any takes; the rows of a table come by
+        `receive`."""
+        self._charged += size
+        if self._charged > self._most:
+            self.close()
+            raise OperationalError(CR.CR_MALFORMED_PACKET, str(TooMuch(at_most=self._most)))
 
     @overrides("aiomysql.connection.Connection._connect")
     async def _request_authentication(self) -> None:

@@ -11,10 +11,12 @@ from pymysql.err import Error
 
 from starbase_data_replication.errors import (
     CHANGED_ON_THE_WAY,
+    ODD,
     SourceChanged,
     SourceRejected,
     SourceUnavailable,
     SyncError,
+    odd,
 )
 from starbase_data_replication.sources.batches import Damaged
 from starbase_data_replication.sources.unreachable import Unreachable
@@ -81,6 +83,8 @@ def door(doing: str, *, rows: bool = False) -> Iterator[None]:
         raise SyncError(f"{doing}: a text is not valid in its character set") from error
     except RuntimeError as error:
         raise SourceRejected(f"{doing}: {_setup_reason(error)}") from error
+    except ODD as error:
+        raise odd(error, doing, "MySQL") from error
 
 
 def translate(error: Error, doing: str, *, rows: bool = False) -> SyncError:

@@ -15,6 +15,7 @@ from pymysql.err import InternalError, OperationalError, raise_mysql_exception
 
 from starbase_data_replication.casts import text_or_bytes
 from starbase_data_replication.model import Rows
+from starbase_data_replication.sources.batches import LONGEST_ROW_BYTES, TooMuch
 
 HEADER_BYTES = 4
 LENGTH_BITS = 0xFFFFFF
@@ -141,6 +142,8 @@ class RowParser:
         check_number(self._data[start - 1], self._sequence)
         self._sequence = (self._sequence + 1) & 0xFF
         self._begun.append(memoryview(self._data)[start : start + length])
+        if sum(map(len, self._begun)) > LONGEST_ROW_BYTES:
+            raise InternalError(str(TooMuch("a row", LONGEST_ROW_BYTES)))
         self._at = start + length
         if self._at == len(self._data):
             self._data, self._at = b"", 0

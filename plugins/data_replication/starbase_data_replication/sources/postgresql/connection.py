@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 
+from starbase_data_replication.sources.postgresql.answers import Answers
 from starbase_host import overrides
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
@@ -30,6 +31,8 @@ class Connection(asyncpg.Connection):
     tells_server = True
     # Whether others may have heard the MD5 of its password.
     heard_md5 = False
+    # What stands before its protocol, and counts what comes.
+    answers: Answers
 
     def ask_for_server(self, asked: bool) -> None:
         self.tells_server = asked

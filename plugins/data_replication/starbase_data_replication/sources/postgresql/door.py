@@ -12,12 +12,14 @@ import asyncpg
 
 from starbase_data_replication.errors import (
     CHANGED_ON_THE_WAY,
+    ODD,
     SourceChanged,
     SourceRejected,
     SourceUnavailable,
     SyncError,
+    odd,
 )
-from starbase_data_replication.sources.batches import Damaged
+from starbase_data_replication.sources.batches import Damaged, TooMuch
 from starbase_data_replication.sources.postgresql.sql import REWRITTEN
 from starbase_data_replication.sources.unreachable import Unreachable
 
@@ -95,6 +97,8 @@ def door(doing: str, *, rows: bool = False) -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise translate(error, doing, rows=rows) from error
+    except TooMuch as error:
+        raise SourceRejected(f"{doing}: {error}") from error
     except asyncpg.ClientConfigurationError as error:
         raise SourceRejected(f"{doing}: {error}") from error
     except ssl.SSLCertVerificationError as error:
@@ -105,12 +109,16 @@ def door(doing: str, *, rows: bool = False) -> Iterator[None]:
         if (why := next((why for text, why in OURS.items() if text in str(error)), None)) is not None:
             raise SourceRejected(f"{doing}: {why}") from error
         raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
+    except ODD as error:
+        raise odd(error, doing, "PostgreSQL") from error
 
 
 def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -> SyncError:
     """A server's error. Its text is left out where it may quote a row's value: SQLSTATE class 22 and 23, and whatever
     is not known where rows are worked on.
     """
+    if isinstance(error.__cause__, TooMuch):
+        return SourceRejected(f"{doing}: {error.__cause__}")
     code = getattr(error, "sqlstate", None) or ""
     if code == INVALID_TEXT and error.args and REWRITTEN in error.args[0]:
         return SourceChanged(

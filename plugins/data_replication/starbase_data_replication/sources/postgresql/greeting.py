@@ -16,6 +16,7 @@ from typing import Any
 from asyncpg.protocol import Protocol
 
 from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.sources.postgresql.answers import Answers
 from starbase_data_replication.sources.reach import CheckedLoop
 from starbase_host import overrides
 
@@ -66,7 +67,7 @@ def judged(data: bytes, asked: Asked) -> tuple[int, bool]:
         if kind == AUTHENTICATION:
             _judge_demand(int.from_bytes(data[at + 5 : at + 9], "big"), data[at + 9 : end], asked)
         if kind == READY:
-            return len(data), True
+            return end, True
         at = end
     return at, False
 
@@ -134,8 +135,11 @@ class Greeter(asyncio.Protocol):
         if is_over:
             self._over = True
             self._told.heard_md5 = self._asked.md5 and not self._asked.secure
-            self._transport.set_protocol(self._driver)
-        if whole:
+            answers = self._told.answers = Answers(self._driver, self._transport)
+            self._transport.set_protocol(answers)
+            self._driver.data_received(data[:whole])
+            answers.data_received(data[whole:])
+        elif whole:
             self._driver.data_received(data[:whole])
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -170,11 +174,13 @@ class GreetingLoop(CheckedLoop):
 
     refused: why its server was not let go on, if it was not. heard_md5: others may have heard the password's MD5.
     on_tls: the first byte of what was answered to the last question whether there is TLS; N is PostgreSQL's no.
+    answers: what stands before the driver since then.
     """
 
     refused: SourceRejected | NoHandshake | None = None
     heard_md5 = False
     on_tls = b""
+    answers: Answers | None = None
 
     @overrides("asyncpg.connect_utils.__connect_addr", "asyncpg.connect_utils._create_ssl_connection")
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:

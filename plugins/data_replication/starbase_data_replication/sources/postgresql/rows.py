@@ -18,7 +18,14 @@ import asyncpg
 
 from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Rows
-from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered, Damaged, convert
+from starbase_data_replication.sources.batches import (
+    LONGEST_ROW_BYTES,
+    OVERHEAD_BYTES,
+    Buffered,
+    Damaged,
+    TooMuch,
+    convert,
+)
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import Encoding, encoding_of
 
@@ -102,6 +109,7 @@ class RowStream(Buffered):
             nonlocal received
             received += len(data)
             pause = PAUSE_SECONDS if len(data) < SMALL_BYTES < received else 0.0
+            connection.answers.taken()
             self._taken.clear()
             self._arrived.set_result(data)
             del data
@@ -110,7 +118,8 @@ class RowStream(Buffered):
 
         failure = None
         try:
-            await connection.copy_from_query(sql, output=sink, timeout=None, encoding=self._encoding)
+            with connection.answers.streaming():
+                await connection.copy_from_query(sql, output=sink, timeout=None, encoding=self._encoding)
         except Exception as error:
             failure = error
         if self._arrived.done():
@@ -136,11 +145,28 @@ class CopyText:
         ]
         self._data = b""
         self._at = 0
+        # Pieces of a row whose end has not come, and their length.
+        self._begun: list[bytes] = []
+        self._begun_bytes = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece of the stream, of any length; only when `rows` has none left."""
-        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
-        self._at = 0
+        """Take the next piece of the stream, of any length; only when `rows` has none left.
+
+        Raises TooMuch for a row that does not end.
+        """
+        rest = self._data[self._at :] if self._at < len(self._data) else b""
+        self._data, self._at = b"", 0
+        if b"\n" not in data:
+            # Put together once, since each time would copy all that has come.
+            self._begun += [piece for piece in (rest, data) if piece]
+            self._begun_bytes += len(rest) + len(data)
+            if self._begun_bytes > LONGEST_ROW_BYTES:
+                raise TooMuch("a row", LONGEST_ROW_BYTES)
+        elif self._begun or rest:
+            self._data = b"".join((*self._begun, rest, data))
+            self._begun, self._begun_bytes = [], 0
+        else:
+            self._data = data
 
     def rows(self) -> tuple[int, Rows]:
         """Some whole rows and how many bytes they were; none when there is not a whole one."""

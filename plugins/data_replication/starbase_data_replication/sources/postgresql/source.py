@@ -297,7 +297,7 @@ class PostgresqlSource:
         greeting: Any = GreetingLoop(asyncio.get_running_loop(), self._reach)
         try:
             connection = await asyncpg.connect(*words, loop=greeting, **options)
-            connection.heard_md5 = greeting.heard_md5
+            connection.heard_md5, connection.answers = greeting.heard_md5, greeting.answers
             return connection
         except ssl.SSLError:
             raise
@@ -332,7 +332,7 @@ class PostgresqlSource:
         try:
             return await describe(connection, table, tracking_column)
         except asyncpg.PostgresError as error:
-            if connection.is_closed():
+            if _is_gone(connection):
                 # It broke, which says nothing of what may be asked.
                 raise
             await self._begin_again(connection)
@@ -458,6 +458,14 @@ def _unreachable(error: OSError, options: Mapping[str, Any], on_tls: bytes) -> O
     if "connection_lost" in str(error):
         error = ConnectionResetError(errno.ECONNRESET, "")
     return unreachable(error, where)
+
+
+def _is_gone(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        # The pool has taken back a connection that broke.
+        return True
 
 
 async def _leave_as_it_is(connection: object) -> None:
