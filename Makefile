@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test prove soak bench lint venv clean
+.PHONY: run test prove soak bench lint venv lock versions clean
 
 run: .venv/.stamp-demo
 	@exec .venv/bin/starbase demo
@@ -39,8 +39,17 @@ lint: .venv/.stamp-dev
 
 venv: .venv/.stamp-dev
 
+# The newest releases that pyproject.toml allows, by hash.
+lock: .venv/.stamp-venv
+	@scripts/lock
+
+# A part of the suite with the lowest and the highest releases that pyproject.toml allows.
+versions: .venv/.stamp-dev
+	@$(PYTHON) -m tests.servers
+	@exec scripts/versions $(ONLY)
+
 clean:
-	rm -rf .venv .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .versions .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.stamp-venv: scripts/setup
@@ -52,7 +61,8 @@ clean:
 	@$(PIP) -e '.[demo]'
 	@touch $@
 
-.venv/.stamp-dev: .venv/.stamp-venv pyproject.toml
+.venv/.stamp-dev: .venv/.stamp-venv pyproject.toml requirements-dev.txt
 	@echo "installing starbase-host with its development tools into .venv"
-	@$(PIP) -e '.[demo,dev]'
+	@$(PIP) --require-hashes -r requirements-dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/.stamp-demo

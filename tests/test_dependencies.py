@@ -28,7 +28,7 @@ from starbase_data_replication.sources.postgresql import connection as postgresq
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.greeting import GreetingLoop
 from starbase_host import IncompatibleLibrary, check_overrides, check_versions, overrides
-from starbase_host.library_overrides import MARK
+from starbase_host.library_overrides import MARK, _numbers
 from starbase_host.protocol import Protocol, StrictBuffer
 from starbase_host.server import Server
 from tests.test_architecture import HOST, PLUGIN, ROOT, imports_of, python_files, rooms
@@ -76,6 +76,23 @@ def test_what_is_private_has_an_upper_bound() -> None:
             private = any(part.startswith("_") for part in f"{each.module}.{each.name}".split(".") if part != "None")
             if private and each.top not in (*sys.stdlib_module_names, HOST.name, PLUGIN.name):
                 assert "<" in NEEDED[each.top], f"{path}: {each.module}.{each.name}"
+
+
+def test_the_lock_has_every_package_by_hash() -> None:
+    """And names no address: which index a machine asks is its own affair, the hashes hold for each."""
+    text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    entries = re.split(r"\n(?=\S)", text.partition("\n")[2].strip())
+    locked = {}
+    for entry in entries:
+        found = re.match(r"([a-z0-9.-]+)==([0-9][\w.]*)(?: ;[^\\]*)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+\Z", entry)
+        assert found is not None, entry
+        locked[found[1]] = found[2]
+    every = {**NEEDED, **EXTRA, **declared(PROJECT["optional-dependencies"]["dev"])}
+    assert set(every) <= set(locked), "make lock"
+    for name, bounds in every.items():
+        for mark, bound in re.findall(r"(>=|<)([0-9.]+)", bounds):
+            assert (_numbers(locked[name]) < _numbers(bound)) == (mark == "<"), (name, locked[name])
 
 
 def our_classes() -> Iterator[type]:
