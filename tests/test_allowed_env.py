@@ -34,7 +34,7 @@ def test_what_may_be_named_unless_somebody_says_otherwise(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *NEVER, "AWS_SECRET_ACCESS_KEY", "PGP_PRIVATE_KEY", "SUPABASE_SERVICE_ROLE_KEY", "NEON_API_KEY", "PATH",
+        *sorted(NEVER), "AWS_SECRET_ACCESS_KEY", "PGP_PRIVATE_KEY", "SUPABASE_SERVICE_ROLE_KEY", "NEON_API_KEY", "PATH",
         "GITHUB_TOKEN", "pg_password", "STARBASE_ADMIN",
     ],
 )  # fmt: skip
