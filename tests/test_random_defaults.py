@@ -1,4 +1,5 @@
-"""A tracking column to which the source gives random numbers is refused: new rows would lie below the floor."""
+"""A tracking column to which the source gives random numbers, or times with a random part, is refused: new rows would
+lie below the floor."""
 
 from __future__ import annotations
 
@@ -15,12 +16,29 @@ TABLES = {
     "postgresql": """
         CREATE TABLE r (id bigint PRIMARY KEY DEFAULT (random() * 1e15)::bigint, at timestamptz DEFAULT now());
         CREATE VIEW seen AS SELECT id, at FROM r;
-        CREATE TABLE f (id float8 PRIMARY KEY DEFAULT random(), at timestamptz DEFAULT now())
+        CREATE TABLE f (id float8 PRIMARY KEY DEFAULT random(), at timestamptz DEFAULT now());
+        CREATE DOMAIN soon AS timestamp DEFAULT (now() + random() * interval '1 day');
+        CREATE TABLE late (
+            id timestamptz PRIMARY KEY DEFAULT now() + random() * interval '1 day',
+            day date DEFAULT current_date - (random() * 10)::int,
+            dom soon,
+            at timestamptz DEFAULT now()
+        );
+        CREATE VIEW late_seen AS SELECT id AS due, day, dom, at FROM late;
+        CREATE VIEW late_twice AS SELECT due AS id, day, dom, at FROM late_seen
     """,
     "mysql": """
         CREATE TABLE r (id bigint PRIMARY KEY DEFAULT (floor(rand() * 1e15)), at timestamp(6) DEFAULT now(6));
         CREATE VIEW seen AS SELECT id, at FROM r;
-        CREATE TABLE f (id double PRIMARY KEY DEFAULT (rand()), at timestamp(6) DEFAULT now(6))
+        CREATE TABLE f (id double PRIMARY KEY DEFAULT (rand()), at timestamp(6) DEFAULT now(6));
+        CREATE TABLE late (
+            id datetime(6) PRIMARY KEY DEFAULT (now(6) + INTERVAL rand() * 100 SECOND),
+            day date DEFAULT (curdate() - INTERVAL floor(rand() * 10) DAY),
+            dom timestamp(3) DEFAULT (now(3) + INTERVAL rand() * 86400 SECOND),
+            at timestamp(6) DEFAULT now(6)
+        );
+        CREATE VIEW late_seen AS SELECT id AS due, day, dom, at FROM late;
+        CREATE VIEW late_twice AS SELECT due AS id, day, dom, at FROM late_seen
     """,
 }
 
@@ -44,6 +62,25 @@ def test_random_numbers_are_refused(source_database: TestDatabase, tmp_path: Pat
                 assert host.sync(table)["status"] == "success"
 
 
+def test_times_with_a_random_part_are_refused(source_database: TestDatabase, tmp_path: Path) -> None:
+    database = source_database
+    database.execute(TABLES[database.dialect])
+    tried = [("late", "id"), ("late", "day"), ("late", "dom"), ("late_seen", "due"), ("late_twice", "id")]
+    with running(tmp_path) as host:
+        for number, (table, column) in enumerate(tried):
+            body: dict[str, Any] = {"name": f"r{number}", "sourceTable": table, "targetTable": f"r{number}"}
+            body |= {"sourceConfig": database.source_config, "isActive": False, "trackingColumn": column}
+            body |= {"keyColumns": ["due" if table == "late_seen" else "id"]}
+            host.configure(**body)
+            response = host.request("POST", f"/data-replication/sync/r{number}")
+            assert response.status_code == 502, response.text
+            said = str(response.json()["error"])
+            assert f"{table}.{column} has times with a random part by default (rand" in said
+            assert "at (timestamp" in said
+            host.configure(**{**body, "trackingColumn": "at"})
+            assert host.sync(f"r{number}")["status"] == "success"
+
+
 @pytest.mark.parametrize(
     ("default", "rises", "function"),
     [
@@ -53,6 +90,10 @@ def test_random_numbers_are_refused(source_database: TestDatabase, tmp_path: Pat
         ("(((EXTRACT(epoch FROM now()) * 1e3))::bigint << 20) | ((random() * 1e6))::bigint", "number", None),
         ("nextval('brand_id_seq'::regclass)", "number", None),
         ("gen_random_uuid()", "uuid", None),
+        ("(now() + (random() * '1 day'::interval))", "time", "random()"),
+        ("(now(6) + interval (rand() * 100) second)", "time", "rand()"),
+        ("now()", "time", None),
+        ("uuid_extract_timestamp(uuidv7())", "time", None),
         (None, "number", None),
         ("0", "number", None),
     ],

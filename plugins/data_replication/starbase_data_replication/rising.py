@@ -58,9 +58,10 @@ def of_type(schema: TableSchema, *, named: bool) -> list[str]:
     """
     column = schema.tracking
     if schema.drawn is not None:
+        what = "times with a random part" if column.rises == "time" else "random values"
         raise SchemaMismatch(
-            f"trackingColumn: {schema.table}.{column.name} has random values by default ({schema.drawn}), which do not "
-            f"rise: new rows would not be read; {fix(schema)}"
+            f"trackingColumn: {schema.table}.{column.name} has {what} by default ({schema.drawn}), which do not rise: "
+            f"new rows would not be read; {fix(schema)}"
         )
     if column.rises != "none":
         return []

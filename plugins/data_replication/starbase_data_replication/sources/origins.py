@@ -11,17 +11,24 @@ import re
 from starbase_data_replication.model import TableName
 
 RANDOM = re.compile(
-    r"\b(random|random_normal|rand|random_bytes|gen_random_bytes|gen_random_uuid|uuid|uuid_generate_v[14]m?c?)\s*\(",
+    r"\b(random|random_normal|rand|random_bytes|gen_random_bytes|gen_random_uuid|uuid|uuidv4|uuid_v4|uuid_generate_v[14]m?c?)"
+    r"\s*\(",
     re.IGNORECASE,
 )
-# A random part may stand behind one that rises: a time, or a number of a sequence.
+# In a number, a random part may stand behind one that rises: a time, or a number of a sequence. In a time it moves the
+# time itself.
 RISING = re.compile(r"now|time|date|nextval|uuidv7", re.IGNORECASE)
 
 
 def drawn(default: str | None, rises: str) -> str | None:
-    """The function by which a default gives random numbers. Of uuids, texts and bytes the values themselves tell."""
-    found = RANDOM.search(default) if default is not None and rises == "number" else None
-    return f"{found[1].lower()}()" if found is not None and not RISING.search(default or "") else None
+    """The function by which a default gives random numbers, or times with a random part; rises: as Column's.
+
+    None for uuids, texts and bytes: their values tell.
+    """
+    found = RANDOM.search(default) if default is not None and rises in ("number", "time") else None
+    if found is None or (rises == "number" and RISING.search(default or "")):
+        return None
+    return f"{found[1].lower()}()"
 
 
 def computed_reason(column: str, where: str) -> str:
