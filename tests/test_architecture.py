@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,18 @@ BESIDE = ROOT / "benchmarks" / "programs"
 
 # The host's rooms. A module imports only from floors below its own.
 FLOORS = [
-    ["errors", "clock", "catalogue", "full_text", "temporary", "memory", "sandbox_rules", "read_gate", "weight"],
+    [
+        "errors",
+        "clock",
+        "catalogue",
+        "full_text",
+        "temporary",
+        "memory",
+        "sandbox_rules",
+        "read_gate",
+        "weight",
+        "printable",
+    ],
     ["config", "writer", "modes", "lock", "containment", "throttle", "library_overrides", "wire", "replaced_functions"],
     ["database", "protocol"],
     ["alarms", "sandbox", "admin_token"],
@@ -53,8 +65,13 @@ def python_files(*roots: Path) -> list[Path]:
     return sorted(path for root in roots for path in root.rglob("*.py"))
 
 
-def imports_of(path: Path, *, at_run_time: bool = False) -> Iterator[Import]:
+@functools.cache
+def imports_of(path: Path, *, at_run_time: bool = False) -> tuple[Import, ...]:
     """Every import, also inside functions. at_run_time: without those under `if TYPE_CHECKING`."""
+    return tuple(_imports(path, at_run_time))
+
+
+def _imports(path: Path, at_run_time: bool) -> Iterator[Import]:
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
