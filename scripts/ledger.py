@@ -50,8 +50,10 @@ What each type becomes, in short; the tables below have the rest:
 | floating point, `BIGINT UNSIGNED` | a column without a declared type; NaN, and what SQLite has no room for, as TEXT |
 | `numeric`, `DECIMAL`, `money` | REAL, or INTEGER without decimals, where that is exact; else TEXT |
 | text, `uuid`, `json`, enums, networks, bits, ranges, composite types | TEXT |
-| `date`, `time`, `timestamp`, `DATETIME` | TEXT, ISO 8601 with six digits: `2026-11-22T16:02:16.500000` |
-| `timestamp with time zone`, `TIMESTAMP` | TEXT in UTC: `2026-11-22T16:02:16.500000Z` |
+| `timestamp`, `DATETIME` | TEXT, ISO 8601 with six digits: `2026-11-22T16:02:16.500000` |
+| `timestamp with time zone`, MySQL's `TIMESTAMP` | the same in UTC: `2026-11-22T16:02:16.500000Z` |
+| `date` | TEXT, ISO 8601: `2026-11-22` |
+| `time` | TEXT: on PostgreSQL as many digits as the value needs, `16:02:16.5`; on MySQL as many as declared |
 | `interval` | TEXT, an ISO 8601 duration |
 | arrays | TEXT, a JSON array; PostgreSQL's own text where JSON would lose something |
 | `bytea`, `BINARY` to `LONGBLOB`, spatial types of MySQL | BLOB |
