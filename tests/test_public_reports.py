@@ -385,6 +385,24 @@ def test_a_partition_that_is_exchanged(host: HostProcess, mariadb_database: Test
     assert ids(host, name) == [1, 2, 150]
 
 
+@pytest.mark.prove
+def test_a_partition_that_is_exchanged_there_and_back(host: HostProcess, either_mysql: TestDatabase) -> None:
+    """Between two syncs: the catalogue looks as before. As documented, a verification finds the rows."""
+    either_mysql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id) "
+        "(PARTITION p1 VALUES LESS THAN (100), PARTITION p2 VALUES LESS THAN (200));"
+        "INSERT INTO t VALUES (1, 1), (150, 1); CREATE TABLE other (id int PRIMARY KEY, v int)"
+    )
+    name = configure(host, either_mysql)
+    synced(host, name)
+    synced(host, name)
+    exchange = "ALTER TABLE t EXCHANGE PARTITION p1 WITH TABLE other"
+    either_mysql.execute(f"{exchange}; INSERT INTO other VALUES (2, 2); {exchange}")
+    synced(host, name)
+    host.request("POST", f"/data-replication/verify/{name}", {"repair": True})
+    assert ids(host, name) == [1, 2, 150]
+
+
 def test_a_table_that_is_swapped_by_renaming(host: HostProcess, source_database: TestDatabase) -> None:
     """A job builds the table beside the old one and renames both: the cursor belongs to a table that is gone."""
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
