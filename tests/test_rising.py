@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starbase_data_replication.mixed import Mixed
 from starbase_data_replication.rising import random_kind, rises
 
 NOW = 1_796_000_000.0
@@ -120,3 +121,24 @@ def test_whatever_a_value_is_there_is_an_answer(kind: str, text: str, raw: bytes
     value = "\\x" + raw.hex() if kind == "bytes" else text
     if not rises(kind, value, now=NOW):
         random_kind(kind, value)
+
+
+@given(TIMES, BITS, st.sampled_from([1, 3, 4, 5]), BITS, st.lists(TIMES, max_size=9))
+def test_random_uuids_are_found_among_those_that_rise(
+    at: float, bits: int, version: int, other: int, times: list[float]
+) -> None:
+    """In each form, however low they are; beside NULLs and shorter values. A ULID may look like any version."""
+    random = of_version(version, other & (2**112 - 1))
+    beside = [uuid7(time, bits) for time in (at, *times)]
+    for form in (str, lambda each: each.hex, lambda each: f"{{{each}}}"):
+        rows = [(1, value) for value in (None, "", "short", *map(form, beside))]
+        mixed = Mixed(index=1, kind="text", place=form(uuid.UUID(int=7 << 76)).index("7"))
+        assert mixed.found(rows, now=NOW) is None
+        assert f"version {version}" in str(mixed.found([*rows, (1, form(random))], now=NOW))
+    mixed = Mixed(index=0, kind="bytes", place=6)
+    rising_bytes = [(each.bytes,) for each in beside] + [
+        ((int(time * 1000) << 80 | other & (2**80 - 1)).to_bytes(16, "big"),) for time in times
+    ]
+    assert mixed.found(rising_bytes, now=NOW) is None
+    assert f"version {version}" in str(mixed.found([*rising_bytes, (random.bytes,), (None,)], now=NOW))
+    assert mixed.found([], now=NOW) is None

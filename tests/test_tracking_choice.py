@@ -91,6 +91,34 @@ def test_a_uuid_that_becomes_random_is_refused_at_the_next_look(
         assert "random uuids" in refusal(host, "t")
 
 
+# Random ones: above all that begin with the time, and below.
+HIGH, LOW = "f3bd5e5a-1111-4222-8333-444455556666", "000d5e5a-1111-4222-8333-044455556666"
+
+
+def test_random_uuids_among_those_that_rise_are_refused(source_database: TestDatabase, tmp_path: Path) -> None:
+    """Old rows have one kind and new ones the other, or two programs write: also where the highest value rises."""
+    forms = uuid_forms(source_database)
+    forms["digits"] = ("char(32)", "replace({}, '-', '')")
+    with running(tmp_path) as host:
+        for name, (kind, made) in forms.items():
+            source_database.execute(f"CREATE TABLE {name} (id {kind} PRIMARY KEY, n int, updated_at timestamp NULL)")
+            for n, value in enumerate((*SEVEN, LOW)):
+                source_database.execute(f"INSERT INTO {name} (id, n) VALUES ({made.format(repr(value))}, {n})")
+            configure(host, source_database, name, trackingColumn="id")
+            error = refusal(host, name)
+            assert f"{name}.id holds random uuids (version 4)" in error
+            assert "set trackingColumn to updated_at (timestamp" in error
+            assert "random uuids" in refusal(host, name)
+            # Without it the others are followed, until a random one comes.
+            source_database.execute(f"DELETE FROM {name} WHERE n = 2")
+            assert host.sync(name)["status"] == "success"
+            assert rows(host, name) == 2
+            source_database.execute(f"INSERT INTO {name} (id, n) VALUES ({made.format(repr(HIGH))}, 3)")
+            assert f"{name}.id holds random uuids (version 4)" in refusal(host, name)
+            assert host.status(name)["last_error"] is not None
+            assert rows(host, name) == 2
+
+
 def test_the_first_version_of_uuids(either_mysql: TestDatabase, tmp_path: Path) -> None:
     """Its text begins with the lowest part of the time; with the parts swapped it rises."""
     made = "concat(substr(u, 15, 4), substr(u, 10, 4), substr(u, 1, 8), substr(u, 20, 4), substr(u, 25))"

@@ -86,6 +86,14 @@ def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: floa
     raise SchemaMismatch(f"trackingColumn: {schema.table}.{column.name} holds {what}, {why}; {fix(schema)}")
 
 
+def mixed(schema: TableSchema, what: str) -> SchemaMismatch:
+    """The error of a column that holds values which do not rise, in words, among others that do."""
+    return SchemaMismatch(
+        f"trackingColumn: {schema.table}.{schema.tracking_column} holds {what} among those that rise: new rows like "
+        f"them would not be read; {fix(schema)}"
+    )
+
+
 def fix(schema: TableSchema, *, first: bool = False) -> str:
     """Which columns would do, the best first. first: the tracking column is not one that was tried."""
     found = candidates(schema, tried=None if first else schema.tracking_column)
@@ -148,13 +156,29 @@ def random_kind(kind: str, value: str) -> str | None:
     # A uuid that is written as one is random whatever it begins with: MariaDB orders them by their last part.
     if not (kind == "uuid" or "-" in value) and (digits[0] == "0" or digits.isdigit()):
         return None
-    if len(digits) == 32 and digits[16] in "89abAB" and (version := digits[12]) in "12345":
-        if version in "12":
-            return f"uuids of version {version}, which begin with the lowest part of their time,"
-        return f"random uuids (version {version})"
+    if (version := _version(digits)) is not None and version in "12345":
+        return of_version(version)
     if kind == "uuid":
         return None
     return f"random values of {len(digits) // 2} bytes" if len(digits) in DIGESTS else None
+
+
+def of_version(version: str) -> str:
+    """What uuids of a version are that does not rise, in words."""
+    if version in "12":
+        return f"uuids of version {version}, which begin with the lowest part of their time,"
+    return f"random uuids (version {version})"
+
+
+def uuid_version(kind: str, value: str) -> str | None:
+    """The digit of a uuid's version; None for other values, and for bytes that are a text. value: the source's text."""
+    as_text = _as_text(kind, value)
+    digits = _hex(*as_text)
+    return _version(digits) if digits is not None and as_text[0] == kind else None
+
+
+def _version(digits: str) -> str | None:
+    return digits[12] if len(digits) == 32 and digits[16] in "89abAB" else None
 
 
 def _hex(kind: str, value: str) -> str | None:

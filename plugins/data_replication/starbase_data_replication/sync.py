@@ -22,6 +22,7 @@ from starbase_data_replication.footing import Footing
 from starbase_data_replication.holding import Holding, look_at
 from starbase_data_replication.keeping import Keeping
 from starbase_data_replication.looking_back import LookingBack
+from starbase_data_replication.mixed import Mixed
 from starbase_data_replication.model import (
     Alive,
     Batch,
@@ -113,6 +114,8 @@ class Sync:
     _followed: bool = field(default=False, init=False)
     # What was noted last, where there was a floor.
     _latest: Noted | None = field(default=None, init=False)
+    # Looks for random values in what is read, where those of the tracking column may be mixed.
+    _mixed: Mixed | None = field(default=None, init=False)
     # How many rows had the floor's value when it was asked last.
     _shared: int = field(default=0, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
@@ -177,6 +180,7 @@ class Sync:
         self._warnings += notices.of_reload(self._position)
         followed = not self._whole and self._position.load_key is None
         self._warnings += await notices.null_rows(looker, schema, self._options, followed=followed)
+        self._mixed = None
         if self._whole:
             self._followed |= bool(schema.key) and position is not None and position.floor is not None
             return
@@ -184,6 +188,8 @@ class Sync:
             noted = await self._note(looker)
             self._warnings += [*self._doubts(noted), *notices.of_rows_ahead(schema, noted.ahead)]
             self._warnings += notices.of_shared(schema, noted)
+        noted_last = self._position.candidates[-1].value if self._position.candidates else self._position.floor
+        self._mixed = Mixed.of(schema, noted_last)
 
     async def _note(self, looker: Looker) -> Noted:
         """Note the watermark, and who could still commit below it."""
@@ -294,6 +300,8 @@ class Sync:
         async with reader.read(self._plan()) as batches:
             try:
                 async for batch in throttled(batches, self._options.max_rows_per_second, self.clock):
+                    if self._mixed is not None and (what := self._mixed.found(batch.rows, now=self.clock.now())):
+                        raise rising.mixed(self.schema, what)
                     if writing is not None:
                         await writing
                     writing = asyncio.create_task(tamed(self._write, batch))
