@@ -14,6 +14,8 @@ from tests.servers import TestDatabase
 
 # BEGIN, the catalogue, the highest value, who is alive, ROLLBACK; BEGIN with a snapshot, the rows, ROLLBACK.
 ROUND_TRIPS = 8
+# Beside these the keys; two questions more about who is alive; and of a time the clock.
+ROUND_TRIPS_OF_MYSQL = {"id": 11, "at": 12}
 
 
 def test_an_idle_sync_asks_each_thing_once(postgres_database: TestDatabase, tmp_path: Path) -> None:
@@ -33,6 +35,26 @@ def test_an_idle_sync_asks_each_thing_once(postgres_database: TestDatabase, tmp_
             before = opened.round_trips
             assert host.sync(column)["records_processed"] == 0
             assert opened.round_trips - before == ROUND_TRIPS + more
+
+
+def test_an_idle_sync_of_mariadb_and_mysql_asks_each_thing_once(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    database = either_mysql
+    database.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY AUTO_INCREMENT, at datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))"
+    )
+    database.execute("INSERT INTO t (at) VALUES (now(6) - interval 1 day), (now(6) - interval 1 day)")
+    with door(database.server.host, database.server.port) as opened, running(tmp_path) as host:
+        config = {**database.source_config, "host": "127.0.0.1", "port": opened.port}
+        for column, most in ROUND_TRIPS_OF_MYSQL.items():
+            host.configure(
+                name=column, sourceConfig=config, sourceTable="t", targetTable=f"t_{column}", trackingColumn=column,
+                isActive=False,
+            )  # fmt: skip
+            for _ in range(3):
+                host.sync(column)
+            before = opened.round_trips
+            assert host.sync(column)["records_processed"] == 0
+            assert opened.round_trips - before == most
 
 
 def test_a_known_statement_leaves_no_name_and_is_kept_within_bounds(postgres_database: TestDatabase) -> None:

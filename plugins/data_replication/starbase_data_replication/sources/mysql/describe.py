@@ -16,27 +16,21 @@ from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.base import NoTrackingColumn
 from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import generated, grounds, partitions
+from starbase_data_replication.sources.mysql.grounds import INTEGERS, TABLES, generated, grounds, partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 from starbase_data_replication.sources.origins import drawn
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
-# What asks a sequence, which MySQL has not, before a row is written. Who lacks the TRIGGER privilege is shown none.
-TRIGGERS = """(SELECT GROUP_CONCAT(g.ACTION_STATEMENT SEPARATOR ' ; ') FROM information_schema.TRIGGERS g
-        WHERE g.EVENT_OBJECT_SCHEMA = %s AND g.EVENT_OBJECT_TABLE = %s AND g.ACTION_TIMING = 'BEFORE'
-          AND (g.ACTION_STATEMENT LIKE '%%nextval%%' OR g.ACTION_STATEMENT LIKE '%%next%%value%%'))"""
 # What TRUNCATE changes. MySQL's data dictionary finds it by its name; MariaDB would read the whole of InnoDB's. It
 # takes PROCESS, and the table must have a file to itself, which is the default.
 SPACE = """(SELECT b.SPACE FROM information_schema.INNODB_TABLESPACES_BRIEF b
         WHERE b.NAME = IF(@@GLOBAL.lower_case_table_names = 0, CONCAT(%s, '/', %s), LOWER(CONCAT(%s, '/', %s)))
         LIMIT 1)"""
-DESCRIBE_OF_MYSQL = DESCRIBE.replace("{triggers}", "NULL").replace("{space}", SPACE)
-DESCRIBE_WITHOUT_SPACE = DESCRIBE.replace("{triggers}", "NULL").replace("{space}", "NULL")
+DESCRIBE_OF_MYSQL = DESCRIBE.replace("{space}", SPACE)
+DESCRIBE_WITHOUT_SPACE = DESCRIBE.replace("{space}", "NULL")
 # MariaDB gives its servers no uuid that each of its versions shows.
-DESCRIBE_OF_MARIADB = (
-    DESCRIBE.replace("{triggers}", TRIGGERS)
-    .replace("{space}", "NULL")
-    .replace("@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)")
+DESCRIBE_OF_MARIADB = DESCRIBE_WITHOUT_SPACE.replace(
+    "@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)"
 )
 # Who lacks the TRIGGER privilege is shown none here either.
 GIVING = """SELECT COUNT(*) FROM information_schema.TRIGGERS g
@@ -44,6 +38,15 @@ GIVING = """SELECT COUNT(*) FROM information_schema.TRIGGERS g
 # For so long what that has answered is believed: it decides a word of the status, and is no business of each sync.
 GIVING_SECONDS = 600.0
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
+# With them, as indexes without a name, the texts of triggers that may take a value from a sequence, which MySQL does
+# not have. Who lacks the TRIGGER privilege is shown none. Only a number may come from a sequence.
+KEYS_AND_TRIGGERS = f"""{KEYS}UNION ALL
+SELECT NULL, '', 0, g.ACTION_STATEMENT, NULL, '', NULL FROM information_schema.TRIGGERS g
+WHERE g.EVENT_OBJECT_SCHEMA = %s AND g.EVENT_OBJECT_TABLE = %s AND g.ACTION_TIMING = 'BEFORE'
+  AND (g.ACTION_STATEMENT LIKE '%%nextval%%' OR g.ACTION_STATEMENT LIKE '%%next%%value%%')
+"""
+# Whether there is a table, or a sequence, that an object mapper may take blocks of ids from.
+POOLS = "SELECT COUNT(*) FROM information_schema.TABLES p WHERE p.TABLE_SCHEMA = %s AND p.TABLE_NAME = %s"
 
 # What stamps the rows of a system-versioned table: the server's own clock.
 VERSIONED = ("ROW START", "ROW END")
@@ -60,6 +63,7 @@ class _ColumnRow(NamedTuple):
     engine: str | None
     created: str | None
     create_options: str | None
+    position: str
     name: str
     base: str
     column_type: str
@@ -72,15 +76,15 @@ class _ColumnRow(NamedTuple):
     extra: str
     expression: str | None
     value_default: str | None
-    pools: str
-    triggers: str | None
     space: str | None
     folding: str
     server: str | None
 
 
 class _KeyRow(NamedTuple):
-    index_name: str
+    index_name: str | None
+    sorting: str
+    position: str
     name: str | None
     prefix: str | None
     nullable: str
@@ -90,13 +94,13 @@ class _KeyRow(NamedTuple):
 async def describe(connection: Connection, table: TableName, tracking_column: str) -> TableSchema:
     """Raises TableMissing, NoTrackingColumn, or SourceRejected for a table that cannot be read."""
     names = (table.schema or "", table.name)
-    pool = (names[0], f"{names[1]}_seq")
     if connection.is_mariadb:
-        answer = await connection.fetch(DESCRIBE_OF_MARIADB, (*pool, *names, *names, *names))
+        answer = await connection.fetch(DESCRIBE_OF_MARIADB, (*names, *names))
     else:
-        answer = await _of_mysql(connection, pool, names)
+        answer = await _of_mysql(connection, names)
     found = [_ColumnRow(*_texts(row)) for row in answer]
     rows = [row for row in found if _same(row, names)]
+    rows.sort(key=lambda row: (row.table_schema, row.table_name, int(row.position)))
     if not rows:
         raise await why_absent(connection, table)
     if rows[0].table_type == "TEMPORARY":
@@ -105,20 +109,21 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     columns = tuple(_column(row, mysql) for row in rows)
     found_it = tracking_column in (column.name for column in columns)
     tracked = tracking_column if found_it else columns[0].name
-    keys = await connection.fetch(KEYS, (rows[0].table_schema, rows[0].table_name))
     tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracked)
+    number = tracking.tracking_kind in INTEGERS and row.table_type in TABLES and row.engine == "InnoDB"
+    keys, triggers = await _keys(connection, (rows[0].table_schema, rows[0].table_name), number=number)
     below = await grounds(
         connection,
         TableName(schema=row.table_schema, name=row.table_name),
         kind=row.table_type,
         engine=row.engine,
         default=row.value_default,
-        pooled=row.pools != "0" and row.value_default is None and "auto_increment" not in row.extra.lower(),
+        pooled=number and await _pooled(connection, row, names),
         generated=generated(row.extra) and (row.expression or "").upper() not in VERSIONED,
-        triggers=row.triggers,
+        triggers=triggers,
         tracking=tracking,
     )
-    key, falling = _key([_KeyRow(*_texts(row)) for row in keys], {column.name for column in columns})
+    key, falling = _key(keys, {column.name for column in columns})
     estimate = rows[0].table_rows
     if "partitioned" in (rows[0].create_options or ""):
         parted = await partitions(connection, TableName(schema=rows[0].table_schema, name=rows[0].table_name))
@@ -149,16 +154,37 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     return schema
 
 
-async def _of_mysql(connection: Connection, pool: tuple[str, str], names: tuple[str, str]) -> list[tuple[Any, ...]]:
+async def _keys(connection: Connection, names: tuple[str, str], *, number: bool) -> tuple[list[_KeyRow], str | None]:
+    """The parts of the unique indexes, in their order; and where the tracking column is a number, the texts of the
+    triggers that may take it from a sequence."""
+    if number and connection.is_mariadb:
+        answer = await connection.fetch(KEYS_AND_TRIGGERS, (*names, *names))
+    else:
+        answer = await connection.fetch(KEYS, names)
+    found = [_KeyRow(*_texts(row)) for row in answer]
+    keys = [row for row in found if row.index_name is not None]
+    keys.sort(key=lambda row: (row.index_name != "PRIMARY", row.sorting, row.index_name, int(row.position)))
+    return keys, " ; ".join(row.name for row in found if row.index_name is None and row.name) or None
+
+
+async def _pooled(connection: Connection, row: _ColumnRow, names: tuple[str, str]) -> bool:
+    """Whether nothing gives a number its values, and something is called as what an object mapper takes them from."""
+    if row.value_default is not None or "auto_increment" in row.extra.lower():
+        return False
+    ((count,),) = await connection.fetch(POOLS, (names[0], f"{names[1]}_seq"))
+    return int(count) > 0
+
+
+async def _of_mysql(connection: Connection, names: tuple[str, str]) -> list[tuple[Any, ...]]:
     """What MySQL answers; from the first refusal on without what this session may not see, or the server lacks."""
     if not connection.sees_no_files:
         try:
-            return await connection.fetch(DESCRIBE_OF_MYSQL, (*pool, *names, *names, *names, *names))
+            return await connection.fetch(DESCRIBE_OF_MYSQL, (*names, *names, *names, *names))
         except Error as error:
             if error.args[0] not in (ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.UNKNOWN_TABLE, ER.NO_SUCH_TABLE):
                 raise
             connection.sees_no_files = True
-    return await connection.fetch(DESCRIBE_WITHOUT_SPACE, (*pool, *names, *names))
+    return await connection.fetch(DESCRIBE_WITHOUT_SPACE, (*names, *names))
 
 
 def _files(table: TableName, row: _ColumnRow) -> dict[str, str]:
