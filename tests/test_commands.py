@@ -105,3 +105,51 @@ def test_from_standard_input(host: HostProcess, tmp_path: Path) -> None:
     assert "s1" in names(host)
     wrong = host.command("replication", "configure", "-", stdin="{")
     assert wrong.stderr.startswith("starbase: standard input is not JSON")
+
+
+# What a user may have in plugin.toml: (its text, a word of what is wrong, whether the plugins are known all the same).
+BROKEN = {
+    "unset token": ('[host]\nadmin_token = "${SURELY_NOT_SET}"\n[plugins.data_replication]\n', "SURELY_NOT_SET", True),
+    "unset address": ('[host]\nbind = "${SURELY_NOT_SET}"\n[plugins.data_replication]\n', "SURELY_NOT_SET", True),
+    "unset option": (
+        '[plugins.data_replication]\nallowed_env = ["${SURELY_NOT_SET}"]\n', "SURELY_NOT_SET", False,
+    ),
+    "unknown key": ("[host]\nprot = 1\n[plugins.data_replication]\n", "unknown key", True),
+    "no plugin of that name": ("[plugins.nowhere]\n", "nowhere", False),
+    "wrong option": ("[plugins.data_replication]\nmax_concurrent_syncs = 0\n", "max_concurrent_syncs", False),
+    "no TOML": ("[host\n", "is not TOML", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_help_helps_whatever_is_wrong_with_plugin_toml(tmp_path: Path, case: str) -> None:
+    text, word, known = BROKEN[case]
+    host = HostProcess(tmp_path, text)
+    for line in ("", "--help", "serve --help"):
+        shown = host.command(*line.split())
+        assert "Usage: starbase" in shown.stdout + shown.stderr, shown.stderr
+        assert shown.returncode == (0 if line else shown.returncode)
+    overview = host.command("--help")
+    assert "serve" in overview.stdout
+    assert ("replication" in overview.stdout) == known
+    without = [line for line in overview.stderr.splitlines() if "without the commands of plugins" in line]
+    assert (len(without), overview.stderr.count("\n")) == ((0, 0) if known else (1, 1))
+    assert known or word in without[0]
+    # What needs the configuration is refused as ever.
+    refused = [host.command("plugins"), host.command("serve")]
+    if known:
+        for line in ("replication --help", "replication sync --help", "demo --help"):
+            shown = host.command(*line.split())
+            assert (shown.returncode, shown.stderr) == (0, ""), line
+        refused.append(host.command("replication", "list"))
+    for each in refused:
+        assert (each.returncode, each.stderr.count("\n")) == (2, 1), each.stderr
+        assert word in each.stderr
+
+
+def test_help_without_the_file_that_config_names(tmp_path: Path) -> None:
+    host = HostProcess(tmp_path)
+    host.config_path.unlink()
+    shown = host.command("--help")
+    assert (shown.returncode, "serve" in shown.stdout) == (0, True)
+    assert "no such file" in shown.stderr

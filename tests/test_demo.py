@@ -12,10 +12,18 @@ import httpx
 
 
 def test_the_demo_tells_in_json_what_it_tells_people(tmp_path: Path) -> None:
+    # It has its own configuration: a file that lies there and names an unset variable must not stop it.
+    tmp_path.joinpath("plugin.toml").write_text(
+        '[host]\nadmin_token = "${SURELY_NOT_SET}"\n[plugins.data_replication]\n'
+    )
     command = [sys.executable, "-m", "starbase_host.cli", "demo", "--port", "0", "--json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = [json.loads(process.stdout.readline()) for _ in range(3)]
+        told = [json.loads(process.stdout.readline()) for _ in range(2)]
+        # On a busy machine the first sync is still running when the second is due.
+        while (last := json.loads(process.stdout.readline())).get("run", {}).get("status") == "skipped":
+            pass
+        told.append(last)
         headers = {"authorization": f"Bearer {told[1]['admin_token']}"}
         assert httpx.get(told[1]["url"] + "/status", headers=headers).status_code == 200
         process.send_signal(signal.SIGTERM)

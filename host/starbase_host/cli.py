@@ -6,11 +6,12 @@ something that runs; 5 the token was refused; 6 the source failed, or the host c
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Its warnings are of requests that are none: whoever sends those must not fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     try:
-        host = CommandHost(_load(config_path), json_output=json_output)
-        status = _Commands(host).main(args=words, prog_name="starbase", standalone_mode=False)
+        config = _load(config_path)
+        host = CommandHost(config, json_output=json_output)
+        commands = _Commands(host, functools.partial(_plugins_config, config, config_path))
+        status = commands.main(args=words, prog_name="starbase", standalone_mode=False)
     except click.exceptions.Abort:
         status = 130
     except click.ClickException as error:
@@ -101,25 +104,41 @@ def _global_options(words: list[str]) -> tuple[list[str], str | None, bool]:
     return rest, config_path, json_output
 
 
-def _load(config_path: str | None) -> HostConfig:
+def _load(config_path: str | None) -> HostConfig | ConfigError:
+    """The configuration, or what is wrong with it: not every command needs one."""
     path = Path(config_path) if config_path is not None else DEFAULT_CONFIG
     if config_path is None and not path.exists():
         return HostConfig(database=Path.cwd() / HostConfig.database)
-    return configuration.load(path)
+    try:
+        return configuration.load(path)
+    except ConfigError as error:
+        return error
+
+
+def _plugins_config(config: HostConfig | ConfigError, config_path: str | None) -> HostConfig:
+    """The configuration that says which plugins have commands. Raises ConfigError where even that is not to be had."""
+    if isinstance(config, HostConfig):
+        return config
+    return configuration.load_plugins(Path(config_path) if config_path is not None else DEFAULT_CONFIG)
 
 
 class _Commands(click.Group):
     """The host's own commands; the plugins' are asked for only when another one is wanted."""
 
-    def __init__(self, host: CommandHost) -> None:
+    def __init__(self, host: CommandHost, plugins_config: Callable[[], HostConfig]) -> None:
         super().__init__("starbase", help=HELP)
         self._host = host
+        self._plugins_config = plugins_config
         self._complete = False
         self.add_command(_serve_command(host))
         self.add_command(_plugins_command(host))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        self._ask_plugins()
+        try:
+            self._ask_plugins()
+        except StarbaseError as error:
+            # Help is what a user reads to find out what is wrong: it must not depend on that.
+            click.echo(f"starbase: without the commands of plugins: {printable(str(error))}", err=True)
         return super().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -131,7 +150,8 @@ class _Commands(click.Group):
         if self._complete:
             return
         self._complete = True
-        plugins = Plugins(self._host.config)
+        config = self._plugins_config()
+        plugins = Plugins(config)
         plugins.load()
         for name, commands in plugins.call_plain("register_commands", host=self._host):
             if not isinstance(commands, Sequence) or not all(isinstance(each, click.Command) for each in commands):
@@ -140,7 +160,7 @@ class _Commands(click.Group):
             for command in commands:
                 if command.name in self.commands:
                     raise ConfigError(
-                        toml_key(self._host.config, f"plugins.{name}"),
+                        toml_key(config, f"plugins.{name}"),
                         f"its command {command.name} exists already; rename it",
                     )
                 self.add_command(command)

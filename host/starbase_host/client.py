@@ -20,7 +20,7 @@ import click
 from starbase_host.admin_token import known_token
 from starbase_host.app import create_app
 from starbase_host.config import HostConfig
-from starbase_host.errors import Conflict, StarbaseError
+from starbase_host.errors import ConfigError, Conflict, StarbaseError
 from starbase_host.lock import Holder, holder_of
 from starbase_host.printable import printable, printable_json
 
@@ -110,9 +110,17 @@ class HostClient:
 class CommandHost:
     """What `register_commands` gets: the configuration, the way to the host, and the way to print."""
 
-    def __init__(self, config: HostConfig, *, json_output: bool = False) -> None:
-        self.config = config
+    def __init__(self, config: HostConfig | ConfigError, *, json_output: bool = False) -> None:
+        """config: a ConfigError is raised by the first command that needs the configuration."""
+        self._config = config
         self.json_output = json_output
+
+    @property
+    def config(self) -> HostConfig:
+        """The configuration. Raises ConfigError where plugin.toml cannot be read, or something in it is wrong."""
+        if isinstance(self._config, ConfigError):
+            raise self._config
+        return self._config
 
     @contextlib.contextmanager
     def client(self) -> Iterator[HostClient]:

@@ -121,6 +121,31 @@ def is_token(text: str) -> bool:
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
     """Read plugin.toml. Raises ConfigError, whose message begins with the file's name."""
+    return parse(_document(path), path=path, environ=os.environ if environ is None else environ)
+
+
+def load_plugins(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
+    """Its plugins alone, so that their commands can be shown and those that need no host can run.
+
+    A `${NAME}` that is not set stays as written. Raises ConfigError for a file that cannot be read, or a wrong plugin.
+    """
+    document = _document(path)
+    values = os.environ if environ is None else environ
+    plugins = {"plugins": document["plugins"]} if "plugins" in document else {}
+    return parse(plugins, path=path, environ=_AsWritten(values))
+
+
+class _AsWritten(dict[str, str]):
+    """Variables of which each is set: one that is not has its own reference as its value."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return f"${{{name}}}"
+
+
+def _document(path: Path) -> Mapping[str, Any]:
     try:
         # Some editors put a byte order mark first, which is none of TOML's.
         text = path.read_text(encoding="utf-8-sig")
@@ -131,10 +156,9 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), "is not UTF-8; save it as such") from error
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), f"is not TOML: {error}") from error
-    return parse(document, path=path, environ=os.environ if environ is None else environ)
 
 
 def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]) -> HostConfig:
