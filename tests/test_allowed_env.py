@@ -12,7 +12,7 @@ import pytest
 from starbase_data_replication.plugin import plugin
 from starbase_data_replication.sources.variables import DEFAULT, NEVER, Variables
 from starbase_host import ConfigError
-from tests.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running
+from tests.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running, until
 from tests.servers import TestDatabase
 
 SOURCE = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
@@ -106,10 +106,17 @@ def test_what_is_stored_and_names_another_says_what_to_do(source_database: TestD
     with host:
         host.configure(**BODY, name="t", sourceConfig=source)
         assert host.sync("t")["status"] == "success"
+        host.configure(**{**BODY, "targetTable": "a", "isActive": True}, name="active", sourceConfig=source)
+        until(lambda: host.status("active")["last_success_at"])
         assert fix not in host.log
     host.config_path.write_text(CONFIG)
     with host:
         assert fix in host.log
+        # At once, although its next sync is an hour away; and the schedule goes on.
+        failed_run = until(lambda: host.logs("active")[0]["status"] == "error" and host.logs("active")[0])
+        assert (failed_run["kind"], fix in failed_run["error_message"]) == ("scheduled", True)
+        status = until(lambda: (found := host.status("active"))["next_sync_at"] > found["last_error_at"] and found)
+        assert (status["state"], fix in status["last_error"]) == ("degraded", True)
         started = time.monotonic()
         failed = host.request("POST", "/data-replication/sync/t")
         assert time.monotonic() - started < 10

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from starbase_data_replication.sealing import Seal, Sealed, dump, load
 from starbase_host import ConfigError
 from tests.canary import PASSWORD, files_with, leaks
-from tests.hosts import HostProcess
+from tests.hosts import HostProcess, until
 from tests.servers import TestDatabase
 
 VARIABLE = "STARBASE_SECRET_KEY"
@@ -85,6 +85,27 @@ def test_a_key_may_come_and_be_changed_and_be_lost(seen: TestDatabase, tmp_path:
         assert OLD not in host.log + host.request("GET", "/status").text
     finally:
         host.stop()
+
+
+@pytest.mark.parametrize(("key", "why"), [(NEW, f"no key in {VARIABLE} opens it"), ("", f"{VARIABLE} is not set")])
+def test_a_password_that_no_key_opens_shows_at_the_start(
+    seen: TestDatabase, tmp_path: Path, key: str, why: str
+) -> None:
+    """Not an hour later, when its next sync is due."""
+    host = HostProcess(tmp_path, environ={VARIABLE: OLD})
+    with host:
+        host.configure(name="t", sourceConfig=seen.source_config, sourceTable="t", targetTable="t")
+        until(lambda: host.status("t")["last_success_at"])
+    host.environ[VARIABLE] = key
+    with host:
+        status = until(lambda: (found := host.status("t"))["state"] == "degraded" and found)
+        assert why in status["last_error"]
+        assert until(lambda: (found := host.status("t"))["next_sync_at"] > found["last_error_at"])
+    # With the right key again, the next sync is as if nothing had been.
+    host.environ[VARIABLE] = OLD
+    with host:
+        assert host.sync("t")["status"] == "success"
+        assert host.status("t")["state"] == "idle"
 
 
 def _with_a_wrong_key(host: HostProcess, seen: TestDatabase, key: str, why: str) -> None:

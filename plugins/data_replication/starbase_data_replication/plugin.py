@@ -20,7 +20,7 @@ from starbase_data_replication.dialects import Dialects
 from starbase_data_replication.events import Callback, Events
 from starbase_data_replication.recording import Recorder
 from starbase_data_replication.runner import Runner
-from starbase_data_replication.sealing import Seal
+from starbase_data_replication.sealing import Seal, Sealed
 from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
 from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
@@ -147,8 +147,7 @@ class DataReplication:
         await host.database.migrate("data_replication", "starbase_data_replication.sql")
         await self._seal.renew(host.database)
         await self._dialects.gather(host)
-        await service.wake()
-        await self._warn_of_variables(host, service)
+        await service.wake(due=await self._unable(host, service))
         watchdog = Watchdog(
             runner=service.runner, service=service, clock=host.clock, silence_seconds=self._silence_timeout_seconds
         )
@@ -162,12 +161,21 @@ class DataReplication:
             await self._events.drain(DRAIN_SECONDS)
             await self._connections.close()
 
-    async def _warn_of_variables(self, host: Host, service: Service) -> None:
-        """Of what is stored, and would fail at its next run."""
+    async def _unable(self, host: Host, service: Service) -> set[str]:
+        """The replications that this host cannot connect for, by name; each is named in the log.
+
+        They are due at once: their run fails before it connects, and its record is what status shows.
+        """
+        names = set()
         for stored in await service.store.all():
             settings = self._connections.unsealed(stored.replication).source_config
             for field, why in not_allowed(settings, self._connections.variables).items():
                 host.log.warning("replication %s cannot sync: %s: %s", stored.replication.name, field, why)
+                names.add(stored.name)
+            if isinstance(settings, Sealed):
+                # The seal has logged these already.
+                names.add(stored.name)
+        return names
 
     @hookimpl
     async def on_alarm(self, alarm: Alarm) -> None:

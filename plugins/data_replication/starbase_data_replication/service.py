@@ -123,9 +123,9 @@ class Service:
         due = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
         return [self._status(each, due.get("sync:" + each.name)) for each in await self.store.all()]
 
-    async def wake(self) -> None:
-        """At start: give every active replication its alarm, and see to the log."""
-        left_behind = await self.runner.recover()
+    async def wake(self, *, due: Collection[str] = ()) -> None:
+        """At start: give every active replication its alarm, and see to the log. due: those that run at once."""
+        left_behind = await self.runner.recover() | set(due)
         left_behind |= await self._host.database.read(logbook.interrupted_names)
         await self.mend_schedules(left_behind)
         now = self._host.clock.now()
