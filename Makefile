@@ -5,8 +5,10 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet
 
 .PHONY: run test prove soak bench lint venv lock versions clean
 
+PORT := 8000
+
 run: .venv/.stamp-demo
-	@exec .venv/bin/starbase demo
+	@exec .venv/bin/starbase demo --port $(PORT)
 
 # Three at a time for two cores: a test waits for servers more than it computes.
 test: .venv/.stamp-dev

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hosts import HostProcess, running
+from tests.hosts import ADMIN, CONFIG, HostProcess, running
+from tests.servers import TestDatabase
 
 SOURCE = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "user": "u"}
 
@@ -153,3 +156,84 @@ def test_help_without_the_file_that_config_names(tmp_path: Path) -> None:
     shown = host.command("--help")
     assert (shown.returncode, "serve" in shown.stdout) == (0, True)
     assert "no such file" in shown.stderr
+
+
+def test_version(tmp_path: Path) -> None:
+    host = HostProcess(tmp_path, "[host\n")
+    number = version("starbase-host")
+    assert host.command("--version").stdout == f"starbase {number}\n"
+    assert json.loads(host.command("--version", "--json").stdout) == {"version": number}
+
+
+OFFLINE = "no host is running; nothing is scheduled until `starbase serve` runs\n"
+
+
+def test_without_a_host_commands_say_that_nothing_is_scheduled(tmp_path: Path, host: HostProcess) -> None:
+    alone = HostProcess(tmp_path)
+    file = tmp_path / "body.json"
+    file.write_text(json.dumps([entry("o1")]))
+    for words in (("configure", str(file)), ("start", "o1"), ("list",), ("list", "--json")):
+        ran = alone.command("replication", *words)
+        assert ran.returncode == 0, words
+        assert ran.stderr.endswith(OFFLINE), words
+    assert OFFLINE not in alone.command("replication", "logs").stderr
+    assert host.command("replication", "list").stderr == ""
+
+
+def test_a_token_that_is_not_the_hosts(host: HostProcess, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(CONFIG.replace(ADMIN, "another-token").replace("data/starbase.db", str(host.database)))
+    ran = host.command("--config", str(other), "replication", "list")
+    assert (ran.returncode, ran.stdout) == (5, "")
+    assert "was started with another admin token" in ran.stderr
+    assert f"admin_token in {other}" in ran.stderr
+    assert "another-token" not in ran.stderr
+
+
+@pytest.mark.parametrize("verb", ["delete", "start", "stop", "sync", "reset", "verify", "reconcile"])
+def test_a_name_that_is_not_there(host: HostProcess, verb: str) -> None:
+    ran = host.command("replication", verb, "nobody")
+    assert (ran.returncode, ran.stdout) == (3, "")
+    assert ran.stderr == "starbase: no replication is named nobody\n"
+
+
+def test_what_runs_say(host: HostProcess, postgres_database: TestDatabase) -> None:
+    """Counts, warnings, kinds, and an error only until a sync succeeds again."""
+    execute = postgres_database.execute
+    execute("CREATE TABLE w (id int PRIMARY KEY, n int, t text); INSERT INTO w VALUES (1, NULL, 'x')")
+    options = {"sourceConfig": postgres_database.source_config, "sourceTable": "w", "nullTracking": "ignore"}
+    host.configure(**entry("w", **options, trackingColumn="n", deletes="reconcile"))
+
+    def run(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return host.command("replication", verb, "w", *words)
+
+    def listed() -> str:
+        (line,) = [line for line in host.command("replication", "list").stdout.splitlines() if line.startswith("w ")]
+        return line
+
+    warning = "warning: 1 rows have no n and are ignored, as nullTracking says\n"
+    execute("ALTER TABLE w RENAME TO away")
+    assert run("sync").returncode != 0
+    assert host.status("w")["last_error"] in listed()
+    execute("ALTER TABLE away RENAME TO w")
+    synced = run("sync")
+    assert (synced.returncode, synced.stderr) == (0, warning)
+    assert synced.stdout.startswith("w: 0 rows in ")
+    assert host.status("w")["last_error"]
+    assert host.status("w")["last_error"] not in listed()
+    assert listed().endswith("  1")
+    execute("INSERT INTO w VALUES (2, 2, 'y')")
+    assert run("sync").stdout.startswith("w: 1 row in ")
+    assert json.loads(run("sync", "--json").stdout)["run"]["warnings"] == [warning.removeprefix("warning: ").strip()]
+    assert run("sync", "--json").stderr == ""
+    reset = run("reset")
+    assert reset.stdout.startswith("w: reset, 1 row loaded in ")
+    assert reset.stderr == warning
+    execute("DELETE FROM w WHERE id = 2; INSERT INTO w VALUES (3, 3, 'z')")
+    assert run("sync").stdout.startswith("w: 1 row in ")
+    gone = run("reconcile", "--force")
+    assert gone.stdout.endswith("1 row removed\n"), gone
+    assert " compared, 0 missing, 0 extra, 0 different; 0 repaired" in run("verify").stdout
+    head, *lines = run("logs").stdout.splitlines()
+    column = head.split().index("kind")
+    assert {line.split()[column] for line in lines} == {"sync", "reset", "reconcile", "verify"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,13 @@ def test_the_demo_tells_in_json_what_it_tells_people(tmp_path: Path) -> None:
     assert (told[2]["run"]["config_name"], told[2]["run"]["status"]) == ("orders", "success")
     assert told[2]["rows"] >= told[2]["run"]["records_processed"]
     assert told[-1] == {"event": "stopped"}
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "starbase_host.cli", "demo", "--port", port]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    why = "Address already in use; choose another with --port"
+    assert ran.stderr == f"starbase: demo: cannot listen on port {port}: {why}\n"

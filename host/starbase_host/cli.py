@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class _Commands(click.Group):
     """The host's own commands; the plugins' are asked for only when another one is wanted."""
 
     def __init__(self, host: CommandHost, plugins_config: Callable[[], HostConfig]) -> None:
-        super().__init__("starbase", help=HELP)
+        super().__init__("starbase", help=HELP, params=[_version_option(host)])
         self._host = host
         self._plugins_config = plugins_config
         self._complete = False
@@ -164,6 +165,18 @@ class _Commands(click.Group):
                         f"its command {command.name} exists already; rename it",
                     )
                 self.add_command(command)
+
+
+def _version_option(host: CommandHost) -> click.Option:
+    def show(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            number = version("starbase-host")
+            host.emit({"version": number}, f"starbase {number}")
+            ctx.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="Show the version and exit."
+    )
 
 
 def _serve_command(host: CommandHost) -> click.Command:

@@ -35,6 +35,8 @@ READ_TIMEOUT_SECONDS = 60.0
 # How long a host that starts may take until it says where it listens.
 START_SECONDS = 5.0
 LOOK_SECONDS = 0.05
+# No host has such an address.
+IN_PROCESS = "http://in-process"
 
 
 class CommandFailed(StarbaseError):
@@ -45,10 +47,17 @@ class CommandFailed(StarbaseError):
 
 
 class HostClient:
-    """Requests to one host, as admin."""
+    """Requests to one host, as admin.
 
-    def __init__(self, client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+    in_process: whether no host is running, so that this command does the work and no alarm fires.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop, *, in_process: bool, token_from: str
+    ) -> None:
+        self.in_process = in_process
         self._client = client
+        self._token_from = token_from
         self._loop = loop
 
     def request(
@@ -104,6 +113,12 @@ class HostClient:
             raise CommandFailed(f"the host answered {response.status_code} and no JSON", status=502) from None
         if response.is_success:
             return answer["result"]
+        if response.status_code == 401:
+            raise CommandFailed(
+                f"the host at {self._client.base_url} was started with another admin token than the one that this "
+                f"command took from {self._token_from}; start the host again, or put its token there",
+                status=401,
+            )
         raise CommandFailed(str(answer.get("error")), status=response.status_code)
 
 
@@ -131,7 +146,11 @@ class CommandHost:
         stack = contextlib.AsyncExitStack()
         try:
             client = asyncio.run_coroutine_threadsafe(self._connect(stack), loop).result()
-            yield HostClient(client, loop)
+            token_from = (
+                f"admin_token in {self.config.path}" if self.config.admin_token else str(self.config.token_file)
+            )
+            in_process = str(client.base_url).rstrip("/") == IN_PROCESS
+            yield HostClient(client, loop, in_process=in_process, token_from=token_from)
         finally:
             asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
@@ -156,7 +175,7 @@ class CommandHost:
             nothing_trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(verify=nothing_trusted)
         else:
-            url = "http://in-process"
+            url = IN_PROCESS
             app = create_app(self.config, fire_alarms=False)
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app)

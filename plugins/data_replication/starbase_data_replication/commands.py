@@ -16,6 +16,9 @@ from starbase_host import CommandHost, ConfigError, InvalidRequest, StarbaseErro
 
 PATH = "/data-replication"
 POLL_SECONDS = 0.2
+OFFLINE = "no host is running; nothing is scheduled until `starbase serve` runs"
+# The two kinds that are a plain sync, under the name that users know them by.
+KINDS = {"scheduled": "sync", "manual": "sync"}
 
 
 def commands(host: CommandHost) -> list[click.Command]:
@@ -46,7 +49,9 @@ def _simple(host: CommandHost, verb: str, method: str, path: str, text: str) -> 
     def command(name: str) -> None:
         with host.client() as client:
             result = client.request(method, f"{PATH}/{path}/{_encoded(name)}")
+            offline = client.in_process and verb == "start"
         host.emit(result, result["message"])
+        _say_if(offline)
 
     return command
 
@@ -61,12 +66,14 @@ def _configure(host: CommandHost) -> click.Command:
             raise ConfigError(file, f"cannot be read: {error.strerror}") from error
         body = parse_json(text, "standard input" if file == "-" else file)
         if isinstance(body, list):
-            results = _configure_all(host, body)
+            results, offline = _configure_all(host, body)
             host.emit(results, results[-1]["message"] if results else "nothing")
-            return
-        with host.client() as client:
-            result = client.request("POST", f"{PATH}/configure", body=body)
-        host.emit(result, result["message"])
+        else:
+            with host.client() as client:
+                result = client.request("POST", f"{PATH}/configure", body=body)
+                offline = client.in_process
+            host.emit(result, result["message"])
+        _say_if(offline)
 
     return configure
 
@@ -77,8 +84,11 @@ class NotAllApplied(StarbaseError):
     code = "not_all_applied"
 
 
-def _configure_all(host: CommandHost, bodies: list[Any]) -> list[Any]:
-    """Apply a list of replications, in its order, up to the first that is refused; its error says how far that was."""
+def _configure_all(host: CommandHost, bodies: list[Any]) -> tuple[list[Any], bool]:
+    """Apply a list of replications, in its order, up to the first that is refused; its error says how far that was.
+
+    Returns the results, and whether no host is running.
+    """
     wrong = {f"[{index}]": "must be an object" for index, body in enumerate(bodies) if not isinstance(body, dict)}
     if wrong:
         raise InvalidRequest(f"{'; '.join(f'{at} {why}' for at, why in wrong.items())}; nothing was applied")
@@ -92,7 +102,7 @@ def _configure_all(host: CommandHost, bodies: list[Any]) -> list[Any]:
                 before = f"applied before it: {', '.join(labels[: len(results)])}"
                 done = before if results else "nothing was applied before it"
                 raise NotAllApplied(f"{label}: {error}; {done}", status=error.status) from error
-    return results
+        return results, client.in_process
 
 
 def _is_name(body: dict[str, Any]) -> bool:
@@ -105,8 +115,14 @@ def _list(host: CommandHost) -> click.Command:
     def list_replications() -> None:
         with host.client() as client:
             configs = client.request("GET", f"{PATH}/status")["configs"]
-        columns = ("name", "state", "source_table", "target_table", "row_count", "last_sync_timestamp", "last_error")
-        host.emit(configs, _table(columns, configs) or "no replication is configured")
+            offline = client.in_process
+        columns = (
+            "name", "state", "source_table", "target_table", "row_count", "last_sync_timestamp", "warnings",
+            "last_error",
+        )  # fmt: skip
+        rows = [{**each, "warnings": len(each["warnings"]), "last_error": _current_error(each)} for each in configs]
+        host.emit(configs, _table(columns, rows) or "no replication is configured")
+        _say_if(offline)
 
     return list_replications
 
@@ -119,7 +135,12 @@ def _logs(host: CommandHost) -> click.Command:
         params = {"limit": limit, **({"name": name} if name is not None else {})}
         with host.client() as client:
             found = client.request("GET", f"{PATH}/logs", params=params)["logs"]
-        columns = ("created_at", "config_name", "status", "records_processed", "sync_duration_ms", "error_message")
+        columns = (
+            "created_at", "config_name", "kind", "status", "records_processed", "sync_duration_ms", "error_message",
+        )  # fmt: skip
+        found = (
+            [{**run, "kind": KINDS.get(run["kind"], run["kind"])} for run in found] if not host.json_output else found
+        )
         host.emit(found, _table(columns, found) or "no run is recorded")
 
     return logs
@@ -135,7 +156,7 @@ def _sync(host: CommandHost) -> click.Command:
             else:
                 result = _watched(client, name)
         run = result["run"]
-        host.emit(result, f"{name}: {run['records_processed']} rows in {run['sync_duration_ms']} ms")
+        _report(host, result, f"{name}: {_rows(run['records_processed'])} in {run['sync_duration_ms']} ms")
 
     return sync
 
@@ -149,7 +170,8 @@ def _verify(host: CommandHost) -> click.Command:
             path = f"{PATH}/verify/{_encoded(name)}"
             found = client.request("POST", path, body={"repair": repair}, patient=True)
         counts = ", ".join(f"{found[kind]} {kind}" for kind in ("missing", "extra", "different"))
-        host.emit(found, f"{name}: {found['rows_compared']} rows compared, {counts}; {found['changed']} repaired")
+        compared = f"{_rows(found['rows_compared'])} compared"
+        _report(host, found, f"{name}: {compared}, {counts}; {found['changed']} repaired")
 
     return verify
 
@@ -162,7 +184,10 @@ def _reconcile(host: CommandHost) -> click.Command:
         with host.client() as client:
             path = f"{PATH}/reconcile/{_encoded(name)}"
             found = client.request("POST", path, body={"force": force}, patient=True)
-        host.emit(found, f"{name}: {found['rows_compared']} keys compared, {found['changed']} rows gone")
+            configs = [] if host.json_output else client.request("GET", f"{PATH}/status")["configs"]
+        marks = any(each["name"] == name and each["deletes"] == "mark" for each in configs)
+        keys = f"{found['rows_compared']} key{'' if found['rows_compared'] == 1 else 's'} compared"
+        _report(host, found, f"{name}: {keys}, {_rows(found['changed'])} {'marked as deleted' if marks else 'removed'}")
 
     return reconcile
 
@@ -174,7 +199,8 @@ def _reset(host: CommandHost) -> click.Command:
     def reset(name: str, force: bool) -> None:
         with host.client() as client:
             result = client.request("POST", f"{PATH}/reset/{_encoded(name)}", body={"force": force}, patient=True)
-        host.emit(result, result["message"])
+        run = result["run"]
+        _report(host, result, f"{name}: reset, {_rows(run['rows_read'])} loaded in {run['sync_duration_ms']} ms")
 
     return reset
 
@@ -203,6 +229,31 @@ def _demo(host: CommandHost) -> click.Command:
         run(port, host.emit)
 
     return demo
+
+
+def _report(host: CommandHost, result: dict[str, Any], text: str) -> None:
+    """Print how a run has ended, and its warnings; with --json they are in the result."""
+    host.emit(result, text)
+    for warning in [] if host.json_output else result["run"]["warnings"]:
+        click.echo(f"warning: {printable(warning)}", err=True)
+
+
+def _say_if(offline: bool) -> None:
+    """After the answer: what is configured or shown would otherwise seem to run."""
+    if offline:
+        click.echo(OFFLINE, err=True)
+
+
+def _current_error(status: dict[str, Any]) -> str | None:
+    """The last error, unless a sync has succeeded after it."""
+    failed_at, succeeded_at = status["last_error_at"], status["last_success_at"]
+    past = failed_at is not None and succeeded_at is not None and failed_at < succeeded_at
+    error: str | None = status["last_error"]
+    return None if past and status["state"] != "degraded" else error
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:

@@ -12,6 +12,7 @@ import json
 import random
 import secrets
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -57,6 +58,7 @@ Tell = Callable[[Any, str], None]
 
 def run(port: int, tell: Tell) -> None:
     """Run the demo until Ctrl-C or SIGTERM. Raises ConfigError when a server cannot start."""
+    _check_port(port)
     tell({"event": "starting"}, "starting an embedded PostgreSQL with a small shop …")
     try:
         with EmbeddedPostgres() as postgres, tempfile.TemporaryDirectory(prefix="starbase-demo-") as directory:
@@ -64,6 +66,18 @@ def run(port: int, tell: Tell) -> None:
     except ServerError as error:
         raise ConfigError("demo", str(error)) from error
     tell({"event": "stopped"}, "stopped: the host, the shop and its database are gone")
+
+
+def _check_port(port: int) -> None:
+    """Raise ConfigError when the port is taken: before anything is started for it, and in the words of this command."""
+    with contextlib.closing(socket.socket()) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                "demo", f"cannot listen on port {port}: {error.strerror}; choose another with --port"
+            ) from error
 
 
 async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int, tell: Tell) -> None:
@@ -114,10 +128,17 @@ async def _address(host: subprocess.Popen[bytes], directory: Path, stop: asyncio
                 return str(json.loads(line)["url"])
         if host.poll() is not None or stop.is_set():
             raise ConfigError(
-                "demo", f"the host did not start: {(log.splitlines() or ['no reason given'])[-1]}; try --port"
+                "demo", f"the host did not start: {_reason((log.splitlines() or ['no reason given'])[-1])}; try --port"
             )
         await asyncio.sleep(0.05)
     raise ConfigError("demo", "the host did not start in time")
+
+
+def _reason(line: str) -> str:
+    """The host's last line, without the JSON around it."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(line)["error"])
+    return line
 
 
 async def _configure(client: httpx.AsyncClient, postgres: EmbeddedPostgres) -> None:
