@@ -233,6 +233,11 @@ def test_what_runs_say(host: HostProcess, postgres_database: TestDatabase) -> No
     assert run("sync").stdout.startswith("w: 1 row in ")
     gone = run("reconcile", "--force")
     assert gone.stdout.endswith("1 row removed\n"), gone
+    host.configure(name="w", deletes={"mark": "gone_at"})
+    assert run("sync").returncode == 0
+    execute("DELETE FROM w WHERE id = 3")
+    marked = run("reconcile", "--force")
+    assert marked.stdout.endswith("1 row marked as deleted\n"), marked
     assert " compared, 0 missing, 0 extra, 0 different; 0 repaired" in run("verify").stdout
     head, *lines = run("logs").stdout.splitlines()
     column = head.split().index("kind")

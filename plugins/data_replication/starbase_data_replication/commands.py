@@ -185,7 +185,8 @@ def _reconcile(host: CommandHost) -> click.Command:
             path = f"{PATH}/reconcile/{_encoded(name)}"
             found = client.request("POST", path, body={"force": force}, patient=True)
             configs = [] if host.json_output else client.request("GET", f"{PATH}/status")["configs"]
-        marks = any(each["name"] == name and each["deletes"] == "mark" for each in configs)
+        deletes = next((each["deletes"] for each in configs if each["name"] == name), None)
+        marks = isinstance(deletes, dict) and "mark" in deletes
         keys = f"{found['rows_compared']} key{'' if found['rows_compared'] == 1 else 's'} compared"
         _report(host, found, f"{name}: {keys}, {_rows(found['changed'])} {'marked as deleted' if marks else 'removed'}")
 
