@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from starbase_host.errors import TooLarge, Unavailable
-from starbase_host.query import Query, Result
+from starbase_host.query import ANSWERS, Query, Result
 from starbase_host.wire import LONG_BYTES, Budget, Held, Row, Text, pour
 from tests.hosts import CLIENT, CONFIG, HostProcess, running
 from tests.query_bench import Bench, Hooks, a_bench
@@ -50,6 +51,12 @@ WORST: dict[str, tuple[str, Any]] = {
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with a_bench(tmp_path_factory.mktemp("greedy"), max_bytes=8_000_000, max_rows=200_000, max_seconds=60) as bench:
         yield bench
+
+
+@pytest.fixture(scope="module")
+def shared_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    with running(tmp_path_factory.mktemp("searched")) as host:
+        yield host
 
 
 @pytest.mark.parametrize("what", ["names", "an answer of 30 MiB", "registers", "arguments"])
@@ -108,7 +115,7 @@ def test_a_client_that_waits_to_be_alone_is_interrupted(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_pieces_are_the_json_of_the_rows(answer: tuple[tuple[str, ...], list[Row]], raw: bool) -> None:
     columns, rows = answer
-    text = Text(Budget(bytes=1 << 30, held=Held(1 << 30)), raw=raw, turn=threading.Lock())
+    text = Text(Budget(bytes=1 << 30, held=Held(1 << 30, ANSWERS)), raw=raw, turn=threading.Lock())
     text.restart()
     text.begin(columns)
     assert pour(iter(rows), text, len(rows)) == len(rows)
@@ -224,6 +231,50 @@ def test_clients_that_try_their_worst_stop_neither_a_sync_nor_the_host(
         assert seen[1] - seen[0] < LIMIT
         assert host.query("SELECT count(*) FROM t") == [[3]]
         assert host.request("POST", "/query", {"sql": "SELECT 1 AS a"}, token=CLIENT).status_code == 200
+
+
+# Texts in which a search that goes back would read on to the end at each of its letters: it would take hours.
+ENDLESS_SEARCHES: dict[str, bytes] = {
+    "a text of JSON that does not end": b'{"sql":"SELECT 1","params":["x' + b'\\"' * 1_800_000 + b"," * 100_001,
+    "and ends in a backslash": b'{"sql":"SELECT 1","params":["x' + b'\\"' * 1_800_000 + b"," * 100_001 + b"\\",
+    "brackets of SQL": b'{"sql":"SELECT 1 --pragma\\n,' + b"[" * 3_900_000 + b'"}',
+    "brackets within the limit": b'{"sql":"SELECT 1 --pragma\\n,' + b"[" * 99_900 + b'"}',
+    "quotes": b'{"sql":"SELECT 1 --pragma\\n,' + b"`a" * 49_000 + b'"}',
+    "texts of SQL": b'{"sql":"SELECT 1 --pragma\\n,' + b"'a " * 33_000 + b'"}',
+    "a pragma's spaces": b'{"sql":"PRAGMA table_list' + b" " * 99_900 + b'x"}',
+    "many names": b'{"sql":"SELECT 1 --pragma\\n' + b", 'a', main . sqlite_schema" * 3_500 + b'"}',
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS_SEARCHES)
+def test_a_text_is_gone_through_once(shared_host: HostProcess, what: str) -> None:
+    with httpx.Client(base_url=shared_host.url, timeout=60) as client:
+        headers = {"authorization": f"Bearer {CLIENT}"}
+        answer = client.post("/query", content=ENDLESS_SEARCHES[what], headers=headers)
+    assert answer.status_code in (400, 403, 413), answer.text
+    assert shared_host.result("GET", "/health") == {"status": "ready"}
+
+
+def test_long_bodies_that_wait_are_bounded(shared_host: HostProcess) -> None:
+    """Of sixty at once some are refused; short ones are not, and afterwards a long one is taken again."""
+    long = {"sql": "SELECT length(?1)", "params": ["a" * 3_000_000 + "\U0001f600"]}
+    body = json.dumps(long, ensure_ascii=False).encode()
+
+    async def asked() -> list[int]:
+        headers = {"authorization": f"Bearer {CLIENT}"}
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=shared_host.url, timeout=120, headers=headers, limits=limits) as client:
+            answers = await asyncio.gather(
+                *(client.post("/query", content=body) for _ in range(60)),
+                *(client.post("/query", json={"sql": "SELECT 1"}) for _ in range(20)),
+            )
+        assert {answer.status_code for answer in answers[60:]} == {200}
+        return [answer.status_code for answer in answers[:60]]
+
+    with watched(shared_host.pid) as seen:
+        assert set(asyncio.run(asked())) <= {200, 503}
+    assert seen[1] - seen[0] < LIMIT
+    assert shared_host.request("POST", "/query", long, token=CLIENT).status_code == 200
 
 
 PROBE = """

@@ -27,7 +27,7 @@ from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
 from starbase_host.errors import ConfigError, InvalidRequest, Unavailable
 from starbase_host.finding import toml_key
-from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, on_http_exception, read_json
+from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, held_bodies, on_http_exception, read_json
 from starbase_host.lock import Lock
 from starbase_host.modes import take_from_others
 from starbase_host.plugins import Host, Plugins
@@ -97,6 +97,7 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
     app.state.core = core
     app.state.max_body_bytes = config.max_body_bytes
     app.state.parsing = asyncio.Lock()
+    app.state.bodies = held_bodies()
     return app
 
 

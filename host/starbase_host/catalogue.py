@@ -32,21 +32,24 @@ OF_A_TABLE = ("table_info", "table_xinfo", "index_list")
 TABLES = frozenset(f"{PREFIX}{name}".encode() for name in COLUMNS)
 
 _NAME = r"sqlite_(?:schema|master)|pragma_(?:table_list|table_x?info|index_list)"
+# A client's text is as long and as odd as it likes: what is not closed is one token to the end, and nothing is read
+# twice, or a few letters of SQL would keep the interpreter for hours.
 _TOKEN = re.compile(
     rf"""
-    '(?:[^']|'')*' | --[^\n]* | /\*.*?(?:\*/|\Z)
-    | (?:(?:"main"|\[main\]|`main`|(?<![\w$.])main)\s*\.\s*)?
+    '(?:[^']++|'')*+(?:'|\Z) | --[^\n]*+ | /\*.*?(?:\*/|\Z)
+    | (?:(?:"main"|\[main\]|`main`|(?<![\w$.])main)\s*+\.\s*+)?
       (?:"(?P<a>{_NAME})" | \[(?P<b>{_NAME})\] | `(?P<c>{_NAME})` | (?<![\w$])(?P<d>{_NAME})(?![\w$]))
-    | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
+    | "(?:[^"]++|"")*+(?:"|\Z) | `(?:[^`]++|``)*+(?:`|\Z) | \[[^\]]*+(?:\]|\Z)
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _ARGUMENT = (
-    r"""(?:'(?P<{0}a>(?:[^']|'')*)'|"(?P<{0}b>(?:[^"]|"")*)"|\[(?P<{0}c>[^\]]*)\]|`(?P<{0}d>[^`]*)`|(?P<{0}e>\w+))"""
+    r"""(?:'(?P<{0}a>(?:[^']++|'')*+)'|"(?P<{0}b>(?:[^"]++|"")*+)"|\[(?P<{0}c>[^\]]*+)\]"""
+    r"""|`(?P<{0}d>[^`]*+)`|(?P<{0}e>\w++))"""
 )
 _PRAGMA = re.compile(
-    r"\s*PRAGMA\s+(?:main\s*\.\s*)?(?P<name>table_list|table_x?info|index_list)\s*"
-    rf"(?:\(\s*{_ARGUMENT.format('i')}\s*\)|=\s*{_ARGUMENT.format('e')})?[\s;]*\Z",
+    r"\s*+PRAGMA\s++(?:main\s*+\.\s*+)?(?P<name>table_list|table_x?info|index_list)\s*+"
+    rf"(?:\(\s*+{_ARGUMENT.format('i')}\s*+\)|=\s*+{_ARGUMENT.format('e')})?[\s;]*+\Z",
     re.IGNORECASE,
 )
 
@@ -73,12 +76,18 @@ def original(text: str) -> str:
 
 def _of_token(token: re.Match[str]) -> str:
     name = next((group for group in token.groups() if group is not None), None)
-    before = token.string[: token.start()].rstrip()
-    # Another database's, or a column of this name.
-    if name is None or before.endswith("."):
+    if name is None or _follows_a_dot(token):
         return token.group()
     kind = name.lower().removeprefix("pragma_")
     return PREFIX + ("schema" if kind.startswith("sqlite_") else kind)
+
+
+def _follows_a_dot(token: re.Match[str]) -> bool:
+    """Whether it is another database's, or a column of this name."""
+    sql, at = token.string, token.start()
+    while at and sql[at - 1].isspace():
+        at -= 1
+    return at > 0 and sql[at - 1] == "."
 
 
 def _of_pragma(pragma: re.Match[str]) -> str:

@@ -43,7 +43,7 @@ from starbase_host.errors import (
 )
 from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
 from starbase_host.throttle import Throttle
-from starbase_host.wire import PIECE_BYTES, Body
+from starbase_host.wire import PIECE_BYTES, Body, Held
 
 log = logging.getLogger("starbase.http")
 
@@ -64,6 +64,9 @@ MAX_DEPTH = 64
 # A client's body holds at most so many commas and brackets outside of its texts: what is taken apart is so in one call,
 # which nobody else has a turn in.
 CLIENT_MARKS = 100_000
+# Longer bodies of clients, while their requests last, are at most this together: each may take four bytes a character,
+# and hundreds of them can wait for a reader.
+CLIENTS_BODIES_BYTES = 16 * 1024 * 1024
 # A longer body is taken apart in a thread: everybody would wait for it.
 LOOP_BYTES = 64 * 1024
 
@@ -174,6 +177,7 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     within BODY_SECONDS.
     """
     limit: int = request.app.state.max_body_bytes
+    of_client = getattr(request.state, "role", None) == "client"
     chunks: list[bytes] = []
     size = 0
     try:
@@ -182,14 +186,17 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body is over {limit} bytes")
+                if of_client and size > LOOP_BYTES:
+                    _hold_body(request, size)
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestTimeout(f"the body did not come within {BODY_SECONDS:g} seconds") from None
     except ClientDisconnect:
         raise InvalidRequest("the connection ended inside the body") from None
     text = b"".join(chunks)
-    if getattr(request.state, "role", None) == "client" and _marks(text) > CLIENT_MARKS:
-        texts_apart = await run_in_threadpool(_TEXTS.sub, b"", text)
+    if of_client and _marks(text) > CLIENT_MARKS:
+        async with request.app.state.parsing:
+            texts_apart = await run_in_threadpool(_TEXTS.sub, b"", text)
         if _marks(texts_apart) > CLIENT_MARKS:
             raise TooLarge(f"the body holds more than {CLIENT_MARKS:,} values, a client's limit; send a list as text")
     if not text and empty is not ...:
@@ -201,11 +208,28 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
         return await run_in_threadpool(parse_json, text, "the body")
 
 
+def held_bodies() -> Held:
+    """What counts the bodies of one host's clients."""
+    return Held(CLIENTS_BODIES_BYTES, "bodies that clients have sent; try again, or send a shorter one")
+
+
+def _hold_body(request: Request, size: int) -> None:
+    """Count a client's body as far as it has come, until `_let_go_of_body`. Raises Unavailable."""
+    request.app.state.bodies.take(size - getattr(request.state, "held_body", 0))
+    request.state.held_body = size
+
+
+def _let_go_of_body(request: Request) -> None:
+    if size := getattr(request.state, "held_body", 0):
+        request.app.state.bodies.give(size)
+
+
 def _marks(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+# One that is not closed goes to the end: else each quotation mark in it would be tried as a beginning.
+_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 
 
 def parse_json(text: bytes, what: str) -> Any:
@@ -294,6 +318,8 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
             # SystemExit too: what a plugin's route raises must not end the host.
             log.exception("%s %s failed", request.method, request.url.path)
             return error_response(StarbaseError("internal error; the host's log has the details"))
+        finally:
+            _let_go_of_body(request)
 
     handle.for_admins = role == "admin"  # type: ignore[attr-defined]
     return handle

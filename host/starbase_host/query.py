@@ -82,6 +82,9 @@ class Result:
     rows_written: int
 
 
+ANSWERS = "answers that wait to be read; try again, or ask for less"
+
+
 class QueryHooks(Protocol):
     """The plugins, as far as queries go: both chains, already checked. Whatever they raise refuses the query."""
 
@@ -122,7 +125,7 @@ class QueryRunner:
         self._guards: dict[apsw.Connection, Guard] = {}
         # Those that run are ended by then.
         turn = partial(database.turn, max_seconds + TURN_SECONDS)
-        self._held = {role: Held(limit) for role, limit in HELD_BYTES.items()}
+        self._held = {role: Held(limit, ANSWERS) for role, limit in HELD_BYTES.items()}
         self._alone = threading.Lock()
         self._encoding = threading.Lock()
         self._memory = Memory()

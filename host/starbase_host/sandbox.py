@@ -150,8 +150,6 @@ class Guard:
         self.shares = False
         if self.role == "admin":
             return not self.writer
-        if len(sql) > rules.CLIENT_SQL_CHARACTERS:
-            raise TooLarge(f"sql is longer than {rules.CLIENT_SQL_CHARACTERS:,} characters, a client's limit")
         return sql in self._lengths
 
     def trusted(self, sql: str) -> list[tuple[Any, ...]]:
@@ -195,8 +193,15 @@ class Guard:
             raise Forbidden(rules.FULL_TEXT_REFUSAL)
 
     def rewritten(self, sql: str) -> str:
-        """A statement as it is run: what a client asks of the schema is asked of what it may see."""
-        return catalogue.rewritten(sql) if self.role == "client" else sql
+        """A statement as it is run: what a client asks of the schema is asked of what it may see.
+
+        Raises TooLarge for one that is longer than a client's may be, before anything goes through it.
+        """
+        if self.role == "admin":
+            return sql
+        if len(sql) > rules.CLIENT_SQL_CHARACTERS:
+            raise TooLarge(f"sql is longer than {rules.CLIENT_SQL_CHARACTERS:,} characters, a client's limit")
+        return catalogue.rewritten(sql)
 
     def _look_up_catalogue(self) -> None:
         of = self.trusted("PRAGMA schema_version"), self._private

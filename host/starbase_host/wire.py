@@ -32,10 +32,14 @@ _escape = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Held:
-    """How many bytes of answers the host holds, made and not yet sent, of those that are not small."""
+    """How many bytes of one kind the host holds at once for all its callers, of those that are not small.
 
-    def __init__(self, limit: int) -> None:
+    what: they are, and how a caller does with fewer, for the error.
+    """
+
+    def __init__(self, limit: int, what: str) -> None:
         self._limit = limit
+        self._what = what
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -43,10 +47,7 @@ class Held:
         """Hold so many bytes more. Raises Unavailable when that is over the limit."""
         with self._lock:
             if self._bytes + count > self._limit:
-                raise Unavailable(
-                    f"the host holds {self._limit:,} bytes of answers already that wait to be read; try again, or ask "
-                    "for less"
-                )
+                raise Unavailable(f"the host already holds {self._limit:,} bytes of {self._what}")
             self._bytes += count
 
     def give(self, count: int) -> None:

@@ -17,7 +17,9 @@ from starbase_host import same_name
 
 # Comments and quoted words, in which nothing means anything here; then what abandons a row without an error.
 NO_CODE = re.compile(
-    r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`(?:[^`]|``)*`|\[[^\]]*\]", re.DOTALL
+    r"--[^\n]*+|/\*.*?(?:\*/|\Z)|'(?:[^']++|'')*+(?:'|\Z)|\"(?:[^\"]++|\"\")*+(?:\"|\Z)"
+    r"|`(?:[^`]++|``)*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)",
+    re.DOTALL,
 )
 IGNORES = re.compile(r"\bRAISE\s*\(\s*IGNORE\s*\)", re.IGNORECASE)
 

@@ -31,6 +31,8 @@ from starbase_data_replication.sources.postgresql.encodings import Encoding, enc
 
 # So much text is taken apart at once: the event loop waits meanwhile.
 PIECE_BYTES = 1 << 17
+# A row that came in pieces, of more than this, is taken apart in a thread.
+LONG_BYTES = 1 << 22
 
 # Each piece that arrives costs a turn of the event loop and more. In a long stream, after a small one, the socket is
 # left alone for a moment: the server goes on writing into it, and the next piece is larger.
@@ -88,10 +90,8 @@ class RowStream(Buffered):
 
     async def _some(self, rows: int, size: int) -> bool:
         while not self._more.values and not self.ended:
-            length, found = self._text.rows()
-            if found:
-                self._more = convert(found, self._columns, self.exceptions)
-                self._row_bytes = length // len(found) + self._overhead
+            # The loop would serve nobody while a long row is taken apart: that can take seconds.
+            if await asyncio.to_thread(self._take_apart) if self._text.is_long else self._take_apart():
                 break
             # Not before: while a large row is being written, the next one is not to come in.
             self._taken.set()
@@ -101,6 +101,13 @@ class RowStream(Buffered):
             self._text.feed(arrived or b"")
             del arrived
         return not self.ended
+
+    def _take_apart(self) -> bool:
+        length, found = self._text.rows()
+        if found:
+            self._more = convert(found, self._columns, self.exceptions)
+            self._row_bytes = length // len(found) + self._overhead
+        return bool(found)
 
     async def _copy(self, connection: Any, sql: str) -> None:
         received = 0
@@ -148,6 +155,8 @@ class CopyText:
         # Pieces of a row whose end has not come, and their length.
         self._begun: list[bytes] = []
         self._begun_bytes = 0
+        # Whether what waits begins with a row of more than LONG_BYTES.
+        self.is_long = False
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the stream, of any length; only when `rows` has none left.
@@ -163,9 +172,11 @@ class CopyText:
             if self._begun_bytes > LONGEST_ROW_BYTES:
                 raise TooMuch("a row", LONGEST_ROW_BYTES)
         elif self._begun or rest:
+            self.is_long = self._begun_bytes > LONG_BYTES
             self._data = b"".join((*self._begun, rest, data))
             self._begun, self._begun_bytes = [], 0
         else:
+            self.is_long = False
             self._data = data
 
     def rows(self) -> tuple[int, Rows]:
