@@ -174,10 +174,17 @@ def test_without_a_host_commands_say_that_nothing_is_scheduled(tmp_path: Path, h
     file.write_text(json.dumps([entry("o1")]))
     for words in (("configure", str(file)), ("start", "o1"), ("list",), ("list", "--json")):
         ran = alone.command("replication", *words)
-        assert ran.returncode == 0, words
-        assert ran.stderr.endswith(OFFLINE), words
-    assert OFFLINE not in alone.command("replication", "logs").stderr
+        # Nothing of STARBASE_SECRET_KEY either: no password is stored.
+        assert (ran.returncode, ran.stderr) == (0, OFFLINE), words
+    assert "idle" in alone.command("replication", "list").stdout
+    assert alone.command("replication", "logs").stderr == ""
     assert host.command("replication", "list").stderr == ""
+    file.write_text(json.dumps(entry("o2", sourceConfig={**SOURCE, "password": "in plain"})))
+    assert alone.command("replication", "configure", str(file)).stderr == OFFLINE
+    (warning, offline) = alone.command("replication", "list").stderr.splitlines()
+    assert "STARBASE_SECRET_KEY is not set" in warning
+    assert "(1 now)" in warning
+    assert offline + "\n" == OFFLINE
 
 
 def test_a_token_that_is_not_the_hosts(host: HostProcess, tmp_path: Path) -> None:

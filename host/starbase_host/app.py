@@ -194,6 +194,7 @@ class Core:
             alarms=PluginAlarms(self.alarms, name),
             clock=self.clock,
             config=self.config,
+            serves=self._fire_alarms,
         )
 
     def _routes(self) -> list[Route]:

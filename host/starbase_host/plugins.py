@@ -45,12 +45,22 @@ class Host:
 
     database: the internal SQLite database: `await host.database.write(function)`, `read(function)`, `migrate`.
     alarms: this plugin's timers. clock: the only source of time. stopping: set when the host begins to stop.
+    serves: False in a command that needs the host for a moment, where no alarm fires.
     """
 
     def __init__(
-        self, *, name: str, plugins: Plugins, database: Database, alarms: PluginAlarms, clock: Clock, config: HostConfig
+        self,
+        *,
+        name: str,
+        plugins: Plugins,
+        database: Database,
+        alarms: PluginAlarms,
+        clock: Clock,
+        config: HostConfig,
+        serves: bool,
     ) -> None:
         self.name = name
+        self.serves = serves
         self.database = database
         self.alarms = alarms
         self.clock = clock

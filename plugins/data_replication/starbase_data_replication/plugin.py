@@ -145,7 +145,7 @@ class DataReplication:
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
         service = self._running()
         await host.database.migrate("data_replication", "starbase_data_replication.sql")
-        await self._seal.renew(host.database)
+        await self._seal.renew(host.database, serves=host.serves)
         await self._dialects.gather(host)
         await service.wake(due=await self._unable(host, service))
         watchdog = Watchdog(

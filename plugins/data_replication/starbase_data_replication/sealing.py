@@ -100,16 +100,19 @@ class Seal:
             "or configure the source again with its password"
         )
 
-    async def renew(self, database: Database) -> None:
-        """Seal what is stored with the first key; say, in one line each, what is not sealed or cannot be opened."""
+    async def renew(self, database: Database, *, serves: bool = True) -> None:
+        """Seal what is stored with the first key; say, in one line each, what is not sealed or cannot be opened.
+
+        serves: a host that stays is warned of a missing key before there is a password to protect.
+        """
         plain, unreadable = await database.write(self._renew_rows)
-        if not self._fernets:
+        if not self._fernets and (plain or serves):
             log.warning(
                 "%s is not set: passwords that stand in a sourceConfig are stored unencrypted (%d now); %s, "
                 "or write ${NAME} in their place",
                 SECRET_KEY, len(plain), MAKE,
             )  # fmt: skip
-        else:
+        elif self._fernets:
             # What was stored in plain is overwritten in the database; the journal must not keep it either.
             try:
                 await database.empty_journal()
