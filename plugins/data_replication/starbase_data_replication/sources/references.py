@@ -25,7 +25,7 @@ ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
 WHOLE_HOST = re.compile(rf"\[?{REFERENCE.pattern}\]?(?::(?:[0-9]+|{REFERENCE.pattern}))?\Z")
 NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
 # The whole of a text: a password may well hold `${` somewhere.
-LIKE_A_REFERENCE = re.compile(r"\$\{(?:.*\}|[A-Za-z0-9_]*)\Z", re.DOTALL)
+LIKE_A_REFERENCE = re.compile(r"\$\{(?:[A-Za-z0-9_]*+\Z|.*\}\Z)", re.DOTALL)
 
 
 def has_reference(value: object) -> bool:

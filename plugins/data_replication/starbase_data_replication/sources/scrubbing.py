@@ -18,6 +18,7 @@ from importlib.resources import files
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
+LONGEST = 64 * 1024
 # Of a secret that is cut, so many characters are found wherever they stand; fewer tell little of it.
 PART = 8
 # Words of messages, of the servers, the drivers and this project, that may be somebody's password.
@@ -34,8 +35,11 @@ def scrub(message: str, hidden: Iterable[str], mask: str = MASK) -> str:
     """A message with every secret in it, and every part of one of at least eight characters, as `mask`.
 
     A secret that is shorter, or a word of messages, is masked only in quotes, as the value of a setting, before the @
-    of a URL, and, where it is more than letters, by itself between other characters.
+    of a URL, and, where it is more than letters, by itself between other characters. Of a message only the beginning
+    is kept that a log or record would show anyway: a source may send one of many MiB.
     """
+    if len(message) > LONGEST:
+        message = message[:LONGEST] + " …"
     marked = bytearray(len(message))
     parts: set[str] = set()
     for form in {form for secret in hidden for form in _forms(secret)}:

@@ -19,7 +19,7 @@ from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.base import Grounds
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
-from starbase_data_replication.sources.mysql.views import TOKEN, clock, origin, picked, plain, words_of
+from starbase_data_replication.sources.mysql.views import TOKEN, clock, is_readable, origin, picked, plain, words_of
 from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
 
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
@@ -74,11 +74,14 @@ SELECT '{number}', t.TABLE_TYPE, t.ENGINE,
 FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s
 """
 # How a trigger's text asks a sequence, and the sequence's name.
-_NAME = r"(?:`(?:[^`]|``)*`|[\w$]+)"
+_NAME = r"(?:`(?:[^`]++|``)*+(?:`|\Z)|[\w$]++)"
 ASKED = re.compile(rf"\b(?:nextval\s*\(|next\s+value\s+for\b)\s*({_NAME}(?:\s*\.\s*{_NAME})?)", re.IGNORECASE)
 # What LOOK_UP answers of one table, its number left out.
 _Found = tuple[str, str | None, str | None, str, str, str | None]
 UNTRACED = "what {column} takes its values from cannot be traced"
+LONGEST_TRIGGERS = 1024 * 1024
+# Views stand on views; a server that invents another one for each would never be done.
+MOST_LEVELS = 100
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 
@@ -164,6 +167,8 @@ def _mentions(text: str, name: str) -> bool:
 
 async def _of_triggers(connection: Connection, table: TableName, column: str, texts: str) -> Grounds:
     """A trigger that names the column may give it the value of any sequence that it asks."""
+    if len(texts) > LONGEST_TRIGGERS:
+        return Grounds(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
     names: dict[str, None] = {}
     for asked in ASKED.findall(texts):
         parts = [plain(part) for part in re.findall(_NAME, asked)]
@@ -212,7 +217,12 @@ async def _of_view(connection: Connection, view: TableName, tracking: Any) -> Gr
     column: str | None = tracking.name
     computed: str | None = None
     chance: str | None = None
+    levels = 0
     while level:
+        levels += 1
+        if levels > MOST_LEVELS:
+            reasons[UNREADABLE.format(name=view)] = None
+            break
         found = await _look_up(connection, level, column or "")
         origins: set[str | None] = set()
         below: dict[tuple[str, str], None] = {}
@@ -271,7 +281,7 @@ def _origin(column: str | None, kind: str, extra: str | None, text: str | None, 
     alone: no other table may have it."""
     if column is None or (extra is None and alone and kind in TABLES) or generated(extra):
         return None
-    if not text:
+    if not text or not is_readable(text):
         return column
     return None if extra is None else origin(words_of(text), int(extra.split()[0]) - 1)
 
@@ -309,7 +319,9 @@ async def tables_below(connection: Connection, view: TableName) -> list[tuple[st
     """The databases and names of whatever a view stands on, views among them, as far as this user is shown it."""
     seen = {(view.schema or "", view.name): None}
     level = list(seen)
-    while level:
+    levels = 0
+    while level and levels < MOST_LEVELS:
+        levels += 1
         texts = [row[-1] for rows in (await _look_up(connection, level)).values() for row in rows if row[-1]]
         level = [each for text in texts for each in trace(text).tables if each not in seen]
         level = list(dict.fromkeys(level))
@@ -375,11 +387,14 @@ OF_SEQUENCES = frozenset({"nextval", "lastval", "setval"})
 
 def trace(text: str) -> Below:
     """The tables in a view's text, as the server writes it. A pure function."""
+    if not is_readable(text):
+        return Below(unknown=True)
     tokens = [(match[0], match.start(), match.end()) for match in TOKEN.finditer(text)]
     words = [token if token[0] in "`'" else token.lower() for token, *_ in tokens]
     tables: dict[tuple[str, str], int] = {}
     functions = [words[at] for at in range(len(tokens) - 1) if _is_call(tokens, at)]
-    ctes = {plain(words[at]) for at in range(len(words) - 1) if _defines(words, at)}
+    closing = _closing(words)
+    ctes = {plain(words[at]) for at in range(len(words) - 1) if _defines(words, at, closing)}
     unknown = any(word in OF_SEQUENCES for word in words)
     brackets: list[str] = []
     for at, word in enumerate(words):
@@ -408,15 +423,22 @@ def _is_call(tokens: Sequence[tuple[str, int, int]], at: int) -> bool:
     return tokens[at][0][0] == "`" and tokens[at + 1][0] == "(" and tokens[at + 1][1] == tokens[at][2]
 
 
-def _defines(words: Sequence[str], at: int) -> bool:
+def _closing(words: Sequence[str]) -> list[int]:
+    """Of each place the place of the next closing bracket; the end, where there is not one."""
+    found, following = [len(words)] * len(words), len(words)
+    for at in range(len(words) - 1, -1, -1):
+        following = at if words[at] == ")" else following
+        found[at] = following
+    return found
+
+
+def _defines(words: Sequence[str], at: int, closing: Sequence[int]) -> bool:
     """Whether a name is that of a common table expression: `name AS (`, or `name (columns) AS (`."""
     if words[at][0] != "`" and not words[at].isidentifier():
         return False
     after = at + 1
     if words[after] == "(":
-        while after < len(words) and words[after] != ")":
-            after += 1
-        after += 1
+        after = closing[after] + 1
     return list(words[after : after + 2]) == ["as", "("]
 
 

@@ -9,8 +9,13 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-# Strings, names in backticks, words, and whatever else stands by itself. A string goes on past a doubled quote.
-TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|[^\W\d]\w*|\d\w*|\S", re.DOTALL)
+# Strings, names in backticks, words, and whatever else stands by itself. A string goes on past a doubled quote. Whoever
+# answers for the server writes these texts: what is not closed goes to the end, and nothing is read twice.
+TOKEN = re.compile(r"'(?:[^'\\]++|\\.?|'')*+(?:'|\Z)|`(?:[^`]++|``)*+(?:`|\Z)|[^\W\d]\w*+|\d\w*+|\S", re.DOTALL)
+# A longer text is not taken apart, nor one whose SELECTs, each with all that may follow it, come to more: that would
+# hold up others.
+LONGEST_TEXT = 64 * 1024
+MOST_FOLLOWING = 1024 * 1024
 
 AGGREGATES = frozenset(
     {
@@ -87,6 +92,11 @@ class SelectList(NamedTuple):
     whole: bool
 
 
+def is_readable(text: str) -> bool:
+    """Whether a text is short enough to be taken apart."""
+    return len(text) <= LONGEST_TEXT and len(text) * text.lower().count("select") <= MOST_FOLLOWING
+
+
 def words_of(text: str) -> list[str]:
     return [token if token[0] in "`'" else token.lower() for token in TOKEN.findall(text)]
 
@@ -100,7 +110,9 @@ def origin(words: Sequence[str], at: int) -> str | None:
     or that cannot be traced. at: the column's place in the view, from 0: a view may call it otherwise than its text."""
     lists = list(select_lists(words))
     own = [each for each in lists if each.whole]
-    inner = [pair for each in lists if not each.whole for pair in each.columns]
+    inner: dict[str, list[tuple[str, ...]]] = {}
+    for alias, expression in (pair for each in lists if not each.whole for pair in each.columns):
+        inner.setdefault(alias.lower(), []).append(expression)
     combined = sum(word in COMBINE for word in words)
     # A name before brackets is that of a function, or of something that gives its columns other names.
     renaming = any(word[0] == "`" and after == "(" for word, after in pairwise(words))
@@ -117,7 +129,7 @@ def origin(words: Sequence[str], at: int) -> str | None:
             continue
         seen.add(name)
         # What is called so in a SELECT within this one is followed further down.
-        below = [expression for alias, expression in inner if alias.lower() == name]
+        below = inner.get(name, [])
         if not below or any(_name(expression) == name for expression in below):
             found.add(name)
         made += below

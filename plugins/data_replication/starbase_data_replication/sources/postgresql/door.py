@@ -55,6 +55,7 @@ OURS = {
 
 # What a server may say while it works on rows. Of these texts it is known that what they quote is a name of the
 # catalogue's, or one of its files: anything else may be a row's value, in any SQLSTATE ('…'::regclass, RAISE).
+LONGEST_KNOWN = 1000
 KNOWN = re.compile(
     "|".join(
         (
@@ -133,7 +134,7 @@ def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -
     more = ""
     if code[:2] in ("22", "23"):
         text = type(error).__name__
-    elif rows and KNOWN.fullmatch(text) is None:
+    elif rows and (len(text) > LONGEST_KNOWN or KNOWN.fullmatch(text) is None):
         text, more = type(error).__name__, "; its text may hold a row's value: look into the server's log"
     message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code}){more}"
     if code in CHANGED_CODES or (code == "42501" and "row-level security" in text):

@@ -89,7 +89,7 @@ SETTINGS = """
     WHERE n.nspname <> 'pg_catalog'
 """
 # A text in which a backslash is an escape, whatever the settings.
-ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]++|''|\\.?)*+(?:'|\Z)", re.DOTALL)
 # For a table of which it is known that a policy applies.
 POLICED = "SET LOCAL row_security = on"
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
