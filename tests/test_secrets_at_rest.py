@@ -87,7 +87,9 @@ def test_a_key_may_come_and_be_changed_and_be_lost(seen: TestDatabase, tmp_path:
         host.stop()
 
 
-@pytest.mark.parametrize(("key", "why"), [(NEW, f"no key in {VARIABLE} opens it"), ("", f"{VARIABLE} is not set")])
+@pytest.mark.parametrize(
+    ("key", "why"), [(NEW, f"no key in {VARIABLE} opens it"), ("", f"{VARIABLE} is not set")], ids=["another", "none"]
+)
 def test_a_password_that_no_key_opens_shows_at_the_start(
     seen: TestDatabase, tmp_path: Path, key: str, why: str
 ) -> None:
