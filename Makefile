@@ -19,8 +19,8 @@ prove: .venv/.stamp-dev
 	@$(PYTHON) -m tests.servers --all
 	@exec $(PYTHON) scripts/prove.py
 
-# Each host as users start it, by the interpreter; `make test` forks them: tests/forks.py.
-prove soak bench: export STARBASE_TESTS_SPAWN := 1
+# Each host as users start it, by the interpreter; the tests fork them: tests/forks.py.
+soak bench: export STARBASE_TESTS_SPAWN := 1
 
 MINUTES := 20
 

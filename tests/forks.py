@@ -1,8 +1,8 @@
 """Starts `starbase` commands as forks of one process that has imported everything already.
 
 To import the host and the drivers takes the better part of a second, and a thousand tests start one. A fork is a
-process like another: it has its own id, its own end, and can be killed. `make prove` starts each as users do, by the
-interpreter (STARBASE_TESTS_SPAWN=1), and so does a test that sets PYTHON… variables.
+process like another: it has its own id, its own end, and can be killed. `make soak` and `make bench` start
+each as users do, by the interpreter (STARBASE_TESTS_SPAWN=1), and so does a test that sets PYTHON… variables.
 
 Must not import the host in the test's process; this module runs as a program for that.
 """

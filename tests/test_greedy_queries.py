@@ -242,6 +242,8 @@ ENDLESS_SEARCHES: dict[str, bytes] = {
     "quotes": b'{"sql":"SELECT 1 --pragma\\n,' + b"`a" * 49_000 + b'"}',
     "texts of SQL": b'{"sql":"SELECT 1 --pragma\\n,' + b"'a " * 33_000 + b'"}',
     "a pragma's spaces": b'{"sql":"PRAGMA table_list' + b" " * 99_900 + b'x"}',
+    "a transaction of many statements": b'{"transaction":[' + b'{"sql":"SELECT 1"},' * 33_000 + b'{"sql":"SELECT 1"}]}',
+    "unknown fields": b'{"sql":"SELECT 1"' + b"".join(b',"f%d":1' % number for number in range(90_000)) + b"}",
     "many names": b'{"sql":"SELECT 1 --pragma\\n' + b", 'a', main . sqlite_schema" * 3_500 + b'"}',
 }
 

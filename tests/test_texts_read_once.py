@@ -31,7 +31,11 @@ def test_the_definition_of_a_view(what: str) -> None:
     views.origin(views.words_of(VIEWS[what]), 0)
 
 
-@pytest.mark.parametrize("text", ["'" + "\\'" * 10_000_000, "select " * 9000], ids=["long", "selects"])
+@pytest.mark.parametrize(
+    "text",
+    ["'" + "\\'" * 10_000_000, "select " * 9000, "select 1 from " + " join ".join(f"`a`.`{n}`" for n in range(3000))],
+    ids=["long", "selects", "tables"],
+)
 def test_a_definition_that_is_not_taken_apart_protects_nothing(text: str) -> None:
     assert grounds.trace(text) == grounds.Below(unknown=True)
 

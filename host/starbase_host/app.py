@@ -25,14 +25,14 @@ from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
-from starbase_host.errors import ConfigError, InvalidRequest, Unavailable
+from starbase_host.errors import ConfigError, InvalidRequest, TooLarge, Unavailable
 from starbase_host.finding import toml_key
 from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, held_bodies, on_http_exception, read_json
 from starbase_host.lock import Lock
 from starbase_host.modes import take_from_others
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner
-from starbase_host.routes import Route
+from starbase_host.routes import MAX_NAME, MAX_NAMED, Route
 from starbase_host.throttle import Throttle
 
 STATEMENT = {
@@ -75,6 +75,8 @@ log = logging.getLogger("starbase")
 
 # Below it, a token can be guessed: a right one is never made to wait.
 SHORT_TOKEN = 16
+# Each is prepared, run and answered by itself, and a client's body has room for tens of thousands.
+CLIENT_STATEMENTS = 1000
 VERSION = importlib.metadata.version("starbase-host")
 
 
@@ -272,6 +274,8 @@ class Core:
         statements = body["transaction"]
         if unknown or not isinstance(statements, list) or not statements:
             raise InvalidRequest('"transaction" must stand alone and be a list of {"sql", "params"}')
+        if role == "client" and len(statements) > CLIENT_STATEMENTS:
+            raise TooLarge(f"the transaction holds more than {CLIENT_STATEMENTS:,} statements, a client's limit")
         queries = [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
         return BodyResponse(await self.queries.answer_transaction(queries))
 
@@ -289,7 +293,8 @@ def _warn_of_short_tokens(config: HostConfig) -> None:
 def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
     if not isinstance(body, dict):
         raise InvalidRequest(fields={where.rstrip(".") or "body": "must be an object with sql"})
-    fields = {f"{where}{key}": "unknown field; known: sql, params" for key in body if key not in ("sql", "params")}
+    unknown = [key for key in body if key not in ("sql", "params")]
+    fields = {f"{where}{key[:MAX_NAME]}": "unknown field; known: sql, params" for key in unknown[:MAX_NAMED]}
     sql, params = body.get("sql"), body.get("params")
     if not isinstance(sql, str) or not sql.strip():
         fields[f"{where}sql"] = "must be a string that holds one SQL statement"

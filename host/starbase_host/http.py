@@ -158,6 +158,8 @@ class BodyResponse(Response):
         self._held.pieces.clear()
         while pieces:
             await send({"type": "http.response.body", "body": pieces.pop(), "more_body": bool(pieces)})
+            # While the socket takes all that it is given, to send waits for nothing.
+            await asyncio.sleep(0)
 
 
 def error_response(error: StarbaseError) -> Response:

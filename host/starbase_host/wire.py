@@ -222,13 +222,28 @@ class Body:
 
     def __init__(self, texts: Sequence[Text], budget: Budget, *, several: bool) -> None:
         self._budget = budget
-        self.pieces = [b'{"result":[' if several else b'{"result":']
+        pieces = [b'{"result":[' if several else b'{"result":']
         for number, text in enumerate(texts):
             if number:
-                self.pieces.append(b",")
-            self.pieces += text.pieces
-        self.pieces.append(b"]}" if several else b"}")
-        self.size = sum(map(len, self.pieces))
+                pieces.append(b",")
+            pieces += text.pieces
+        pieces.append(b"]}" if several else b"}")
+        self.size = sum(map(len, pieces))
+        self.pieces = list(_together(pieces))
+
+
+def _together(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Short pieces put together: each that is sent costs the event loop a turn."""
+    short: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        short.append(piece)
+        size += len(piece)
+        if size >= PIECE_BYTES:
+            yield b"".join(short)
+            short, size = [], 0
+    if short:
+        yield b"".join(short)
 
 
 def pour(rows: Iterator[Row], sink: Sink, most: int) -> int:

@@ -82,6 +82,8 @@ UNTRACED = "what {column} takes its values from cannot be traced"
 LONGEST_TRIGGERS = 1024 * 1024
 # Views stand on views; a server that invents another one for each would never be done.
 MOST_LEVELS = 100
+# Each is asked for by a SELECT within one statement.
+MOST_TABLES = 500
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 
@@ -409,6 +411,8 @@ def trace(text: str) -> Below:
                 tables[names[0], names[1]] = tables.get((names[0], names[1]), 0) + 1
             elif not (names[0] in ctes if len(names) == 1 else not names and _brings_its_own(words, at + 1, ctes)):
                 unknown = True
+    if len(tables) > MOST_TABLES:
+        return Below(unknown=True)
     union = any(word in ("union", "intersect", "except") for word in words)
     calls = (word for at, word in enumerate(words[:-1]) if word in WHO_READS and words[at + 1] == "(")
     doing = [*picked(words), *(["repeated"] if any(count > 1 for count in tables.values()) else [])]

@@ -170,21 +170,21 @@ class MysqlSource:
                 if found is None:
                     return Noted(ahead=int(rows_ahead))
                 seen = (await self._look(connection)).alive
-        value = key_text(found)
-        lookback = options.lookback(known=seen.known and schema.unprotected is None)
-        shown = None if seconds is None else key_text(seconds)
-        floor_value = settled(column, options, value, cap=cap, now=shown)
-        candidate = Candidate(
-            value=floor_value,
-            lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
-            noted_at=noted_at,
-            alive=seen,
-        )
-        clocked = shown is not None and (floor_value != value or shows_a_time(value, shown))
-        return Noted(
-            candidate=candidate, ahead=int(rows_ahead), below=value if int(below) else None, shared=int(shared),
-            clocked=clocked,
-        )  # fmt: skip
+            value = key_text(found)
+            lookback = options.lookback(known=seen.known and schema.unprotected is None)
+            shown = None if seconds is None else key_text(seconds)
+            floor_value = settled(column, options, value, cap=cap, now=shown)
+            candidate = Candidate(
+                value=floor_value,
+                lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
+                noted_at=noted_at,
+                alive=seen,
+            )
+            clocked = shown is not None and (floor_value != value or shows_a_time(value, shown))
+            return Noted(
+                candidate=candidate, ahead=int(rows_ahead), below=value if int(below) else None, shared=int(shared),
+                clocked=clocked,
+            )  # fmt: skip
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         if schema.kind != "table":

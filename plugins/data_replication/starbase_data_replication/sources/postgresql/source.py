@@ -186,12 +186,14 @@ class PostgresqlSource:
                 if value is None:
                     return Noted(ahead=ahead)
                 seen = await alive.look(connection, self._begin_again)
-        protects = seen.known and schema.unprotected is None
-        lookback_value = lookback_if_known if protects else lookback_if_unknown
-        floor_value = settled(schema, options, value, edge)
-        candidate = Candidate(value=floor_value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
-        clocked = edge is not None and (floor_value != value or shows_a_time(value, edge))
-        return Noted(candidate=candidate, ahead=ahead, below=value if below else None, shared=shared, clocked=clocked)
+            protects = seen.known and schema.unprotected is None
+            lookback_value = lookback_if_known if protects else lookback_if_unknown
+            floor_value = settled(schema, options, value, edge)
+            candidate = Candidate(value=floor_value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
+            clocked = edge is not None and (floor_value != value or shows_a_time(value, edge))
+            return Noted(
+                candidate=candidate, ahead=ahead, below=value if below else None, shared=shared, clocked=clocked
+            )
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         if schema.tracking.tracking_kind not in COUNTED:
