@@ -142,6 +142,12 @@ def test_how_many_rows_there_are_is_no_day_old(mysql_database: TestDatabase) -> 
     assert (estimate or 0) > 1000
 
 
+def key_of(database: TestDatabase) -> dict[str, str]:
+    """What a server without TLS needs, to be given the password of a user that it has not met yet."""
+    assert isinstance(database.server, ThrowawayMySQL)
+    return {"serverPublicKey": str(database.server.directory / "data" / "public_key.pem")}
+
+
 def test_a_server_in_offline_mode_may_come_back(odd_database: TestDatabase) -> None:
     odd_database.execute(
         f"CREATE TABLE t (id int PRIMARY KEY); CREATE USER idle@'%' IDENTIFIED BY 'p';"
@@ -155,7 +161,7 @@ def test_a_server_in_offline_mode_may_come_back(odd_database: TestDatabase) -> N
         await described(source, odd_database, "t")
 
     try:
-        with_source(odd_database, work, user="idle", password="p")
+        with_source(odd_database, work, user="idle", password="p", **key_of(odd_database))
     finally:
         odd_database.execute("SET GLOBAL offline_mode = OFF; DROP USER idle@'%'")
 
@@ -226,7 +232,8 @@ def test_a_replica_that_is_stopped_is_no_primary(odd_database: TestDatabase, tmp
     odd_database.execute("CREATE TABLE t (id int PRIMARY KEY) SELECT 1 AS id; CREATE USER who@'%' IDENTIFIED BY 'p'")
     odd_database.execute(f"GRANT PROCESS ON *.* TO who@'%'; GRANT SELECT ON {odd_database.name}.* TO who@'%'")
     with running(tmp_path) as host:
-        configure(host, odd_database, sourceConfig={**odd_database.source_config, "user": "who", "password": "p"})
+        user = {"user": "who", "password": "p", **key_of(odd_database)}
+        configure(host, odd_database, sourceConfig={**odd_database.source_config, **user})
 
         def protection() -> str:
             synced(host)
