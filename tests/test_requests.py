@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from starbase_host import Host, Route, hookimpl
-from tests.hosts import ADMIN, CLIENT, HostProcess, running
+from tests.hosts import ADMIN, HostProcess, running
 from tests.plugin_hosts import host_with
 
 PREFIX = "/data-replication"
@@ -36,7 +36,7 @@ def test_a_host_answers_others_while_it_takes_a_long_body_apart(host: HostProces
     async def run() -> tuple[httpx.Response, list[float]]:
         loop, waits = asyncio.get_running_loop(), []
         async with httpx.AsyncClient(base_url=host.url, timeout=60) as client:
-            headers = {"authorization": f"Bearer {CLIENT}"}
+            headers = {"authorization": f"Bearer {ADMIN}"}
             posting = asyncio.create_task(client.post("/query", content=body, headers=headers))
             while not posting.done():
                 began = loop.time()
