@@ -177,7 +177,9 @@ def test_instant_changes_amid_syncs(either_mysql: TestDatabase, host: HostProces
     done = Thread(target=work)
     done.start()
     while done.is_alive():
-        synced(host)
+        answer = host.request("POST", "/data-replication/sync/t")
+        # Two changes within one sync end it, and the next one goes on.
+        assert answer.status_code == 200 or "Unknown column" in answer.text, answer.text
     done.join()
     synced(host)
     assert host.query("SELECT COUNT(*), MIN(id), MAX(id) FROM t") == [
