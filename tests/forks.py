@@ -27,6 +27,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+# Another one is not forked: a test sets it, to start commands from an environment of its own.
+interpreter = sys.executable
 PACKAGES = ("starbase_host", "starbase_data_replication")
 # What servers and drivers import only when they are first used.
 LAZY = (
@@ -45,10 +47,11 @@ def spawn(
     words: Sequence[str], *, stdout: Path, stderr: Path, environ: Mapping[str, str], stdin: Path = Path(os.devnull)
 ) -> subprocess.Popen[bytes] | Fork:
     """Start `starbase WORDS…` with this environment added; what it writes to stderr is put behind what the file has."""
-    if os.environ.get("STARBASE_TESTS_SPAWN") or any(name.startswith("PYTHON") for name in environ):
+    usual = interpreter == sys.executable and not any(name.startswith("PYTHON") for name in environ)
+    if os.environ.get("STARBASE_TESTS_SPAWN") or not usual:
         with stdin.open("rb") as source, stdout.open("wb") as out, stderr.open("ab") as err:
             return subprocess.Popen(
-                [sys.executable, "-m", "starbase_host.cli", *words],
+                [interpreter, "-m", "starbase_host.cli", *words],
                 stdin=source, stdout=out, stderr=err, env={**os.environ, **environ},
             )  # fmt: skip
     order = {"words": list(words), "environ": {**os.environ, **environ}}

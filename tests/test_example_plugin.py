@@ -6,12 +6,11 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests import hosts
+from tests import forks
 from tests.hosts import CLIENT, CONFIG, HostProcess, running, until
 from tests.servers import ROOT, TestDatabase
 
@@ -48,7 +47,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts are started from the fresh environment."""
-    monkeypatch.setattr(hosts, "sys", SimpleNamespace(executable=str(python)))
+    monkeypatch.setattr(forks, "interpreter", str(python))
 
 
 def entries(host: HostProcess) -> list[tuple[str, str]]:
