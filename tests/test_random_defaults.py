@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from starbase_data_replication.sources.origins import drawn
-from tests.hosts import running
+from tests.hosts import HostProcess, running
 from tests.servers import TestDatabase
 
 TABLES = {
@@ -43,6 +43,13 @@ TABLES = {
 }
 
 
+def refusal(host: HostProcess, name: str) -> str:
+    """The error of a sync that must fail."""
+    response = host.request("POST", f"/data-replication/sync/{name}")
+    assert response.status_code == 502, response.text
+    return str(response.json()["error"])
+
+
 def test_random_numbers_are_refused(source_database: TestDatabase, tmp_path: Path) -> None:
     database = source_database
     database.execute(TABLES[database.dialect])
@@ -51,9 +58,7 @@ def test_random_numbers_are_refused(source_database: TestDatabase, tmp_path: Pat
             body: dict[str, Any] = {"name": table, "sourceTable": table, "targetTable": table}
             body |= {"sourceConfig": database.source_config, "isActive": False, "keyColumns": ["id"]}
             host.configure(**body)
-            response = host.request("POST", f"/data-replication/sync/{table}")
-            assert response.status_code == 502, response.text
-            said = str(response.json()["error"])
+            said = refusal(host, table)
             assert f"{table}.id has random values by default" in said
             assert "set trackingColumn to at (" in said
             fixes: list[dict[str, Any]] = [{"trackingColumn": "at"}, {"mode": "full"}]
@@ -72,9 +77,7 @@ def test_times_with_a_random_part_are_refused(source_database: TestDatabase, tmp
             body |= {"sourceConfig": database.source_config, "isActive": False, "trackingColumn": column}
             body |= {"keyColumns": ["due" if table == "late_seen" else "id"]}
             host.configure(**body)
-            response = host.request("POST", f"/data-replication/sync/r{number}")
-            assert response.status_code == 502, response.text
-            said = str(response.json()["error"])
+            said = refusal(host, f"r{number}")
             assert f"{table}.{column} has times with a random part by default (rand" in said
             assert "at (timestamp" in said
             host.configure(**{**body, "trackingColumn": "at"})

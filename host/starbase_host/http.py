@@ -43,7 +43,7 @@ from starbase_host.errors import (
 )
 from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
 from starbase_host.throttle import Throttle
-from starbase_host.wire import PIECE_BYTES, Body, Held
+from starbase_host.wire import PIECE_BYTES, Body, Budget, Held
 
 log = logging.getLogger("starbase.http")
 
@@ -180,6 +180,8 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     """
     limit: int = request.app.state.max_body_bytes
     of_client = getattr(request.state, "role", None) == "client"
+    # It lives as long as the request does: `endpoint` closes it.
+    held = request.state.held_body = Budget(bytes=limit, held=request.app.state.bodies)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -188,8 +190,8 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body is over {limit} bytes")
-                if of_client and size > LOOP_BYTES:
-                    _hold_body(request, size)
+                if of_client:
+                    held.spend(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestTimeout(f"the body did not come within {BODY_SECONDS:g} seconds") from None
@@ -213,17 +215,6 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
 def held_bodies() -> Held:
     """What counts the bodies of one host's clients."""
     return Held(CLIENTS_BODIES_BYTES, "bodies that clients have sent; try again, or send a shorter one")
-
-
-def _hold_body(request: Request, size: int) -> None:
-    """Count a client's body as far as it has come, until `_let_go_of_body`. Raises Unavailable."""
-    request.app.state.bodies.take(size - getattr(request.state, "held_body", 0))
-    request.state.held_body = size
-
-
-def _let_go_of_body(request: Request) -> None:
-    if size := getattr(request.state, "held_body", 0):
-        request.app.state.bodies.give(size)
 
 
 def _marks(text: bytes) -> int:
@@ -321,7 +312,8 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
             log.exception("%s %s failed", request.method, request.url.path)
             return error_response(StarbaseError("internal error; the host's log has the details"))
         finally:
-            _let_go_of_body(request)
+            if (held := getattr(request.state, "held_body", None)) is not None:
+                held.close()
 
     handle.for_admins = role == "admin"  # type: ignore[attr-defined]
     return handle
