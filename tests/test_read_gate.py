@@ -1,4 +1,4 @@
-"""Reads that overlap without a gap while somebody writes: the journal ends, and nobody waits for ever."""
+"""Reads that overlap without a gap while somebody writes: the journal is restarted, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starbase_host.query import Query
 from starbase_host.read_gate import ReadGate
 from tests.hosts import until
 from tests.query_bench import Bench
-from tests.test_writer import CREATE, PAGE, fill
+from tests.test_writer import CREATE, fill
 
 CROWDED = 600
 EACH = 100
@@ -39,9 +39,19 @@ def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench.close()
 
 
-def overlapping(bench: Bench, *, commits: int) -> tuple[int, list[float]]:
-    """The journal's largest size, in pages, and how long each short read took, while long reads overlap."""
-    longest, waits, done = 0, [], False
+def restarts(bench: Bench) -> int:
+    """How often the journal was begun at its start again: its header counts them (sqlite.org/fileformat.html, 4.1)."""
+    with bench.database.path.with_name("one.db-wal").open("rb") as journal:
+        return int.from_bytes(journal.read(16)[12:], "big")
+
+
+def overlapping(bench: Bench, *, wanted: int, commits: int) -> tuple[int, list[float]]:
+    """While long reads overlap, commit until the journal has been restarted so often, or so many times.
+
+    Returns how often it was restarted, and how long each short read took.
+    """
+    waits, done = [], False
+    first = restarts(bench)
 
     async def reads(at: float) -> None:
         await asyncio.sleep(at)
@@ -57,27 +67,27 @@ def overlapping(bench: Bench, *, commits: int) -> tuple[int, list[float]]:
             await asyncio.sleep(0.005)
 
     async def run() -> None:
-        nonlocal done, longest
+        nonlocal done
         others = [asyncio.create_task(reads(at)) for at in (0, 0.1, 0.2)] + [asyncio.create_task(short())]
         await asyncio.sleep(0.25)
         for _ in range(commits):
             await bench.database.write(partial(_execute, sql=fill(EACH)))
-            longest = max(longest, bench.database.path.with_name("one.db-wal").stat().st_size // PAGE)
+            if restarts(bench) - first >= wanted:
+                break
             await asyncio.sleep(0.02)
         done = True
         await asyncio.gather(*others)
 
     bench.loop.run(run())
-    return longest, waits
+    return restarts(bench) - first, waits
 
 
-def test_the_journal_is_bounded_while_reads_overlap(bench: Bench) -> None:
-    commits = 60
-    longest, waits = overlapping(bench, commits=commits)
-    # What comes while those that run are still reading is beyond it.
-    assert longest < commits * EACH * 3 // 4
+def test_the_journal_is_restarted_while_reads_overlap(bench: Bench) -> None:
+    # Counted, not timed: a busy machine takes longer to end a read, and writes more meanwhile.
+    often, waits = overlapping(bench, wanted=3, commits=3000)
+    assert often >= 3
     # The time that a read has, and what ends it; many get through at once.
-    assert max(waits) < 5
+    assert max(waits) < 15
     assert len(waits) > 10
 
 
