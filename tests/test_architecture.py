@@ -225,7 +225,7 @@ def test_the_values_know_nothing() -> None:
         "options": set(),
         "schedule": {"model"},
         "position": {"model", "options"},
-        "columns": {"casts", "errors", "model", "options"},
+        "columns": {"casts", "errors", "model", "options", "sources.texts"},
         "drift": {"errors", "model", "options"},
     }
     pure = {

@@ -10,6 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from starbase_data_replication.casts import Cast
+from starbase_data_replication.columns import selected
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Column, TableName, TableSchema
+from starbase_data_replication.options import Options
 from tests.hosts import ADMIN, CONFIG, HostProcess, until
 from tests.servers import ROOT, TestDatabase
 
@@ -205,6 +210,16 @@ def test_what_does_not_fit_the_table_names_its_field(
     host: HostProcess, people: TestDatabase, options: dict[str, Any], said: str
 ) -> None:
     assert said in error(host, configure(host, people, **options))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"], ids=["nul", "surrogate"])
+def test_a_name_that_no_statement_can_hold_is_refused_by_name(name: str) -> None:
+    cast = Cast(select="{}", declared="INTEGER", form="a number", example="1")
+    columns = tuple(Column(name=each, source_type="integer", nullable=False, cast=cast) for each in ("id", name))
+    schema = TableSchema(table=TableName(schema="public", name="t"), columns=columns, key=("id",), tracking_column="id")
+    with pytest.raises(SchemaMismatch, match=r"the name of column 'a.*b' of public.t .*; rename it at the source"):
+        selected(schema, Options())
+    selected(schema, Options(columns=["id"]))
 
 
 def test_names_that_sqlite_cannot_tell_apart(host: HostProcess, postgres_database: TestDatabase) -> None:

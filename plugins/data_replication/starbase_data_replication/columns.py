@@ -12,6 +12,7 @@ from starbase_data_replication.casts import as_text
 from starbase_data_replication.errors import NO_KEY, SchemaMismatch
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.options import Options
+from starbase_data_replication.sources.texts import text_problem
 
 
 def selected(schema: TableSchema, options: Options, *, checked: bool = False) -> TableSchema:
@@ -37,6 +38,10 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
         if name in names and name not in wanted:
             raise SchemaMismatch(f"{left_out}: {name} of {schema.table} {why}, so it must be copied")
     _check_readable(schema, [*wanted, schema.tracking_column])
+    for name in wanted:
+        # No server's own tables have such a name; what stands in a server's place, or another plugin's dialect, may.
+        if (problem := text_problem(name, control=True)) is not None:
+            raise SchemaMismatch(f"the name of column {name!r} of {schema.table} {problem}; rename it at the source")
     transformed = {name for columns in options.transforms.values() for name in columns}
     for name, why in needed:
         if name in transformed:
