@@ -112,8 +112,9 @@ def _forms(secret: str) -> Iterator[str]:
     yield raw.hex()
     yield base64.b64encode(raw).decode()
     for offset in range(3) if len(raw) >= PART else ():
-        # What stands before it changes the first characters, what follows the last ones.
-        inner = base64.b64encode(b"\0" * offset + raw).decode()[4:-4]
+        # Of three alignments, the characters whose bits are the secret's alone: its neighbours change the others.
+        first, last = -(-offset * 8 // 6), (offset + len(raw)) * 8 // 6
+        inner = base64.b64encode(b"\0" * offset + raw).decode()[first:last]
         if len(inner) >= PART:
             yield inner
             yield inner.replace("+", "-").replace("/", "_")
