@@ -17,6 +17,7 @@ from starbase_host import Clock
 from starbase_host.app import Core, create_app
 from starbase_host.config import HostConfig, PluginConfig
 from tests.hosts import ADMIN, CLIENT
+from tests.servers import TestDatabase
 
 
 class InProcess:
@@ -73,3 +74,13 @@ async def host_with(
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client,
     ):
         yield InProcess(app.state.core, client)
+
+
+def body(database: TestDatabase, **more: Any) -> dict[str, Any]:
+    options = {"name": "t", "sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
+    return {**options, "isActive": False, "lookbackSeconds": 0, "trackingColumn": "id", **more}
+
+
+async def counted(host: InProcess, rows: int) -> None:
+    """Wait until status shows so many."""
+    await host.until_status("t", lambda now: now["row_count"] == rows)

@@ -32,9 +32,8 @@ import pytest
 
 from starbase_data_replication.demo.embedded import EmbeddedPostgres, PostgresServer
 from starbase_data_replication.demo.process import PrivateServer, ServerError
+from tests.packages import ROOT
 from tests.sessions import MySQLSession, PostgresSession, Session
-
-ROOT = Path(__file__).parent.parent
 
 T = TypeVar("T")
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import ast
-import functools
 import graphlib
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import starbase_host
+from tests.packages import EXAMPLES, HOST, PLUGIN, ROOT, imports_of, python_files, rooms
 
-ROOT = Path(__file__).parent.parent
-HOST = ROOT / "host" / "starbase_host"
-PLUGIN = ROOT / "plugins" / "data_replication" / "starbase_data_replication"
-EXAMPLES = ROOT / "examples"
 BESIDE = ROOT / "benchmarks" / "programs"
 
 # The host's rooms. A module imports only from floors below its own.
@@ -46,52 +40,6 @@ FLOORS = [
     ["server", "client"],
     ["cli"],
 ]
-
-
-@dataclass(frozen=True)
-class Import:
-    """`module` is what is imported, dotted; `name` one name from it, or None; `level` of a relative one."""
-
-    module: str
-    name: str | None
-    level: int = 0
-
-    @property
-    def top(self) -> str:
-        return self.module.partition(".")[0]
-
-
-def python_files(*roots: Path) -> list[Path]:
-    return sorted(path for root in roots for path in root.rglob("*.py"))
-
-
-@functools.cache
-def imports_of(path: Path, *, at_run_time: bool = False) -> tuple[Import, ...]:
-    """Every import, also inside functions. at_run_time: without those under `if TYPE_CHECKING`."""
-    return tuple(_imports(path, at_run_time))
-
-
-def _imports(path: Path, at_run_time: bool) -> Iterator[Import]:
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            yield from (Import(alias.name, None) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (Import(node.module or "", alias.name, node.level) for alias in node.names)
-        elif at_run_time and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            waiting += node.orelse
-        else:
-            waiting += ast.iter_child_nodes(node)
-
-
-def rooms(package: Path) -> dict[str, Path]:
-    """Modules of a package, dotted below it; a package by the name of its directory."""
-    found = {}
-    for path in python_files(package):
-        parts = path.relative_to(package).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
 
 
 def inner_imports(package: Path) -> dict[str, set[str]]:
@@ -131,6 +79,14 @@ def test_every_module(path: Path) -> None:
         assert each.name != "*", f"{path}: name what is imported from {each.module}"
         if BESIDE not in path.parents:
             assert each.top not in ("sqlite3", "_sqlite3", "pysqlite3"), f"{path}: APSW is the one SQLite library"
+
+
+def test_no_test_imports_another() -> None:
+    """What tests share lies beside them: a test module can be moved, or run, without another one."""
+    for path in python_files(ROOT / "tests", ROOT / "benchmarks", ROOT / "scripts"):
+        for each in imports_of(path):
+            names = f"{each.module}.{each.name}".split(".")
+            assert names[0] != "tests" or not any(name.startswith("test_") for name in names), f"{path}: {each}"
 
 
 def test_the_host_knows_no_plugin() -> None:

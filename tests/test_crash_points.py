@@ -12,65 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fault_plugins import CRASHER
 from tests.hosts import CONFIG, HostProcess, until
 from tests.servers import TestDatabase, sequence
-
-# Each wraps one step; `reached` ends the process at the nth time, and only in its first life.
-CRASHER = """
-import functools, os, pathlib, signal
-from starbase_data_replication import store, sync, target
-
-def plugin(options):
-    reached = Reached(options["nth"])
-    POINTS[options["point"]](reached)
-    return object()
-
-class Reached:
-    def __init__(self, nth):
-        self.left = nth
-        self.marker = pathlib.Path(__file__).with_name("crashed")
-    def __call__(self):
-        self.left -= 1
-        if self.left == 0 and not self.marker.exists():
-            self.marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-def before(owner, name, reached):
-    step = getattr(owner, name)
-    @functools.wraps(step)
-    def wrapped(*args, **kwargs):
-        reached()
-        return step(*args, **kwargs)
-    setattr(owner, name, wrapped)
-
-def after(owner, name, reached):
-    step = getattr(owner, name)
-    @functools.wraps(step)
-    def wrapped(*args, **kwargs):
-        answer = step(*args, **kwargs)
-        reached()
-        return answer
-    setattr(owner, name, wrapped)
-
-def after_commit(reached):
-    step = sync.Sync._write
-    async def wrapped(*args, **kwargs):
-        answer = await step(*args, **kwargs)
-        reached()
-        return answer
-    sync.Sync._write = wrapped
-
-POINTS = {
-    "before the batch commits": lambda reached: after(target.Target, "apply", reached),
-    "after the position is set": lambda reached: after(store, "save_position", reached),
-    "after the batch commits": after_commit,
-    "before the run is recorded": lambda reached: before(store, "record", reached),
-    "between runs": lambda reached: before(store, "begin_run", reached),
-    "during a swap": lambda reached: after(target.Target, "swap", reached),
-    "during a reconciliation": lambda reached: after(target.Target, "remove", reached),
-    "before a swap": lambda reached: before(target.Target, "swap", reached),
-}
-"""
 
 CASES = [
     ("before the batch commits", 1),

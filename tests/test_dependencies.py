@@ -31,8 +31,8 @@ from starbase_host import IncompatibleLibrary, check_overrides, check_versions, 
 from starbase_host.library_overrides import MARK, _numbers
 from starbase_host.protocol import Protocol, StrictBuffer
 from starbase_host.server import Server
-from tests.test_architecture import HOST, PLUGIN, ROOT, imports_of, python_files, rooms
-from tests.test_reach import described
+from tests.dialects import described
+from tests.packages import HOST, PLUGIN, ROOT, imports_of, python_files, rooms
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHECKED = (

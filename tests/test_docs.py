@@ -33,9 +33,9 @@ from starbase_host import CommandHost, sandbox_rules
 from starbase_host.config import HOST_KEYS, HostConfig
 from starbase_host.config import parse as parse_toml
 from tests.hosts import ADMIN, CONFIG, running, until
+from tests.packages import ROOT
 from tests.servers import TestDatabase
 
-ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 HTTP = ROOT / "docs" / "reference" / "http.md"

@@ -12,7 +12,8 @@ import pytest
 
 from tests import forks
 from tests.hosts import CLIENT, CONFIG, HostProcess, running, until
-from tests.servers import ROOT, TestDatabase
+from tests.packages import ROOT
+from tests.servers import TestDatabase
 
 # One environment serves them all, so they run in one process.
 pytestmark = pytest.mark.xdist_group("example_plugin")

@@ -14,19 +14,10 @@ from pathlib import Path
 import apsw
 import pytest
 
+from tests.fault_plugins import STEPPER
 from tests.faults import OPTIONS, Rig, rig
 from tests.hosts import CONFIG, LISTENER, HostProcess, events_of, running, until
 from tests.servers import Server, TestDatabase, fresh_database
-
-# A plugin through which a test sets the clock of a host: so many seconds, as a file says.
-STEPPER = """
-import pathlib, time
-from starbase_host import Clock
-OFFSET = pathlib.Path(__file__).with_name("offset")
-Clock.now = lambda self: time.time() + float(OFFSET.read_text())
-def plugin(options):
-    return object()
-"""
 
 
 @pytest.fixture(name="own")

@@ -24,9 +24,9 @@ from starbase_host.errors import TooLarge, Unavailable
 from starbase_host.query import ANSWERS, Query, Result
 from starbase_host.wire import LONG_BYTES, Budget, Held, Row, Text, pour
 from tests.hosts import CLIENT, CONFIG, HostProcess, running
+from tests.memory import MEBIBYTE, watched
 from tests.query_bench import Bench, Hooks, a_bench
 from tests.servers import TestDatabase
-from tests.test_memory import MEBIBYTE, watched
 
 MANY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {})"
 WORST: dict[str, tuple[str, Any]] = {

@@ -22,9 +22,9 @@ from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.greeting import LONGEST, MAX_ITERATIONS, Asked, NoHandshake, judged
+from tests.dialects import described
 from tests.hosts import running, until
 from tests.servers import PgBouncer, TestDatabase
-from tests.test_reach import described
 
 SASL = struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_plugins import STEPPER
 from tests.hosts import CONFIG, HostProcess, running
 from tests.servers import TestDatabase
-from tests.test_faults_host import STEPPER
 
 
 @pytest.fixture

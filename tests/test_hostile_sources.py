@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from tests.dialects import described
 from tests.hosts import HostProcess, running, until
 from tests.servers import TestDatabase
-from tests.test_reach import described
 
 MIB = 1 << 20
 SPARE = 64 * MIB

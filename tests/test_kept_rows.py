@@ -15,9 +15,9 @@ import apsw
 import httpx
 import pytest
 
+from tests.fault_plugins import CRASHER
 from tests.hosts import CONFIG, HostProcess, running
 from tests.servers import TestDatabase
-from tests.test_crash_points import CRASHER
 
 CREATE = {
     "postgresql": "CREATE TABLE {name} (id int PRIMARY KEY, name varchar(20), n int, at timestamptz)",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.hosts import running
+from tests.memory import MEBIBYTE, watched
 from tests.servers import TestDatabase, sequence
 
-MEBIBYTE = 1 << 20
 SPARE = 60 * MEBIBYTE
 
 NARROW, WIDE = 20_000, 300
@@ -29,26 +25,6 @@ FILL = {
         f"INSERT INTO t SELECT {NARROW} + seq, repeat('xyz_', {MEBIBYTE // 4}) FROM {sequence(WIDE)}"
     ),
 }
-
-
-@contextmanager
-def watched(pid: int) -> Iterator[list[int]]:
-    """Resident memory before, and the most that was seen meanwhile."""
-    process = psutil.Process(pid)
-    seen = [process.memory_info().rss] * 2
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            seen[1] = max(seen[1], process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        done.set()
-        watcher.join()
 
 
 @pytest.mark.prove

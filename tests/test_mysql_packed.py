@@ -13,18 +13,11 @@ from pymysql.err import InternalError, OperationalError
 from starbase_data_replication.sources.mysql import packets
 from starbase_data_replication.sources.mysql.packed import PackedParser, Unpackable
 from tests import hosts
+from tests.mysql_packets import END, FIRST, Record, error_packet, length, packed, parsed_by, stream
 from tests.servers import TestDatabase, sequence
-from tests.test_mysql_packets import END, FIRST, Record, error_packet, length, parsed_by, stream
 
 WIDTH = 3
 MIB = 1 << 20
-
-
-def packed(record: Sequence[str | bytes | None]) -> bytes:
-    """A row as the server puts it together."""
-    values = (b"\xfe" if value is None else value.encode() if isinstance(value, str) else value for value in record)
-    joined = b"\xff".join((b"\xf8", *values, b"\xf9"))
-    return length(len(joined)) + joined
 
 
 def parsed(sent: bytes, cuts: Sequence[int]) -> list[Record]:

@@ -23,8 +23,8 @@ from schemathesis.specs.openapi.checks import (
 
 from starbase_data_replication.fields import FIELDS
 from starbase_data_replication.schema import configure_body
+from tests.access import ROLES, a_host
 from tests.hosts import ADMIN, CLIENT, HostProcess, running
-from tests.test_access import ROLES, a_host
 
 FEW, MANY = 5, 30
 SETTINGS = settings(

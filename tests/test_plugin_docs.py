@@ -21,7 +21,7 @@ import starbase_host
 from starbase_data_replication import hookspecs as replication_hookspecs
 from starbase_host import hookspecs
 from tests.hosts import CLIENT, CONFIG, HostProcess, running, until
-from tests.servers import ROOT
+from tests.packages import ROOT
 
 # In the order in which their examples build on one another.
 PAGES = [ROOT / "docs" / page for page in ("howto/write-a-plugin.md", "reference/hooks.md", "howto/add-a-dialect.md")]

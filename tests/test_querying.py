@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts import HostProcess, running
+from tests.packages import ROOT
 from tests.servers import TestDatabase
 from tests.sessions import Session
 
-PAGE = Path(__file__).parent.parent / "docs" / "howto" / "query-a-replica.md"
+PAGE = ROOT / "docs" / "howto" / "query-a-replica.md"
 
 # Each answers rows of ids, of counts or of numbers, which both sides write alike. {c} is the column.
 OPERATIONS = {

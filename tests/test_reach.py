@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from starbase_data_replication.errors import SourceRejected, SyncError
-from starbase_data_replication.model import TableName
+from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.plugin import plugin
-from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.reach import Reach
 from starbase_data_replication.sources.references import partial_hosts, resolve
 from starbase_host import ConfigError, InvalidRequest
+from tests.dialects import described
 from tests.hosts import CONFIG, HostProcess, running
 from tests.servers import TestDatabase, free_port
 
@@ -234,22 +233,6 @@ def rebinding(monkeypatch: pytest.MonkeyPatch, *answers: str) -> Iterator[list[s
 
 
 DIALECTS: dict[str, Any] = {"postgresql": PostgresqlDialect, "mysql": MysqlDialect}
-
-
-def described(dialect: Dialect, settings: dict[str, Any]) -> str:
-    """What comes of connecting: "connected", or the error."""
-
-    async def run() -> str:
-        source = dialect.open(settings, max_connections=1)
-        try:
-            await source.describe(TableName(schema=settings.get("defaultSchema"), name="t"), "id")
-        except SyncError as error:
-            return str(error)
-        finally:
-            await source.close()
-        return "connected"
-
-    return asyncio.run(run())
 
 
 def test_the_address_that_was_judged_is_the_one_that_is_used(

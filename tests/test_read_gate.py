@@ -15,9 +15,9 @@ import pytest
 from starbase_host.errors import StarbaseError
 from starbase_host.query import Query
 from starbase_host.read_gate import ReadGate
+from tests.filling import CREATE, fill
 from tests.hosts import until
 from tests.query_bench import Bench
-from tests.test_writer import CREATE, fill
 
 CROWDED = 600
 EACH = 100

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from starbase_data_replication.config import to_json
 from starbase_data_replication.options import Options
-from tests.test_replication_config import BODY, DIALECTS, SOURCE, configure, problems
+from tests.bodies import BODY, DIALECTS, SOURCE, configure, problems
 
 
 def test_a_left_out_field_keeps_its_value() -> None:

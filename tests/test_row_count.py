@@ -15,7 +15,7 @@ from starbase_data_replication.plugin import plugin as data_replication
 from starbase_data_replication.store import count_rows
 from starbase_host import Clock
 from tests.hosts import running, until
-from tests.plugin_hosts import InProcess, host_with
+from tests.plugin_hosts import InProcess, body, counted, host_with
 from tests.servers import TestDatabase
 
 pytestmark = pytest.mark.elsewhere_in_prove
@@ -47,19 +47,9 @@ class SlowCounts(Clock):
             await asyncio.sleep(seconds)
 
 
-def body(database: TestDatabase, **more: Any) -> dict[str, Any]:
-    options = {"name": "t", "sourceConfig": database.source_config, "sourceTable": "t", "targetTable": "t"}
-    return {**options, "isActive": False, "lookbackSeconds": 0, "trackingColumn": "id", **more}
-
-
 async def sync(host: InProcess) -> None:
     answer = await host.request("POST", "/data-replication/sync/t")
     assert answer.status_code == 200, answer.text
-
-
-async def counted(host: InProcess, rows: int) -> None:
-    """Wait until status shows so many."""
-    await host.until_status("t", lambda now: now["row_count"] == rows)
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["rested", "the host ends"])

@@ -16,7 +16,8 @@ from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.options import Options
 from tests.hosts import ADMIN, CONFIG, HostProcess, until
-from tests.servers import ROOT, TestDatabase
+from tests.packages import ROOT
+from tests.servers import TestDatabase
 
 pytestmark = pytest.mark.elsewhere_in_prove
 

@@ -19,9 +19,9 @@ from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_host import ConfigError
+from tests.dialects import described
 from tests.servers import TestDatabase
-from tests.test_reach import described
-from tests.test_source_settings import MYSQL, POSTGRESQL, url
+from tests.source_configs import MYSQL, POSTGRESQL, url
 
 
 def test_postgresql_pool_arguments() -> None:

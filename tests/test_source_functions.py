@@ -15,10 +15,10 @@ import pytest
 
 from starbase_data_replication.sources.mysql.connection import BEGIN, ISOLATION
 from tests.hosts import running
+from tests.packages import ROOT
 from tests.servers import TestDatabase
 from tests.sessions import MySQLSession, PostgresSession, Session
 
-ROOT = Path(__file__).parent.parent
 PASSWORD = "a password"
 READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Of MySQL's and MariaDB's errors.

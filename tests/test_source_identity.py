@@ -15,7 +15,7 @@ from starbase_data_replication.sources.references import resolve
 from starbase_data_replication.sources.scrubbing import MASK
 from starbase_data_replication.sources.texts import split_name
 from starbase_host import ConfigError
-from tests.test_source_settings import MYSQL, POSTGRESQL, TEXTS, url
+from tests.source_configs import MYSQL, POSTGRESQL, TEXTS, url
 
 
 @pytest.mark.parametrize(

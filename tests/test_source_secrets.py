@@ -17,7 +17,7 @@ from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.references import resolve
 from starbase_data_replication.sources.scrubbing import MASK, scrub
 from starbase_host import InvalidRequest
-from tests.test_source_settings import POSTGRESQL, TEXTS, url
+from tests.source_configs import POSTGRESQL, TEXTS, url
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("${NAME}") | st.just(MASK),

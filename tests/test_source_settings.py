@@ -6,26 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 
 from starbase_data_replication.sources.masking import masked
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.scrubbing import MASK
-
-POSTGRESQL = {"dialect": "postgresql", "host": "db.example.com", "user": "app", "password": "s3cret"}
-MYSQL = {
-    "dialect": "mysql",
-    "host": "db.example.com",
-    "user": "app",
-    "password": "s3cret",
-    "database": "shop",
-}
-TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
-
-
-def url(text: str, **more: Any) -> dict[str, Any]:
-    return {"dialect": text.partition("://")[0], "connectionString": text, **more}
+from tests.source_configs import MYSQL, POSTGRESQL, url
 
 
 def reason(problems: Mapping[str, str], field: str) -> str:

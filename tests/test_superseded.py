@@ -17,9 +17,8 @@ from starbase_data_replication.running import Running
 from starbase_data_replication.runs import RunKind
 from starbase_host import hookimpl
 from tests.hosts import running, until
-from tests.plugin_hosts import InProcess, host_with
+from tests.plugin_hosts import InProcess, body, counted, host_with
 from tests.servers import TestDatabase, fresh_database
-from tests.test_row_count import body, counted
 
 pytestmark = pytest.mark.elsewhere_in_prove
 

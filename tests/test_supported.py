@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from scripts import prove
 
-README = Path(__file__).parent.parent / "README.md"
+from tests.packages import ROOT
+
+README = ROOT / "README.md"
 NAMED = re.compile(r"^Its tests run on (.*) \(\[the versions\]\(docs/reference/supported.md\)\)\.$", re.M)
 ROW = re.compile(r"^\| ((?:PostgreSQL|MariaDB|MySQL) [\d.]+) \| (\d+) \|$", re.M)
 

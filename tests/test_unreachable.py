@@ -30,10 +30,9 @@ from starbase_data_replication.sources.postgresql.rows import CopyText
 from starbase_data_replication.sources.postgresql.types import CASTS as POSTGRESQL_CASTS
 from starbase_data_replication.sources.unreachable import not_known, place, unreachable
 from starbase_data_replication.target import Target
+from tests.dialects import described
+from tests.mysql_packets import END, FIRST, packed, payload, stream
 from tests.servers import TestDatabase
-from tests.test_mysql_packed import packed
-from tests.test_mysql_packets import END, FIRST, payload, stream
-from tests.test_reach import described
 
 LOOK_AT = "look at host and port of sourceConfig"
 DIALECTS: dict[str, Dialect] = {"PostgreSQL": PostgresqlDialect(), "MySQL": MysqlDialect()}

@@ -14,16 +14,8 @@ import pytest
 from starbase_host.database import Database, connect
 from starbase_host.errors import Unavailable
 from starbase_host.writer import FULL_PAGES, IDLE_PAGES, STEPS_BACK, WORTH_PAGES, Journal, Writer
+from tests.filling import CREATE, PAGE, fill
 from tests.hosts import running, until
-
-PAGE = 4096
-CREATE = "CREATE TABLE filled (value BLOB)"
-
-
-def fill(pages: int) -> str:
-    """A statement that writes at least so many pages."""
-    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {pages})"
-    return f"INSERT INTO filled {numbers} SELECT zeroblob({PAGE}) FROM n"
 
 
 async def write(database: Database, *statements: str) -> None:
