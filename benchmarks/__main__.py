@@ -41,7 +41,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="starbase-bench-") as directory:
             settings = Settings(rows=rows, runs=runs, slow_runs=slow_runs, directory=Path(directory))
             text = importlib.import_module(f"benchmarks.{name}").measure(settings)
-        text += f"\n\n`make bench ONLY={name} ROWS={rows} RUNS={runs}`, {machine()}, load before it {load():.1f}."
+        text += f"\n\n`make bench ONLY={name} ROWS={rows} RUNS={runs}`, {machine()}, load average before {load():.1f}."
         say(f"\n{text}\n\n{name} took {time.monotonic() - began:.0f} s")
         if os.environ.get("WRITE", "1") != "0":
             page.write(name, text)

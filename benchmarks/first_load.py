@@ -45,7 +45,7 @@ def our_tools(source: Source, settings: Settings) -> list[Tool]:
     def command(_: int) -> Figure:
         return ours.sync_command(ours.copy(template, where / "command"))
 
-    return [Tool("ours, in the running host", inside), Tool("ours, as a command", command)]
+    return [Tool("Starbase, running host", inside), Tool("Starbase, as a command", command)]
 
 
 def peer_tools(source: Source, settings: Settings) -> list[Tool]:

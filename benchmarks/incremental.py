@@ -68,8 +68,8 @@ def our_tools(source: Source, settings: Settings, host: ours.HostProcess) -> lis
     directory = settings.directory / f"command-{source.dialect}"
     ours.configured(directory, ours.body(source, lookbackSeconds=LOOKBACK_SECONDS))
     return [
-        _warm(Tool("ours, in the running host", inside), source, host.directory),
-        _warm(Tool("ours, as a command", lambda _: ours.sync_command(directory)), source, directory),
+        _warm(Tool("Starbase, running host", inside), source, host.directory),
+        _warm(Tool("Starbase, as a command", lambda _: ours.sync_command(directory)), source, directory),
     ]
 
 

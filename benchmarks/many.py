@@ -65,15 +65,15 @@ def _summary(
     expected = COUNT * (until - since) / INTERVAL_SECONDS
     say(f"  {len(begun)} runs, of {expected:.0f} due")
     lines = [
-        ["runs counted / due", f"{len(begun)} / {expected:.0f}"],
-        ["of them not successful", str(failed)],
-        ["begun late, s: p50, p99, most", _three(begun)],
-        ["ended after it was due, s: p50, p99, most", _three(ended)],
-        ["a run takes, s: p50, p99, most", _three(took)],
-        ["the host's CPU, cores", f"{shares[0]:.2f}"],
-        ["PostgreSQL's CPU, MariaDB's CPU, cores", f"{shares[1]:.2f}, {shares[2]:.2f}"],
-        ["the host's memory at most, MiB", f"{mib:.0f}"],
-        ["the loop was late, ms: p50, p99, most", _three([1000 * each for each in lag])],
+        ["runs recorded / due", f"{len(begun)} / {expected:.0f}"],
+        ["of these, not successful", str(failed)],
+        ["start after due time, s: p50, p99, max", _three(begun)],
+        ["end after due time, s: p50, p99, max", _three(ended)],
+        ["duration of a run, s: p50, p99, max", _three(took)],
+        ["CPU of the host, cores", f"{shares[0]:.2f}"],
+        ["CPU of PostgreSQL and MariaDB, cores", f"{shares[1]:.2f}, {shares[2]:.2f}"],
+        ["peak memory of the host, MiB", f"{mib:.0f}"],
+        ["loop delay, ms: p50, p99, max", _three([1000 * each for each in lag])],
         [f"configuring the {COUNT}, s", f"{conf:.1f}"],
     ]
     return page.table([f"{COUNT} replications, every {INTERVAL_SECONDS:.0f} s", f"in {until - since:.0f} s"], lines)

@@ -30,7 +30,7 @@ def measure(settings: Settings) -> str:
             source.database.execute(WIDE[dialect])
             what = "20,000 narrow rows, then 300 of 1 MB"
             lines.append([source.name, what, *_load(source, settings, "wide", "id")])
-    return page.table(["source", "table", "idle, MiB", "at most, MiB", "above idle, MiB"], lines)
+    return page.table(["source", "table", "idle, MiB", "peak, MiB", "above idle, MiB"], lines)
 
 
 def _load(source: Source, settings: Settings, table: str, tracking: str) -> list[str]:

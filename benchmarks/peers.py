@@ -79,7 +79,7 @@ def _server(source: Source) -> list[str]:
 
 def duckdb(source: Source, directory: Path, *, mode: str = "load") -> Tool:
     extension = "postgres" if source.dialect == "postgresql" else "mysql"
-    name = f"DuckDB, {extension} and sqlite extensions" + ("" if mode == "load" else ", an upsert by hand")
+    name = f"DuckDB, {extension} and sqlite extensions" + ("" if mode == "load" else ", hand-written upsert")
 
     def make() -> Tool:
         program = [environment("peers") / "python", PROGRAMS / "duck.py"]
@@ -156,8 +156,8 @@ def to_nothing(source: Source, directory: Path, query: str = "SELECT * FROM orde
     """The limit: reading alone, into nothing, as fast as the server gives it."""
     if source.dialect == "postgresql":
         words: list[str | Path] = [sys.executable, PROGRAMS / "copy_binary.py", *_server(source), query]
-        return _tool("COPY (FORMAT binary) into nothing, the limit", lambda _: words, directory, fresh=True)
-    name = "mariadb --quick into nothing, the limit"
+        return _tool("COPY (FORMAT binary), discarded: the limit", lambda _: words, directory, fresh=True)
+    name = "mariadb --quick, discarded: the limit"
     program = shutil.which("mariadb") or shutil.which("mysql")
     if program is None:
         return unavailable(name, "no mariadb client is installed")

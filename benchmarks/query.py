@@ -42,7 +42,7 @@ def measure(settings: Settings) -> str:
         headers = {"authorization": f"Bearer {CLIENT}", "content-type": "application/json"}
         bare = stack.enter_context(_bare(host.database))
         tools = [
-            _tool("ours, POST /query", f"{host.url}/query", "POST", BODY, headers),
+            _tool("Starbase, POST /query", f"{host.url}/query", "POST", BODY, headers),
             _tool("bare Starlette, a constant", f"{bare}/constant", "POST", BODY, headers),
             _tool("bare Starlette, sqlite3 in its thread pool", f"{bare}/query", "POST", BODY, headers),
         ]
@@ -63,7 +63,7 @@ def measure(settings: Settings) -> str:
         share = [(1 / ours_tool.figures[number].seconds) / rate for number, rate in rates.items()]
         micro = 1e6 * statistics.median(figure.seconds for figure in tool.figures.values())
         lines.append([tool.name, spread(list(rates.values()), ".0f"), f"{micro:.0f}", spread(share)])
-    heads = ["server", "requests/s", "µs a request", "ours ÷ it, by pairs"]
+    heads = ["server", "requests/s", "µs a request", "Starbase ÷ it"]
     return page.table(heads, lines) + f"\n\n{CONNECTIONS} connections by {client_name()}, {SECONDS} s each."
 
 

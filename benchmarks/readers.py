@@ -24,7 +24,7 @@ from benchmarks.sources import Dialect, running
 
 IDLE_SECONDS = 6.0
 PAUSE_SECONDS = 0.002
-WHEN = ("idle", "idle, but every core counts for others", "during a first load")
+WHEN = ("idle", "idle, every core busy elsewhere", "during a first load")
 
 
 def measure(settings: Settings) -> str:
@@ -46,7 +46,7 @@ def measure(settings: Settings) -> str:
             for index, what in enumerate(WHEN[1:], 1):
                 p99 = [quantile(found[index][0], 0.99) / quantile(found[0][0], 0.99) for found in rounds]
                 lines.append([source.name, f"p99 {what} ÷ idle", "", spread(p99), "", "", "", ""])
-    heads = ["source", "when", "p50, ms", "p99, ms", "most, ms", "loop late p99, ms", "p99.9, ms", "most, ms"]
+    heads = ["source", "when", "p50, ms", "p99, ms", "max, ms", "loop delay p99, ms", "p99.9, ms", "max, ms"]
     return page.table(heads, lines)
 
 

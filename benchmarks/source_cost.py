@@ -65,7 +65,7 @@ def _ours(source: Source, settings: Settings) -> list[list[str]]:
         loads.append(_cost(source, lambda: _syncs(directory, 1)))
     once = _cost(source, lambda: _syncs(directory, 1))
     many = _cost(source, lambda: _syncs(directory, 1 + IDLE_SYNCS))
-    return [_line("ours, in the running host", loads, many.less(once, IDLE_SYNCS))]
+    return [_line("Starbase, running host", loads, many.less(once, IDLE_SYNCS))]
 
 
 def _syncs(directory: Path, count: int) -> None:

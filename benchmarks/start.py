@@ -44,7 +44,7 @@ def measure(settings: Settings) -> str:
         imported = {name.partition(".")[0] for name in host.result("GET", "/probe/modules")}
     found = ", ".join(name for name in DRIVERS if name in imported) or "none"
     return page.table(["what", "s", "MiB"], lines) + (
-        f"\n\nImported by a host that has started, of {', '.join(DRIVERS)}: {found}."
+        f"\n\nA started host has imported {found} of these: {', '.join(DRIVERS)}."
     )
 
 
