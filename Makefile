@@ -12,25 +12,25 @@ run: .venv/.stamp-demo
 
 # Three at a time for two cores: a test waits for servers more than it computes. One seed: `prove` takes another each time.
 test: .venv/.stamp-dev
-	@$(PYTHON) -m tests.servers
+	@$(PYTHON) -m tests.support.servers
 	@exec $(PYTHON) -m pytest -q -n 3 --dist loadgroup -m "not prove" --hypothesis-seed=1
 
 prove: .venv/.stamp-dev
-	@$(PYTHON) -m tests.servers --all
+	@$(PYTHON) -m tests.support.servers --all
 	@exec $(PYTHON) scripts/prove.py
 
-# Each host as users start it, by the interpreter; the tests fork them: tests/forks.py.
+# Each host as users start it, by the interpreter; the tests fork them: tests/support/forks.py.
 soak bench: export STARBASE_TESTS_SPAWN := 1
 
 MINUTES := 20
 
 soak: .venv/.stamp-dev
-	@$(PYTHON) -m tests.servers
-	@exec $(PYTHON) -m tests.soak --minutes $(MINUTES)
+	@$(PYTHON) -m tests.support.servers
+	@exec $(PYTHON) -m tests.support.soak --minutes $(MINUTES)
 
 # ONLY, ROWS, RUNS, SLOW_RUNS and WRITE say what: see benchmarks/__main__.py.
 bench: .venv/.stamp-dev
-	@$(PYTHON) -m tests.servers
+	@$(PYTHON) -m tests.support.servers
 	@ONLY="$(ONLY)" ROWS="$(ROWS)" RUNS="$(RUNS)" SLOW_RUNS="$(SLOW_RUNS)" WRITE="$(WRITE)" exec $(PYTHON) -m benchmarks
 
 lint: .venv/.stamp-dev
@@ -47,7 +47,7 @@ lock: .venv/.stamp-venv
 
 # A part of the suite with the lowest and the highest releases that pyproject.toml allows.
 versions: .venv/.stamp-dev
-	@$(PYTHON) -m tests.servers
+	@$(PYTHON) -m tests.support.servers
 	@exec scripts/versions $(ONLY)
 
 clean:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.hosts import ADMIN, CONFIG, HostProcess
+from tests.support.hosts import ADMIN, CONFIG, HostProcess
 
 from benchmarks import environments
 from benchmarks.measure import Failed, Figure, timed, whole_process

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.hosts import CLIENT
-from tests.servers import free_port
+from tests.support.hosts import CLIENT
+from tests.support.servers import free_port
 
 from benchmarks import ours, page, peers
 from benchmarks.measure import Failed, Figure, Tool, in_turn, say, spread, unavailable

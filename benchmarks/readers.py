@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from tests.hosts import CLIENT
+from tests.support.hosts import CLIENT
 
 from benchmarks import ours, page
 from benchmarks.measure import quantile, say, spread

@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import quote
 
 import psutil
-from tests.servers import DistroPostgres, TestDatabase, ThrowawayMariaDB, fresh_database
+from tests.support.servers import DistroPostgres, TestDatabase, ThrowawayMariaDB, fresh_database
 
 Dialect = Literal["postgresql", "mysql"]
 NAMES: dict[Dialect, str] = {"postgresql": "PostgreSQL", "mysql": "MariaDB"}

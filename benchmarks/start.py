@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.hosts import CONFIG
-from tests.servers import free_port
+from tests.support.hosts import CONFIG
+from tests.support.servers import free_port
 
 from benchmarks import crowd, environments, ours, page
 from benchmarks.measure import Failed, Figure, Tool, in_turn, spread, whole_process

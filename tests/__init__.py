@@ -1,1 +1,1 @@
-"""The tests. A package, so that they import what they share as `tests.…`."""
+"""The tests, in folders that mirror the project. A package, so that they import `tests.support`, what they share."""

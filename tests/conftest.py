@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from starbase_data_replication.demo.process import ServerError
-from tests.servers import (
+from tests.support.servers import (
     Server,
     SocketPostgres,
     TestDatabase,

@@ -1,0 +1,1 @@
+"""Crashes, kills, failing networks and disks, hostile sources."""

@@ -1,0 +1,238 @@
+"""Are the pages for authors of plugins true and complete? Their examples are run, and no hook may be missing."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+import starbase_host
+from starbase_data_replication import hookspecs as replication_hookspecs
+from starbase_host import hookspecs
+from tests.support.hosts import CLIENT, CONFIG, HostProcess, running, until
+from tests.support.packages import ROOT
+
+# In the order in which their examples build on one another.
+PAGES = [ROOT / "docs" / page for page in ("howto/write-a-plugin.md", "reference/hooks.md", "howto/add-a-dialect.md")]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+HOOKS: dict[str, Callable[..., Any]] = {
+    name: item
+    for module in (hookspecs, replication_hookspecs)
+    for name, item in vars(module).items()
+    if hasattr(item, "starbase_spec")
+}
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """The pages' code blocks: what stands in the comment of the first line, and the rest."""
+    found = re.findall(rf"^```{language}\n# ([^\n]+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    assert len(found) == TEXT.count(f"```{language}\n"), "each block begins with a comment that says where it belongs"
+    return found
+
+
+def files() -> dict[str, str]:
+    """The files of the pages: blocks that begin with a file's name, and those that go on with one."""
+    found: dict[str, str] = {}
+    for place, code in blocks("python"):
+        if place.startswith("in class "):
+            owner = next(name for name, text in found.items() if f"class {place.removeprefix('in class ')}:" in text)
+            found[owner] += "\n" + textwrap.indent(code, "    ")
+        elif not place.startswith("in "):
+            assert place not in found
+            found[place] = code
+    for place, code in blocks("python"):
+        if place.startswith("in ") and not place.startswith("in class "):
+            found[place.removeprefix("in ")] += "\n\n" + code
+    return found
+
+
+def section(hook: str) -> str:
+    found = re.search(rf"^### `{hook}`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/reference/hooks.md has no section ### `{hook}`"
+    return found[1]
+
+
+def write_files(directory: Path) -> None:
+    for name, text in files().items():
+        (directory / name).write_text(text, encoding="utf-8")
+
+
+def test_every_hook_is_known_here() -> None:
+    assert len(HOOKS) == 10
+    assert set(hookspecs.names()) < set(HOOKS)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_taught(hook: str) -> None:
+    """A docstring, a section with the hook's own signature, a line in the table, and an example."""
+    assert inspect.getdoc(HOOKS[hook]), f"{hook} has no docstring"
+    arguments = ", ".join(inspect.signature(HOOKS[hook]).parameters)
+    assert f"\n    {hook}({arguments})" in section(hook)
+    assert f"[`{hook}`](#{hook})" in TEXT
+    assert re.search(rf"@hookimpl.*\n(.*@.*\n)?.*def {hook}\(", TEXT), (
+        f"docs/reference/hooks.md has no example of {hook}"
+    )
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_tried(hook: str) -> None:
+    """In a test or an example, by a function that is marked, under its own name."""
+    implemented = set()
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+                if any(mark.startswith("hookimpl") for mark in marks):
+                    implemented.add(node.name)
+    assert hook in implemented
+
+
+def test_every_name_that_the_host_exports_is_told() -> None:
+    missing = [name for name in starbase_host.__all__ if f"`{name}`" not in TEXT]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", files())
+def test_the_examples_compile(name: str) -> None:
+    compile(files()[name], name, "exec")
+
+
+def test_the_packages_table() -> None:
+    pyproject = next(tomllib.loads(code) for place, code in blocks("toml") if place == "pyproject.toml")
+    module, _, factory = pyproject["project"]["entry-points"]["starbase.plugins"]["guestbook"].partition(":")
+    assert f"def {factory}(options)" in files()[f"{module}.py"]
+
+
+def test_hello(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    config = next(code for place, code in blocks("toml") if place == "plugin.toml")
+    with running(tmp_path, config.replace("[host]\n", '[host]\nbind = "127.0.0.1:0"\n')) as host:
+        answer = host.request("GET", "/hello/world", token=None)
+        assert answer.text == '{"result":{"greeting":"Hello, world!"}}'
+        assert answer.text in TEXT
+
+
+PLUGINS = """
+[plugins.counting]
+module = "counting"
+
+[plugins.guestbook]
+module = "guestbook"
+
+[plugins.moods]
+module = "moods"
+
+[plugins.csv_files]
+module = "csv_files"
+"""
+
+
+def test_the_plugins_of_the_page(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    with running(tmp_path, CONFIG + PLUGINS) as host:
+        assert all(plugin["failed"] is None for plugin in host.result("GET", "/plugins"))
+        _the_guestbook(host)
+        _queries(host)
+        _replication(host, tmp_path)
+        _the_alarm(host)
+        assert host.stop() == 0
+    assert "guestbook: answered" in host.log
+
+
+def _signed(host: HostProcess) -> list[str]:
+    return [entry["name"] for entry in host.result("GET", "/guestbook/entries")]
+
+
+def _the_guestbook(host: HostProcess) -> None:
+    answer = host.request("POST", "/guestbook/entries", {"name": "Bea"}, token=None)
+    assert (answer.status_code, answer.text) == (201, '{"result":{"greeting":"Welcome"}}')
+    assert answer.text in TEXT
+    answer = host.request("POST", "/guestbook/entries", {"name": "Ada"}, token=None)
+    assert answer.json() == {"result": {"greeting": "Welcome Ada, what a fine day!"}}
+    bodies: list[Any] = [{}, [], {"name": ""}]
+    for wrong in bodies:
+        assert host.request("POST", "/guestbook/entries", wrong, token=None).status_code == 400
+    assert host.request("GET", "/guestbook/entries", token=None).status_code == 401
+    assert _signed(host) == ["Bea", "Ada"]
+    listed = host.command("guestbook")
+    assert re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z  (Bea|Ada)\n){2}", listed.stdout), listed
+
+
+def _queries(host: HostProcess) -> None:
+    def rows(sql: str, token: str) -> int:
+        return len(host.request("POST", "/query/raw", {"sql": sql}, token=token).json()["result"]["rows"])
+
+    assert host.query("SELECT 1 ; ") == [[1]]
+    many = "WITH n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) SELECT i FROM n"
+    assert (rows(many, CLIENT), len(host.query(many))) == (1000, 1200)
+    long = {"sql": f"SELECT '{'x' * 10_000}'"}
+    refused = host.request("POST", "/query", long, token=CLIENT)
+    assert refused.status_code == 403
+    assert refused.json()["error"] in TEXT
+    assert host.request("POST", "/query", long).status_code == 200
+
+
+def _replication(host: HostProcess, directory: Path) -> None:
+    people = directory / "people.csv"
+    people.write_text("id,name\n1,Ada\n2,Bea\n")
+    body = {"name": "people", "sourceTable": "people", "targetTable": "people", "isActive": False}
+    wrong = host.request(
+        "POST", "/data-replication/configure", {**body, "sourceConfig": {"dialect": "csv", "host": "x"}}
+    )
+    assert wrong.status_code == 400
+    for field in ("sourceConfig.directory", "sourceConfig.host"):
+        assert field in wrong.json()["error"]
+    host.configure(**body, sourceConfig={"dialect": "csv", "directory": str(directory)})
+    assert host.sync("people")["records_processed"] == 2
+    people.write_text("id,name\n2,Béa\n3,Cleo\n")
+    assert host.sync("people")["status"] == "success"
+    assert host.query("SELECT * FROM people ORDER BY id") == [["2", "Béa"], ["3", "Cleo"]]
+    for check in ("verify", "reconcile"):
+        refused = host.request("POST", f"/data-replication/{check}/people")
+        assert refused.status_code == 400, refused.text
+        assert ("csv offers no comparison" in refused.text) == (check == "verify")
+    until(lambda: host.result("GET", "/counting") >= 2, what="the events of the syncs")
+
+    people.unlink()
+    assert host.request("POST", "/data-replication/sync/people").status_code == 502
+    until(lambda: "people has failed" in _signed(host), what="the event of the failure")
+
+
+def _the_alarm(host: HostProcess) -> None:
+    # /query writes to no table of a plugin's; another process may.
+    with contextlib.closing(apsw.Connection(str(host.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute("UPDATE tmp_guestbook SET at = 0 WHERE name = 'Bea'")
+        connection.execute("UPDATE tmp_alarms SET at = 1 WHERE plugin = 'guestbook' AND name = 'forget'")
+    until(lambda: "Bea" not in _signed(host), what="the alarm")
+    assert "Ada" in _signed(host)
+    again = "SELECT at > 1000 FROM tmp_alarms WHERE plugin = 'guestbook'"
+    until(lambda: host.query(again) == [[1]], what="the next alarm")
+
+
+def test_the_test_of_the_page(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_guestbook.py"],
+        cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_the_error_of_the_page(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    answer = HostProcess(tmp_path, '[plugins.guestbook]\nmodule = "guestbook"\ngreting = "x"\n').command("serve")
+    assert answer.returncode == 2
+    assert answer.stderr in textwrap.dedent(TEXT[TEXT.index("    starbase: plugin.toml") :])

@@ -1,0 +1,1 @@
+"""Tests of the data-replication plugin, by what it can do."""

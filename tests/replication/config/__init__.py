@@ -1,0 +1,1 @@
+"""What a body of `configure` means."""

@@ -1,0 +1,1 @@
+"""When runs begin, how they end, and what is recorded of them."""

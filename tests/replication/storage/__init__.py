@@ -1,0 +1,1 @@
+"""The replicas and the plugin's own tables."""

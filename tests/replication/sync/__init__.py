@@ -1,0 +1,1 @@
+"""Syncs, and the floor that they rest on."""

@@ -1,0 +1,1 @@
+"""Comparing, verifying and reconciling."""

@@ -1,0 +1,1 @@
+"""Tests of MySQL and MariaDB as sources."""

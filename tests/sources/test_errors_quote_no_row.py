@@ -1,0 +1,116 @@
+"""What a server says while it works on rows may quote them: no error, log or record has a row's value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from starbase_data_replication.sources.postgresql.door import KNOWN
+from tests.support.hosts import HostProcess, running
+from tests.support.servers import TestDatabase
+
+VALUE = "canaryofarow"
+
+# A condition that fails over a row's value v, and the SQLSTATE.
+ON_POSTGRESQL = {
+    "query_to_xml('SELECT ' || v || ' ' || v || ' ' || v, true, true, '') IS NULL": "42601",
+    "query_to_xml('SELECT ' || v, true, true, '') IS NULL": "42703",
+    "v::regtype IS NULL": "42704",
+    "current_setting(v || '.' || v) IS NULL": "42704",
+    "v::regproc IS NULL": "42883",
+    "v::regclass IS NULL": "42P01",
+    "pg_read_file(v) IS NULL": "58P01",
+    "(v || '.x')::regclass IS NULL": "3F000",
+    "raised(v)": "P0001",
+    "raised_as(v)": "42501",
+    "v::int = 1": "22P02",
+}
+# One that fails while the key is looked up in, and while the text is judged.
+ON_MYSQL = (
+    "EXTRACTVALUE('<a/>', CONCAT('~', v)) = ''",
+    "raised(v)",
+    "EXTRACTVALUE('<a/>', CONCAT('~', (SELECT max(v) FROM t))) = ''",
+)
+
+
+def configure(host: HostProcess, database: TestDatabase, where: str | None, table: str = "t") -> None:
+    body = {"name": "r", "sourceConfig": database.source_config, "sourceTable": table, "targetTable": "r"}
+    host.configure(**body, trackingColumn="id", where=where, isActive=False, lookbackSeconds=0)
+
+
+def refused(host: HostProcess) -> str:
+    answer = host.request("POST", "/data-replication/sync/r")
+    assert answer.status_code >= 500, answer.text
+    assert VALUE not in answer.text.lower()
+    return str(answer.json()["error"])
+
+
+def nowhere(directory: Path) -> None:
+    """In no file that the host has written, its log and its database among them."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert VALUE.encode() not in path.read_bytes().lower(), path
+
+
+def test_an_error_of_postgresql_quotes_no_row(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    postgres_database.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, '{VALUE}');"
+        "CREATE VIEW seen AS SELECT id, v::regclass::text AS v FROM t;"
+        "CREATE FUNCTION raised(v text) RETURNS bool LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION 'bad row %', v; END$$;"
+        "CREATE FUNCTION raised_as(v text) RETURNS bool LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION 'no right to %', v USING ERRCODE = '42501'; END$$"
+    )
+    with running(tmp_path) as host:
+        for where, state in ON_POSTGRESQL.items():
+            configure(host, postgres_database, where)
+            assert f"(SQLSTATE {state})" in refused(host), where
+        configure(host, postgres_database, None, "seen")
+        refused(host)
+        # What is wrong with the text itself is told in full.
+        configure(host, postgres_database, "nonsense > 1")
+        assert 'column "nonsense" does not exist (SQLSTATE 42703)' in refused(host)
+    nowhere(tmp_path)
+
+
+def test_an_error_of_mysql_quotes_no_row(either_mysql: TestDatabase, tmp_path: Path) -> None:
+    either_mysql.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(20))")
+    either_mysql.execute("INSERT INTO t VALUES (1, %s)", VALUE)
+    either_mysql.execute(
+        "CREATE FUNCTION raised(v varchar(20)) RETURNS int DETERMINISTIC READS SQL DATA "
+        "BEGIN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v; RETURN 1; END"
+    )
+    with running(tmp_path) as host:
+        for where in ON_MYSQL:
+            configure(host, either_mysql, where)
+            assert "its text is left out, which may hold a row's value (error " in refused(host), where
+        configure(host, either_mysql, "nonsense > 1")
+        assert "where: the server says: Unknown column 'nonsense' in" in refused(host)
+    nowhere(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "permission denied for table t",
+        'query would be affected by row-level security policy for table "t"',
+        "canceling statement due to conflict with recovery",
+        "terminating connection due to administrator command",
+        'could not write to file "base/pgsql_tmp/pgsql_tmp12.0": No space left on device',
+        "cannot execute nextval() in a read-only transaction",
+        "invalid page in block 3 of relation base/16384/16385",
+        "query_wait_timeout",
+    ],
+)
+def test_a_text_that_quotes_no_row_is_told(text: str) -> None:
+    assert KNOWN.fullmatch(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['relation "x" does not exist', 'could not open file "x": No such file or directory', "x", "bad row x"],
+)
+def test_a_text_that_may_quote_one_is_not(text: str) -> None:
+    assert not KNOWN.fullmatch(text)

@@ -1,0 +1,185 @@
+"""What a server asks while it lets us in cannot stop the host: fake servers, and real ones with many rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.postgresql.greeting import LONGEST, MAX_ITERATIONS, Asked, NoHandshake, judged
+from tests.support.dialects import described
+from tests.support.hosts import running, until
+from tests.support.servers import PgBouncer, TestDatabase
+
+SASL = struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def challenge(nonce: bytes, iterations: str) -> bytes:
+    salt = base64.b64encode(b"salt" * 4)
+    return message(b"R", struct.pack("!I", 11) + b"r=" + nonce + b"more,s=" + salt + b",i=" + iterations.encode())
+
+
+@contextmanager
+def impostor(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Listens on loopback, refuses TLS, and then talks as it likes to whoever comes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    first = connection.recv(1000)
+                    if first[4:8] == struct.pack("!I", 80877103):
+                        connection.sendall(b"N")
+                        connection.recv(1000)
+                    talk(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def asking(iterations: str, *, by_bytes: bool = False) -> Callable[[socket.socket], None]:
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(message(b"R", SASL))
+        nonce = connection.recv(1000).partition(b",r=")[2]
+        said = challenge(nonce, iterations)
+        for piece in [said[at : at + 1] for at in range(len(said))] if by_bytes else [said]:
+            connection.sendall(piece)
+        connection.recv(1000)
+
+    return talk
+
+
+def settings(port: int, mode: str) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": port, "user": "u", "password": "p", "database": "d", "sslmode": mode}
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+@pytest.mark.parametrize("iterations", ["999999999", "100001", "9" * 1000])
+def test_a_server_cannot_have_the_password_hashed_for_hours(mode: str, iterations: str) -> None:
+    with impostor(asking(iterations, by_bytes=mode == "disable")) as port:
+        started = time.thread_time()
+        said = described(PostgresqlDialect(), settings(port, mode))
+        assert time.thread_time() - started < 2
+    assert "100,000 rounds of hashing the password" in said
+    assert "scram_iterations" in said
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        message(b"R", struct.pack("!I", 11) + b"r=" * 10_000),
+        message(b"E", b"S" * 40_000),
+        b"R\xff\xff\xff\xff",
+        message(b"D", b"\0" * 100),
+    ],
+)
+def test_messages_of_a_handshake_are_short(said: bytes) -> None:
+    with impostor(lambda connection: connection.sendall(said)) as port:
+        assert "look at host and port of sourceConfig" in described(PostgresqlDialect(), settings(port, "disable"))
+
+
+def test_a_demand_after_the_word_that_we_are_in_is_judged_too() -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(message(b"R", bytes(4)))
+        asking("999999999")(connection)
+
+    with impostor(talk) as port:
+        assert "rounds of hashing" in described(PostgresqlDialect(), settings(port, "disable"))
+
+
+def test_a_host_answers_while_a_source_asks_for_too_much(tmp_path: Path) -> None:
+    with running(tmp_path) as host, impostor(asking("999999999")) as port:
+        source = {"dialect": "postgresql", **settings(port, "prefer")}
+        host.configure(name="evil", sourceConfig=source, sourceTable="t", targetTable="t", syncIntervalMinutes=0.01)
+        until(lambda: "rounds of hashing" in str(host.status("evil")["last_error"]), what="the error")
+        for _ in range(20):
+            assert httpx.get(f"{host.url}/health", timeout=1).status_code == 200
+        assert host.stop(seconds=6) == 0
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_a_server_without_tls_that_asks_for_the_password_does_not_get_it(mode: str) -> None:
+    heard: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(message(b"R", struct.pack("!I", 3)))
+        with suppress(OSError):
+            while data := connection.recv(1000):
+                heard.append(data)
+
+    with impostor(talk) as port:
+        said = described(PostgresqlDialect(), {**settings(port, mode), "password": "the secret of the tests"})
+    assert "asks for the password in clear" in said
+    assert "sslmode" in said
+    assert b"the secret of the tests" not in b"".join(heard)
+
+
+def test_a_password_that_was_asked_for_by_md5_is_warned_of(postgres_database: TestDatabase) -> None:
+    """A pooler asks so, and not its server."""
+    postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    config = {**postgres_database.source_config, "defaultSchema": "public"}
+
+    async def warnings(**changed: Any) -> tuple[str, ...]:
+        source = PostgresqlDialect().open({**config, **changed}, max_connections=1)
+        try:
+            return (await source.describe(TableName(schema="public", name="t"), "id")).warnings
+        finally:
+            await source.close()
+
+    with PgBouncer(postgres_database.server, auth="md5") as pooler:
+        (said,) = asyncio.run(warnings(host=pooler.host, port=pooler.port))
+    assert "by md5" in said
+    assert "sslmode" in said
+    assert asyncio.run(warnings()) == ()
+
+
+def test_as_many_rounds_as_are_allowed(postgres_database: TestDatabase) -> None:
+    config = {**postgres_database.source_config, "defaultSchema": "public"}
+    newer = int(postgres_database.fetch("SHOW server_version_num")[0][0]) >= 160000
+    role = f"slowly_{config['database']}"
+    postgres_database.execute(
+        f"{f'SET scram_iterations = {MAX_ITERATIONS};' if newer else ''} CREATE TABLE t (id int PRIMARY KEY); "
+        f"CREATE ROLE {role} LOGIN PASSWORD 'p'; GRANT SELECT ON t TO {role}"
+    )
+    try:
+        assert described(PostgresqlDialect(), {**config, "user": role, "password": "p"}) == "connected"
+    finally:
+        postgres_database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(LONGEST)), st.binary(max_size=50))), st.integers(0, 400))
+def test_what_is_passed_on_are_whole_messages(parts: list[tuple[bytes, bytes]], cut: int) -> None:
+    whole = [message(kind, body) for kind, body in parts]
+    data = b"".join(whole)[:cut]
+    try:
+        count, is_over = judged(data, Asked())
+    except (SourceRejected, NoHandshake):
+        return
+    ends = [sum(map(len, whole[:number])) for number in range(len(whole) + 1)]
+    assert count in ends or (is_over and count == len(data))

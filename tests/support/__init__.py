@@ -1,0 +1,1 @@
+"""What the tests share: hosts, servers, sessions, data; and nothing that is a test."""
