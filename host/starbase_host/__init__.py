@@ -5,7 +5,7 @@ from starbase_host.client import CommandHost
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
 from starbase_host.containment import Worker
-from starbase_host.database import Database, quote, same_name, transaction
+from starbase_host.database import Database, fold_name, quote, transaction
 from starbase_host.errors import (
     ConfigError,
     Conflict,
@@ -17,6 +17,7 @@ from starbase_host.errors import (
     StarbaseError,
     TooLarge,
     Unavailable,
+    did_you_mean,
 )
 from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, parse_json, read_json
@@ -50,6 +51,8 @@ __all__ = [
     "Worker",
     "check_overrides",
     "check_versions",
+    "did_you_mean",
+    "fold_name",
     "hookimpl",
     "hookspec",
     "iso",
@@ -58,6 +61,5 @@ __all__ = [
     "printable",
     "quote",
     "read_json",
-    "same_name",
     "transaction",
 ]

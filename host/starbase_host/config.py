@@ -6,7 +6,6 @@ business and is handed over as it is, with `${NAME}` resolved.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from starbase_host.errors import ConfigError
+from starbase_host.errors import ConfigError, did_you_mean
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
@@ -202,9 +201,7 @@ class _Reader:
     def known(self, table: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> None:
         for key in table:
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, n=1)
-                mend = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(keys)}"
-                raise self.error(f"{prefix}{key}", f"unknown key; {mend}")
+                raise self.error(f"{prefix}{key}", f"unknown key; {did_you_mean(key, keys)}")
 
     def table(self, value: Any, key: str) -> Mapping[str, Any]:
         if not isinstance(value, dict):

@@ -69,8 +69,8 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def same_name(name: str) -> str:
-    """A name folded as SQLite compares names: ASCII letters without case, everything else as it is."""
+def fold_name(name: str) -> str:
+    """Fold a name as SQLite does to compare names: ASCII letters become lowercase, all else stays."""
     return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
 
 

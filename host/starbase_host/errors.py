@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose, with the HTTP status and the code each answers with.
+"""Every error that the host raises on purpose, with its HTTP status and its code.
 
 ::
 
@@ -9,17 +9,37 @@
       RequestTimeout 408 Conflict 409    TooLarge 413        TooManyGuesses 429
       PluginFailed 500   IncompatibleLibrary 500   Unavailable 503
 
-A message is for the person who reads it: it names the field and the mend, and never holds a secret
-or a row's value. `status` is for the caller of HTTP, `transient` for whoever decides to try again.
+A message is for the person who reads it: it names the field, the cause and the fix, and never holds a secret or a
+row's value. `status` is for the HTTP caller; `transient` tells a caller whether to try again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+
+def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """The fix for an unknown name: the known name that is closest, such as `did you mean host?`.
+
+    Case, `_` and `-` make no difference. Where no known name is close, the result is `otherwise`, or else a list of
+    the known names: `known: host, plugins`.
+    """
+    folded = {re.sub("[_-]", "", each).lower(): each for each in known}
+    near = difflib.get_close_matches(re.sub("[_-]", "", name).lower(), folded, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {folded[near[0]]}?"
+    return otherwise or f"known: {', '.join(sorted(folded.values()))}"
 
 
 class StarbaseError(Exception):
-    """The root. `code` is stable and short, for programs; `status` is the HTTP status, of the class unless given."""
+    """The root of the tree.
+
+    code: a short, stable name for programs; one for each class.
+    status: the HTTP status; that of the class, unless the constructor gets another.
+    transient: whether the same request can succeed later.
+    """
 
     code = "error"
     status = 500
@@ -32,7 +52,10 @@ class StarbaseError(Exception):
 
 
 class InvalidRequest(StarbaseError):
-    """A request that cannot be understood. `fields` maps each wrong field to what is wrong with it."""
+    """The request is wrong.
+
+    fields: the name of each wrong field, and what is wrong with it.
+    """
 
     code = "invalid_request"
     status = 400
@@ -43,7 +66,11 @@ class InvalidRequest(StarbaseError):
 
 
 class ConfigError(InvalidRequest):
-    """One configuration value is wrong. `field` is its dotted name, the message its mend."""
+    """One configuration value is wrong.
+
+    field: its dotted name.
+    reason: what is wrong with it, and the fix.
+    """
 
     code = "config"
 
@@ -54,14 +81,14 @@ class ConfigError(InvalidRequest):
 
 
 class Unauthorized(StarbaseError):
-    """No token, or one that is not known."""
+    """The request has no token, or an unknown one."""
 
     code = "unauthorized"
     status = 401
 
 
 class Forbidden(StarbaseError):
-    """A known caller asked for what its role may not do."""
+    """The caller is known, but its role may not do this."""
 
     code = "forbidden"
     status = 403
@@ -74,14 +101,14 @@ class QueryRejected(Forbidden):
 
 
 class NotFound(StarbaseError):
-    """No such route, or no such name."""
+    """The route or the name does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(StarbaseError):
-    """The route exists, but not for this method."""
+    """The route exists, but does not take this method."""
 
     code = "method_not_allowed"
     status = 405
@@ -95,14 +122,17 @@ class QueryTimeout(StarbaseError):
 
 
 class RequestTimeout(StarbaseError):
-    """A request's body did not come in time."""
+    """The body of a request did not arrive in time."""
 
     code = "request_timeout"
     status = 408
 
 
 class TooManyGuesses(StarbaseError):
-    """Too many wrong tokens have come from this address; `seconds` is how long it has to wait."""
+    """Too many wrong tokens came from this address.
+
+    seconds: how long the address has to wait.
+    """
 
     code = "too_many_guesses"
     status = 429
@@ -113,7 +143,7 @@ class TooManyGuesses(StarbaseError):
 
 
 class Conflict(StarbaseError):
-    """The request is right, but not now: something holds the name."""
+    """The request is valid, but something that runs stands in its way."""
 
     code = "conflict"
     status = 409
@@ -127,19 +157,19 @@ class TooLarge(StarbaseError):
 
 
 class PluginFailed(StarbaseError):
-    """A plugin that stands in a query's way raised, hung or answered nonsense."""
+    """A plugin's hook raised, timed out, or returned an invalid answer."""
 
     code = "plugin_failed"
 
 
 class IncompatibleLibrary(StarbaseError):
-    """A library does not have, or does not call, what the host or a plugin replaces in it."""
+    """A library does not have, or no longer calls, a method that the host or a plugin replaces."""
 
     code = "incompatible_library"
 
 
 class Unavailable(StarbaseError):
-    """The host is stopping, not ready yet, or cannot use its database now; or something has ended what was awaited."""
+    """The host is stopping, is not ready, or cannot use its database now; or what was awaited has ended."""
 
     code = "unavailable"
     status = 503

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -24,7 +23,7 @@ from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.containment import Lifespan, leave
 from starbase_host.database import Database
-from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected
+from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, did_you_mean
 from starbase_host.finding import LoadedPlugin, find, one_line, toml_key
 from starbase_host.routes import Route, wrong_with
 
@@ -259,13 +258,9 @@ class Plugins:
                 if implementation.hookwrapper or implementation.wrapper:
                     raise ConfigError(key, f"its {name} is a wrapper, which is never called; write a plain hookimpl")
                 if name not in known and not implementation.optionalhook:
-                    near = difflib.get_close_matches(name, known, n=1)
-                    mend = (
-                        f"did you mean {near[0]}?"
-                        if near
-                        else "mark it hookimpl(optionalhook=True) if another plugin offers it"
-                    )
-                    raise ConfigError(key, f"implements an unknown hook, {name}; {mend}")
+                    optional = "mark it hookimpl(optionalhook=True) if another plugin offers it"
+                    fix = did_you_mean(name, known, otherwise=optional)
+                    raise ConfigError(key, f"implements an unknown hook, {name}; {fix}")
 
     def _check_prefix(self, plugin: LoadedPlugin, taken: dict[str, str]) -> None:
         for other, owner in taken.items():

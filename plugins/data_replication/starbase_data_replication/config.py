@@ -17,10 +17,9 @@ from starbase_data_replication.options import Options, Replication
 from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.masking import unmasked
 from starbase_data_replication.sources.references import misspelt, not_allowed, partial_hosts
-from starbase_data_replication.sources.texts import mend_unknown
 from starbase_data_replication.sources.variables import EVERY, Variables
 from starbase_data_replication.values import value_of
-from starbase_host import Conflict, InvalidRequest, same_name
+from starbase_host import Conflict, InvalidRequest, did_you_mean, fold_name
 
 MAX_UNKNOWN = 20
 KEPT_ELSEWHERE = "a stored secret is kept for the same host, port and user only; give it again"
@@ -73,9 +72,9 @@ def dialects_of(body: object, existing: Replication | None) -> list[object]:
 
 def check_target(replication: Replication, targets: Iterable[tuple[str, str]]) -> None:
     """Raises Conflict when its target is another's. targets: name and target table of every replication."""
-    wanted = same_name(replication.target_table)
+    wanted = fold_name(replication.target_table)
     for holder, target in targets:
-        if holder != replication.name and same_name(target) == wanted:
+        if holder != replication.name and fold_name(target) == wanted:
             raise Conflict(f"targetTable: {replication.target_table} is already the target of {holder}")
 
 
@@ -133,7 +132,7 @@ def _unknown(body: Mapping[Any, Any]) -> list[tuple[str, str]]:
     known = [field.json for field in FIELDS]
     found = islice((str(key) for key in body if key not in known), MAX_UNKNOWN)
     names = [key[:60].encode("utf-8", "backslashreplace").decode() for key in found]
-    return [(name, f"is not a field; {mend_unknown(name, known)}") for name in names]
+    return [(name, f"is not a field; {did_you_mean(name, known)}") for name in names]
 
 
 def _source(
@@ -156,7 +155,7 @@ def _source(
             return {"sourceConfig.dialect": f"must be one of {known}"}
         if name.lower() in ALSO_CALLED:
             return {"sourceConfig.dialect": ALSO_CALLED[name.lower()]}
-        return {"sourceConfig.dialect": f"is not a dialect; {mend_unknown(name[:60], dialects)}"}
+        return {"sourceConfig.dialect": f"is not a dialect; {did_you_mean(name[:60], dialects)}"}
     if not {"source_config", "source_table"} & values.keys():
         # What is stored was judged when it came; its secrets may be sealed, and the key lost.
         return {}

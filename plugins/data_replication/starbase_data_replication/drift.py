@@ -14,7 +14,7 @@ from typing import NamedTuple
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
 from starbase_data_replication.options import Options
-from starbase_host import same_name
+from starbase_host import fold_name
 
 TYPE = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<length>[0-9]+)\))?(?P<sign> unsigned)?\Z")
 # Types that hold alike what they both can hold, from the narrowest on.
@@ -83,7 +83,7 @@ def drift(before: Shape, now: Shape) -> Drift:
         texts.append(f"the tracking column was {before.tracking}, and is {now.tracking}")
         other_form = True
     # To SQLite, names that differ in case alone are one.
-    cased = {same_name(name) for name in added} & {same_name(name) for name in dropped}
+    cased = {fold_name(name) for name in added} & {fold_name(name) for name in dropped}
     replaced |= redefined or bool(exchanged)
     reload = replaced or other_form or bool(cased) or tuple(before.key) != tuple(now.key)
     return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
@@ -124,9 +124,9 @@ def must_reload(table: TableName, before: Position, now: Shape, found: Drift, op
     if key and tuple(key) != tuple(now.key) and options.mode != "full":
         keys = "" if now.key else ", or name the columns that identify a row in keyColumns"
         raise KeyChanged(f"{said}; {mend}{keys}")
-    gone = {same_name(name) for name in before.dropped}
+    gone = {fold_name(name) for name in before.dropped}
     # The rows that a load under way has read have the shape of before; and a column that comes back holds old values.
-    again = before.phase is Phase.LOAD or any(same_name(options.rename.get(each, each)) in gone for each in found.added)
+    again = before.phase is Phase.LOAD or any(fold_name(options.rename.get(each, each)) in gone for each in found.added)
     return found.reload or again or (bool(found.added) and options.on_schema_change == "backfill")
 
 
@@ -153,8 +153,8 @@ def maybe_revoked(found: Drift, columns: Sequence[str]) -> Drift:
 def dropped(before: Position, schema: TableSchema, found: Drift, options: Options) -> tuple[str, ...]:
     """The replica's names of all columns that the source has no longer."""
     names = (*before.dropped, *(options.rename.get(name, name) for name in found.dropped))
-    there = {same_name(column.target) for column in schema.columns}
-    return tuple(dict.fromkeys(name for name in names if same_name(name) not in there))
+    there = {fold_name(column.target) for column in schema.columns}
+    return tuple(dict.fromkeys(name for name in names if fold_name(name) not in there))
 
 
 def _wider(before: str, now: str) -> bool:

@@ -14,7 +14,7 @@ import apsw
 from starbase_data_replication.casts import NO_AFFINITY, Cast, whole_or_text
 from starbase_data_replication.model import Former, TableSchema
 from starbase_data_replication.tables import Found, columns_of
-from starbase_host import quote, same_name
+from starbase_host import fold_name, quote
 
 # Rows of the replica that one piece looks at. The writer is held for one at a time.
 PIECE_ROWS = 10_000
@@ -82,16 +82,16 @@ class Leftovers:
             return OTHER_KEY
         if len(old_key) != len(schema.key):
             return OTHER_KEY
-        if former is None and [*map(same_name, old_key)] != [*map(same_name, schema.target_key)]:
+        if former is None and [*map(fold_name, old_key)] != [*map(fold_name, schema.target_key)]:
             return OTHER_KEY
         if rowid is None:
             return NO_ROWID
         columns = _columns(schema, former, there)
-        own = {same_name(column.target) for column in schema.columns} | (
-            {same_name(mark)} if mark is not None else set()
+        own = {fold_name(column.target) for column in schema.columns} | (
+            {fold_name(mark)} if mark is not None else set()
         )
-        folded = {same_name(name): name for name in there}
-        extra = [name for name in here if same_name(name) not in own and same_name(name) in folded]
+        folded = {fold_name(name): name for name in there}
+        extra = [name for name in here if fold_name(name) not in own and fold_name(name) in folded]
         return cls(
             old=old,
             new=new,
@@ -100,7 +100,7 @@ class Leftovers:
             columns=columns,
             extra=extra,
             mark=mark,
-            marked=mark is not None and same_name(mark) in folded,
+            marked=mark is not None and fold_name(mark) in folded,
             rowid=rowid,
             decimals={
                 column.target: _as_stored(column.cast)
@@ -198,16 +198,16 @@ def _as_stored(cast: Cast) -> str:
 
 def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, Found]) -> dict[str, str]:
     """The shadow's columns to those of the replica that hold the same."""
-    folded = {same_name(name): name for name in there}
+    folded = {fold_name(name): name for name in there}
     before = former.shape.columns if former is not None else {}
-    taken = {same_name(column[2]) for column in before.values()}
+    taken = {fold_name(column[2]) for column in before.values()}
     columns = {}
     for column in schema.columns:
         # A name that another column of the source had is not this one's; one that none had may be its own, from before.
-        free = None if same_name(column.target) in taken else column.target
+        free = None if fold_name(column.target) in taken else column.target
         name = before[column.name][2] if column.name in before else free
-        if name is not None and same_name(name) in folded:
-            columns[column.target] = folded[same_name(name)]
+        if name is not None and fold_name(name) in folded:
+            columns[column.target] = folded[fold_name(name)]
     return columns
 
 
@@ -216,5 +216,5 @@ def _rowid(connection: apsw.Connection, table: str, columns: Mapping[str, Found]
     sql = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)"
     if connection.execute(sql, (table,)).get:
         return None
-    taken = {same_name(name) for name in columns}
+    taken = {fold_name(name) for name in columns}
     return next((name for name in ROWIDS if name not in taken), None)

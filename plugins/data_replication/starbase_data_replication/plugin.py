@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 from collections.abc import AsyncIterator, Collection, Mapping
 from types import ModuleType
 from typing import Any
@@ -33,7 +32,17 @@ from starbase_data_replication.sources.variables import OPTION as ENV
 from starbase_data_replication.sources.variables import wrong_with as wrong_with_variable
 from starbase_data_replication.store import Store
 from starbase_data_replication.watchdog import Watchdog
-from starbase_host import Alarm, CommandHost, ConfigError, Host, Route, Unavailable, check_versions, hookimpl
+from starbase_host import (
+    Alarm,
+    CommandHost,
+    ConfigError,
+    Host,
+    Route,
+    Unavailable,
+    check_versions,
+    did_you_mean,
+    hookimpl,
+)
 
 # Libraries of which private methods are used or replaced.
 BOUND = ("aiomysql", "PyMySQL", "asyncpg", "databases")
@@ -203,10 +212,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
         known = [*OPTIONS, HOSTS, ENV]
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ConfigError(
-                name, f"unknown option; {f'did you mean {near[0]}?' if near else f'known: {sorted(known)}'}"
-            )
+            raise ConfigError(name, f"unknown option; {did_you_mean(name, known)}")
     checked: dict[str, Any] = {HOSTS: _checked_hosts(options.get(HOSTS))}
     checked[ENV] = _checked_env(options.get(ENV, list(DEFAULT)))
     for name, (kind, default, low, high) in OPTIONS.items():

@@ -19,7 +19,7 @@ from starbase_data_replication.casts import NO_AFFINITY, Cast, plain
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.sources.base import DIGESTS, MD5, SHA256, Comparing, Key, Part, Summary
-from starbase_host import Database, quote, same_name
+from starbase_host import Database, fold_name, quote
 
 # Rows of a part at first, and of one whose rows are compared one by one.
 PART_ROWS = 8192
@@ -321,7 +321,7 @@ class _Sum:
 
 
 def _rowid(schema: TableSchema) -> str:
-    taken = {same_name(column.target) for column in schema.columns}
+    taken = {fold_name(column.target) for column in schema.columns}
     free = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
     if free is None:
         raise SchemaMismatch(

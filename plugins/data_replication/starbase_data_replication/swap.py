@@ -11,7 +11,7 @@ import apsw
 
 from starbase_data_replication import added
 from starbase_data_replication.tables import TAG, fitting_views
-from starbase_host import quote, same_name
+from starbase_host import fold_name, quote
 
 # The option of a full-text table that names the table, or the view, which holds its text.
 CONTENT = re.compile(
@@ -80,19 +80,19 @@ def _full_text_over(connection: apsw.Connection, name: str, views: dict[str, str
     for table, sql in rows.fetchall():
         option = CONTENT.search(str(sql))
         content = next((part for part in option.groups() if part is not None), "") if option is not None else ""
-        if content and same_name(content) in _readers(name, views):
+        if content and fold_name(content) in _readers(name, views):
             found.append(str(table))
     return found
 
 
 def _readers(name: str, views: dict[str, str]) -> set[str]:
     """The table's name and those of the views that mention it, or one another; too many rather than too few."""
-    found = {same_name(name)}
+    found = {fold_name(name)}
     while True:
         more = {
-            same_name(view)
+            fold_name(view)
             for view, sql in views.items()
-            if same_name(view) not in found and any(each in same_name(sql) for each in found)
+            if fold_name(view) not in found and any(each in fold_name(sql) for each in found)
         }
         if not more:
             return found

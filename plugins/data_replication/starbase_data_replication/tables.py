@@ -12,7 +12,7 @@ from typing import NamedTuple
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_host import quote, same_name
+from starbase_host import fold_name, quote
 
 # An index over no rows, in whose name stands which run has made the table. It goes where the table goes, and ends with
 # it; there is one of a name; and who copies the table's definition does not copy it.
@@ -72,7 +72,7 @@ def kept_for(connection: apsw.Connection, name: str) -> str | None:
 
     Rows of a source there would damage it, and SQLite then calls the whole virtual table malformed.
     """
-    base, _, end = same_name(name).rpartition("_")
+    base, _, end = fold_name(name).rpartition("_")
     modules = [module for module, ends in KEPT_IN.items() if end in ends]
     if not modules:
         return None

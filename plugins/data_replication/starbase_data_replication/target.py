@@ -27,7 +27,7 @@ from starbase_data_replication.tables import (
     stage_name,
     tag_of,
 )
-from starbase_host import quote, same_name
+from starbase_host import fold_name, quote
 
 NO_VALUE = "a row of the source has no value in a column that is to identify it; fill it, or name other columns"
 # A constraint of a table that somebody has made may say of itself that it drops a row, or changes it.
@@ -102,8 +102,8 @@ class Target:
         return self._missing(columns_of(connection, self.table) or {})
 
     def _missing(self, found: Mapping[str, Found]) -> list[Column]:
-        names = {same_name(name) for name in found}
-        return [column for column in self.schema.columns if same_name(column.target) not in names]
+        names = {fold_name(name) for name in found}
+        return [column for column in self.schema.columns if fold_name(column.target) not in names]
 
     def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
         """Whether there is nothing to do for `match`. Raises SchemaMismatch as it does."""
@@ -200,7 +200,7 @@ class Target:
     @property
     def _removed(self) -> str:
         """A name that none of the columns has."""
-        taken = {same_name(column.target) for column in self.schema.columns}
+        taken = {fold_name(column.target) for column in self.schema.columns}
         return next(name for number in range(len(taken) + 1) if (name := f"removed{number}") not in taken)
 
     def remove(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]]) -> int:
@@ -245,14 +245,14 @@ class Target:
         there = columns_of(connection, self.name) or {}
         # One that is left out, or has another name now, is not to stay behind.
         described = (*self.schema.columns, *self.schema.left_out)
-        known = {same_name(name) for column in described for name in (column.name, column.target)}
-        known |= {same_name(name) for name in self.former}
-        known |= {same_name(self.mark)} if self.mark is not None else set()
+        known = {fold_name(name) for column in described for name in (column.name, column.target)}
+        known |= {fold_name(name) for name in self.former}
+        known |= {fold_name(self.mark)} if self.mark is not None else set()
         return [
             # A type may be any text, between quotes.
             f"{quote(name)} {quote(declared) if declared else ''}".rstrip()
             for name, (declared, _, _) in there.items()
-            if same_name(name) not in known
+            if fold_name(name) not in known
         ]
 
     def _create_sql(self, extra: list[str]) -> str:
@@ -326,17 +326,17 @@ class Target:
         return f"({there}) IS NOT ({here})"
 
     def _check_fit(self, connection: apsw.Connection, table: str, found: Mapping[str, Found]) -> None:
-        in_key = sorted((column.position, same_name(name)) for name, column in found.items() if column.position)
+        in_key = sorted((column.position, fold_name(name)) for name, column in found.items() if column.position)
         key = [name for _, name in in_key]
-        wanted = [same_name(name) for name in self.schema.target_key]
+        wanted = [fold_name(name) for name in self.schema.target_key]
         if key != wanted:
             raise SchemaMismatch(
                 f"table {self.name} exists with the key ({', '.join(key) or 'none'}), but the source's key is "
                 f"({', '.join(wanted) or 'none'}); drop the table, or choose another targetTable"
             )
-        there = {same_name(name): column for name, column in found.items()}
+        there = {fold_name(name): column for name, column in found.items()}
         for column in self.schema.columns:
-            if (mine := there.get(same_name(column.target))) is None:
+            if (mine := there.get(fold_name(column.target))) is None:
                 continue
             declared = mine.declared
             if mine.computed:
@@ -363,7 +363,7 @@ class Target:
 
 
 def _has(found: Mapping[str, Found], name: str) -> bool:
-    return same_name(name) in {same_name(each) for each in found}
+    return fold_name(name) in {fold_name(each) for each in found}
 
 
 def _definition(column: Column) -> str:
@@ -374,12 +374,12 @@ def _definition(column: Column) -> str:
 def _check_names(schema: TableSchema, mark: str | None) -> None:
     seen: dict[str, str] = {}
     for column in schema.columns:
-        other = seen.setdefault(same_name(column.target), column.name)
+        other = seen.setdefault(fold_name(column.target), column.name)
         if other != column.name:
             example = json.dumps({column.name: f"{column.target}_2"}, ensure_ascii=False)
             raise SchemaMismatch(
                 f"{schema.table} has the columns {other} and {column.name}, which SQLite cannot tell apart; give one "
                 f'another name in the replica, with "rename": {example}'
             )
-    if mark is not None and same_name(mark) in seen:
+    if mark is not None and fold_name(mark) in seen:
         raise SchemaMismatch(f"deletes.mark: {schema.table} has a column {mark} itself; choose another name")

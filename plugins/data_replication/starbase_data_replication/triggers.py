@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_host import same_name
+from starbase_host import fold_name
 
 # Comments and quoted words, in which nothing means anything here; then what abandons a row without an error.
 NO_CODE = re.compile(
@@ -54,11 +54,11 @@ def _writers(connection: apsw.Connection, table: str, columns: Collection[str], 
     """The triggers, fired by those of the table too, that write what is the source's: SQLite names them as it
     prepares the statements."""
     found: set[str] = set()
-    kept = {same_name(name) for name in columns}
+    kept = {fold_name(name) for name in columns}
 
     def ask(action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> int:
-        own = trigger is not None and same_name(first or "") == same_name(table)
-        updates = action == apsw.SQLITE_UPDATE and same_name(second or "") in kept
+        own = trigger is not None and fold_name(first or "") == fold_name(table)
+        updates = action == apsw.SQLITE_UPDATE and fold_name(second or "") in kept
         if own and trigger is not None and (updates or action in (apsw.SQLITE_DELETE, apsw.SQLITE_INSERT)):
             found.add(trigger)
         return apsw.SQLITE_OK

@@ -13,7 +13,7 @@ from typing import Any
 
 from starbase_data_replication.fields import DELETES_KEYS, DELETES_WORDS, TYPES, Field, Kind
 from starbase_data_replication.sources.texts import text_problem
-from starbase_host import same_name
+from starbase_host import fold_name
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 OFFSET = re.compile(r"[+-](?:0[0-9]|1[0-3]):[0-5][0-9]\Z|[+-]14:00\Z")
@@ -69,7 +69,7 @@ def _names(field: Field, value: Any) -> str | None:
 def _renames(field: Field, value: Any) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value.values()):
         return 'must be an object of columns and their names in the replica: {"Id": "id_2"}'
-    names = [same_name(name) for name in value.values()]
+    names = [fold_name(name) for name in value.values()]
     if len(set(names)) < len(names):
         return "gives two columns the same name, as SQLite compares names"
     return _names(field, [*value.keys()]) or next((why for name in names if (why := _column(name)) is not None), None)
@@ -149,7 +149,7 @@ def _check_name(value: str) -> str | None:
 def _check_target(value: str) -> str | None:
     if value != value.strip():
         return "has a space at the beginning or end; remove it"
-    if same_name(value).startswith(RESERVED):
+    if fold_name(value).startswith(RESERVED):
         return f"must not begin with {' or '.join(RESERVED)}, which are reserved; choose another name"
     return None
 

@@ -149,7 +149,7 @@ def test_a_wrong_value_names_its_field_and_the_mend(field: str, value: Any, mend
         ({**SOURCE, "host": "d\0b"}, "sourceConfig", "its host must not hold a NUL character"),
         ({**SOURCE, "x": {"y": ["\ud800"]}}, "sourceConfig", "its x.y.0 is not valid Unicode"),
         ({**SOURCE, "\0": 1}, "sourceConfig", "one of its keys must not hold a NUL character"),
-        ({"dialect": "oracle"}, "sourceConfig.dialect", "known are mysql, postgresql, vault"),
+        ({"dialect": "oracle"}, "sourceConfig.dialect", "known: mysql, postgresql, vault"),
         ({**SOURCE, "port": 70_000}, "sourceConfig.port", "from 1 to 65535"),
         ({**SOURCE, "password": "***"}, "sourceConfig.password", "write the password itself"),
         ({"dialect": "postgresql", "a": [[[[[[[[[[[]]]]]]]]]]]}, "sourceConfig", "is nested more than"),

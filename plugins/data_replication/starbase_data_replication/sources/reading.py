@@ -22,7 +22,8 @@ from starbase_data_replication.sources.connection_string import (
 )
 from starbase_data_replication.sources.references import has_reference, is_reference
 from starbase_data_replication.sources.scrubbing import MASK
-from starbase_data_replication.sources.texts import is_pem, mend_unknown, text_problem
+from starbase_data_replication.sources.texts import is_pem, text_problem
+from starbase_host import did_you_mean
 
 HOST = re.compile(r"[\w.-]+\Z")
 MAX_HOST = 253
@@ -74,7 +75,7 @@ class Reading:
         for key in [key for key in self.values if key not in known]:
             del self.values[key]
             shown = key[:60].encode("utf-8", "backslashreplace").decode()
-            self.problem(shown, f"is not a key of this dialect; {mend_unknown(shown, known)}")
+            self.problem(shown, f"is not a key of this dialect; {did_you_mean(shown, known)}")
 
     def expand(
         self,

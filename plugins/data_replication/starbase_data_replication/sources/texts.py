@@ -1,23 +1,14 @@
-"""Texts as people write them: which cannot be used, what was meant by a wrong one, how a table is named.
+"""Texts as people write them: which cannot be used, how a table is named.
 
 Owns no field's meaning. Must not know any dialect.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from starbase_host import ConfigError
-
-
-def mend_unknown(name: str, known: Iterable[str]) -> str:
-    """What to write instead of a name that is not known: the one that was probably meant, or all of them."""
-    folded = {re.sub("[_-]", "", one).lower(): one for one in known}
-    near = difflib.get_close_matches(re.sub("[_-]", "", name).lower(), folded, n=1, cutoff=0.7)
-    return f"did you mean {folded[near[0]]}?" if near else f"known are {', '.join(sorted(folded.values()))}"
 
 
 def is_pem(text: object) -> bool:
