@@ -14,7 +14,7 @@ import psutil
 from benchmarks import crowd, ours, page
 from benchmarks.measure import quantile, say
 from benchmarks.settings import Settings
-from starbase_data_replication import schedule
+from starbase_data_replication.runs import schedule
 
 COUNT = int(os.environ.get("MANY") or 1000)
 INTERVAL_SECONDS = 60.0

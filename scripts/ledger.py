@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starbase_data_replication.casts import (
+from starbase_data_replication.model.casts import (
     Cast,
     decimal_cast,
     decimal_or_text,

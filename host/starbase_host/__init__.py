@@ -4,7 +4,6 @@ from starbase_host.alarms import Alarm
 from starbase_host.client import CommandHost
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
-from starbase_host.containment import Worker
 from starbase_host.database import Database, fold_name, quote, transaction
 from starbase_host.errors import (
     ConfigError,
@@ -21,6 +20,7 @@ from starbase_host.errors import (
 )
 from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, parse_json, read_json
+from starbase_host.isolation import Worker
 from starbase_host.library_overrides import check_overrides, check_versions, overrides
 from starbase_host.plugins import Host
 from starbase_host.printable import printable

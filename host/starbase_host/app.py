@@ -25,15 +25,15 @@ from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
+from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError, InvalidRequest, TooLarge, Unavailable
-from starbase_host.finding import toml_key
 from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, held_bodies, on_http_exception, read_json
 from starbase_host.lock import Lock
+from starbase_host.login_throttle import Throttle
 from starbase_host.modes import take_from_others
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner
 from starbase_host.routes import MAX_NAME, MAX_NAMED, Route
-from starbase_host.throttle import Throttle
 
 STATEMENT = {
     "type": "object",

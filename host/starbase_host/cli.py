@@ -21,8 +21,8 @@ import click
 from starbase_host import config as configuration
 from starbase_host.client import CommandHost
 from starbase_host.config import HostConfig
+from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError, StarbaseError
-from starbase_host.finding import toml_key
 from starbase_host.plugins import Plugins
 from starbase_host.printable import Lines, printable
 

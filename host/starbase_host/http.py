@@ -41,8 +41,8 @@ from starbase_host.errors import (
     TooManyGuesses,
     Unauthorized,
 )
+from starbase_host.login_throttle import Throttle
 from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
-from starbase_host.throttle import Throttle
 from starbase_host.wire import PIECE_BYTES, Body, Budget, Held
 
 log = logging.getLogger("starbase.http")

@@ -1,4 +1,4 @@
-"""Plugins: check and call them; `finding` makes them. An instance, never a global.
+"""Plugins: check and call them; `discovery` makes them. An instance, never a global.
 
 The host calls implementations itself, because pluggy stops at the first that raises and does not await.
 Outside the two query hooks, one that raises, hangs or answers nonsense is logged with its plugin's name.
@@ -18,13 +18,13 @@ import pluggy
 
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
-from starbase_host.answers import Nonsense, plain, routes_of
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
-from starbase_host.containment import Lifespan, leave
 from starbase_host.database import Database
+from starbase_host.discovery import LoadedPlugin, find, one_line, toml_key
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, did_you_mean
-from starbase_host.finding import LoadedPlugin, find, one_line, toml_key
+from starbase_host.isolation import Lifespan, leave
+from starbase_host.plugin_answers import Nonsense, plain, routes_of
 from starbase_host.routes import Route, wrong_with
 
 log = logging.getLogger("starbase.plugins")

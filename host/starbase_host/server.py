@@ -19,8 +19,8 @@ import uvicorn
 from starbase_host.app import Core, create_app
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
+from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError
-from starbase_host.finding import toml_key
 from starbase_host.library_overrides import check_overrides, overrides
 from starbase_host.protocol import HEADER_BYTES, Protocol, StrictBuffer
 

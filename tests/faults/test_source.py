@@ -13,9 +13,9 @@ import pymysql
 import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
-from starbase_data_replication.sources.base import Answering, Dialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.protocols import Answering, Dialect
 from tests.support.faults import Rig, rig, through
 from tests.support.hosts import until
 from tests.support.servers import Server, TestDatabase, free_port, fresh_database

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from starbase_host import Clock, http, protocol
 from starbase_host.app import create_app
+from starbase_host.login_throttle import FORGET_SECONDS, FREE_GUESSES, MAX_ADDRESSES, Throttle
 from starbase_host.server import serving
-from starbase_host.throttle import FORGET_SECONDS, FREE_GUESSES, MAX_ADDRESSES, Throttle
 from tests.support.hosts import ADMIN, CLIENT, CONFIG, running
 from tests.support.plugin_hosts import config_of
 

@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from starbase_data_replication.fields import FIELDS
-from starbase_data_replication.schema import configure_body
+from starbase_data_replication.config.fields import FIELDS
+from starbase_data_replication.config.json_schema import configure_body
 from tests.support.access import ROLES, a_host
 from tests.support.hosts import ADMIN, CLIENT, HostProcess, running
 

@@ -19,16 +19,16 @@ import click
 import httpx
 import pytest
 
-from starbase_data_replication import config
-from starbase_data_replication.commands import commands
-from starbase_data_replication.fields import FIELDS, Field
+from starbase_data_replication.cli import commands
+from starbase_data_replication.config import parse as config
+from starbase_data_replication.config.fields import FIELDS, Field
 from starbase_data_replication.plugin import OPTIONS
-from starbase_data_replication.sources.base import Dialect
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql import settings as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.variables import DEFAULT, Variables
+from starbase_data_replication.sources.protocols import Dialect
+from starbase_data_replication.sources.settings.allowed_variables import DEFAULT, Variables
 from starbase_host import CommandHost, sandbox_rules
 from starbase_host.config import HOST_KEYS, HostConfig
 from starbase_host.config import parse as parse_toml

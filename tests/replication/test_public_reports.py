@@ -15,9 +15,9 @@ import pytest
 
 from starbase_data_replication.errors import SourceChanged
 from starbase_data_replication.model import TableName
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Comparable, Part
+from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.protocols import Comparable, Part
 from tests.support.hosts import HostProcess, running, until
 from tests.support.servers import TestDatabase
 

@@ -17,10 +17,10 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from starbase_data_replication.options import Replication
+from starbase_data_replication.model.options import Replication
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
-from starbase_data_replication.sources.scrubbing import scrub
+from starbase_data_replication.sources.settings.scrubbing import scrub
 from tests.support.canary import PASSWORD, PIECES, files_with, forms, leaks
 from tests.support.hosts import CLIENT, CONFIG, LISTENER, HostProcess, until
 from tests.support.servers import TestDatabase

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from starbase_data_replication.plugin import plugin
-from starbase_data_replication.sources.variables import DEFAULT, NEVER, Variables
+from starbase_data_replication.sources.settings.allowed_variables import DEFAULT, NEVER, Variables
 from starbase_host import ConfigError
 from tests.support.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running, until
 from tests.support.servers import TestDatabase

@@ -13,9 +13,9 @@ import pytest
 from starbase_data_replication import conformance
 from starbase_data_replication.conformance import CHECKS, Check, NotConforming, Sample
 from starbase_data_replication.model import Batch, Row, TableName
-from starbase_data_replication.sources.base import Dialect, ReadPlan, Source
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.protocols import Dialect, ReadPlan, Source
 from tests.support.servers import TestDatabase
 
 COLUMNS = {

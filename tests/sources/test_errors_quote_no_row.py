@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from starbase_data_replication.sources.postgresql.door import KNOWN
+from starbase_data_replication.sources.postgresql.errors import KNOWN
 from tests.support.hosts import HostProcess, running
 from tests.support.servers import TestDatabase
 

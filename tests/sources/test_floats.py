@@ -12,12 +12,12 @@ import apsw
 import pytest
 
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.mysql import types
 from starbase_data_replication.sources.mysql.connection import version_of
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.mysql.types import shortest_float
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.hosts import HostProcess, running
 from tests.support.mysql_sources import described, rows_of, with_source
 from tests.support.servers import TestDatabase

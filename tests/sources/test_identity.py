@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
-from starbase_data_replication.sources.references import resolve
-from starbase_data_replication.sources.scrubbing import MASK
-from starbase_data_replication.sources.texts import split_name
+from starbase_data_replication.sources.settings.env_references import resolve
+from starbase_data_replication.sources.settings.names import split_name
+from starbase_data_replication.sources.settings.scrubbing import MASK
 from starbase_host import ConfigError
 from tests.support.source_configs import MYSQL, POSTGRESQL, TEXTS, url
 

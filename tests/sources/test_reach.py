@@ -14,9 +14,9 @@ import pytest
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.plugin import plugin
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.network.allowed_hosts import Reach
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.reach import Reach
-from starbase_data_replication.sources.references import partial_hosts, resolve
+from starbase_data_replication.sources.settings.env_references import partial_hosts, resolve
 from starbase_host import ConfigError, InvalidRequest
 from tests.support.dialects import described
 from tests.support.hosts import CONFIG, HostProcess, running

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from starbase_data_replication.sources.masking import secrets
-from starbase_data_replication.sources.scrubbing import MASK, PART, WORDS, scrub
+from starbase_data_replication.sources.settings.scrubbing import MASK, PART, WORDS, scrub
+from starbase_data_replication.sources.settings.secrets import secrets
 
 # As the servers, the drivers and we say them.
 MESSAGES = [

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from starbase_data_replication.sources import connection_string
-from starbase_data_replication.sources.masking import masked, secrets, unmasked
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
-from starbase_data_replication.sources.references import resolve
-from starbase_data_replication.sources.scrubbing import MASK, scrub
+from starbase_data_replication.sources.settings import connection_string
+from starbase_data_replication.sources.settings.env_references import resolve
+from starbase_data_replication.sources.settings.scrubbing import MASK, scrub
+from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
 from starbase_host import InvalidRequest
 from tests.support.source_configs import POSTGRESQL, TEXTS, url
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from starbase_data_replication.sources.masking import masked
 from starbase_data_replication.sources.mysql import settings as mysql
 from starbase_data_replication.sources.postgresql import settings as postgresql
-from starbase_data_replication.sources.scrubbing import MASK
+from starbase_data_replication.sources.settings.scrubbing import MASK
+from starbase_data_replication.sources.settings.secrets import masked
 from tests.support.source_configs import MYSQL, POSTGRESQL, url
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from starbase_data_replication.sources.mysql import grounds, views
-from starbase_data_replication.sources.postgresql import door, source
-from starbase_data_replication.sources.references import LIKE_A_REFERENCE
-from starbase_data_replication.sources.scrubbing import LONGEST, scrub
-from starbase_data_replication.triggers import NO_CODE
+from starbase_data_replication.sources.postgresql import errors, source
+from starbase_data_replication.sources.settings.env_references import LIKE_A_REFERENCE
+from starbase_data_replication.sources.settings.scrubbing import LONGEST, scrub
+from starbase_data_replication.storage.triggers import NO_CODE
 
 VIEWS = {
     "a text with quotes": "'" + "\\'" * 32_000,
@@ -48,7 +48,7 @@ def test_other_texts() -> None:
     for text in ("[" * 1_000_000, "`a" * 500_000, '"a ' * 300_000):
         NO_CODE.sub("", text)
     LIKE_A_REFERENCE.match("${" * 1_000_000)
-    door.KNOWN.fullmatch("could not " + "a " * ((door.LONGEST_KNOWN - 20) // 2) + ": ")
+    errors.KNOWN.fullmatch("could not " + "a " * ((errors.LONGEST_KNOWN - 20) // 2) + ": ")
 
 
 def test_of_a_long_message_the_beginning_is_kept() -> None:

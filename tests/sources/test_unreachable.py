@@ -16,20 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymysql.err import Error
 
-from starbase_data_replication.casts import Cast
 from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.model.casts import Cast
 from starbase_data_replication.sources.batches import Damaged, convert
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
-from starbase_data_replication.sources.mysql.packed import PackedParser, Unpackable
+from starbase_data_replication.sources.mysql.packed_rows import PackedParser, Unpackable
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.mysql.types import CASTS as MYSQL_CASTS
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.rows import CopyText
 from starbase_data_replication.sources.postgresql.types import CASTS as POSTGRESQL_CASTS
+from starbase_data_replication.sources.protocols import Dialect
 from starbase_data_replication.sources.unreachable import not_known, place, unreachable
-from starbase_data_replication.target import Target
+from starbase_data_replication.storage.target import Target
 from tests.support.dialects import described
 from tests.support.mysql_packets import END, FIRST, packed, payload, stream
 from tests.support.servers import TestDatabase

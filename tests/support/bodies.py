@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from starbase_data_replication.config import check_target, parse
+from starbase_data_replication.config.parse import check_target, parse
 from starbase_data_replication.model import TableName
-from starbase_data_replication.options import Replication
-from starbase_data_replication.sources.base import Dialect, Source
+from starbase_data_replication.model.options import Replication
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
+from starbase_data_replication.sources.protocols import Dialect, Source
 from starbase_host import InvalidRequest
 
 

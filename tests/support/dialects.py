@@ -7,7 +7,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.sources.protocols import Dialect
 
 
 def described(dialect: Dialect, settings: dict[str, Any]) -> str:

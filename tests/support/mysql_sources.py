@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import apsw
 
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
-from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import settings
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.servers import TestDatabase, sequence
 from tests.support.sessions import Session
 

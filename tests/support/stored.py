@@ -6,9 +6,9 @@ import uuid
 
 import apsw
 
-from starbase_data_replication import store
-from starbase_data_replication.options import Replication
-from starbase_data_replication.runs import RunKind
+from starbase_data_replication.model.options import Replication
+from starbase_data_replication.model.runs import RunKind
+from starbase_data_replication.storage import store
 
 
 def under_way(connection: apsw.Connection, replication: Replication) -> store.Stored:

@@ -1,4 +1,4 @@
-"""Checks that a dialect keeps the contract of `sources.base`, for whoever writes one: run them in its tests.
+"""Checks that a dialect keeps the contract of `sources.protocols`, for whoever writes one: run them in its tests.
 
 Owns what every dialect must do alike, looked at from outside: a `Sample` is a table that the author provides, and
 each of `CHECKS` is a coroutine function of it that raises `NotConforming`. Knows no dialect.
@@ -17,12 +17,12 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.compare import compare
 from starbase_data_replication.errors import SourceRejected, SyncError
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, looking
-from starbase_data_replication.target import Target
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sources.protocols import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, looking
+from starbase_data_replication.storage.target import Target
+from starbase_data_replication.verify.compare import compare
 from starbase_host import Database, quote
 
 DECLARED = ("INTEGER", "TEXT", "BLOB", "")

@@ -10,28 +10,29 @@ from typing import Any
 
 import click
 
-from starbase_data_replication import added, hookspecs
-from starbase_data_replication.api import Api
-from starbase_data_replication.commands import commands
+from starbase_data_replication import hookspecs
+from starbase_data_replication.cli import commands
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.counts import Counts
-from starbase_data_replication.dialects import Dialects
-from starbase_data_replication.events import Callback, Events
-from starbase_data_replication.recording import Recorder
-from starbase_data_replication.runner import Runner
-from starbase_data_replication.sealing import Seal, Sealed
+from starbase_data_replication.routes import Api
+from starbase_data_replication.runs.events import Callback, Events
+from starbase_data_replication.runs.recorder import Recorder
+from starbase_data_replication.runs.row_counts import Counts
+from starbase_data_replication.runs.runner import Runner
+from starbase_data_replication.runs.slots import Slots
+from starbase_data_replication.runs.watchdog import Watchdog
 from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
-from starbase_data_replication.slots import Slots
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
+from starbase_data_replication.sources.network.allowed_hosts import OPTION as HOSTS
+from starbase_data_replication.sources.network.allowed_hosts import Reach, wrong_with
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.reach import OPTION as HOSTS
-from starbase_data_replication.sources.reach import Reach, wrong_with
-from starbase_data_replication.sources.references import not_allowed
-from starbase_data_replication.sources.variables import DEFAULT, Variables
-from starbase_data_replication.sources.variables import OPTION as ENV
-from starbase_data_replication.sources.variables import wrong_with as wrong_with_variable
-from starbase_data_replication.store import Store
-from starbase_data_replication.watchdog import Watchdog
+from starbase_data_replication.sources.registry import Dialects
+from starbase_data_replication.sources.settings.allowed_variables import DEFAULT, Variables
+from starbase_data_replication.sources.settings.allowed_variables import OPTION as ENV
+from starbase_data_replication.sources.settings.allowed_variables import wrong_with as wrong_with_variable
+from starbase_data_replication.sources.settings.env_references import not_allowed
+from starbase_data_replication.storage import user_objects
+from starbase_data_replication.storage.encryption import Seal, Sealed
+from starbase_data_replication.storage.store import Store
 from starbase_host import (
     Alarm,
     CommandHost,
@@ -51,7 +52,7 @@ OPTIONS: dict[str, tuple[type, float, float, float]] = {
     "max_concurrent_syncs": (int, 4, 1, 1000),
     "max_connections_per_source": (int, 4, 1, 1000),
     "silence_timeout_seconds": (float, 60, 1, 3600),
-    "max_trigger_seconds": (float, added.SECONDS, 0.01, 86_400),
+    "max_trigger_seconds": (float, user_objects.SECONDS, 0.01, 86_400),
     "log_retention_days": (float, 30, 0.01, 36_500),
     "log_max_runs_per_replication": (int, 1000, 1, 10_000_000),
 }
@@ -153,7 +154,7 @@ class DataReplication:
     @contextlib.asynccontextmanager
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
         service = self._running()
-        await host.database.migrate("data_replication", "starbase_data_replication.sql")
+        await host.database.migrate("data_replication", "starbase_data_replication.storage.migrations")
         await self._seal.renew(host.database, serves=host.serves)
         await self._dialects.gather(host)
         await service.wake(due=await self._unable(host, service))

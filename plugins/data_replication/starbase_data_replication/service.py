@@ -9,16 +9,17 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication import logbook, schedule, store, tables
-from starbase_data_replication.configuring import Configuring
+from starbase_data_replication.config.save import Configuring
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.dialects import Dialects
-from starbase_data_replication.options import Options
-from starbase_data_replication.runner import Runner
-from starbase_data_replication.running import CHANGED, RESET, STOPPED, Running
-from starbase_data_replication.runs import RunKind
-from starbase_data_replication.store import Store, Stored
-from starbase_data_replication.ticks import ALARMS, Ticks, check_interval_seconds
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.model.runs import RunKind
+from starbase_data_replication.runs import schedule
+from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, Running
+from starbase_data_replication.runs.runner import Runner
+from starbase_data_replication.runs.scheduler import ALARMS, Ticks, check_interval_seconds
+from starbase_data_replication.sources.registry import Dialects
+from starbase_data_replication.storage import logbook, sqlite_tables, store
+from starbase_data_replication.storage.store import Store, Stored
 from starbase_host import Conflict, Host, Unavailable, iso, quote
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
@@ -109,7 +110,7 @@ class Service:
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
-            for name_of in (tables.shadow_name, tables.stage_name, tables.differences_name):
+            for name_of in (sqlite_tables.shadow_name, sqlite_tables.stage_name, sqlite_tables.differences_name):
                 table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.config import to_json
-from starbase_data_replication.fields import FIELDS
-from starbase_data_replication.options import Options, Replication
-from starbase_data_replication.sources.masking import masked
+from starbase_data_replication.config.fields import FIELDS
+from starbase_data_replication.config.parse import to_json
+from starbase_data_replication.model.options import Options, Replication
+from starbase_data_replication.sources.settings.secrets import masked
 from starbase_host import Conflict, InvalidRequest, StarbaseError
 from tests.support.bodies import BODY, DIALECTS, SOURCE, configure, problems
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.config import to_json
-from starbase_data_replication.options import Options
+from starbase_data_replication.config.parse import to_json
+from starbase_data_replication.model.options import Options
 from tests.support.bodies import BODY, DIALECTS, SOURCE, configure, problems
 
 

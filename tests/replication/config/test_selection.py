@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from starbase_data_replication.casts import Cast
-from starbase_data_replication.columns import selected
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.options import Options
+from starbase_data_replication.model.casts import Cast
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sync.selection import selected
 from tests.support.hosts import ADMIN, CONFIG, HostProcess, until
 from tests.support.packages import ROOT
 from tests.support.servers import TestDatabase

@@ -9,10 +9,12 @@ from typing import Any
 import apsw
 import pytest
 
-from starbase_data_replication import check, compare, counts, store
 from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.plugin import plugin as data_replication
-from starbase_data_replication.store import count_rows
+from starbase_data_replication.runs import row_counts
+from starbase_data_replication.storage import store
+from starbase_data_replication.storage.store import count_rows
+from starbase_data_replication.verify import compare, verify
 from starbase_host import Clock
 from tests.support.hosts import running, until
 from tests.support.plugin_hosts import InProcess, body, counted, host_with
@@ -134,7 +136,7 @@ def test_a_check_that_fails_has_removed_rows_all_the_same(
             raise SourceUnavailable("it is gone")
         return await recheck(*of, **more)
 
-    monkeypatch.setattr(check, "recheck", fails_later)
+    monkeypatch.setattr(verify, "recheck", fails_later)
 
     async def play() -> None:
         async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
@@ -165,7 +167,7 @@ def test_a_count_that_cannot_be_noted_is_tried_again(
         save_row_count(*of, **more)
 
     monkeypatch.setattr(store, "save_row_count", busy_at_first)
-    monkeypatch.setattr(counts, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(row_counts, "AGAIN_SECONDS", 0.01)
 
     async def play() -> None:
         async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:

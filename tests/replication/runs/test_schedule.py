@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.schedule import TOLERANCE, next_due, next_tick, phase, still_due
+from starbase_data_replication.runs.schedule import TOLERANCE, next_due, next_tick, phase, still_due
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", fullmatch=True)
 INTERVALS = st.floats(0.6, 365 * 86400)

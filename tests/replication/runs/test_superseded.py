@@ -11,10 +11,11 @@ from typing import Any
 import apsw
 import pytest
 
-from starbase_data_replication import runner, store
+from starbase_data_replication.model.runs import RunKind
 from starbase_data_replication.plugin import plugin as data_replication
-from starbase_data_replication.running import Running
-from starbase_data_replication.runs import RunKind
+from starbase_data_replication.runs import runner
+from starbase_data_replication.runs.active_run import Running
+from starbase_data_replication.storage import store
 from starbase_host import hookimpl
 from tests.support.hosts import running, until
 from tests.support.plugin_hosts import InProcess, body, counted, host_with

@@ -8,7 +8,7 @@ import apsw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.casts import as_stored, decimal_cast, decimal_or_text, plain, whole_or_text
+from starbase_data_replication.model.casts import as_stored, decimal_cast, decimal_or_text, plain, whole_or_text
 
 NUMBERS = st.one_of(
     st.integers(-(10**30), 10**30),

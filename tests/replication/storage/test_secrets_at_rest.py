@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from starbase_data_replication.sealing import Seal, Sealed, dump, load
+from starbase_data_replication.storage.encryption import Seal, Sealed, dump, load
 from starbase_host import ConfigError
 from tests.support.canary import PASSWORD, files_with, leaks
 from tests.support.hosts import HostProcess, until

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from starbase_data_replication.identity import identity_of
-from starbase_data_replication.options import Replication
-from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Dialect
+from starbase_data_replication.model.options import Replication
+from starbase_data_replication.model.runs import Progress
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sync import Sync, Synced
+from starbase_data_replication.sources.protocols import Dialect
+from starbase_data_replication.sync.identity import identity_of
+from starbase_data_replication.sync.sync import Sync, Synced
 from starbase_host import Clock, Database
 from tests.support.servers import TestDatabase
 from tests.support.stored import under_way
@@ -38,7 +38,7 @@ def synced(
         internal.open()
         source: Any = dialect.open(database.source_config, max_connections=2)
         try:
-            await internal.migrate("data_replication", "starbase_data_replication.sql")
+            await internal.migrate("data_replication", "starbase_data_replication.storage.migrations")
             stored = await internal.write(partial(under_way, replication=replication))
 
             async def sync() -> Synced:

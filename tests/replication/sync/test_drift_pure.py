@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from starbase_data_replication.drift import drift
 from starbase_data_replication.model import Shape
+from starbase_data_replication.sync.schema_changes import drift
 
 
 def shape(source_type: str) -> Shape:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from starbase_data_replication.drift import moved
+from starbase_data_replication.sync.schema_changes import moved
 from tests.support.hosts import HostProcess, running
 from tests.support.servers import TestDatabase
 

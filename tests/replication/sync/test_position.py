@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from starbase_data_replication import position as floor
 from starbase_data_replication.model import Alive, Candidate, Position
-from starbase_data_replication.options import Options
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sync import watermarks as floor
 
 # How a look ends: it tells; it fails in passing; the source does not tell for now; another server answers.
 TELLS, PASSING, UNTOLD, ELSEWHERE = "tells", "passing", "untold", "elsewhere"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.mixed import Mixed
-from starbase_data_replication.rising import random_kind, rises
+from starbase_data_replication.sync.mixed_uuids import Mixed
+from starbase_data_replication.sync.tracking_values import random_kind, rises
 
 NOW = 1_796_000_000.0
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

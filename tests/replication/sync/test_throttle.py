@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from starbase_data_replication.model import Batch
-from starbase_data_replication.throttle import batch_rows, throttled
+from starbase_data_replication.sync.rate_limit import batch_rows, throttled
 from starbase_host import Clock
 from tests.support.faults import CREATE, FILL
 from tests.support.hosts import running

@@ -17,20 +17,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from starbase_data_replication import compare as comparing
-from starbase_data_replication import replica
-from starbase_data_replication.compare import Compared, Comparison, Differences, What
 from starbase_data_replication.errors import SchemaMismatch, SourceRejected
-from starbase_data_replication.identity import identity_of
 from starbase_data_replication.model import TableSchema
-from starbase_data_replication.options import Options, Replication
-from starbase_data_replication.runs import Progress
-from starbase_data_replication.sources.base import Comparable, Key, Part, ReadPlan, Source
+from starbase_data_replication.model.options import Options, Replication
+from starbase_data_replication.model.runs import Progress
 from starbase_data_replication.sources.mysql.compare import double_text, float_text, in_json
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sync import Sync
+from starbase_data_replication.sources.protocols import Comparable, Key, Part, ReadPlan, Source
+from starbase_data_replication.sync.identity import identity_of
+from starbase_data_replication.sync.sync import Sync
+from starbase_data_replication.verify import compare as comparing
+from starbase_data_replication.verify import replica_checksums
+from starbase_data_replication.verify.compare import Compared, Comparison, Differences, What
 from starbase_host import Clock, Database
 from tests.support.servers import TestDatabase, sequence
 from tests.support.stored import under_way
@@ -90,7 +90,7 @@ def mirrored(
         internal.open()
         source = dialect.open(database.source_config, max_connections=2)
         try:
-            await internal.migrate("data_replication", "starbase_data_replication.sql")
+            await internal.migrate("data_replication", "starbase_data_replication.storage.migrations")
             stored = await internal.write(partial(under_way, replication=replication))
             table = dialect.table_name(database.source_config, "t")
 
@@ -122,8 +122,8 @@ def numbers(dialect: str, count: int) -> str:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that a table of some rows goes through everything that one of millions would."""
-    monkeypatch.setattr(replica, "PART_ROWS", 6)
-    monkeypatch.setattr(replica, "LEAF_ROWS", 2)
+    monkeypatch.setattr(replica_checksums, "PART_ROWS", 6)
+    monkeypatch.setattr(replica_checksums, "LEAF_ROWS", 2)
     monkeypatch.setattr(comparing, "LEAF_ROWS", 2)
     monkeypatch.setattr(comparing, "PARTS_AT_ONCE", 3)
     monkeypatch.setattr(comparing, "HELD_ROWS", 8)
@@ -645,7 +645,7 @@ def test_a_collation_of_the_replica_does_not_matter(
         await mirror.replica("DROP TABLE t")
         await mirror.replica("CREATE TABLE t (id TEXT COLLATE NOCASE NOT NULL PRIMARY KEY, v INTEGER)")
         await mirror.replica("INSERT INTO t VALUES ('B', 1), ('a', 2), ('C', 3), ('d', 4)")
-        monkeypatch.setattr(replica, "PART_ROWS", 1)
+        monkeypatch.setattr(replica_checksums, "PART_ROWS", 1)
         assert (await mirror.compare()).equal
         assert not await mirror.recheck([("B",), ("a",)])
 

@@ -13,12 +13,12 @@ import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.model import Alive, Candidate
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import ReadPlan
-from starbase_data_replication.sources.mysql import alive
-from starbase_data_replication.sources.mysql.alive import Look, Transaction
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sources.mysql import transactions
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_data_replication.sources.mysql.transactions import Look, Transaction
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import (
     ENDLESS,
     described,
@@ -260,10 +260,10 @@ def test_a_list_of_sessions_that_is_empty_says_nothing(
     # The list that every server of today has does not depend on it.
     assert note(database).tokens
     # The day it is gone, its successor tells, or shows nobody: not even us who ask.
-    monkeypatch.setattr(alive, "SESSIONS", "information_schema.no_longer_there")
+    monkeypatch.setattr(transactions, "SESSIONS", "information_schema.no_longer_there")
     found = note(database)
     assert (found.known, bool(found.tokens)) == ((True, True) if performance_schema == "ON" else (False, False))
-    assert performance_schema == "ON" or found.reason == alive.NOT_LISTED
+    assert performance_schema == "ON" or found.reason == transactions.NOT_LISTED
     # With an answer that tells, a statement that runs is seen there too.
     with in_background(writer, "INSERT INTO items (at) SELECT now(6) FROM (SELECT sleep(1)) AS slow"):
         wait_until(lambda: running(database, "slow"))
@@ -316,8 +316,8 @@ class Looks:
         self.before: dict[int, Callable[[Connection], None]] = {}
         self.hold: dict[int, asyncio.Event] = {}
         self.seen: dict[int, asyncio.Event] = {}
-        self._real = alive._look_once
-        monkeypatch.setattr(alive, "_look_once", self._look_once)
+        self._real = transactions._look_once
+        monkeypatch.setattr(transactions, "_look_once", self._look_once)
 
     async def _look_once(self, connection: Connection) -> Look:
         self.count += 1
@@ -345,7 +345,7 @@ def begun(session: Session) -> str:
 async def asking(source: MysqlSource, database: TestDatabase) -> asyncio.Task[Candidate]:
     """Somebody who has noted a value, and waits for a look that others have to begin before it can."""
     task = asyncio.create_task(noted(source, database))
-    gates = alive._gates[asyncio.get_running_loop()]
+    gates = transactions._gates[asyncio.get_running_loop()]
 
     async def waits() -> bool:
         return any(gate.coming for gate in gates.values())
@@ -368,7 +368,7 @@ def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: pytest.
             looks = Looks(monkeypatch)
             began = time.monotonic()
             await asyncio.gather(*(ask() for _ in range(20)))
-            return looks.count, (time.monotonic() - began) / alive.PAUSE_SECONDS
+            return looks.count, (time.monotonic() - began) / transactions.PAUSE_SECONDS
 
     count, pauses = asyncio.run(work())
     assert count <= 3
@@ -404,7 +404,7 @@ def test_no_shared_look_misses_a_transaction_that_began_before_the_value_was_not
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing but the sharing is left to keep them apart.
-    monkeypatch.setattr(alive, "PAUSE_SECONDS", 0.11)
+    monkeypatch.setattr(transactions, "PAUSE_SECONDS", 0.11)
     looks = Looks(monkeypatch)
     sessions = [items.connect() for _ in range(8)]
 
@@ -437,7 +437,7 @@ def test_who_shares_a_look_that_comes_to_nothing_looks_itself(
 
     async def work(source: MysqlSource) -> None:
         await noted(source, items)
-        monkeypatch.setattr(alive, "PAUSE_SECONDS", 0.5)
+        monkeypatch.setattr(transactions, "PAUSE_SECONDS", 0.5)
         looks = Looks(monkeypatch)
         await noted(source, items)
         looks.before[2] = (lambda connection: connection.close()) if how == "broken" else (lambda _: None)
@@ -475,8 +475,8 @@ def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) -> Non
 def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends_nobody(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alive, "TRIES", 2)
-    monkeypatch.setattr(alive, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(transactions, "TRIES", 2)
+    monkeypatch.setattr(transactions, "PAUSE_SECONDS", 0.0)
     watcher, writer = items.connect(), items.connect()
     writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
     earlier = note(items)
@@ -545,7 +545,7 @@ SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRI
     ],
 )
 def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
-    found = alive.still_alive(SEEN.alive, later)
+    found = transactions.still_alive(SEEN.alive, later)
     assert found.known
     assert set(found.tokens) == tokens
 
@@ -574,7 +574,7 @@ NUMBERED = Look(server="a", started="1", at=1000, statements={"8": "20"})
 def test_who_is_the_same_where_statements_have_a_number(later: list[Look], tokens: set[str]) -> None:
     found = NUMBERED.alive
     for each in later:
-        found = alive.still_alive(found, replace(each, server="a", started="1"))
+        found = transactions.still_alive(found, replace(each, server="a", started="1"))
     assert found.known
     assert set(found.tokens) == tokens
 
@@ -583,14 +583,14 @@ def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
     earlier = Look(server="a", started="1", transactions=(WRITER._replace(id="5"),))
     for later in ("6", ""):
         look = Look(server="a", started="1", transactions=(WRITER._replace(id=later),))
-        assert alive.still_alive(earlier.alive, look).ended
+        assert transactions.still_alive(earlier.alive, look).ended
 
 
 def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None:
-    found = alive.still_alive(SEEN.alive, Look(unknown="stale", passing=True))
+    found = transactions.still_alive(SEEN.alive, Look(unknown="stale", passing=True))
     assert (found.known, found.passing, found.tokens) == (False, True, SEEN.alive.tokens)
 
 
 def test_another_server_knows_nothing_of_those_who_were_noted() -> None:
-    found = alive.still_alive(SEEN.alive, Look(server="b", started="1"))
-    assert (found.known, found.reason) == (False, alive.OTHER_SERVER)
+    found = transactions.still_alive(SEEN.alive, Look(server="b", started="1"))
+    assert (found.known, found.reason) == (False, transactions.OTHER_SERVER)

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
-from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql import connection
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.hosts import HostProcess, running, until
 from tests.support.mysql_sources import described, rows_of, with_source
 from tests.support.servers import TestDatabase, sequence

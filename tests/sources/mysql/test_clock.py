@@ -8,10 +8,10 @@ import pytest
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Candidate
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import ReadPlan
+from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.mysql import clock
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import described, rows_of, with_source
 from tests.support.servers import TestDatabase
 

@@ -14,9 +14,9 @@ from pymysql.err import DataError, InternalError, OperationalError, ProgrammingE
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
 from starbase_data_replication.model import Batch, TableName, TableSchema
-from starbase_data_replication.sources.base import ReadPlan
-from starbase_data_replication.sources.mysql.door import door
+from starbase_data_replication.sources.mysql.errors import door
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import (
     ENDLESS,
     batches_of,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.mysql.types import CASTS
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import described, in_sqlite, rows_of, with_source
 from tests.support.mysql_types import MARIADB_ONLY, MYSQL_ONLY, back
 from tests.support.servers import TestDatabase

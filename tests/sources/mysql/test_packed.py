@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pymysql.err import InternalError, OperationalError
 
 from starbase_data_replication.sources.mysql import packets
-from starbase_data_replication.sources.mysql.packed import PackedParser, Unpackable
+from starbase_data_replication.sources.mysql.packed_rows import PackedParser, Unpackable
 from tests.support import hosts
 from tests.support.mysql_packets import END, FIRST, Record, error_packet, length, packed, parsed_by, stream
 from tests.support.servers import TestDatabase, sequence

@@ -8,9 +8,9 @@ import pytest
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import TableName, TableSchema
-from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.mysql.describe import DESCRIBE_OF_MARIADB, DESCRIBE_OF_MYSQL
 from starbase_data_replication.sources.mysql.source import MysqlSource
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import described, in_sqlite, rows_of, table_name, with_source
 from tests.support.mysql_types import MARIADB_ONLY
 from tests.support.servers import TestDatabase, sequence

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from starbase_data_replication.model import Batch, Row, TableSchema
-from starbase_data_replication.sources.base import ReadPlan
-from starbase_data_replication.sources.mysql.packed import Packing
+from starbase_data_replication.sources.mysql.packed_rows import Packing
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.mysql.sql import select
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import batches_of, described, in_sqlite, plan_of, rows_of, with_source
 from tests.support.servers import TestDatabase, sequence
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from starbase_data_replication.casts import NOT_EXACT, decimal_cast
 from starbase_data_replication.model import Column
-from starbase_data_replication.sources.base import ReadPlan
-from starbase_data_replication.sources.mysql.packed import fits
+from starbase_data_replication.model.casts import NOT_EXACT, decimal_cast
+from starbase_data_replication.sources.mysql.packed_rows import fits
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.mysql.types import CASTS, NOT_UNICODE
+from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.hosts import HostProcess, running
 from tests.support.mysql_sources import batches_of, described, rows_of, with_source
 from tests.support.mysql_types import KINDS, Kind, back, kinds_of

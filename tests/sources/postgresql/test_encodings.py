@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.casts import Cast
 from starbase_data_replication.model import Column
+from starbase_data_replication.model.casts import Cast
 from starbase_data_replication.sources.postgresql.encodings import CODECS, Encoding
 from starbase_data_replication.sources.postgresql.rows import CopyText
 from tests.support.hosts import HostProcess, running, until

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.options import Options
+from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.grounds import judged
 from tests.support.hosts import HostProcess, running, until

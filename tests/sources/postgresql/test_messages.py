@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.model import Alive
-from starbase_data_replication.sources.postgresql.alive import HIDDEN_UNITS, UNIT_SECONDS, still_alive
+from starbase_data_replication.sources.postgresql.transactions import HIDDEN_UNITS, UNIT_SECONDS, still_alive
 from tests.support.hosts import running, until
 from tests.support.servers import TestDatabase
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.casts import NO_AFFINITY, Cast
 from starbase_data_replication.model import Column, Row
+from starbase_data_replication.model.casts import NO_AFFINITY, Cast
 from starbase_data_replication.sources.postgresql import rows as reading
 from starbase_data_replication.sources.postgresql.rows import CopyText
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from starbase_data_replication.casts import NOT_EXACT
+from starbase_data_replication.model.casts import NOT_EXACT
 from tests.support.hosts import running
 from tests.support.schemas import load, mirror_all
 from tests.support.servers import TestDatabase

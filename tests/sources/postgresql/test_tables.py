@@ -11,8 +11,8 @@ from typing import Any
 import apsw
 import pytest
 
-from starbase_data_replication.casts import Cast
 from starbase_data_replication.model import Column, Exceptions
+from starbase_data_replication.model.casts import Cast
 from starbase_data_replication.sources.batches import TOO_LARGE, fitting
 from tests.support.hosts import HostProcess, running
 from tests.support.servers import TestDatabase

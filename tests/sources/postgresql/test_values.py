@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
-from starbase_data_replication.casts import NOT_EXACT
+from starbase_data_replication.model.casts import NOT_EXACT
 from starbase_data_replication.sources.postgresql.types import CASTS
 from tests.support.hosts import running
 from tests.support.postgres_texts import generated

@@ -1,1 +1,1 @@
-"""The dialects: one room each, with the same files, behind the protocol in `base`."""
+"""The dialects: one room each, with the same files, behind the protocols in `protocols`."""

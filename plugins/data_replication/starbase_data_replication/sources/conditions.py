@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starbase_data_replication.sources.base import ReadPlan
 from starbase_data_replication.sources.expressions import Reading, bracketed
+from starbase_data_replication.sources.protocols import ReadPlan
 
 
 def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], reading: Reading) -> list[str]:

@@ -1,1 +1,1 @@
-"""The room of MySQL and MariaDB: everything that knows them, behind the protocols in `sources.base`."""
+"""The room of MySQL and MariaDB: everything that knows them, behind the protocols in `sources.protocols`."""

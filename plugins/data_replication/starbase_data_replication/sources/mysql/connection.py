@@ -32,7 +32,7 @@ from starbase_data_replication.sources.batches import (
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.mysql.passwords import Proving
-from starbase_data_replication.sources.reach import Reach
+from starbase_data_replication.sources.network.allowed_hosts import Reach
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides, overrides
 
@@ -75,7 +75,7 @@ SINCE_MYSQL = {
     (8, 0, 0): ", SESSION information_schema_stats_expiry = 0",
     (8, 0, 30): ", SESSION show_gipk_in_create_table_and_information_schema = ON",
 }
-# Nothing here writes, and InnoDB knows it: see alive.py for how a reader is told from a writer by that.
+# Nothing here writes, and InnoDB knows it: see transactions.py for how a reader is told from a writer by that.
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.base import Source
 from starbase_data_replication.sources.mysql import settings as reading
-from starbase_data_replication.sources.reach import DEFAULT, Reach
+from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
+from starbase_data_replication.sources.protocols import Source
 
 
 class MysqlDialect:

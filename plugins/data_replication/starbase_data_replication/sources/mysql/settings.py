@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.masking import masked, secrets, unmasked
-from starbase_data_replication.sources.reading import Reading
-from starbase_data_replication.sources.references import has_reference
-from starbase_data_replication.sources.texts import split_name
-from starbase_data_replication.sources.tls import tls_context
+from starbase_data_replication.sources.settings.env_references import has_reference
+from starbase_data_replication.sources.settings.names import split_name
+from starbase_data_replication.sources.settings.reader import Reading
+from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
+from starbase_data_replication.sources.settings.tls import tls_context
 from starbase_host import ConfigError, InvalidRequest
 
 __all__ = [

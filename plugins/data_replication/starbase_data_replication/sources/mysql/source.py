@@ -31,11 +31,10 @@ from starbase_data_replication.model import (
     TableName,
     TableSchema,
 )
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import AHEAD_SECONDS, Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.expressions import bracketed
-from starbase_data_replication.sources.mysql import alive, clock
+from starbase_data_replication.sources.mysql import clock, transactions
 from starbase_data_replication.sources.mysql.absent import hides_columns
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.mysql.connection import (
@@ -46,9 +45,9 @@ from starbase_data_replication.sources.mysql.connection import (
     Cursor,
 )
 from starbase_data_replication.sources.mysql.describe import counter_passed, describe
-from starbase_data_replication.sources.mysql.door import door
+from starbase_data_replication.sources.mysql.errors import door
 from starbase_data_replication.sources.mysql.open_transactions import open_transactions
-from starbase_data_replication.sources.mysql.packed import Packing, Unpackable
+from starbase_data_replication.sources.mysql.packed_rows import Packing, Unpackable
 from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.mysql.rows import RowStream
 from starbase_data_replication.sources.mysql.sql import (
@@ -63,8 +62,9 @@ from starbase_data_replication.sources.mysql.sql import (
 )
 from starbase_data_replication.sources.mysql.table_ids import table_ids
 from starbase_data_replication.sources.mysql.types import CLOCKS, lost
-from starbase_data_replication.sources.pool import Pool
-from starbase_data_replication.sources.reach import DEFAULT, Reach
+from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
+from starbase_data_replication.sources.network.pool import Pool
+from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_host import check_overrides
 
@@ -203,27 +203,27 @@ class MysqlSource:
         with door("asking which transactions are alive"):
             async with self._transaction() as connection:
                 now = await self._look(connection)
-        return [alive.still_alive(each, now) for each in noted]
+        return [transactions.still_alive(each, now) for each in noted]
 
     async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
         with door("looking at open transactions"):
             async with self._transaction() as connection:
                 return await open_transactions(connection, alive)
 
-    async def _look(self, connection: Connection) -> alive.Look:
+    async def _look(self, connection: Connection) -> transactions.Look:
         """Look who is alive; by a session of today's privileges, where this one may not.
 
         A GRANT PROCESS takes effect with the next session only, and ours live as long as the host.
         """
-        seen = await alive.look(connection, self._server)
-        if seen.unknown not in alive.HIDDEN_FROM_SESSION or connection.uses == 1:
+        seen = await transactions.look(connection, self._server)
+        if seen.unknown not in transactions.HIDDEN_FROM_SESSION or connection.uses == 1:
             return seen
         # Where the account may have no more sessions, what this one has seen holds.
         with contextlib.suppress(Error, OSError):
             async with self._connections[0].apart() as fresh:
                 await fresh.fetch(BEGIN)
-                seen = await alive.look(fresh, self._server, apart=str(fresh.began_at))
-        if seen.unknown not in alive.HIDDEN_FROM_SESSION:
+                seen = await transactions.look(fresh, self._server, apart=str(fresh.began_at))
+        if seen.unknown not in transactions.HIDDEN_FROM_SESSION:
             self._connections[0].renew()
         return seen
 

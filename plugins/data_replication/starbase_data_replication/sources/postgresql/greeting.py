@@ -16,8 +16,8 @@ from typing import Any
 from asyncpg.protocol import Protocol
 
 from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.sources.network.allowed_hosts import CheckedLoop
 from starbase_data_replication.sources.postgresql.answers import Answers
-from starbase_data_replication.sources.reach import CheckedLoop
 from starbase_host import overrides
 
 # PostgreSQL's default is 4,096, as it is with the large providers; CockroachDB's is 10,610. So many take about 50 ms.

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 import asyncpg
 
-from starbase_data_replication.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.model import Column, Exceptions, Rows
+from starbase_data_replication.model.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.sources.batches import (
     LONGEST_ROW_BYTES,
     OVERHEAD_BYTES,

@@ -32,16 +32,16 @@ from starbase_data_replication.model import (
     TableName,
     TableSchema,
 )
-from starbase_data_replication.options import Options
-from starbase_data_replication.sources.base import Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.expressions import Reading, bracketed
-from starbase_data_replication.sources.pool import Pool
-from starbase_data_replication.sources.postgresql import alive, privileges
+from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
+from starbase_data_replication.sources.network.pool import Pool
+from starbase_data_replication.sources.postgresql import privileges, transactions
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.postgresql.describe import ASKED, describe
-from starbase_data_replication.sources.postgresql.door import NO_TLS, door
+from starbase_data_replication.sources.postgresql.errors import NO_TLS, door
 from starbase_data_replication.sources.postgresql.greeting import HEARD_MD5, GreetingLoop, NoHandshake
 from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
@@ -54,7 +54,7 @@ from starbase_data_replication.sources.postgresql.sql import (
     settled,
     table_sql,
 )
-from starbase_data_replication.sources.reach import DEFAULT, Reach
+from starbase_data_replication.sources.protocols import Comparing, Looker, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides
@@ -185,7 +185,7 @@ class PostgresqlSource:
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return Noted(ahead=ahead)
-                seen = await alive.look(connection, self._begin_again)
+                seen = await transactions.look(connection, self._begin_again)
             protects = seen.known and schema.unprotected is None
             lookback_value = lookback_if_known if protects else lookback_if_unknown
             floor_value = settled(schema, options, value, edge)
@@ -231,8 +231,8 @@ class PostgresqlSource:
     async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
         with door("asking which transactions are alive"):
             async with self._transaction("READ COMMITTED") as connection:
-                now = await alive.look(connection, self._begin_again)
-        return [alive.still_alive(each, now) for each in noted]
+                now = await transactions.look(connection, self._begin_again)
+        return [transactions.still_alive(each, now) for each in noted]
 
     async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
         with door("looking at open transactions"):
@@ -361,7 +361,7 @@ class PostgresqlSource:
         none, and counts like any transaction."""
         if self._marks:
             try:
-                await connection.execute("; ".join((begin, alive.MARK, *first)))
+                await connection.execute("; ".join((begin, transactions.MARK, *first)))
                 return
             except UNMARKABLE:
                 await connection.execute("ROLLBACK")

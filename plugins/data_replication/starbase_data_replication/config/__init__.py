@@ -1,0 +1,1 @@
+"""What a body of `configure` may hold, and whether it holds together."""

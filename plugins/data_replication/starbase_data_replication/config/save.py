@@ -1,0 +1,127 @@
+"""A body of `configure`: judged first, then saved, if what it was judged against is still so.
+
+Judged outside of the transaction, because a dialect may be another plugin's: one that hangs must not hold up the one
+thread that writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+import apsw
+
+from starbase_data_replication.config import parse
+from starbase_data_replication.config.checks import NAME
+from starbase_data_replication.connections import Connections
+from starbase_data_replication.model.options import Replication
+from starbase_data_replication.sources.registry import Dialects
+from starbase_data_replication.storage import sqlite_tables, store
+from starbase_data_replication.storage.store import Stored
+from starbase_host import Host, InvalidRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuring:
+    """Saves what users ask for, on one host."""
+
+    host: Host
+    connections: Connections
+    dialects: Dialects
+    # A lock for each group, while somebody holds it.
+    _groups: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    async def save(self, body: Any, *, now: float) -> tuple[Stored, bool]:
+        """Create or change a replication: what is stored, and whether it was there. Raises InvalidRequest, Conflict."""
+        name = body.get("name") if isinstance(body, dict) else None
+        name = name if isinstance(name, str) and NAME.match(name) else None
+        stored = None
+        while stored is None:
+            # Again and again only while others change the same one meanwhile, and get through.
+            existing, asked, masked = await self._judge(body, name)
+            async with self._one_of(asked.options.group):
+                others = await self._check_group(asked)
+                self._check_transforms(asked)
+                replication = self.connections.sealed(asked, masked)
+                judged = _Judged(replication=replication, masked=masked, existing=existing, others=others)
+                stored = await self.host.database.write(partial(judged.save, now=now))
+        return stored, existing is not None
+
+    def _one_of(self, group: str | None) -> contextlib.AbstractAsyncContextManager[object]:
+        """Those of a group are judged by one another: at once, each would have to be judged again after each other."""
+        if group is None:
+            return contextlib.nullcontext()
+        return self._groups.setdefault(group, asyncio.Lock())
+
+    async def _judge(self, body: Any, name: str | None) -> tuple[Stored | None, Replication, Mapping[str, Any]]:
+        """What is stored under this name, what it is to become, and what may be shown of its settings."""
+        stored = await self.host.database.read(partial(store.find, name=name)) if name is not None else None
+        existing = self.connections.unsealed(stored.replication) if stored is not None else None
+
+        def judge() -> tuple[Replication, Mapping[str, Any]]:
+            asked = parse.parse(body, existing=existing, dialects=self.dialects, variables=self.connections.variables)
+            # As it is to be shown, which a dialect of another plugin may answer what cannot be.
+            masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
+            return asked, json.loads(masked)
+
+        return stored, *await self.dialects.call(parse.dialects_of(body, existing), judge)
+
+    async def _check_group(self, replication: Replication) -> list[Replication]:
+        """Those of its group, as they are stored. Raises InvalidRequest when one reads from another source."""
+        if replication.options.group is None:
+            return []
+        others = await self.host.database.read(partial(_others, replication=replication))
+        opened = [self.connections.unsealed(each) for each in others]
+        check = partial(parse.check_group, replication, opened, self.dialects)
+        await self.dialects.call({replication.dialect, *(each.dialect for each in others)}, check)
+        return others
+
+    def _check_transforms(self, replication: Replication) -> None:
+        known = self.host.implementers("transform_batch")
+        for plugin in replication.options.transforms:
+            if plugin not in known:
+                why = (
+                    f"names {plugin}, which is no plugin with transform_batch; there are: {', '.join(known) or 'none'}"
+                )
+                raise InvalidRequest(fields={"transforms": why})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """What is to be saved, and what it was judged against: the replication of that name, and those of its group."""
+
+    replication: Replication
+    masked: Mapping[str, Any]
+    existing: Stored | None
+    others: list[Replication]
+
+    def save(self, connection: apsw.Connection, *, now: float) -> Stored | None:
+        """Save it; None when something that it was judged against has changed. Raises Conflict for a taken target."""
+        replication = self.replication
+        found = store.find(connection, replication.name)
+        if _basis(found) != _basis(self.existing) or _others(connection, replication=replication) != self.others:
+            return None
+        parse.check_target(replication, store.targets(connection))
+        if sqlite_tables.is_function(connection, replication.target_table):
+            why = f"{replication.target_table} is a table-valued function of SQLite; choose another name"
+            raise InvalidRequest(fields={"targetTable": why})
+        if (owner := sqlite_tables.kept_for(connection, replication.target_table)) is not None:
+            raise InvalidRequest(fields={"targetTable": sqlite_tables.KEEPS.format(owner)})
+        return store.save(connection, replication, self.masked, now=now)
+
+
+def _basis(stored: Stored | None) -> object:
+    """What a change is judged by of what is stored; how its runs went is not part of that."""
+    return None if stored is None else (stored.id, stored.revision, stored.replication)
+
+
+def _others(connection: apsw.Connection, *, replication: Replication) -> list[Replication]:
+    group = replication.options.group
+    found = store.of_group(connection, group) if group is not None else []
+    return [each.replication for each in found if each.name != replication.name]

@@ -1,0 +1,113 @@
+"""Who hears of a run: the plugins that implement `replication_event`, and callbacks given to `on_event`.
+
+Sent after the commit of what it reports, at most once: the run record is the truth. `degraded` and `recovered` are
+written down with the record, and sent at the next start if the host has ended before they were. A subscriber that
+hangs or raises is logged and harms nobody; when too many deliveries wait, new ones are dropped and counted in the
+log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any, TypeVar
+
+from starbase_data_replication.model.runs import ReplicationEvent
+from starbase_data_replication.storage import outbox
+from starbase_data_replication.storage.store import Store
+from starbase_host import Host, StarbaseError, Worker
+
+log = logging.getLogger("starbase.data_replication")
+
+MAX_WAITING = 1000
+# A database that is locked or full is asked again after so long.
+AGAIN_SECONDS = 5.0
+T = TypeVar("T")
+Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
+
+
+class Events:
+    """Delivers events in the background."""
+
+    def __init__(self, host: Host, store: Store) -> None:
+        self._host = host
+        self._store = store
+        self._posting = asyncio.Lock()
+        self._subscribers: dict[int, tuple[Callback, frozenset[str], Worker]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._next = 0
+
+    def subscribe(self, callback: Callback, types: Collection[str]) -> Callable[[], None]:
+        """Call `callback(event)` for events of these types; answers the function that ends it."""
+        self._next += 1
+        number = self._next
+        self._subscribers[number] = (callback, frozenset(types), Worker(f"on_event-{number}"))
+
+        def unsubscribe() -> None:
+            ended = self._subscribers.pop(number, None)
+            if ended is not None:
+                ended[2].close()
+
+        return unsubscribe
+
+    def send(self, event: ReplicationEvent) -> None:
+        """Hand an event out, and return at once."""
+        if len(self._tasks) >= MAX_WAITING:
+            log.error("%d events wait for their subscribers; that of run %s is dropped", MAX_WAITING, event.run_id)
+            return
+        self._spawn(self._host.call("replication_event", event=event))
+        for callback, types, worker in list(self._subscribers.values()):
+            if event.type in types:
+                self._spawn(self._deliver(callback, worker, event))
+
+    def post(self) -> None:
+        """Send what is written down and not sent yet, in the background. Each is forgotten once it has been told."""
+        self._spawn(self._post())
+
+    async def _post(self) -> None:
+        database = self._store.database
+        async with self._posting:
+            while events := await self._tried(partial(database.read, outbox.unsent)):
+                # Several at once: a subscriber that hangs holds up each of its calls for as long as it may.
+                await asyncio.gather(*(self._tell(event) for _, event in events))
+                numbers = [number for number, _ in events]
+                await self._tried(partial(database.write, partial(outbox.sent, numbers=numbers)))
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """What the database answers; asked again while it cannot be used, so that nothing is told twice meanwhile."""
+        while True:
+            try:
+                return await attempt()
+            except StarbaseError as error:
+                if self._host.stopping.is_set():
+                    # What is still written down is told at the next start.
+                    return None
+                log.error("the events that are written down wait for the database: %s", error)
+                await self._host.clock.sleep(AGAIN_SECONDS)
+
+    async def _tell(self, event: ReplicationEvent) -> None:
+        hearing: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
+        hearing += [
+            self._deliver(callback, worker, event)
+            for callback, types, worker in list(self._subscribers.values())
+            if event.type in types
+        ]
+        await asyncio.gather(*hearing, return_exceptions=True)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for what is under way, at most so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, callback: Callback, worker: Worker, event: ReplicationEvent) -> None:
+        try:
+            await worker.call(callback, (event,), self._host.config.hook_timeout_seconds)
+        except Exception:
+            log.exception("a callback given to on_event failed")

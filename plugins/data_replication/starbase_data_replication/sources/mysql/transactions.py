@@ -1,0 +1,335 @@
+"""Who is alive on a MySQL or MariaDB server: one look at it, and what has become of those seen before.
+
+InnoDB lists transactions from their first touch of a table to their end. A statement that waits for a table's
+lock, or computes for a while before it writes, is not in that list yet, but has read its NOW(); so sessions with
+a running statement count too. What cannot write does not: transactions that were begun READ ONLY, as ours are.
+Tokens, by what identifies their subject:
+
+    t:thread:id:started     a session's transaction. Its id is given when it first writes; until then empty.
+    s:thread:mark           a running statement. mark is MariaDB's number for it, elsewhere its starting second; with
+                            "+second" it is one of whom MariaDB shows only later numbers since then.
+    x:id                    a transaction without a session: prepared (XA), or rolled back after a crash.
+
+A session that was seen with a statement may go on as a transaction; one that was seen with a transaction may
+have prepared it and gone.
+
+MariaDB shows of a stored function or a trigger the number of the statement inside, and afterwards again that of the
+statement which called it. So a lower number than the noted one is the noted statement. A higher one may be a statement
+inside it, or a new one: it counts as the same until the session is seen idle, in a transaction, or with a SELECT that
+can only be new; but for BUSY_SECONDS at most, because some sessions are never seen idle.
+
+Looks at one server keep a distance. Who waits for the next one shares it: see `_next_look`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+import weakref
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from typing import NamedTuple
+
+from pymysql.constants import ER
+from pymysql.err import Error
+
+from starbase_data_replication.model import Alive
+from starbase_data_replication.sources.mysql.applying import HIDDEN, sign, why_it_may_apply
+from starbase_data_replication.sources.mysql.connection import Connection
+
+TRANSACTIONS = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
+
+# Sessions with a running statement, the threads that apply another server's transactions, and our own session: a list
+# without it is none.
+STATEMENTS = """
+SELECT CAST(ID AS CHAR), {mark}, USER = 'system user', ID = CONNECTION_ID(), {reads}, CAST(UNIX_TIMESTAMP() AS CHAR)
+FROM {sessions}
+WHERE ID = CONNECTION_ID() OR (USER <> 'unauthenticated user' AND COMMAND <> 'Daemon'
+  AND (USER = 'system user' OR COMMAND NOT IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID')))
+"""
+# The first is there on every server of today, and MySQL says that it will go; the second is MySQL's successor, which
+# is empty where performance_schema is off.
+SESSIONS = "information_schema.PROCESSLIST"
+SESSIONS_LATER = "performance_schema.processlist"
+MARK_MARIADB = "CAST(QUERY_ID AS CHAR)"
+# A SELECT of the session itself: a function or a trigger may have one only with an INTO. The text is cut at 64 KiB.
+READS_MARIADB = r"""COALESCE(LENGTH(INFO) < 65535 AND INFO NOT LIKE '%into%'
+  AND INFO REGEXP '(?is)^[[:space:](]*+(?:/[*](?![!M]).*?[*]/[[:space:](]*+)?SELECT[^a-z0-9_]', FALSE)"""
+MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
+
+# Of each variable its name and value; with each the same: since when the server runs, as whom it takes us, and whether
+# it has ever applied another's transactions. Both terms of the difference are read off the clock of one statement, so
+# that it is the same each time. In lower case: names in performance_schema are those of files, and Linux tells the
+# cases apart; in information_schema they are not.
+SERVER = """
+SELECT LOWER(v.VARIABLE_NAME), v.VARIABLE_VALUE,
+       CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(s.VARIABLE_VALUE AS SIGNED), CURRENT_USER(),
+       {sign}
+FROM {schema}.global_variables v JOIN {schema}.global_status s ON s.VARIABLE_NAME = 'Uptime'
+WHERE v.VARIABLE_NAME IN ('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')
+"""
+
+# InnoDB renews its list when nobody has read it for 0.1 s; we leave it alone for longer.
+PAUSE_SECONDS = 0.15
+TRIES = 10
+# Ids from here on are made of an address, of transactions that have written nothing yet.
+FIRST_UNREAL_ID = 1 << 48
+
+# How long a session whose statements cannot be told apart counts as one statement: as long as a lookback by itself.
+BUSY_SECONDS = 300
+
+# A table or a column that this user may not read.
+DENIED = frozenset({ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR})
+
+KNOWN = "innodb_trx and processlist"
+NO_PRIVILEGE = (
+    "this user may not see other transactions: GRANT PROCESS ON *.* to it, or make a role that has it a default role"
+)
+NOT_ALLOWED = "this user may not read what tells of other transactions"
+READ_ONLY = "the source is read-only: its writers are on another server"
+APPLIES = "the source applies the transactions of another server, which alone knows them"
+NOT_LISTED = "the server does not list its sessions: set performance_schema to ON"
+CLUSTER = "the source is one of a cluster, and knows its own transactions only"
+NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
+# What another session of the same account may see, since it has the privileges of today.
+HIDDEN_FROM_SESSION = (NO_PRIVILEGE, *HIDDEN)
+# What a look says that has not read InnoDB's list.
+NOT_READ = (NO_PRIVILEGE, APPLIES, NOT_LISTED)
+OTHER_SERVER = "another server answers now than when the watermark was noted"
+
+
+class Transaction(NamedTuple):
+    """id: empty while it has written nothing."""
+
+    thread: str
+    id: str
+    started: str
+
+    @property
+    def token(self) -> str:
+        return f"t:{self.thread}:{self.id}:{self.started}"
+
+    def may_be(self, earlier: Transaction) -> bool:
+        """Whether it is the same, seen earlier. It keeps the id that it was given; started counts seconds."""
+        same_start = (self.thread, self.started) == (earlier.thread, earlier.started)
+        return same_start and earlier.id in ("", self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a look at the server has shown.
+
+    unknown: why it shows nothing, or empty. passing: the next look may show more.
+    server, started: which server it was, and since when it runs. at: its clock, in seconds. statements: thread to
+    mark. reading: threads whose statement is a SELECT of the session itself, where that is asked.
+    """
+
+    unknown: str = ""
+    passing: bool = False
+    server: str = ""
+    started: str = ""
+    at: int = 0
+    statements: dict[str, str] = field(default_factory=dict)
+    reading: frozenset[str] = frozenset()
+    transactions: tuple[Transaction, ...] = ()
+    without_session: frozenset[str] = frozenset()
+
+    @property
+    def alive(self) -> Alive:
+        if self.unknown:
+            return Alive(known=False, reason=self.unknown, passing=self.passing)
+        tokens = {transaction.token for transaction in self.transactions} | self.without_session
+        tokens |= {f"s:{thread}:{mark}" for thread, mark in self.statements.items()}
+        return Alive(known=True, tokens=frozenset(tokens), reason=KNOWN, epoch=f"{self.server} {self.started}")
+
+
+def still_alive(noted: Alive, now: Look) -> Alive:
+    """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
+    if not noted.known:
+        return noted
+    server, _, started = noted.epoch.rpartition(" ")
+    if now.unknown or server != now.server:
+        return replace(noted, known=False, reason=now.unknown or OTHER_SERVER, passing=now.passing)
+    if started != now.started:
+        # Threads and statements are counted anew; only what was prepared outlives a server.
+        now = replace(now, started=started, statements={}, transactions=())
+    without_session = {token for token in noted.tokens if token.startswith("x:")}
+    still = without_session & now.without_session
+    for token in noted.tokens - without_session:
+        seen = _seen_again(token, now)
+        # One that is gone may have been prepared: then it is among those without a session that are new.
+        still |= seen or (now.without_session - without_session)
+    return replace(noted, tokens=frozenset(still))
+
+
+def _seen_again(token: str, now: Look) -> set[str]:
+    """The tokens by which the subject of a token goes on; empty when it is gone."""
+    kind, thread, rest = token.split(":", 2)
+    if kind == "t":
+        number, _, started = rest.partition(":")
+        earlier = Transaction(thread, number, started)
+        return {transaction.token for transaction in now.transactions if transaction.may_be(earlier)}
+    mark = _mark_now(thread, rest, now)
+    if mark is not None:
+        return {f"s:{thread}:{mark}"}
+    return {transaction.token for transaction in now.transactions if transaction.thread == thread}
+
+
+def _mark_now(thread: str, noted: str, now: Look) -> str | None:
+    """The mark by which a statement goes on; None when it has ended, or became a transaction."""
+    mark = now.statements.get(thread)
+    if mark is None or noted.startswith("@") != mark.startswith("@"):
+        return None
+    if noted.startswith("@"):
+        # A second of tolerance on either side: both clocks that it is made of are cut to seconds.
+        return noted if abs(int(noted[1:]) - int(mark[1:])) <= 1 else None
+    number, _, since = noted.partition("+")
+    if int(mark) <= int(number):
+        return number
+    first = min(int(since or now.at), now.at)
+    if thread in now.reading or now.at - first > BUSY_SECONDS:
+        return None
+    return f"{number}+{first}"
+
+
+async def look(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> Look:
+    """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads, as configured.
+
+    What is answered was seen after this was called, perhaps over somebody else's connection. apart: shared only with
+    those who give the same: a session may see more than others of its account, because it keeps the privileges with
+    which it began.
+    """
+    try:
+        return await _look(connection, server, apart)
+    except Error as error:
+        if error.args[0] not in DENIED:
+            raise
+        return Look(unknown=f"{NOT_ALLOWED}: the server says: {error.args[1]}")
+
+
+async def _look(connection: Connection, server: tuple[object, ...], apart: str) -> Look:
+    schema = "information_schema" if connection.is_mariadb else "performance_schema"
+    rows = await connection.fetch(SERVER.format(schema=schema, sign=sign(connection)))
+    variables: dict[str, str] = {variable: value for variable, value, *_ in rows}
+    if variables.get("wsrep_on") == "ON":
+        return Look(unknown=CLUSTER)
+    if {variables.get("read_only"), variables.get("innodb_read_only")} != {"OFF"}:
+        return Look(unknown=READ_ONLY)
+    *_, started, account, told = rows[0]
+    name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
+    gate = _gates.setdefault(asyncio.get_running_loop(), {}).setdefault(server, _Gate())
+    for _ in range(TRIES):
+        # What decides what can be seen: behind one address there may be several servers, and the privileges are the
+        # account's, which the server picks by user and address.
+        seen = await _next_look(connection, gate, (name, started, account, apart))
+        if not seen.unknown:
+            seen = replace(seen, unknown=await why_it_may_apply(connection, told))
+        if not seen.passing:
+            return replace(seen, server=name, started=started)
+    return Look(unknown=NOT_RENEWED, passing=True)
+
+
+async def _look_once(connection: Connection) -> Look:
+    # Statements first: one that becomes an idle transaction in between is then in both, and not in neither.
+    marks = {"mark": f"CONCAT('@', {MARK_MYSQL})", "reads": "FALSE"}
+    if connection.is_mariadb:
+        marks = {"mark": MARK_MARIADB, "reads": READS_MARIADB}
+    try:
+        listed = await connection.fetch(STATEMENTS.format(**marks, sessions=SESSIONS))
+    except Error as error:
+        if error.args[0] not in (ER.UNKNOWN_TABLE, ER.NO_SUCH_TABLE):
+            raise
+        listed = await connection.fetch(STATEMENTS.format(**marks, sessions=SESSIONS_LATER))
+    running = [row for row in listed if row[3] != "1"]
+    if len(running) == len(listed):
+        return Look(unknown=NOT_LISTED)
+    if any(applies == "1" for _, _, applies, *_ in running):
+        return Look(unknown=APPLIES)
+    try:
+        rows = await connection.fetch(TRANSACTIONS.replace("{nonce}", uuid.uuid4().hex))
+    except Error as error:
+        if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
+            raise
+        return Look(unknown=NO_PRIVILEGE)
+    if all(fresh != "1" for *_, fresh in rows):
+        return Look(unknown=NOT_RENEWED, passing=True)
+    statements = {thread: mark for thread, mark, *_ in running}
+    reading = frozenset(thread for thread, _, _, _, reads, _ in running if reads == "1")
+    transactions: set[Transaction] = set()
+    without_session: set[str] = set()
+    for thread, begun, number, declared_read_only, read_only, _ in rows:
+        real = number if 0 < int(number) < FIRST_UNREAL_ID else ""
+        if declared_read_only == "1":
+            statements.pop(thread, None)
+        elif thread == "0" and real:
+            without_session.add(f"x:{real}")
+        elif thread != "0" and read_only != "1":
+            transactions.add(Transaction(thread, real, begun))
+    for transaction in transactions:
+        # Whatever its statement does, it does as part of the transaction.
+        statements.pop(transaction.thread, None)
+    return Look(
+        at=int(listed[0][5]),
+        statements=statements,
+        reading=reading,
+        transactions=tuple(transactions),
+        without_session=frozenset(without_session),
+    )
+
+
+class _Gate:
+    """Keeps looks at one server apart. coming: those that wait for their turn, by what decides what they can see."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.opens_at = 0.0
+        self.coming: dict[tuple[str, ...], asyncio.Future[Look | None]] = {}
+
+
+# The list is the server's, whoever reads it: so the pause between two readings is too, whichever source reads.
+_gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Gate]]
+_gates = weakref.WeakKeyDictionary()
+
+
+async def _next_look(connection: Connection, gate: _Gate, sight: tuple[str, ...]) -> Look:
+    """The next look of this sight that begins: ours, or that of whoever waits for its turn already.
+
+    Only one that begins after we asked will do. We have noted a value before: a transaction that may still commit at or
+    below it was alive then, and is alive in every later look, or has ended and is in every later snapshot. A look that
+    had begun before may have been past it: a transaction that began, and took its value, between that look and our
+    value would be in neither, and the floor would pass its row. Likewise a look that had begun before `still_alive` was
+    asked knows nothing of the moment: it would only count as alive who has ended, and be asked again.
+    """
+    while gate.coming.get(sight) is not None:
+        coming = gate.coming[sight]
+        # Awaited by itself, it would be cancelled with the first of those who wait.
+        await asyncio.wait({coming})
+        seen = coming.result()
+        if seen is not None:
+            return seen
+        # Who was to look was cancelled, or its connection broke. That is its own affair, and we look ourselves.
+    coming = gate.coming[sight] = asyncio.get_running_loop().create_future()
+    seen = None
+    try:
+        async with _turn(gate):
+            # It begins: whoever asks from now on waits for another.
+            del gate.coming[sight]
+            try:
+                seen = await _look_once(connection)
+            finally:
+                if seen is None or seen.unknown not in NOT_READ:
+                    gate.opens_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
+            return seen
+    finally:
+        if gate.coming.get(sight) is coming:
+            del gate.coming[sight]
+        coming.set_result(seen)
+
+
+@contextlib.asynccontextmanager
+async def _turn(gate: _Gate) -> AsyncIterator[None]:
+    async with gate.lock:
+        await asyncio.sleep(max(0.0, gate.opens_at - asyncio.get_running_loop().time()))
+        yield

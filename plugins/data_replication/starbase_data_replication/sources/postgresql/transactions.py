@@ -1,0 +1,102 @@
+"""Who is alive on a PostgreSQL server: one look at it, and what has become of those seen before.
+
+Tokens: `v:` and a virtual transaction id, which a session counts up and which begins anew with the server; `p:` and a
+prepared transaction's id; `m:` and when a message began that a session is inside of, or `h:` and when it was noted, if
+its messages are hidden from this role. All but prepared ones end in # and the session's pid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+
+from starbase_data_replication.model import Alive
+from starbase_data_replication.sources.postgresql import privileges
+from starbase_data_replication.sources.postgresql.privileges import BeginAgain
+
+ALIVE = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
+
+# The first statement of a transaction of ours, which bears this mark until it ends. It is READ ONLY, so who sees the
+# mark need not wait for it. The number is "starbase" in ASCII.
+MARK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
+
+# What alive.sql reads, and the functions that its views call in the name of whoever asks.
+RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")
+FUNCTIONS = (
+    "pg_is_in_recovery", "pg_postmaster_start_time", "pg_backend_pid", "pg_lock_status", "pg_stat_get_activity",
+    "pg_prepared_xact", "pg_stat_clear_snapshot",
+)  # fmt: skip
+# `h:` tells the time in units of so many seconds. A hidden session that was seen inside a transaction at each look
+# since, counts as inside the same message for so many units: one that is busy must not hold a floor for ever.
+UNIT_SECONDS = 600
+HIDDEN_UNITS = 6
+
+NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
+
+
+async def look(connection: Any, begin_again: BeginAgain) -> Alive:
+    """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one, which
+    begin_again has begun."""
+    try:
+        (row,) = await connection.fetch_known(ALIVE)
+    except asyncpg.InsufficientPrivilegeError as error:
+        # A later look asks again: a GRANT takes effect at once.
+        await begin_again(connection)
+        grants = await privileges.missing(connection, RELATIONS, FUNCTIONS, begin_again=begin_again)
+        how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
+        return Alive(known=False, reason=f"this role may not see who is writing: {how}")
+    if row["standby"]:
+        return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
+    if not row["lists"]:
+        return Alive(known=False, reason=NOT_LISTED)
+    tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}
+    return Alive(known=True, tokens=frozenset(tokens.union(row["sessions"])), reason="pg_locks", epoch=row["epoch"])
+
+
+def still_alive(noted: Alive, now: Alive) -> Alive:
+    """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
+    if not now.known or not noted.known:
+        return replace(noted, known=False, reason=now.reason)
+    virtual = {token for token in noted.tokens if token.startswith("v:")}
+    prepared = {token for token in noted.tokens if token.startswith("p:")}
+    prepared_now = {token for token in now.tokens if token.startswith("p:")}
+    virtual_now = {_of(token)[0] for token in now.tokens if token.startswith("v:")}
+    sessions_now = {_of(token)[1]: token for token in now.tokens if token.startswith(("m:", "h:"))}
+    if now.epoch != noted.epoch:
+        # Virtual ids begin anew with the server; only what was prepared outlives it.
+        virtual_now, sessions_now = set(), {}
+    same = {token for token in virtual if _of(token)[0] in virtual_now}
+    still = same | (prepared & prepared_now)
+    still |= {
+        session
+        for token in noted.tokens - virtual - prepared
+        if (session := _same_session(token, sessions_now.get(_of(token)[1]))) is not None
+    }
+    if virtual - same:
+        # PREPARE TRANSACTION takes a transaction's virtual id away while it lives on: whatever was prepared
+        # since may be the one that vanished.
+        still |= prepared_now - prepared
+    return replace(noted, tokens=frozenset(still), epoch=now.epoch)
+
+
+def _same_session(noted: str, now: str | None) -> str | None:
+    """The token by which a session's message goes on, if it may be the one that was noted. now: its token of today."""
+    if now is None or now == noted:
+        return now
+    (was, then), (is_now, today) = ((token[0], int(_of(token)[0][2:])) for token in (noted, now))
+    if is_now == "m":
+        # Another message, or one that is no longer hidden: did it begin before that was noted?
+        return now if was == "h" and today < (then + 1) * UNIT_SECONDS * 1_000_000 else None
+    if was == "m":
+        # It has become hidden.
+        return now
+    return noted if today - then <= HIDDEN_UNITS else None
+
+
+def _of(token: str) -> tuple[str, str]:
+    """A token without its session, and the session's pid: none in a position that was stored before it had one."""
+    what, _, pid = token.partition("#")
+    return what, pid

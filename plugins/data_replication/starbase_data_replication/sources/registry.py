@@ -1,0 +1,158 @@
+"""The dialects that there are, and how those of other plugins are called: off the event loop and off the database's
+threads, bounded in time, and whatever they raise an ordinary error.
+
+Knows no dialect's settings. What a source does is coroutines, which run on the loop: the runner contains those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from starbase_data_replication.errors import DialectFailed, SyncError, kind_of
+from starbase_data_replication.sources.protocols import Dialect, Source
+from starbase_host import Host, StarbaseError, Worker
+
+T = TypeVar("T")
+# Name, dialect, and what is wrong with it.
+Offer = tuple[str, Any, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Foreign:
+    """Which dialect, and whose; the thread that it is called in, and for how long a call is waited for."""
+
+    name: str
+    plugin: str
+    worker: Worker
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the dialect {self.name} of plugin {self.plugin}"
+
+
+class Dialects(Mapping[str, Dialect]):
+    """Dialect by name: those of data replication itself, then what other plugins have offered."""
+
+    def __init__(self, own: Mapping[str, Dialect]) -> None:
+        self._dialects = dict(own)
+        self._foreign: dict[str, _Foreign] = {}
+
+    def __getitem__(self, name: str) -> Dialect:
+        return self._dialects[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dialects)
+
+    def __len__(self) -> int:
+        return len(self._dialects)
+
+    def whose(self, name: str) -> str | None:
+        """What to call a dialect of another plugin; None for one of data replication itself."""
+        return str(self._foreign[name]) if name in self._foreign else None
+
+    async def gather(self, host: Host) -> None:
+        """Take what plugins offer; what is wrong with it is logged, and left out."""
+        seconds = host.config.hook_timeout_seconds
+        offers = await host.call("replication_dialects")
+        # An answer is somebody else's object, which may do anything when it is looked at.
+        looks = (_looked_at(plugin, answer, seconds) for plugin, answer in offers)
+        for (plugin, _), found in zip(offers, await asyncio.gather(*looks, return_exceptions=True), strict=True):
+            if isinstance(found, BaseException):
+                host.log.error("plugin %s: what it offers as dialects is left out", plugin, exc_info=found)
+                continue
+            for name, dialect, wrong in found:
+                if wrong is not None or name in self._dialects:
+                    host.log.error(
+                        "plugin %s: the dialect %s %s; it is left out", plugin, name, wrong or "exists already"
+                    )
+                    continue
+                self._dialects[name] = dialect
+                self._foreign[name] = _Foreign(
+                    name=name, plugin=plugin, worker=Worker(f"{plugin}-{name}"), seconds=seconds
+                )
+
+    async def call(self, names: Iterable[object], function: Callable[[], T]) -> T:
+        """What a function answers that asks these dialects, in the thread of the first that is another plugin's.
+
+        Of one of another plugin, raises DialectFailed for whatever is no StarbaseError, and when it takes
+        longer than a hook may.
+        """
+        for name in names:
+            if isinstance(name, str) and name in self._foreign:
+                return await self._call_foreign(name, function)
+        return function()
+
+    async def open(self, name: str, function: Callable[[], Source]) -> Source:
+        """The same for `open`, which may import a driver: that of data replication's own takes a part of a second."""
+        if name in self._foreign:
+            return await self._call_foreign(name, function)
+        return await asyncio.to_thread(function)
+
+    async def _call_foreign(self, name: str, function: Callable[[], T]) -> T:
+        foreign = self._foreign[name]
+        try:
+            return await _called(foreign.worker, foreign.seconds, str(foreign), function)
+        except StarbaseError:
+            raise
+        except Exception as error:
+            # Also what comes of an answer of the wrong type. Whoever asked cannot mend it, but learns whose it is.
+            raise DialectFailed(f"{foreign} failed ({kind_of(error)}); the host's log has the details") from error
+
+
+async def bounded(function: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Await what a source does, at most so long. Raises what it raises, and TimeoutError; nothing ends the host."""
+    worker = Worker("source")
+    try:
+        await worker.call(function, (), seconds)
+    finally:
+        worker.close()
+
+
+async def _called(worker: Worker, seconds: float, whose: str, function: Callable[[], T]) -> T:
+    try:
+        answer, error = await worker.call(_outcome, (function,), seconds)
+    except TimeoutError:
+        raise DialectFailed(f"{whose} has not answered within {seconds:g} s") from None
+    if isinstance(error, Exception):
+        raise error
+    if error is not None:
+        raise DialectFailed(f"{whose} raised {kind_of(error)}") from error
+    result: T = answer
+    return result
+
+
+def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What a function answers, or raises: a TimeoutError of its own is not that of its caller."""
+    try:
+        return function(), None
+    except BaseException as error:
+        return None, error
+
+
+async def _looked_at(plugin: str, answer: object, seconds: float) -> list[Offer]:
+    worker = Worker(f"{plugin}-dialects")
+    try:
+        return await _called(worker, seconds, "the answer of replication_dialects", partial(_offers, answer))
+    finally:
+        worker.close()
+
+
+def _offers(answer: object) -> list[Offer]:
+    if not isinstance(answer, Mapping):
+        raise SyncError("replication_dialects did not answer a mapping of names to dialects")
+    return [_offer(name, dialect) for name, dialect in answer.items()]
+
+
+def _offer(name: object, dialect: Any) -> Offer:
+    if type(name) is not str:
+        return "?", dialect, "has a name that is no text"
+    if isinstance(dialect, type):
+        return name, dialect, "is a class; offer an object of it"
+    try:
+        return name, dialect, None if isinstance(dialect, Dialect) else "has not all methods of Dialect"
+    except BaseException as error:
+        return name, dialect, f"cannot be looked at ({kind_of(error)})"

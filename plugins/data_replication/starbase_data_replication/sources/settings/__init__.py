@@ -1,0 +1,1 @@
+"""Reading a sourceConfig, whatever the dialect: connection strings, variables, secrets, TLS."""

@@ -1,0 +1,174 @@
+"""`${NAME}` in a sourceConfig: where one stands, what only looks like one, and its value.
+
+A `${NAME}` is stored and shown as written, and read from the environment only by `resolve`, just before connecting.
+Inside a connection string the variable's value stands for itself: it needs no percent-encoding, and cannot change
+where the string's parts begin and end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from starbase_data_replication.sources.settings.allowed_variables import EVERY, Variables
+from starbase_data_replication.sources.settings.connection_string import ConnectionString, split_if_possible
+from starbase_host import InvalidRequest
+
+REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
+
+# Alone, or with its port in a connection string.
+WHOLE_HOST = re.compile(rf"\[?{REFERENCE.pattern}\]?(?::(?:[0-9]+|{REFERENCE.pattern}))?\Z")
+NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
+# The whole of a text: a password may well hold `${` somewhere.
+LIKE_A_REFERENCE = re.compile(r"\$\{(?:[A-Za-z0-9_]*+\Z|.*\}\Z)", re.DOTALL)
+
+
+def has_reference(value: object) -> bool:
+    """True for a string that holds a `${NAME}`, whose final form is therefore not known yet."""
+    return isinstance(value, str) and REFERENCE.search(value) is not None
+
+
+def is_reference(value: object) -> bool:
+    """True for a string that is nothing but `${NAME}`s, so that it shows no secret itself."""
+    return isinstance(value, str) and ONLY_REFERENCES.match(value) is not None
+
+
+def misspelt(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What looks like a `${NAME}` and is none, so that it would be taken letter by letter: field to mend."""
+    why = (
+        "looks like a ${NAME} and is none: NAME is a letter or _, then letters, digits and _; "
+        "a text like this is read from a variable"
+    )
+    return {
+        field: why
+        for field, text in _strings("sourceConfig", settings)
+        if any(
+            LIKE_A_REFERENCE.match(part) and NO_REFERENCE.search(part)
+            for part in _parts(field.removeprefix("sourceConfig."), text)
+        )
+    }
+
+
+def partial_hosts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Hosts of which a `${NAME}` is only a part: field to mend.
+
+    `${SECRET}.example.com` would hand the variable to whoever answers for the names of example.com, before anybody asks
+    whether a source may be there.
+    """
+    why = "a ${NAME} must be a host's whole name, and not a part of it"
+    found = {}
+    for key in ("host", "connectionString"):
+        text = settings.get(key)
+        if not isinstance(text, str):
+            continue
+        parts = split_if_possible(text) if key == "connectionString" else None
+        hosts = [text] if key == "host" else [] if parts is None else [parts.hosts]
+        if parts is not None:
+            hosts += [value for name, value in parts.parameters or () if name == "host"]
+        each = [host for listed in hosts for host in listed.split(",")]
+        if any(REFERENCE.search(host) and not WHOLE_HOST.match(host) for host in each):
+            found[f"sourceConfig.{key}"] = why
+    return found
+
+
+def not_allowed(settings: Mapping[str, Any], variables: Variables) -> dict[str, str]:
+    """Variables that may not be named here: field to what is wrong, and the fix."""
+    found = {}
+    for field, text in _strings("sourceConfig", settings):
+        reasons = (variables.why_not(name) for name in sorted(set(REFERENCE.findall(text))))
+        if (why := next((reason for reason in reasons if reason is not None), None)) is not None:
+            found[field] = why
+    return found
+
+
+def _parts(key: str, text: str) -> list[str]:
+    """A text, and where it is a connection string, what stands between its marks too."""
+    parts = split_if_possible(text) if key == "connectionString" else None
+    if parts is None:
+        return [text]
+    values = [value for _, value in parts.parameters or ()]
+    return [text, parts.user or "", parts.password or "", parts.hosts, parts.database or "", *values]
+
+
+def resolve(
+    settings: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, variables: Variables = EVERY
+) -> dict[str, Any]:
+    """The settings with every `${NAME}` read from the environment.
+
+    Call it only to connect, and never store the result. Raises InvalidRequest that names every field whose
+    variable may not be named, is not set, or is a part of a host.
+    """
+    values = os.environ if environ is None else environ
+    missing: dict[str, str] = {}
+    for field, text in _strings("sourceConfig", settings):
+        names = set(REFERENCE.findall(text))
+        unset = sorted(name for name in names if name not in values)
+        if unset:
+            what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
+            missing[field] = f"the environment {what} not set; set it for the host's process, and start that again"
+    missing.update(partial_hosts(settings))
+    # Last, so that it is said of a field in the place of anything else: not even whether it is set.
+    missing.update(not_allowed(settings, variables))
+    if missing:
+        raise InvalidRequest(fields=missing)
+    return {key: _fill(key, value, values) for key, value in settings.items()}
+
+
+def referenced(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that the settings name, with their values; those that are not set are left out."""
+    values = os.environ if environ is None else environ
+    names = {name for _, text in _strings("sourceConfig", settings) for name in REFERENCE.findall(text)}
+    return {name: values[name] for name in sorted(names) if name in values}
+
+
+def _strings(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(f"{field}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _strings(f"{field}[{index}]", item)
+
+
+def _fill(key: str, value: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _fill(name, item, values) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fill(key, item, values) for item in value]
+    if not has_reference(value):
+        return value
+    parts = split_if_possible(value) if key == "connectionString" else None
+    return _substitute(value, values) if parts is None else str(_fill_parts(parts, values))
+
+
+def _substitute(text: str, values: Mapping[str, str], *, safe: str | None = None) -> str:
+    """Put the variables' values in; percent-encoded but for `safe`, unless that is None."""
+    return REFERENCE.sub(lambda at: values[at[1]] if safe is None else quote(values[at[1]], safe=safe), text)
+
+
+def _fill_parts(parts: ConnectionString, values: Mapping[str, str]) -> ConnectionString:
+    """Fill each part by itself, the values encoded, so that no character of a value can end its part."""
+
+    def fill(text: str | None) -> str | None:
+        return None if text is None else _substitute(text, values, safe="")
+
+    parameters = parts.parameters
+    if parameters is not None:
+        parameters = tuple((name, _substitute(value, values, safe="")) for name, value in parameters)
+    # In the place of hosts a variable may hold several, or one with its port: these marks keep their meaning.
+    hosts = _substitute(parts.hosts, values, safe=":,[]")
+    return replace(
+        parts,
+        user=fill(parts.user),
+        password=fill(parts.password),
+        hosts=hosts,
+        database=fill(parts.database),
+        parameters=parameters,
+    )

@@ -1,0 +1,220 @@
+"""The rows of a replica that the shadow beside it lacks: found piece by piece, counted, and taken over.
+
+Functions of an APSW connection, on the two tables alone. Must not know why a row is missing, nor what is to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import apsw
+
+from starbase_data_replication.model import Former, TableSchema
+from starbase_data_replication.model.casts import NO_AFFINITY, Cast, whole_or_text
+from starbase_data_replication.storage.sqlite_tables import Found, columns_of
+from starbase_host import fold_name, quote
+
+# Rows of the replica that one piece looks at. The writer is held for one at a time.
+PIECE_ROWS = 10_000
+ROWIDS = ("rowid", "_rowid_", "oid")
+OTHER_KEY = "its key is another one"
+NO_ROWID = (
+    "columns of it have all the names of SQLite's row number (rowid, _rowid_, oid), by which its rows are walked "
+    "(give one another name by rename), or it was made WITHOUT ROWID"
+)
+# A value of another form is compared as the new form would store it, so that the shadow's own key serves.
+AS_STORED = {"INTEGER": "CAST({} AS INTEGER)", "TEXT": "CAST({} AS TEXT)", "BLOB": "CAST({} AS BLOB)"}
+
+# A decimal that was text, as it is now stored where each value is looked at: see casts.py.
+_FEW_DIGITS = "WHEN length(trim(replace(replace({}, '.', ''), '-', ''), '0')) <= 15 THEN CAST({} AS REAL)"
+_INTEGRAL = "WHEN typeof(CAST({} AS NUMERIC)) = 'integer' THEN CAST({} AS NUMERIC)"
+_IS_NUMBER = "CASE WHEN typeof({}) <> 'text' OR {} GLOB '*[^0-9.-]*' OR length({}) > 300 THEN {}"
+DECIMAL = f"{_IS_NUMBER} {_FEW_DIGITS} {_INTEGRAL} ELSE {{}} END"
+WHOLE = f"{_IS_NUMBER} {_INTEGRAL} {_FEW_DIGITS} ELSE {{}} END"
+
+
+class Piece(NamedTuple):
+    """places: where the rows stand that the shadow lacks. keys: theirs. end: where to go on; None after the last."""
+
+    places: list[int]
+    keys: list[tuple[Any, ...]]
+    end: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftovers:
+    """The replica `old`, and the shadow `new`.
+
+    key: pairs of an expression over a row `o` of the replica, and the shadow's column; matched by it, in that order.
+    old_key: the replica's columns of the key. columns: the shadow's column to the replica's. extra: columns of both
+    that the source does not have. rowid: a name of the number of the replica's rows. decimals: the shadow's columns of
+    decimals without an affinity, to what is stored of a text there.
+    """
+
+    old: str
+    new: str
+    key: Sequence[tuple[str, str]]
+    old_key: Sequence[str]
+    columns: Mapping[str, str]
+    extra: Sequence[str]
+    mark: str | None
+    marked: bool
+    rowid: str
+    decimals: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        connection: apsw.Connection,
+        old: str,
+        new: str,
+        schema: TableSchema,
+        former: Former | None,
+        mark: str | None,
+    ) -> Self | str:
+        """In words, why not, where rows of the two cannot be told to be the same, or be counted through."""
+        there, here = columns_of(connection, old) or {}, columns_of(connection, new) or {}
+        rowid = _rowid(connection, old, there)
+        old_key = [name for _, name in sorted((each.position, name) for name, each in there.items() if each.position)]
+        if former is not None and tuple(former.shape.key) != schema.key:
+            return OTHER_KEY
+        if len(old_key) != len(schema.key):
+            return OTHER_KEY
+        if former is None and [*map(fold_name, old_key)] != [*map(fold_name, schema.target_key)]:
+            return OTHER_KEY
+        if rowid is None:
+            return NO_ROWID
+        columns = _columns(schema, former, there)
+        own = {fold_name(column.target) for column in schema.columns} | (
+            {fold_name(mark)} if mark is not None else set()
+        )
+        folded = {fold_name(name): name for name in there}
+        extra = [name for name in here if fold_name(name) not in own and fold_name(name) in folded]
+        return cls(
+            old=old,
+            new=new,
+            key=_matched(schema, former, old_key),
+            old_key=old_key,
+            columns=columns,
+            extra=extra,
+            mark=mark,
+            marked=mark is not None and fold_name(mark) in folded,
+            rowid=rowid,
+            decimals={
+                column.target: _as_stored(column.cast)
+                for column in schema.columns
+                if column.cast.decimal and column.cast.declared == NO_AFFINITY
+            },
+        )
+
+    def piece(self, connection: apsw.Connection, after: int | None) -> Piece:
+        """The next rows that the shadow lacks, of those behind `after`."""
+        where, bounds = self._within(after, None)
+        sql = f"SELECT o.{self.rowid} FROM {quote(self.old)} AS o{where} ORDER BY o.{self.rowid} LIMIT 1 OFFSET ?"
+        end: int | None = connection.execute(sql, (*bounds, PIECE_ROWS - 1)).get
+        where, bounds = self._within(after, end)
+        names = ", ".join(f"o.{quote(name)}" for name in self.old_key)
+        lacking = f"NOT EXISTS (SELECT 1 FROM {quote(self.new)} AS s WHERE {self._same})"
+        sql = f"SELECT o.{self.rowid}, {names} FROM {quote(self.old)} AS o{where or ' WHERE 1'} AND {lacking}"
+        rows = connection.execute(sql, bounds).fetchall()
+        return Piece([int(str(row[0])) for row in rows], [tuple(row[1:]) for row in rows], end)
+
+    def unmarked(self) -> Self:
+        """The same, to take rows over with the mark that they have, or none."""
+        extra = [*self.extra, *([self.mark] if self.mark is not None and self.marked else [])]
+        return replace(self, mark=None, extra=extra)
+
+    def carry(self, connection: apsw.Connection, places: Sequence[int], at: str) -> int:
+        """Take these rows over as they are; those without a mark are marked as of `at`, where there is a mark."""
+        taken = dict(self.columns) | {name: name for name in self.extra}
+        names = [*map(quote, taken)]
+        values = [self.decimals.get(here, "{}").replace("{}", f"o.{quote(name)}") for here, name in taken.items()]
+        if self.mark is not None:
+            names.append(quote(self.mark))
+            values.append(f"coalesce(o.{quote(self.mark)}, ?1)" if self.marked else "?1")
+        sql = (
+            f"INSERT INTO {quote(self.new)} ({', '.join(names)}) SELECT {', '.join(values)} "
+            f"FROM {quote(self.old)} AS o WHERE o.{self.rowid} = ?2 AND ?1 IS NOT NULL"
+        )
+        for place in places:
+            connection.execute(sql, (at, place))
+        return len(places)
+
+    def fill(self, connection: apsw.Connection, after: int | None, end: int | None) -> None:
+        """Give the rows of the shadow what they hold in the replica in columns that the source does not have."""
+        if not self.extra:
+            return
+        where, bounds = self._within(after, end)
+        values = ", ".join(f"{quote(name)} = o.{quote(name)}" for name in self.extra)
+        some = " OR ".join(f"o.{quote(name)} IS NOT NULL" for name in self.extra)
+        sql = f"UPDATE {quote(self.new)} AS s SET {values} FROM {quote(self.old)} AS o"
+        connection.execute(f"{sql}{where or ' WHERE 1'} AND {self._same} AND ({some})", bounds)
+
+    @property
+    def _same(self) -> str:
+        return " AND ".join(f"s.{quote(name)} = {expression}" for expression, name in self.key)
+
+    def _within(self, after: int | None, end: int | None) -> tuple[str, list[int]]:
+        bounds = [(f"o.{self.rowid} > ?", after), (f"o.{self.rowid} <= ?", end)]
+        given = [(sql, bound) for sql, bound in bounds if bound is not None]
+        where = f" WHERE {' AND '.join(sql for sql, _ in given)}" if given else ""
+        return where, [bound for _, bound in given]
+
+
+def count_by_former_key(
+    connection: apsw.Connection, old: str, new: str, schema: TableSchema, former: Former
+) -> int | None:
+    """How many rows of the replica the shadow lacks, by the key that they had; None where that is not copied so."""
+    forms = schema.shape.columns
+    before = former.shape.columns
+    if not former.shape.key or any(
+        name not in forms or name not in before or forms[name][1] != before[name][1] for name in former.shape.key
+    ):
+        return None
+    there = ", ".join(quote(before[name][2]) for name in former.shape.key)
+    here = ", ".join(quote(forms[name][2]) for name in former.shape.key)
+    sql = f"SELECT count(*) FROM (SELECT {there} FROM {quote(old)} EXCEPT SELECT {here} FROM {quote(new)})"
+    return int(connection.execute(sql).get)
+
+
+def _matched(schema: TableSchema, former: Former | None, old_key: Sequence[str]) -> list[tuple[str, str]]:
+    forms = schema.shape.columns
+    pairs = []
+    for name, column in zip(old_key, schema.key_columns, strict=True):
+        same = former is not None and former.shape.columns[column.name][1] == forms[column.name][1]
+        template = "{}" if same else _as_stored(column.cast)
+        pairs.append((template.replace("{}", f"o.{quote(name)}"), column.target))
+    return pairs
+
+
+def _as_stored(cast: Cast) -> str:
+    """A template for what a value that was stored in another form is in this one."""
+    if cast.decimal and cast.declared == NO_AFFINITY:
+        return WHOLE if cast.convert is whole_or_text else DECIMAL
+    return AS_STORED.get(cast.declared, "{}")
+
+
+def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, Found]) -> dict[str, str]:
+    """The shadow's columns to those of the replica that hold the same."""
+    folded = {fold_name(name): name for name in there}
+    before = former.shape.columns if former is not None else {}
+    taken = {fold_name(column[2]) for column in before.values()}
+    columns = {}
+    for column in schema.columns:
+        # A name that another column of the source had is not this one's; one that none had may be its own, from before.
+        free = None if fold_name(column.target) in taken else column.target
+        name = before[column.name][2] if column.name in before else free
+        if name is not None and fold_name(name) in folded:
+            columns[column.target] = folded[fold_name(name)]
+    return columns
+
+
+def _rowid(connection: apsw.Connection, table: str, columns: Mapping[str, Found]) -> str | None:
+    """A name of the rows' number that no column has; None for a table whose rows have none."""
+    sql = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)"
+    if connection.execute(sql, (table,)).get:
+        return None
+    taken = {fold_name(name) for name in columns}
+    return next((name for name in ROWIDS if name not in taken), None)

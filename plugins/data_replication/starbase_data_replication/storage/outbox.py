@@ -1,0 +1,49 @@
+"""When a replication is degraded, and who is told: the events `degraded` and `recovered`.
+
+Functions of an APSW connection, for the transaction that records the run. The event is written down in that
+transaction and sent afterwards, so that a host that ends in between still sends it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import apsw
+
+from starbase_data_replication.model.runs import ReplicationEvent, SyncRun
+from starbase_host import iso
+
+AT_ONCE = 50
+
+
+def after(connection: apsw.Connection, run: SyncRun) -> None:
+    """Note what a sync that has just been recorded means: the first failure degrades, the next success recovers."""
+    if not run.kind.syncs or run.status not in ("success", "error"):
+        return
+    found = connection.execute(
+        "SELECT degraded_since, consecutive_failures FROM tmp_replication_configs WHERE name = ?", (run.config_name,)
+    ).fetchone()
+    if found is None:
+        return
+    since, failures = found
+    failed = run.status == "error"
+    if failed == (since is not None):
+        return
+    connection.execute(
+        "UPDATE tmp_replication_configs SET degraded_since = ? WHERE name = ?",
+        (run.finished_at if failed else None, run.config_name),
+    )
+    details = {"degraded_since": iso(run.finished_at if failed else since), "consecutive_failures": failures}
+    event = ReplicationEvent.of(run, "degraded" if failed else "recovered", details)
+    connection.execute("INSERT INTO tmp_replication_outbox (event) VALUES (?)", (json.dumps(event.as_dict()),))
+
+
+def unsent(connection: apsw.Connection) -> list[tuple[int, ReplicationEvent]]:
+    """Some of the events that nobody has been told yet, the oldest first."""
+    rows = connection.execute("SELECT id, event FROM tmp_replication_outbox ORDER BY id LIMIT ?", (AT_ONCE,)).fetchall()
+    return [(int(str(number)), ReplicationEvent(**json.loads(str(event)))) for number, event in rows]
+
+
+def sent(connection: apsw.Connection, numbers: Sequence[int]) -> None:
+    connection.executemany("DELETE FROM tmp_replication_outbox WHERE id = ?", [(number,) for number in numbers])

@@ -1,0 +1,362 @@
+"""The tmp_replication_* tables: configurations, secrets, positions, the record of runs.
+
+Plain functions of an APSW connection, so that a caller may put several into one transaction; `Store` runs
+them on the host's database. No SQL on a replica table, and no decision about when to sync.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apsw
+
+from starbase_data_replication.model import Alive, Candidate, Former, Phase, Position, Shape
+from starbase_data_replication.model.options import Options, Replication
+from starbase_data_replication.model.runs import RunKind, SyncRun
+from starbase_data_replication.storage import logbook, sqlite_tables
+from starbase_data_replication.storage.encryption import dump, load, overwriting
+from starbase_host import Conflict, Database, NotFound, iso
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A replication as it is stored, with what is known of its runs. Times are seconds since 1970."""
+
+    id: int
+    revision: int
+    replication: Replication
+    masked_source_config: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.replication.name
+
+
+class Superseded(Conflict):
+    """A run found that the configuration it began with is no longer the current one."""
+
+    code = "superseded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run leaves behind beside its own record. None keeps what is stored, but for `held`."""
+
+    floor: str | None = None
+    protection: str | None = None
+    verified: Mapping[str, Any] | None = None
+    held: Mapping[str, Any] | None = None
+
+
+# The columns of the row that status shows as they are; source_config and options are taken apart.
+STATE_COLUMNS = (
+    "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
+    "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
+    "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
+    "degraded_since", "running", "uncounted", "floor_held",
+)  # fmt: skip
+
+_SELECT = f"""
+SELECT {", ".join(f"c.{name}" for name in STATE_COLUMNS)}, c.options, c.revision, c.source_config, s.source_config
+FROM tmp_replication_configs c JOIN tmp_replication_secrets s ON s.config_id = c.id
+"""
+
+
+def find(connection: apsw.Connection, name: str) -> Stored | None:
+    """A replication by its exact name."""
+    row = connection.execute(f"{_SELECT} WHERE c.name = ?", (name,)).fetchone()
+    return _stored(row) if row is not None else None
+
+
+def get(connection: apsw.Connection, name: str) -> Stored:
+    """The same, or NotFound."""
+    found = find(connection, name)
+    if found is None:
+        raise NotFound(f"no replication is named {name}")
+    return found
+
+
+def all_of(connection: apsw.Connection) -> list[Stored]:
+    """Every replication, by name."""
+    return [_stored(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
+
+
+def of_group(connection: apsw.Connection, group: str) -> list[Stored]:
+    """Those of a group, by name."""
+    rows = connection.execute(f"{_SELECT} WHERE json_extract(c.options, '$.group') = ? ORDER BY c.name", (group,))
+    return [_stored(row) for row in rows]
+
+
+def targets(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Name and target table of every replication, without taking a thousand configurations apart."""
+    rows = connection.execute("SELECT name, target_table FROM tmp_replication_configs")
+    return [(str(name), str(target)) for name, target in rows]
+
+
+def save(connection: apsw.Connection, replication: Replication, masked: Mapping[str, Any], *, now: float) -> Stored:
+    """Insert or change a configuration. Its revision rises, so that a run under way cannot write any more."""
+    values = (
+        json.dumps(dict(masked)),
+        replication.target_table,
+        replication.source_table,
+        replication.sync_interval_minutes,
+        # Not NULL, by the table's definition.
+        replication.tracking_column or "",
+        int(replication.is_active),
+        json.dumps(asdict(replication.options)),
+        iso(now),
+    )
+    # Whatever the target it comes back to one day holds then, it is not what the position speaks of.
+    connection.execute(
+        "DELETE FROM tmp_replication_positions WHERE config_id = "
+        "(SELECT id FROM tmp_replication_configs WHERE name = ? AND target_table <> ?)",
+        (replication.name, replication.target_table),
+    )
+    connection.execute(
+        "INSERT INTO tmp_replication_configs (source_config, target_table, source_table, sync_interval_minutes, "
+        "tracking_column, is_active, options, updated_at, created_at, name) VALUES (?,?,?,?,?,?,?,?,?,?) "
+        "ON CONFLICT (name) DO UPDATE SET source_config = excluded.source_config, "
+        "row_count = iif(target_table = excluded.target_table, row_count, NULL), "
+        "target_table = excluded.target_table, source_table = excluded.source_table, "
+        "sync_interval_minutes = excluded.sync_interval_minutes, tracking_column = excluded.tracking_column, "
+        "is_active = excluded.is_active, options = excluded.options, updated_at = excluded.updated_at, "
+        "revision = revision + 1",
+        (*values, iso(now), replication.name),
+    )
+    with overwriting(connection):
+        connection.execute(
+            "INSERT INTO tmp_replication_secrets SELECT id, ? FROM tmp_replication_configs WHERE name = ? "
+            "ON CONFLICT (config_id) DO UPDATE SET source_config = excluded.source_config",
+            (dump(replication.source_config), replication.name),
+        )
+    return get(connection, replication.name)
+
+
+def delete(connection: apsw.Connection, name: str) -> Stored:
+    """Forget a configuration, its secrets and its position. The replica table and the log stay."""
+    stored = get(connection, name)
+    with overwriting(connection):
+        for table in ("tmp_replication_secrets", "tmp_replication_positions"):
+            connection.execute(f"DELETE FROM {table} WHERE config_id = ?", (stored.id,))
+    connection.execute("DELETE FROM tmp_replication_configs WHERE id = ?", (stored.id,))
+    return stored
+
+
+def set_active(connection: apsw.Connection, name: str, active: bool) -> None:
+    get(connection, name)
+    connection.execute("UPDATE tmp_replication_configs SET is_active = ? WHERE name = ?", (int(active), name))
+
+
+def set_due(connection: apsw.Connection, name: str, due_at: float) -> None:
+    """Note when the run that begins now was due."""
+    connection.execute("UPDATE tmp_replication_configs SET last_due_at = ? WHERE name = ?", (due_at, name))
+
+
+def load_position(connection: apsw.Connection, stored: Stored) -> Position | None:
+    found = connection.execute("SELECT position FROM tmp_replication_positions WHERE config_id = ?", (stored.id,)).get
+    return _position(json.loads(found)) if found is not None else None
+
+
+def save_position(connection: apsw.Connection, stored: Stored, position: Position) -> None:
+    """Belongs into the transaction of the rows, after check_current."""
+    connection.execute(
+        "INSERT INTO tmp_replication_positions VALUES (?, ?) "
+        "ON CONFLICT (config_id) DO UPDATE SET position = excluded.position",
+        (stored.id, json.dumps(_plain(position))),
+    )
+
+
+def delete_position(connection: apsw.Connection, stored: Stored) -> None:
+    """Forget how far it has come: the next run starts over."""
+    connection.execute("DELETE FROM tmp_replication_positions WHERE config_id = ?", (stored.id,))
+
+
+def owns_target(connection: apsw.Connection, name: str) -> bool:
+    """Whether the table of that name is the one that this plugin has made its own, and not another in its place."""
+    found = connection.execute("SELECT tag FROM tmp_replication_targets WHERE name = ?", (name,)).fetchone()
+    if found is None:
+        return False
+    # One that was made before tables had a tag is known by its name.
+    return (
+        sqlite_tables.exists(connection, name)
+        if found[0] is None
+        else found[0] == sqlite_tables.tag_of(connection, name)
+    )
+
+
+def own_target(connection: apsw.Connection, name: str) -> None:
+    """From now on, the table of that name is this one."""
+    connection.execute(
+        "INSERT INTO tmp_replication_targets VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET tag = excluded.tag",
+        (name, sqlite_tables.tag_of(connection, name)),
+    )
+
+
+def check_current(connection: apsw.Connection, stored: Stored) -> None:
+    """A run may write only as long as it has not been recorded, and the configuration is the one it began with.
+
+    What it has sent to a source or a plugin may be answered long after it was interrupted, and another has begun.
+    """
+    found = connection.execute(
+        "SELECT revision, running FROM tmp_replication_configs WHERE id = ?", (stored.id,)
+    ).fetchone()
+    if found is None or found[0] != stored.revision:
+        raise Superseded(f"the configuration of {stored.name} changed during the run")
+    if _loaded(found[1]) != stored.columns["running"]:
+        raise Superseded(f"the run of {stored.name} has ended")
+
+
+def begin_run(connection: apsw.Connection, name: str, run_id: str, kind: RunKind, *, now: float) -> None:
+    """Note that a run is under way, so that a host that is killed finds it when it starts again."""
+    running = json.dumps({"run_id": run_id, "kind": kind, "started_at": now})
+    connection.execute("UPDATE tmp_replication_configs SET running = ? WHERE name = ?", (running, name))
+
+
+def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome()) -> None:
+    """Record a run that has ended, and what it means for its replication."""
+    connection.execute(
+        "INSERT INTO tmp_replication_logs (config_name, status, records_processed, error_message, sync_duration_ms, "
+        "created_at, run_id, kind, started_at, finished_at, rows_read, bytes_read, warnings) "
+        "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            run.config_name, run.status, run.records_processed, run.error_message, run.sync_duration_ms,
+            iso(run.finished_at), run.run_id, run.kind, iso(run.started_at), iso(run.finished_at), run.rows_read,
+            run.bytes_read, json.dumps(run.warnings),
+        ),
+    )  # fmt: skip
+    if run.status == "skipped":
+        return
+    connection.execute("UPDATE tmp_replication_configs SET running = NULL WHERE name = ?", (run.config_name,))
+    if not run.kind.syncs:
+        verified = json.dumps(dict(outcome.verified)) if outcome.verified is not None else None
+        connection.execute(
+            "UPDATE tmp_replication_configs SET last_verify = coalesce(?1, last_verify), "
+            "last_error = coalesce(?2, last_error), last_error_at = iif(?2 IS NULL, last_error_at, ?3) WHERE name = ?4",
+            (verified, run.error_message if run.status == "error" else None, run.finished_at, run.config_name),
+        )
+    elif run.status == "success":
+        connection.execute(
+            "UPDATE tmp_replication_configs SET last_success_at = ?1, last_sync_timestamp = ?2, "
+            "consecutive_failures = 0, warnings = ?3, last_sync_value = coalesce(?4, last_sync_value), "
+            "protection = coalesce(?5, protection), floor_held = ?7 WHERE name = ?6",
+            (
+                run.finished_at, iso(run.finished_at), json.dumps(run.warnings), outcome.floor, outcome.protection,
+                run.config_name, json.dumps(outcome.held) if outcome.held is not None else None,
+            ),
+        )  # fmt: skip
+    elif run.status == "error":
+        connection.execute(
+            "UPDATE tmp_replication_configs SET last_error = ?, last_error_at = ?, "
+            "consecutive_failures = consecutive_failures + 1 WHERE name = ?",
+            (run.error_message, run.finished_at, run.config_name),
+        )
+
+
+def changed(connection: apsw.Connection, stored: Stored) -> None:
+    """A replica may hold another number of rows than was counted. Belongs into the transaction that changes it."""
+    connection.execute("UPDATE tmp_replication_configs SET uncounted = uncounted + 1 WHERE id = ?", (stored.id,))
+
+
+def uncounted(connection: apsw.Connection, stored: Stored) -> int:
+    """How many transactions have changed a replica since it was counted."""
+    return connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get or 0
+
+
+def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None, int]:
+    """How many rows a replica holds, None when there is none; and how many changes that takes into account.
+
+    The changes first: one that is made in between is then counted once more, rather than never.
+    """
+    changes = uncounted(connection, stored)
+    return sqlite_tables.count_rows(connection, stored.replication.target_table), changes
+
+
+def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None, changes: int) -> None:
+    """Note what was counted, unless the replication has got another replica since."""
+    connection.execute(
+        "UPDATE tmp_replication_configs SET row_count = ?, uncounted = uncounted - ? WHERE id = ? AND target_table = ?",
+        (rows, changes, stored.id, stored.replication.target_table),
+    )
+
+
+class Store:
+    """The functions above, each in a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def get(self, name: str) -> Stored:
+        return await self.database.read(lambda connection: get(connection, name))
+
+    async def all(self) -> list[Stored]:
+        return await self.database.read(all_of)
+
+    async def position(self, stored: Stored) -> Position | None:
+        return await self.database.read(lambda connection: load_position(connection, stored))
+
+    async def record(self, run: SyncRun, outcome: Outcome = Outcome()) -> None:
+        await self.database.write(lambda connection: record(connection, run, outcome))
+
+    async def logs(self, *, limit: int, name: str | None) -> list[dict[str, Any]]:
+        return await self.database.read(lambda connection: logbook.logs(connection, limit=limit, name=name))
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    columns = dict(zip(STATE_COLUMNS, row, strict=False))
+    columns["tracking_column"] = columns["tracking_column"] or None
+    options, revision, masked, secret = row[len(STATE_COLUMNS) :]
+    replication = Replication(
+        name=columns["name"],
+        source_config=load(secret, json.loads(masked)),
+        source_table=columns["source_table"],
+        target_table=columns["target_table"],
+        sync_interval_minutes=columns["sync_interval_minutes"],
+        tracking_column=columns["tracking_column"],
+        is_active=bool(columns["is_active"]),
+        options=Options(**json.loads(options)),
+    )
+    columns["warnings"] = json.loads(columns["warnings"])
+    for name in ("running", "last_verify", "floor_held"):
+        columns[name] = _loaded(columns[name])
+    return Stored(
+        id=columns["id"],
+        revision=revision,
+        replication=replication,
+        masked_source_config=json.loads(masked),
+        columns=columns,
+    )
+
+
+def _loaded(text: str | None) -> Any:
+    """What a column holds as JSON, if it holds anything."""
+    return json.loads(text) if text else None
+
+
+def _plain(position: Position) -> dict[str, Any]:
+    plain = asdict(position)
+    for candidate in plain["candidates"]:
+        candidate["alive"]["tokens"] = sorted(candidate["alive"]["tokens"])
+    return plain
+
+
+def _position(plain: dict[str, Any]) -> Position:
+    candidates = tuple(
+        Candidate(**{**each, "alive": Alive(**{**each["alive"], "tokens": frozenset(each["alive"]["tokens"])})})
+        for each in plain["candidates"]
+    )
+    load_key = tuple(plain["load_key"]) if plain["load_key"] is not None else None
+    shape = _shape(plain["shape"]) if plain.get("shape") is not None else None
+    dropped = tuple(plain.get("dropped", ()))
+    former = plain.get("former")
+    former = Former(**{**former, "shape": _shape(former["shape"])}) if former is not None else None
+    changed = {"candidates": candidates, "load_key": load_key, "shape": shape, "dropped": dropped, "former": former}
+    return Position(**{**plain, **changed, "phase": Phase(plain["phase"])})
+
+
+def _shape(plain: dict[str, Any]) -> Shape:
+    columns = {name: tuple(facts) for name, facts in plain["columns"].items()}
+    return Shape(**{**plain, "columns": columns, "key": tuple(plain["key"])})

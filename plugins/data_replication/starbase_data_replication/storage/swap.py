@@ -1,0 +1,101 @@
+"""A shadow that takes a replica's place: what hangs on the replica, and how each of it comes through.
+
+Functions of an APSW connection, inside the transaction that swaps. Must not know what the rows are.
+"""
+
+from __future__ import annotations
+
+import re
+
+import apsw
+
+from starbase_data_replication.storage import user_objects
+from starbase_data_replication.storage.sqlite_tables import TAG, fitting_views
+from starbase_host import fold_name, quote
+
+# The option of a full-text table that names the table, or the view, which holds its text.
+CONTENT = re.compile(
+    r"""[(,]\s*content\s*=\s*(?:'((?:[^']|'')*)'|"((?:[^"]|"")*)"|\[([^\]]*)\]|`((?:[^`]|``)*)`|([^\s,)'"\[`]+))""",
+    re.IGNORECASE,
+)
+
+
+def swap(connection: apsw.Connection, name: str, shadow: str, seconds: float) -> list[str]:
+    """Put the shadow in the table's place, with the table's indexes and triggers; what no longer fits, in words.
+
+    seconds: how long each of them may take to be built again, as for `added.for_all`. Raises AddedTooSlow.
+    """
+    seconds = user_objects.for_all(connection, seconds)
+    extras = _indexes_and_triggers(connection, name)
+    views = fitting_views(connection)
+    connection.execute(f"DROP TABLE IF EXISTS {quote(name)}")
+    connection.execute(f"ALTER TABLE {quote(shadow)} RENAME TO {quote(name)}")
+    warnings = []
+    for kind, each, sql in extras:
+        try:
+            with user_objects.deadline(
+                connection, seconds, f"the {kind} {each} of table {name} was built for over {{:g}} seconds"
+            ):
+                connection.execute(sql)
+        except apsw.Error as error:
+            warnings.append(f"the {kind} {each} no longer fits and was left out ({error}): {sql}")
+    still = fitting_views(connection)
+    warnings += [f"the view {each} no longer fits: {views[each]}" for each in views if each not in still]
+    return warnings + _rebuild_full_text(connection, name, still, seconds)
+
+
+def _indexes_and_triggers(connection: apsw.Connection, name: str) -> list[tuple[str, str, str]]:
+    """Those of the table that somebody has made: type, name and SQL."""
+    rows = connection.execute(
+        "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
+        "AND lower(tbl_name) = lower(?) AND name NOT GLOB ?",
+        (name, f"{TAG}*"),
+    )
+    return [(str(kind), str(each), str(sql)) for kind, each, sql in rows]
+
+
+def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, str], seconds: float) -> list[str]:
+    """Build the full-text indexes again whose text lies in the table; what could not be built, in words.
+
+    They point to its rows by number, and those are others now: a search would answer with other rows, or fail.
+    """
+    warnings = []
+    for each in _full_text_over(connection, name, views):
+        rebuild = f"INSERT INTO {quote(each)}({quote(each)}) VALUES ('rebuild')"
+        try:
+            with user_objects.deadline(
+                connection, seconds, f"the full-text table {each} was built for over {{:g}} seconds"
+            ):
+                connection.execute(rebuild)
+        except apsw.Error as error:
+            warnings.append(
+                f"the full-text table {each} could not be built again ({error}), and its searches are wrong until it "
+                f"is; once what it lacks is there: {rebuild}"
+            )
+    return warnings
+
+
+def _full_text_over(connection: apsw.Connection, name: str, views: dict[str, str]) -> list[str]:
+    """The full-text tables whose content is the table, or a view that may read it."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE %USING%fts%'")
+    found = []
+    for table, sql in rows.fetchall():
+        option = CONTENT.search(str(sql))
+        content = next((part for part in option.groups() if part is not None), "") if option is not None else ""
+        if content and fold_name(content) in _readers(name, views):
+            found.append(str(table))
+    return found
+
+
+def _readers(name: str, views: dict[str, str]) -> set[str]:
+    """The table's name and those of the views that mention it, or one another; too many rather than too few."""
+    found = {fold_name(name)}
+    while True:
+        more = {
+            fold_name(view)
+            for view, sql in views.items()
+            if fold_name(view) not in found and any(each in fold_name(sql) for each in found)
+        }
+        if not more:
+            return found
+        found |= more

@@ -1,0 +1,37 @@
+"""The replications of a group: their tables are read from one snapshot, and committed in one transaction.
+
+What holds between the tables in the source at one moment, such as a foreign key, holds in the replicas whenever a
+reader looks. The price: a first load of a group does not resume, since its rows must be of one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import apsw
+
+from starbase_data_replication.sync.sync import Sync, tried_again
+
+
+async def sync_together(syncs: Sequence[Sync]) -> None:
+    """Bring all replicas of a group to one moment of their source. Raises SyncError; then nothing has changed."""
+    await tried_again(partial(_sync_together, syncs))
+
+
+async def _sync_together(syncs: Sequence[Sync]) -> None:
+    for sync in syncs:
+        await sync.begin()
+    for sync in syncs:
+        await sync.wait()
+    for sync in syncs:
+        sync.open()
+    async with syncs[0].source.snapshot() as snapshot:
+        for sync in syncs:
+            await sync.copy(snapshot)
+
+    def commit(connection: apsw.Connection) -> None:
+        for sync in syncs:
+            sync.commit(connection)
+
+    await syncs[0].database.write(commit)

@@ -1,0 +1,266 @@
+"""Before a shadow takes a replica's place: what becomes of the rows that only the replica holds.
+
+A load that nobody has asked for lets nothing go that a sync would have left alone: what `deletes` keeps is taken over
+into the shadow, or the load waits. Where the user has asked for the load, it says how many rows go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import apsw
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Former, Position, TableSchema
+from starbase_data_replication.model.casts import as_stored
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sources.protocols import MAX_KEYS, Key, Reader, ReadPlan
+from starbase_data_replication.storage import store
+from starbase_data_replication.storage.leftovers import Leftovers, Piece, count_by_former_key
+from starbase_data_replication.storage.target import Target
+from starbase_data_replication.sync import identity
+from starbase_data_replication.sync.prepare import Footing
+from starbase_host import Clock, iso
+
+
+class RowsToKeep(SchemaMismatch):
+    """A load would let rows go that `deletes` keeps, and cannot take them over."""
+
+    code = "rows_to_keep"
+
+
+@dataclass(kw_only=True)
+class Keeping:
+    """One load into a shadow, all of which is written. position: as it is stored; it counts what was taken over.
+
+    force: let go what may only be hidden from this user.
+    """
+
+    footing: Footing
+    replica: Target
+    schema: TableSchema
+    source: Reader
+    clock: Clock
+    position: Position
+    force: bool = False
+
+    async def keep(self) -> list[str]:
+        """See to the rows that the load has not found; what to tell the user. Raises RowsToKeep."""
+        if self.schema.hidden is not None and not self.force:
+            return await self._withhold()
+        former = self.position.former
+        asked_for = former is None or not self._same_source(former)
+        if not await self.footing.database.read(self._is_there):
+            return []
+        leftovers = await self.footing.database.read(
+            partial(
+                Leftovers.of, old=self.replica.name, new=self.replica.shadow, schema=self.schema,
+                former=former, mark=self.replica.mark,
+            )
+        )  # fmt: skip
+        if former is None or asked_for:
+            return self._let_go(leftovers if isinstance(leftovers, str) else await self._count(leftovers))
+        why_not = self._why_not(former)
+        if isinstance(leftovers, str) or why_not is not None:
+            await self._wait_for_word(former, leftovers, why_not)
+            return []
+        return await self._take_over(leftovers)
+
+    async def _withhold(self) -> list[str]:
+        """Take over every row that the source does not show: it may only hide it, whatever `deletes` says."""
+        if not await self.footing.database.read(self._is_there):
+            return []
+        former, names = self.position.former, (self.replica.name, self.replica.shadow)
+        find = partial(
+            Leftovers.of, old=names[0], new=names[1], schema=self.schema, former=former, mark=self.replica.mark
+        )
+        leftovers = await self.footing.database.read(find)
+        why_not = None if former is None else self._why_not(former)
+        if isinstance(leftovers, str) or why_not is not None:
+            raise RowsToKeep(
+                f"rowSecurity: the replica cannot be replaced, since rows of it may only be hidden from this user, and "
+                f"cannot be taken over: {why_not or leftovers}; {self._forced}"
+            )
+        after: int | None = None
+        count = 0
+        while True:
+            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            gone = await self._not_shown(piece)
+            count += len(gone)
+
+            await self.footing.database.write(
+                partial(self._withhold_piece, leftovers=leftovers, after=after, end=piece.end, gone=gone)
+            )
+            if piece.end is None:
+                break
+            after = piece.end
+        if not count:
+            return []
+        return [
+            f"{_rows(count)} that {self.schema.table} does not show were kept: they may be gone, or hidden from this "
+            f"user; {self._forced}"
+        ]
+
+    def _withhold_piece(
+        self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
+    ) -> None:
+        self.footing.check(connection, self.replica)
+        leftovers.fill(connection, after, end)
+        if gone:
+            leftovers.unmarked().carry(connection, gone, "")
+
+    async def _not_shown(self, piece: Piece) -> list[int]:
+        """Where the rows stand that the source does not show at all: others it shows, and does not let be copied."""
+        there = await self._at_the_source(piece.keys)
+        return [place for place, key in zip(piece.places, piece.keys, strict=True) if self._stored(key) not in there]
+
+    @property
+    def _forced(self) -> str:
+        return f"to let them go, reset with force (POST /data-replication/reset/{self.footing.stored.name})"
+
+    async def _take_over(self, leftovers: Leftovers) -> list[str]:
+        """Piece by piece; the shadow is nobody's yet, so that no reader sees any of it."""
+        after: int | None = None
+        lacking = 0
+        while True:
+            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            gone = await self._gone(piece)
+            lacking += len(gone)
+            await self.footing.database.write(
+                partial(self._piece, leftovers=leftovers, after=after, end=piece.end, gone=gone)
+            )
+            if piece.end is None:
+                break
+            after = piece.end
+        return self._kept() if self._keeps else self._let_go(lacking)
+
+    def _piece(
+        self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
+    ) -> None:
+        self.footing.check(connection, self.replica)
+        leftovers.fill(connection, after, end)
+        former = self.position.former
+        if gone and self._keeps and former is not None:
+            kept = leftovers.carry(connection, gone, iso(self.clock.now()) or "")
+            self.position = replace(self.position, former=replace(former, kept=former.kept + kept))
+            if not self.footing.together:
+                store.save_position(connection, self.footing.stored, self.position)
+
+    async def _gone(self, piece: Piece) -> list[int]:
+        """Where the rows stand that the source does not have. Others it has, and does not let be copied any more."""
+        return await self._not_shown(piece) if self._asks else piece.places
+
+    async def _at_the_source(self, keys: Sequence[Key]) -> set[Key]:
+        """Of these keys, those of rows that the source has, whatever the filter says of them."""
+        key = self.schema.key_columns
+        others = tuple(each for each in (*self.schema.columns, *self.schema.left_out) if each not in key)
+        schema = replace(self.schema, columns=key, left_out=others, where=None)
+        there: set[Key] = set()
+        for at in range(0, len(keys), MAX_KEYS):
+            plan = ReadPlan(schema=schema, keys=tuple(keys[at : at + MAX_KEYS]))
+            async with self.source.read(plan) as batches:
+                async for batch in batches:
+                    there.update(self._stored(row) for row in batch.rows)
+        return there
+
+    def _stored(self, key: Sequence[object]) -> Key:
+        """A key in one form, whichever side it comes from: numbers may be their digits."""
+        return tuple(as_stored(column.cast, value) for column, value in zip(self.schema.key_columns, key, strict=True))
+
+    async def _count(self, leftovers: Leftovers) -> int:
+        after: int | None = None
+        count = 0
+        while True:
+            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            count += len(piece.places)
+            if piece.end is None:
+                return count
+            after = piece.end
+
+    def _why_not(self, former: Former) -> str | None:
+        """Why rows of the replica cannot be taken over; None where they can."""
+        forms = self.schema.shape.columns
+        changed = [name for name in self.schema.key if former.shape.columns.get(name, forms[name])[1] != forms[name][1]]
+        if changed and tuple(former.shape.key) == self.schema.key:
+            return f"the key's column {changed[0]} is stored in another form"
+        before = identity.read(former.identity).selection.get("transforms", {})
+        for column in self.schema.columns:
+            plugins = [_plugins(each, column.name) for each in (before, self._options.transforms)]
+            if plugins[0] != plugins[1]:
+                return f"other plugins change the values of {column.name} (transforms)"
+        return None
+
+    async def _wait_for_word(self, former: Former, leftovers: Leftovers | str, why_not: str | None) -> None:
+        """Raises RowsToKeep where there are rows to keep, or where that cannot be told."""
+        if not self._keeps or not former.shape.key:
+            # A table without a key was loaded whole at every sync: nothing was kept that the source did not have.
+            return
+        if isinstance(leftovers, Leftovers):
+            count: int | None = await self._count(leftovers)
+        else:
+            names = (self.replica.name, self.replica.shadow)
+            count = await self.footing.database.read(
+                lambda connection: count_by_former_key(connection, *names, self.schema, former)
+            )
+        if count != 0:
+            table, name = self.schema.table, self.footing.stored.name
+            rows = _rows(count) if count is not None else "some rows"
+            raise RowsToKeep(
+                f"{rows} of the replica may be gone from {table}, and deletes keeps such rows; a load is due "
+                f"({former.why}), and cannot take them over: {why_not or leftovers}; undo the change, or reset the "
+                f"replication (POST /data-replication/reset/{name}), which lets them go"
+            )
+
+    def _kept(self) -> list[str]:
+        former = self.position.former
+        if former is None or not former.kept:
+            return []
+        said = (
+            f"{_rows(former.kept)} that {self.schema.table} no longer has were kept, as deletes says, when the table "
+            f"was loaded again ({former.why}); they hold what was copied before that, and a reset lets them go"
+        )
+        if self.replica.mark is not None:
+            mark = self.replica.mark
+            said += f"; since when they are gone is unknown: where {mark} was empty, it says when this load missed them"
+        if identity.read(former.identity).selection.get("where") != self._options.where:
+            said += "; whether the new where is true of them, the source cannot tell"
+        return [said]
+
+    def _let_go(self, count: int | str) -> list[str]:
+        """count: how many, or why they cannot be counted."""
+        if isinstance(count, str):
+            return [f"the rows that only the replica held were let go, and not counted: {count}"]
+        if not count:
+            return []
+        return [f"{_rows(count)} that {self.schema.table} does not have, or not any more, were let go by this load"]
+
+    def _same_source(self, former: Former) -> bool:
+        return identity.read(former.identity).source == identity.read(self.footing.identity).source
+
+    def _is_there(self, connection: apsw.Connection) -> bool:
+        return store.owns_target(connection, self.replica.name)
+
+    @property
+    def _options(self) -> Options:
+        return self.footing.stored.replication.options
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether `deletes` promises that rows stay which the source no longer has."""
+        return self._options.deletes == "ignore" or self._options.mark_column is not None
+
+    @property
+    def _asks(self) -> bool:
+        """Whether the source may have rows that a load does not read."""
+        ignored = self._options.null_tracking == "ignore" and self.schema.tracking.nullable
+        return self._keeps and (self.schema.where is not None or ignored)
+
+
+def _plugins(transforms: Mapping[str, Sequence[str]], column: str) -> list[str]:
+    return [plugin for plugin, columns in transforms.items() if column in columns]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

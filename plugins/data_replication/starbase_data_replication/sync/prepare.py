@@ -1,0 +1,297 @@
+"""Where a sync starts from: what the table is now, whether the replica still fits it, and a table to write to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import apsw
+
+from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
+from starbase_data_replication.model import Former, Phase, Position, TableName, TableSchema
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.model.runs import Progress
+from starbase_data_replication.sources.protocols import HidingColumns, Looker, NoTrackingColumn
+from starbase_data_replication.storage import sqlite_tables, store
+from starbase_data_replication.storage.store import Stored
+from starbase_data_replication.storage.target import Target
+from starbase_data_replication.sync import identity, schema_changes, tracking_values
+from starbase_data_replication.sync.rewind import refusal
+from starbase_data_replication.sync.selection import selected
+from starbase_host import Database
+
+AWAY = "the source had no such table for a while"
+GONE = "the replica, or a column of it, was missing"
+OTHER_FORM = "this version stores values in another form"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footing:
+    """What a replication stands on. `identity` is what its position must be about; together: one of a group."""
+
+    stored: Stored
+    table: TableName
+    identity: str
+    database: Database
+    progress: Progress
+    together: bool
+    added_seconds: float
+
+    async def stored_position(self) -> Position | None:
+        """How far the replica has come; None before its first sync."""
+        return await self.database.read(lambda connection: store.load_position(connection, self.stored))
+
+    async def describe(self, looker: Looker, position: Position | None) -> TableSchema:
+        """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
+        shape = position.shape if position is not None and position.identity == self.identity else None
+        tracking = self.stored.replication.tracking_column
+        try:
+            described = await looker.describe(self.table, tracking or tracking_values.DEFAULT)
+        except NoTrackingColumn as error:
+            described = self._untracked(error)
+        except TableMissing as error:
+            if shape is not None and position is not None:
+                self.progress.schema_changes = (str(error),)
+                # A table that comes back under this name may be another one, with other rows.
+                await self.must_load_again(position, AWAY)
+            raise
+        schema = selected(described, self._options, checked=shape is not None)
+        self._check_hidden(schema)
+        if schema.unfollowable is not None and not self.whole(schema):
+            raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
+        if not self.whole(schema):
+            doubts = tracking_values.of_type(schema, named=tracking is not None)
+            unprotected = schema.unprotected or tracking_values.made_elsewhere(schema)
+            schema = replace(schema, warnings=(*schema.warnings, *schema.caveats, *doubts), unprotected=unprotected)
+        return schema
+
+    async def must_load_again(self, position: Position, why: str) -> None:
+        """Note that the next sync has to load the table again. What `why` says is not true any more by then."""
+
+        def write(connection: apsw.Connection) -> None:
+            store.check_current(connection, self.stored)
+            store.save_position(connection, self.stored, replace(position, reload=why))
+
+        if position.reload is None:
+            await self.database.write(write)
+
+    def _check_hidden(self, schema: TableSchema) -> None:
+        """Rows that this user may not see would be missing, or removed, in silence."""
+        if schema.hidden is None:
+            return
+        if self._options.row_security == "refuse":
+            raise SchemaMismatch(
+                f"rowSecurity: {schema.hidden}; or set rowSecurity to filtered, to copy only what this user sees"
+            )
+        if not schema.key:
+            raise SchemaMismatch(
+                f"rowSecurity: {schema.table} has no key to tell hidden rows from removed ones by; name keyColumns"
+            )
+
+    def _check_kept(self, schema: TableSchema, position: Position, lost: Sequence[str]) -> None:
+        """A load that brings none of what was there before would erase columns that this user may only not read."""
+        if position.identity == self.identity and not self.whole(schema):
+            return
+        if identity.read(position.identity).source != identity.read(self.identity).source:
+            return
+        chosen = self._options.columns
+        names = [
+            name for name in lost if name not in self._options.exclude_columns and (chosen is None or name in chosen)
+        ]
+        if names:
+            raise SchemaMismatch(
+                f"these columns of {schema.table} were dropped, or are no longer granted to this user: "
+                f"{', '.join(names)}; a load would erase what was copied of them: grant them again, name the columns "
+                f"to copy in columns, or reset the replication (POST /data-replication/reset/{self.stored.name})"
+            )
+
+    def _untracked(self, error: NoTrackingColumn) -> TableSchema:
+        """A table without its tracking column, where none is needed. Raises the error where one is."""
+        needed = self.stored.replication.tracking_column is not None or self._options.null_tracking != "read"
+        if needed or not self.whole(selected(error.schema, self._options, checked=True)):
+            raise tracking_values.missing(error.schema, error.name) from error
+        return error.schema
+
+    def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
+        """The SQLite side of this replication, for what the source looks like now."""
+        name, mark = self.stored.replication.target_table, self._options.mark_column
+        return Target(
+            name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former,
+            added_seconds=self.added_seconds,
+        )  # fmt: skip
+
+    def whole(self, schema: TableSchema) -> bool:
+        """Whether every sync loads the whole table, so that nothing is ever followed."""
+        return not schema.key or self._options.mode == "full"
+
+    async def prepare(self, looker: Looker, schema: TableSchema, position: Position | None) -> tuple[Target, Position]:
+        """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
+        why: str | None = None
+        dropped: tuple[str, ...] = ()
+        lost = schema_changes.gone(position, schema)
+        hidden = bool(lost) and await _hides_columns(looker, schema)
+        if hidden and position is not None:
+            self._check_kept(schema, position, lost)
+        if position is not None and position.identity != self.identity:
+            why = self.configured_since(position)
+        elif position is not None and position.shape is not None:
+            found = schema_changes.drift(position.shape, schema.shape)
+            found = schema_changes.maybe_revoked(found, lost) if hidden else found
+            dropped = schema_changes.dropped(position, schema, found, self._options)
+            # A load under way that has to begin again has promised nothing yet.
+            asks = position.phase is Phase.FOLLOW and self._options.on_source_rewind == "error"
+            if asks and position.reload not in (None, AWAY):
+                raise refusal(str(position.reload), self.stored.name)
+            why = position.reload or self._drifted(schema, position, found)
+        replica = self.replica(schema, dropped, _former_names(position, schema))
+        # What a group has read of a load that was cut short belongs to another moment than what it reads now.
+        if self.together and position is not None and position.phase is Phase.LOAD:
+            why = why or (position.former.why if position.former is not None else "a load was cut short")
+        fresh = position is None or self.whole(schema) or why is not None
+        if fresh and not lost and self._options.columns is None:
+            hidden = await _hides_columns(looker, schema)
+        former = _former(position, why) if position is not None and why is not None else None
+        if fresh and (schema.where is not None or self._options.key_columns is not None):
+            await looker.check(schema, key=self._options.key_columns is not None)
+        start = None if fresh else position
+        if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
+            make = partial(self._make_table, replica=replica, position=start, former=former)
+            start = await self.database.write(make)
+        if hidden:
+            replica.warnings.append(
+                f"{schema.table} has columns that this user may not read, and that are not copied: grant SELECT on the "
+                "table, or name the columns to copy in columns"
+            )
+        return replica, start
+
+    def _drifted(self, schema: TableSchema, position: Position, found: schema_changes.Drift) -> str | None:
+        """How the source's shape has changed, where what was copied of the old one does not serve. Raises as drift."""
+        # An attempt before this one may have stored the new shape already; what it has found is still to be told.
+        self.progress.schema_changes = found.texts or self.progress.schema_changes
+        name = self.stored.name
+        reload = schema_changes.must_reload(schema.table, position, schema.shape, found, self._options, name=name)
+        return ("; ".join(found.texts) or OTHER_FORM) if reload else None
+
+    def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
+        """Whether there is nothing to make."""
+        if self.together:
+            return False
+        return replica.fits(connection, shadow=position.into_shadow) and _is_there(connection, replica)
+
+    def _make_table(
+        self, connection: apsw.Connection, *, replica: Target, position: Position | None, former: Former | None
+    ) -> Position:
+        store.check_current(connection, self.stored)
+        run_id: str = self.stored.columns["running"]["run_id"]
+        if position is not None:
+            # Somebody may have dropped the table, or one of its columns, or put another in its place: what the position
+            # speaks of is gone.
+            replica.table = replica.shadow if position.into_shadow else replica.name
+            if not _is_there(connection, replica) or _lacks_column(connection, replica, position):
+                former = _former(position, GONE)
+                position = None
+        fresh = position is None
+        if position is None:
+            # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
+            beside = store.owns_target(connection, replica.name)
+            into_shadow = beside or self.whole(replica.schema) or self.together
+            if not beside and sqlite_tables.exists(connection, replica.name):
+                _check_free(connection, replica)
+                replica.check_fit(connection)
+            position = Position(
+                identity=self.identity,
+                into_shadow=into_shadow,
+                shape=replica.schema.shape,
+                dropped=tuple(replica.dropped),
+                former=former if into_shadow and not self.whole(replica.schema) else None,
+            )
+        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run_id)
+        if self.together and not position.into_shadow:
+            replica.match_stage(connection)
+        if not position.into_shadow:
+            store.own_target(connection, replica.name)
+        if fresh:
+            if not position.into_shadow:
+                # The target is a new table, or one that was not counted yet.
+                store.changed(connection, self.stored)
+            store.save_position(connection, self.stored, position)
+        return position
+
+    def configured_since(self, position: Position) -> str | None:
+        """Why this position is about something else than what is configured; None where it is not."""
+        return _configured(position.identity, self.identity) if position.identity != self.identity else None
+
+    def check(self, connection: apsw.Connection, replica: Target) -> None:
+        """Before a run writes anything: that it still may, and that its table is still there."""
+        store.check_current(connection, self.stored)
+        if not _is_there(connection, replica):
+            raise ReplicaChanged(f"table {replica.name} was dropped or replaced during the run; the next one makes it")
+
+    def swap(self, connection: apsw.Connection, replica: Target) -> list[str]:
+        """Put the shadow in the target's place; what no longer fits."""
+        _check_free(connection, replica)
+        said = replica.swap(connection)
+        store.own_target(connection, replica.name)
+        store.changed(connection, self.stored)
+        return said
+
+    @property
+    def _options(self) -> Options:
+        return self.stored.replication.options
+
+
+async def _hides_columns(looker: Looker, schema: TableSchema) -> bool:
+    return isinstance(looker, HidingColumns) and await looker.hides_columns(schema)
+
+
+def _configured(before: str, now: str) -> str:
+    """Why a position is about something else than what is configured now."""
+    old, new = identity.read(before), identity.read(now)
+    if old.source != new.source:
+        return "the source is another one"
+    return f"{', '.join(identity.changed_fields(old, new)) or 'the configuration'} changed"
+
+
+def _former(position: Position, why: str) -> Former | None:
+    """What the replica was built from, as far as its position tells."""
+    former = position.former
+    if position.into_shadow:
+        # The replica is still what it was before that load.
+        if former is None:
+            return None
+        return replace(former, why=why, noted=(former.noted and former.why == why) or position.reload == why, kept=0)
+    if position.shape is None:
+        return None
+    return Former(identity=position.identity, shape=position.shape, why=why, noted=position.reload == why)
+
+
+def _former_names(position: Position | None, schema: TableSchema) -> list[str]:
+    """The names that columns which the source still has were last given in the replica."""
+    if position is None:
+        return []
+    there = {column.name for column in (*schema.columns, *schema.left_out)}
+    shapes = (position.shape, position.former.shape if position.former is not None else None)
+    return [column[2] for shape in shapes if shape for name, column in shape.columns.items() if name in there]
+
+
+def _is_there(connection: apsw.Connection, replica: Target) -> bool:
+    """Whether the table that a run writes to is still the one that it, or a run before it, has made."""
+    if replica.table == replica.shadow:
+        return sqlite_tables.exists(connection, replica.shadow)
+    return store.owns_target(connection, replica.name)
+
+
+def _lacks_column(connection: apsw.Connection, replica: Target, position: Position) -> bool:
+    """Whether a column is missing that a run before this one has filled."""
+    filled = position.shape.columns if position.shape is not None else {}
+    missing = replica.missing(connection)
+    return any(column.name in filled and filled[column.name][2] == column.target for column in missing)
+
+
+def _check_free(connection: apsw.Connection, replica: Target) -> None:
+    """A table that somebody else has made is used, or replaced, when it is empty; its rows are not ours to touch."""
+    if not store.owns_target(connection, replica.name) and sqlite_tables.exists_with_rows(connection, replica.name):
+        raise SchemaMismatch(
+            f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
+        )

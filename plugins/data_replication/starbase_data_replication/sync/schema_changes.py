@@ -1,0 +1,175 @@
+"""How a source table's shape has changed since the last sync, and what that means for the replica.
+
+Pure functions over shapes. Must not know how a column is added or how rows are read again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
+from starbase_data_replication.model.options import Options
+from starbase_host import fold_name
+
+TYPE = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<length>[0-9]+)\))?(?P<sign> unsigned)?\Z")
+# Types that hold alike what they both can hold, from the narrowest on.
+INTEGERS = ("tinyint", "smallint", "mediumint", "int", "integer", "bigint")
+FAMILIES = (
+    INTEGERS,
+    ("character varying", "varchar", "text"),
+    ("tinytext", "text", "mediumtext", "longtext"),
+    ("varbinary",),
+)
+
+
+class KeyChanged(SchemaMismatch):
+    """The columns that identify a row are others than before, so that rows cannot be told apart as they were."""
+
+    code = "key_changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What has changed. texts: each change in words. reload: rows that were copied before are not right any more.
+
+    added, dropped: columns, by the source's names.
+    """
+
+    texts: tuple[str, ...] = ()
+    reload: bool = False
+    added: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.texts)
+
+
+def drift(before: Shape, now: Shape) -> Drift:
+    """Compare two shapes of one table."""
+    texts: list[str] = []
+    if before.kind != now.kind:
+        texts.append(f"it was a {before.kind}, and is a {now.kind}")
+    replaced = None not in (before.incarnation, now.incarnation) and before.incarnation != now.incarnation
+    if replaced:
+        texts.append("another table has taken its name and place")
+    if tuple(before.key) != tuple(now.key):
+        texts.append(f"its key was {_listed(before.key)}, and is {_listed(now.key)}")
+    redefined = bool(before.definition and now.definition) and before.definition != now.definition
+    if redefined:
+        texts.append("the query of the view, or of one below it, is another")
+    exchanged = [name for name, part in now.parts.items() if before.parts.get(name, part) != part]
+    texts += [f"partition {name} was exchanged, emptied or rebuilt" for name in exchanged]
+    added = tuple(name for name in now.columns if name not in before.columns)
+    dropped = tuple(name for name in before.columns if name not in now.columns)
+    texts += [f"column {name} ({now.columns[name][0]}) was added" for name in added]
+    texts += [f"column {name} ({before.columns[name][0]}) was dropped" for name in dropped]
+    other_form = False
+    for name in now.columns.keys() & before.columns.keys():
+        old_type, old_form, _, old_number = before.columns[name]
+        new_type, new_form, _, new_number = now.columns[name]
+        if old_number != new_number:
+            texts.append(f"column {name} is another one, which has taken this name")
+            other_form = True
+        if old_type != new_type:
+            texts.append(f"column {name} was {old_type}, and is {new_type}")
+            other_form |= not _wider(old_type, new_type)
+        other_form |= old_form != new_form
+    if before.tracking != now.tracking:
+        texts.append(f"the tracking column was {before.tracking}, and is {now.tracking}")
+        other_form = True
+    # To SQLite, names that differ in case alone are one.
+    cased = {fold_name(name) for name in added} & {fold_name(name) for name in dropped}
+    replaced |= redefined or bool(exchanged)
+    reload = replaced or other_form or bool(cased) or tuple(before.key) != tuple(now.key)
+    return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
+
+
+class Moved(NamedTuple):
+    """Tables below a replica's source, by the dialect's names: rewritten since the last sync, or new there."""
+
+    rewritten: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+
+
+def moved(before: Mapping[str, str], now: Mapping[str, str]) -> Moved:
+    """What has become of the tables that the rows lie in. A rewritten one may hold other rows; a new one, such as a
+    partition that was attached, may have brought rows that lie below the floor."""
+    if not before:
+        # It was not known then.
+        return Moved()
+    # A name ends in @ and how the table has joined, where that is known. It was not when older versions stored it.
+    known = {name: before[old] for name in now for old in (name.partition("@")[0], name) if old in before}
+    rewritten = tuple(name for name, file in known.items() if file != now[name])
+    return Moved(rewritten, tuple(name for name in now if name not in known))
+
+
+def must_reload(table: TableName, before: Position, now: Shape, found: Drift, options: Options, *, name: str) -> bool:
+    """Whether the replica is to be loaded anew because of what has changed. `name` is the replication's.
+
+    Raises SchemaMismatch where the options say so, KeyChanged where rows cannot be told apart as before.
+    """
+    if not found:
+        # The types are the same; what this version stores of them may not be.
+        return found.reload
+    said = f"{table} has changed: {'; '.join(found.texts)}"
+    mend = f"reset the replication (POST /data-replication/reset/{name}) to take it as it is"
+    if options.on_schema_change == "error":
+        raise SchemaMismatch(f"{said}; onSchemaChange is error: {mend}, or set onSchemaChange to apply")
+    key = before.shape.key if before.shape is not None else ()
+    if key and tuple(key) != tuple(now.key) and options.mode != "full":
+        keys = "" if now.key else ", or name the columns that identify a row in keyColumns"
+        raise KeyChanged(f"{said}; {mend}{keys}")
+    gone = {fold_name(name) for name in before.dropped}
+    # The rows that a load under way has read have the shape of before; and a column that comes back holds old values.
+    again = before.phase is Phase.LOAD or any(fold_name(options.rename.get(each, each)) in gone for each in found.added)
+    return found.reload or again or (bool(found.added) and options.on_schema_change == "backfill")
+
+
+def gone(before: Position | None, schema: TableSchema) -> tuple[str, ...]:
+    """The columns that were there when the replica was last brought up to date, by the source's names."""
+    if before is None or before.shape is None:
+        return ()
+    there = {column.name for column in (*schema.columns, *schema.left_out)}
+    return tuple(name for name in before.shape.columns if name not in there)
+
+
+def maybe_revoked(found: Drift, columns: Sequence[str]) -> Drift:
+    """The same, of a table some of whose columns are not shown to this user: what is gone may be one of those."""
+    beginnings = tuple(f"column {name} (" for name in columns)
+    texts = (
+        f"{text}, or is no longer granted to this user"
+        if text.startswith(beginnings) and text.endswith("was dropped")
+        else text
+        for text in found.texts
+    )
+    return replace(found, texts=tuple(texts))
+
+
+def dropped(before: Position, schema: TableSchema, found: Drift, options: Options) -> tuple[str, ...]:
+    """The replica's names of all columns that the source has no longer."""
+    names = (*before.dropped, *(options.rename.get(name, name) for name in found.dropped))
+    there = {fold_name(column.target) for column in schema.columns}
+    return tuple(dict.fromkeys(name for name in names if fold_name(name) not in there))
+
+
+def _wider(before: str, now: str) -> bool:
+    """Whether a type has only got room for more. One that has got less may have cost values a piece of themselves."""
+    old, new = (TYPE.match(each) for each in (before.lower(), now.lower()))
+    if old is None or new is None:
+        return False
+    for family in FAMILIES:
+        if old["name"] in family and new["name"] in family and old["sign"] == new["sign"]:
+            longer = [math.inf if each["length"] is None else int(each["length"]) for each in (old, new)]
+            # The number behind an integer's name says how it is shown.
+            fits = family is INTEGERS or longer[0] <= longer[1]
+            return family.index(old["name"]) <= family.index(new["name"]) and fits
+    return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"({', '.join(names)})" if names else "none"

@@ -1,0 +1,94 @@
+"""Whether a source still is the one that was read, before a sync goes on from its floor.
+
+Owns which signs are followed up, and what follows from them: a position to go on from, or a load. What the rows
+themselves tell is asked in `rewind`. Must not know how a load begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starbase_data_replication.model import Noted, Position, TableSchema
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sources.protocols import Joinable, Rewindable, Source
+from starbase_data_replication.sync import schema_changes
+from starbase_data_replication.sync import warnings as notices
+from starbase_data_replication.sync import watermarks as floor
+from starbase_data_replication.sync.rewind import Rewind, joined
+from starbase_host import Clock, Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """position: where to go on from. load_again: why the table must be loaded instead, in words; None where it need not
+    be. warnings: what to tell the user."""
+
+    position: Position
+    load_again: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookingBack:
+    """What one sync asks. replica: the table's name. files: what the source's rows lay in at the last sync, and server:
+    who answered then."""
+
+    source: Source
+    database: Database
+    clock: Clock
+    replica: str
+    schema: TableSchema
+    options: Options
+    files: Mapping[str, str]
+    server: str
+
+    async def judge(self, noted: Noted, before: Position) -> Verdict:
+        """What becomes of a position, by what was noted last. An ordinary sync asks nothing here."""
+        above = floor.reached(before)
+        if above is None or noted.candidate is None:
+            return Verdict(position=before)
+        moved = schema_changes.moved(self.files, self.schema.files)
+        warnings: tuple[str, ...] = ()
+        if moved.joined and before.floor is not None and isinstance(self.source, Joinable):
+            holds = await self.source.holds_below(self.schema, moved.joined, before.floor)
+            if holds:
+                return Verdict(position=before, load_again=joined(self.schema))
+            warnings = tuple(notices.of_joined(self.schema)) if holds is None else ()
+        # One that has taken the other's place may have lost what was read last, and other rows may have taken its.
+        elsewhere = "" not in (self.server, self.schema.server) and self.server != self.schema.server
+        suspect = bool(moved.rewritten) or elsewhere
+        if not isinstance(self.source, Rewindable) or (noted.below is None and not suspect):
+            return Verdict(position=before, warnings=warnings)
+        low = await self._below_the_floor(self.source, noted, before, above)
+        rewind = Rewind(
+            reader=self.source, counter=self.source, database=self.database, replica=self.replica,
+            schema=self.schema, options=self.options, noted=noted, reached=above,
+            floor=before.floor, closed=low is not None and low.below is not None,
+            known=before.shape.columns if before.shape is not None else None,
+        )  # fmt: skip
+        why = await rewind.refilled() if suspect else None
+        if why is None and noted.below is not None:
+            why = await rewind.why()
+        if why is not None:
+            return Verdict(position=before, load_again=why)
+        warnings = (*warnings, *dict.fromkeys(rewind.warnings))
+        return Verdict(position=self._gone_on(noted, low, before), warnings=warnings)
+
+    async def _below_the_floor(self, source: Rewindable, noted: Noted, before: Position, above: str) -> Noted | None:
+        """What was noted, compared with the floor itself and not with a value that waits above it."""
+        if above == before.floor:
+            return noted
+        if noted.below is None or before.floor is None:
+            return None
+        return await source.note(self.schema, self.options, noted_at=self.clock.now(), floor=before.floor)
+
+    def _gone_on(self, noted: Noted, low: Noted | None, before: Position) -> Position:
+        """The position, where rows at the end were only deleted: their values may be assigned again."""
+        if low is not None and low.below is not None and low.candidate is not None:
+            return floor.lowered(before, low.candidate.value)
+        if noted.below is None:
+            return before
+        # So may those that had not become the floor.
+        protected = self.schema.unprotected is None
+        return floor.add(floor.lowered(before, before.floor), noted.candidate, self.options, protected=protected)

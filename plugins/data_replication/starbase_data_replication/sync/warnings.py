@@ -1,0 +1,145 @@
+"""What a sync tells the user beside its result: warnings, and what protects it. Some of it the source must be asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Alive, Exceptions, Noted, Phase, Position, TableSchema
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_SHARED, Looker
+from starbase_data_replication.sync import tracking_values
+from starbase_data_replication.sync import watermarks as floor
+from starbase_host import iso
+
+MAX_NULL_ROWS = 10_000
+
+
+async def null_rows(looker: Looker, schema: TableSchema, options: Options, *, followed: bool) -> list[str]:
+    """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them.
+
+    followed: a later sync will read them again. A first load does not mind how many they are, but every sync after it
+    would fail: so it is looked at before it begins.
+    """
+    policy = options.null_tracking
+    if not schema.tracking.nullable or (policy == "read" and not followed):
+        return []
+    limit = {"read": MAX_NULL_ROWS + 1, "error": 1, "ignore": None}[policy]
+    found = await looker.count_nulls(schema, at_most=limit)
+    name = schema.tracking_column
+    if policy == "ignore":
+        return [f"{found} rows have no {name} and are ignored, as nullTracking says"] if found else []
+    if found and policy == "error":
+        raise SchemaMismatch(f"nullTracking: rows of {schema.table} have no {name}; fill it, or set read or ignore")
+    if found > MAX_NULL_ROWS:
+        raise SchemaMismatch(
+            f"nullTracking: more than {MAX_NULL_ROWS} rows of {schema.table} have no {name}, and would be read at "
+            "every sync; fill it, or set nullTracking to ignore"
+        )
+    return []
+
+
+def of_rows_ahead(schema: TableSchema, found: int) -> list[str]:
+    """What to tell the user of rows that lie in the future."""
+    if not found:
+        return []
+    rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_AHEAD else f"at least {found} rows"
+    return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
+
+
+def of_shared(schema: TableSchema, noted: Noted) -> list[str]:
+    """What to tell the user of a floor that more rows share than are read again."""
+    if noted.shared <= MAX_SHARED or noted.clocked:
+        return []
+    name = schema.tracking_column
+    return [
+        f"trackingColumn: more than {MAX_SHARED} rows of {schema.table} have the same {name}, up to which all is "
+        f"read: a row that comes in later with the same value is not read; {tracking_values.fix(schema)}"
+    ]
+
+
+def of_drift(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[str]:
+    """What to tell the user of a table that has changed its shape."""
+    if not changes:
+        return []
+    said = [f"{schema.table} has changed: {'; '.join(changes)}"]
+    if phase is Phase.FOLLOW and any(change.endswith("was added") for change in changes):
+        said.append(
+            "rows that were copied before a column was added hold NULL in it until they change; "
+            "verify with repair, or set onSchemaChange to backfill"
+        )
+    return said
+
+
+def of_untold(position: Position, reason: str) -> list[str]:
+    """What to tell the user of a floor that waits for a source that has told who is alive, and does not now."""
+    since = floor.held_since(position)
+    if since is None:
+        return []
+    return [
+        f"since {iso(since)} the source does not tell which transactions are open"
+        f"{f' ({reason})' if reason else ''}: until it tells again, for at most {floor.HOLD_SECONDS / 3600:g} hours, "
+        "what has changed since then is read again at every sync; after that, the lookback alone protects"
+    ]
+
+
+def of_joined(schema: TableSchema) -> list[str]:
+    """What to tell the user of a table that is new below a view."""
+    return [
+        f"a table below the view {schema.table} is new: rows that it brought below what was read are not read; verify "
+        "with repair, or reset"
+    ]
+
+
+def of_reload(position: Position) -> list[str]:
+    """What to tell the user of a load that is not due to the table's shape, which is told of anyway."""
+    former = position.former
+    return [f"the table was loaded again: {former.why}"] if former is not None and former.noted else []
+
+
+def protection(noted: Alive | None, *, schema: TableSchema, whole: bool) -> str | None:
+    """What protects against late commits, and why; None where this sync has learnt nothing of it."""
+    unprotected = schema.unprotected
+    if whole:
+        return "full: the table is loaded whole at each sync"
+    if noted is None:
+        return None
+    if noted.known and unprotected is None:
+        said = f"transactions: {noted.reason}" if noted.reason else "transactions"
+        return f"{said}; {_unassigned(schema)}" if schema.unassigned else said
+    reasons = [reason for reason in (unprotected, "" if noted.known else noted.reason) if reason]
+    return f"lookback: {'; '.join(reasons)}" if reasons else "lookback"
+
+
+def _unassigned(schema: TableSchema) -> str:
+    """What transactions rest on where nothing at the source gives the tracking column its values."""
+    name = schema.tracking_column
+    return (
+        f"nothing at the source gives {name} its values (no default, identity, AUTO_INCREMENT or trigger), so this "
+        "holds where applications take them inside the transaction that writes the row; where they do not, give "
+        f"{name} a default or a trigger, or set lookbackSeconds to the longest time from taking a value to its commit"
+    )
+
+
+def of_exceptions(exceptions: Counter[Exceptions]) -> list[str]:
+    """What to tell the user of values that their column's form cannot hold."""
+    return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in exceptions.items()]
+
+
+def of_table(schema: TableSchema) -> list[str]:
+    """What to tell the user of the table itself."""
+    unknown = [f"{column.name} ({column.source_type})" for column in schema.columns if not column.cast.known]
+    warnings = [f"type not in the ledger, kept as the source's text: {', '.join(unknown)}"] if unknown else []
+    if not schema.key and schema.parent_key:
+        names = json.dumps(schema.parent_key)
+        warnings.append(
+            f"{schema.table} has children by inheritance, whose rows its key does not cover: every sync loads it "
+            f"whole; if it identifies a row among all of them, set keyColumns to {names}"
+        )
+    elif not schema.key:
+        warnings.append(
+            f"{schema.table} has no primary key and no unique index without NULLs: every sync loads it whole"
+        )
+    return warnings

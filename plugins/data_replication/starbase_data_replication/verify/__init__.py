@@ -1,0 +1,1 @@
+"""Whether a replica is equal to its source, and repairing it."""

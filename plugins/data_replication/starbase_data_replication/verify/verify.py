@@ -1,0 +1,338 @@
+"""Verify and reconcile: a replica compared with its source, and what is done about the differences.
+
+Owns which differences count, the second look at what may have changed meanwhile, the limit on removals, and the
+table that holds the differences of a pass, so that memory does not grow with them. `compare` finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal
+
+import apsw
+
+from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.model import Position, Row, TableSchema
+from starbase_data_replication.model.casts import as_stored
+from starbase_data_replication.model.options import Options
+from starbase_data_replication.model.runs import RunKind
+from starbase_data_replication.sources.protocols import MAX_KEYS, Comparable, Key, ReadPlan
+from starbase_data_replication.storage import sqlite_tables, store
+from starbase_data_replication.storage.target import Target
+from starbase_data_replication.sync.sync import Sync
+from starbase_data_replication.verify.compare import Compared, Comparison, Differences, compare, recheck
+from starbase_host import InvalidRequest, iso, quote
+
+REPORTED_KEYS = 100
+KINDS: tuple[Literal["missing", "extra", "different"], ...] = ("missing", "extra", "different")
+
+
+class TooManyRemovals(SchemaMismatch):
+    """Reconciling would remove a larger share of the replica than `deletesMaxShare`."""
+
+    code = "too_many_removals"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a verification or a reconciliation has found and done.
+
+    missing, extra, different: how many rows differ still after the second look, before any repair; keys: at most
+    REPORTED_KEYS of each. changed: rows written, marked or removed.
+    """
+
+    rows_compared: int
+    ranges: int
+    missing: int
+    extra: int
+    different: int
+    keys: dict[str, list[list[Any]]]
+    changed: int
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def allow(options: Options, kind: RunKind, *, thorough: bool) -> None:
+    """Raises InvalidRequest for a check that a replication of these options may not have. To be asked before a run
+    begins: a caller's mistake is no failure of the replication."""
+    if kind is RunKind.RECONCILE and not options.reconciles:
+        raise InvalidRequest(
+            fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
+        )
+    if kind is RunKind.VERIFY and thorough and options.group is not None:
+        raise InvalidRequest(
+            fields={"repair": "would take this table to another moment than the others of its group; reset it"}
+        )
+
+
+@dataclass(kw_only=True)
+class Check:
+    """One pass over one replication, within the run of `sync`."""
+
+    sync: Sync
+
+    async def verify(self, *, repair: bool) -> Checked:
+        """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
+        async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
+            above: Position | None = None
+            if comparison.differences and schema.key:
+                # What changed since the last sync is no difference: bring the replica up to date, and look again.
+                above = await self._reached()
+            counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
+            keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
+            changed = 0
+            async for again in self._again(schema, found, "rows"):
+                differences = await self._unexplained(schema, again, above)
+                for kind in KINDS:
+                    counts[kind] += len(getattr(differences, kind))
+                    room = REPORTED_KEYS - len(keys[kind])
+                    keys[kind] += [[_shown(value) for value in key] for key in getattr(differences, kind)[:room]]
+                if repair:
+                    changed += await self._repair(schema, replica, differences)
+            if repair and not schema.key and comparison.differences:
+                # Without a key there is no row to name: the next load is the repair.
+                await self.sync.run()
+                changed = self.sync.progress.changed
+            return Checked(
+                rows_compared=comparison.rows_compared, ranges=comparison.ranges, keys=keys, changed=changed,
+                missing=counts["missing"], extra=counts["extra"], different=counts["different"],
+                warnings=_withheld(schema, counts["extra"]) if repair else (),
+            )  # fmt: skip
+
+    async def reconcile(self, *, force: bool) -> Checked:
+        """Remove, or mark, the rows of the replica whose keys are gone from the source."""
+        async with _Pass(self.sync, "keys") as (schema, comparison, replica, found):
+            if not schema.key:
+                raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
+            if schema.hidden is not None and comparison.extra and not force:
+                raise TooManyRemovals(
+                    f"rowSecurity: {schema.table} does not show {comparison.extra} rows of the replica: they may be "
+                    "gone, or hidden from this user, so none is removed; look at the source, then reconcile with force"
+                )
+            gone, share = comparison.extra, self._options.deletes_max_share
+            if not force and gone > share * comparison.replica_rows:
+                raise TooManyRemovals(
+                    f"deletes: {gone} of {comparison.replica_rows} rows are gone from {schema.table}, more than "
+                    f"deletesMaxShare ({share:g}) allows; look at the source, then reconcile with force"
+                )
+            changed = missing = 0
+            async for differences in self._again(schema, found, "keys"):
+                changed += await self._remove(replica, differences.extra)
+                missing += len(differences.missing)
+            return Checked(
+                rows_compared=comparison.rows_compared, ranges=comparison.ranges, missing=comparison.missing,
+                extra=gone, different=0, keys={}, changed=changed, warnings=_absent(schema, missing) if changed else (),
+            )  # fmt: skip
+
+    @property
+    def _options(self) -> Options:
+        return self.sync.stored.replication.options
+
+    async def _reached(self) -> Position | None:
+        """Where the replica stands, brought up to date; None for one of a group: it may not go ahead of the others."""
+        return None if self.sync.together else (await self.sync.run()).position
+
+    async def _again(
+        self, schema: TableSchema, found: Found, what: Literal["keys", "rows"]
+    ) -> AsyncIterator[Differences]:
+        """What was found, compared once more, in pieces."""
+        name = self.sync.stored.replication.target_table
+        async for keys in found.pieces():
+            yield await recheck(
+                _comparable(self.sync), schema, self.sync.database, name, keys, options=self._options, what=what
+            )
+
+    async def _unexplained(self, schema: TableSchema, found: Differences, position: Position | None) -> Differences:
+        """Without the rows that lie above the floor: those every sync reads, so that a difference in one that has
+        just been synced is a change that is younger than the sync."""
+        if position is None or self._options.mode == "full":
+            return found
+        keys = [*found.missing, *found.different]
+        young = {_key(schema, row) for row in await self._read(schema, keys, floor=position.floor)}
+        return Differences(
+            missing=tuple(key for key in found.missing if key not in young),
+            extra=found.extra,
+            different=tuple(key for key in found.different if key not in young),
+        )
+
+    async def _repair(self, schema: TableSchema, replica: Target, differences: Differences) -> int:
+        read = await self._read(schema, [*differences.missing, *differences.different])
+        rows = await self.sync.transforms.apply(self.sync.stored.name, schema, read)
+
+        def write(connection: apsw.Connection) -> int:
+            self.sync.footing.check(connection, replica)
+            store.changed(connection, self.sync.stored)
+            return replica.apply(connection, rows)
+
+        written = await self.sync.database.write(write)
+        # What this user is not shown may be there all the same.
+        return written + (await self._remove(replica, differences.extra) if schema.hidden is None else 0)
+
+    async def _remove(self, replica: Target, keys: Sequence[Key]) -> int:
+        at = iso(self.sync.clock.now()) or ""
+
+        def write(connection: apsw.Connection) -> int:
+            self.sync.footing.check(connection, replica)
+            store.changed(connection, self.sync.stored)
+            if replica.mark is not None:
+                return replica.mark_removed(connection, keys, at)
+            return replica.remove(connection, keys)
+
+        return await self.sync.database.write(write) if keys else 0
+
+    async def _read(self, schema: TableSchema, keys: Sequence[Key], *, floor: str | None = None) -> list[Row]:
+        rows: list[Row] = []
+        for at in range(0, len(keys), MAX_KEYS):
+            plan = ReadPlan(schema=schema, floor=floor, keys=tuple(keys[at : at + MAX_KEYS]))
+            async with self.sync.source.read(plan) as batches:
+                rows += [row async for batch in batches for row in batch.rows]
+        return rows
+
+
+class Found:
+    """The keys of one pass's differences, in a table of their own."""
+
+    def __init__(self, sync: Sync, schema: TableSchema) -> None:
+        self._database = sync.database
+        self.table = sqlite_tables.differences_name(sync.stored.id)
+        self._width = len(schema.key)
+        self._columns = ", ".join(f"k{number}" for number in range(self._width))
+
+    async def begin(self) -> None:
+        columns = self._columns or "none"
+        await self._execute(f"DROP TABLE IF EXISTS {quote(self.table)}")
+        await self._execute(f"CREATE TABLE {quote(self.table)} ({columns})")
+
+    async def end(self) -> None:
+        await self._execute(f"DROP TABLE IF EXISTS {quote(self.table)}")
+
+    async def add(self, differences: Differences) -> None:
+        rows = [*differences.missing, *differences.extra, *differences.different]
+        marks = ", ".join("?" * self._width)
+
+        def write(connection: apsw.Connection) -> None:
+            connection.executemany(f"INSERT INTO {quote(self.table)} VALUES ({marks})", rows)
+
+        if self._width:
+            await self._database.write(write)
+
+    async def pieces(self, kind: str | None = None) -> AsyncIterator[list[Key]]:
+        """The keys, at most MAX_KEYS at once."""
+        after = 0
+        where = "" if kind is None else " AND kind = ?"
+        values = () if kind is None else (kind,)
+        while self._width:
+            sql = (
+                f"SELECT rowid, {self._columns} FROM {quote(self.table)} WHERE rowid > ?{where} ORDER BY rowid LIMIT ?"
+            )
+
+            def read(connection: apsw.Connection, sql: str = sql, after: int = after) -> list[tuple[Any, ...]]:
+                return connection.execute(sql, (after, *values, MAX_KEYS)).fetchall()
+
+            rows = await self._database.read(read)
+            if not rows:
+                return
+            after = rows[-1][0]
+            yield [tuple(row[1:]) for row in rows]
+
+    async def _execute(self, sql: str) -> None:
+        def write(connection: apsw.Connection) -> None:
+            connection.execute(sql)
+
+        await self._database.write(write)
+
+
+class _Pass:
+    """One comparison, with the table of its differences around it."""
+
+    def __init__(self, sync: Sync, what: Literal["keys", "rows"]) -> None:
+        self._sync = sync
+        self._what: Literal["keys", "rows"] = what
+        self._found: Found | None = None
+
+    async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, Found]:
+        sync = self._sync
+        source = _comparable(sync)
+        replication = sync.stored.replication
+        position = await sync.footing.stored_position()
+        if position is not None and (why := sync.footing.configured_since(position)) is not None:
+            # A `where` that no sync has had the source judge is not used; and another selection is another replica.
+            raise SchemaMismatch(f"{why} since the last sync; sync first")
+        schema = await sync.footing.describe(sync.source, position)
+        replica = sync.footing.replica(schema, position.dropped if position is not None else ())
+        if not await sync.database.read(lambda c: store.owns_target(c, replica.name) and replica.has_mark(c)):
+            raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
+        if not await sync.database.read(partial(_fits, replica=replica)):
+            raise SchemaMismatch(f"{schema.table} has changed since the last sync; sync first")
+        self._found = found = Found(sync, schema)
+        await found.begin()
+
+        def tell(compared: Compared) -> None:
+            sync.progress.rows = compared.rows
+
+        sync.progress.estimated_rows = schema.estimated_rows
+        comparison = await compare(
+            source,
+            schema,
+            sync.database,
+            replica.name,
+            options=replication.options,
+            what=self._what,
+            progress=tell,
+            found=found.add,
+        )
+        return schema, comparison, replica, found
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._found is not None:
+            await self._found.end()
+
+
+def _withheld(schema: TableSchema, extra: int) -> tuple[str, ...]:
+    """What a repair has not removed."""
+    if schema.hidden is None or not extra:
+        return ()
+    return (
+        f"{extra} rows that {schema.table} does not show were kept: they may be gone, or hidden from this user; "
+        "to let them go, reset with force",
+    )
+
+
+def _absent(schema: TableSchema, missing: int) -> tuple[str, ...]:
+    """What a reconciliation has not added: of a key that was changed it removes the old one."""
+    if not missing:
+        return ()
+    return (
+        f"{missing} keys of {schema.table} are not in the replica: a sync adds those whose tracking value has risen; "
+        "verify with repair adds the others, such as keys that were changed",
+    )
+
+
+def _comparable(sync: Sync) -> Comparable:
+    """Raises InvalidRequest for a source that cannot be compared."""
+    if isinstance(sync.source, Comparable):
+        return sync.source
+    why = "offers no comparison, so nothing can be verified or reconciled; a reset loads the table anew"
+    raise InvalidRequest(fields={"sourceConfig.dialect": f"{sync.stored.replication.dialect} {why}"})
+
+
+def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
+    """Whether the replica has the shape of the source's table now."""
+    try:
+        return replica.fits(connection, shadow=False)
+    except SchemaMismatch:
+        return False
+
+
+def _key(schema: TableSchema, row: Row) -> Key:
+    """The key of a row that was read, as the replica stores it: SQLite makes numbers of their digits."""
+    values = dict(zip((column.name for column in schema.columns), row, strict=True))
+    return tuple(as_stored(column.cast, values[column.name]) for column in schema.key_columns)
+
+
+def _shown(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
