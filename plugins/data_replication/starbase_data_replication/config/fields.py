@@ -56,14 +56,14 @@ FIELDS = (
         required=True,
         low=1,
         high=63,
-        doc="The replication's name: letters, digits, `_`, `.` and `-`, a letter or digit first.",
+        doc="The replication's name: letters, digits, `_`, `.` and `-`; it begins with a letter or digit.",
     ),
     Field(
         json="sourceConfig",
         attribute="source_config",
         kind="object",
         required=True,
-        doc="Where the source is: `dialect`, and the dialect's own keys. A string may hold `${NAME}`.",
+        doc="Where the source is: `dialect`, and the dialect's own keys. A string may contain `${NAME}`.",
     ),
     Field(
         json="sourceTable",
@@ -72,7 +72,7 @@ FIELDS = (
         required=True,
         low=1,
         high=512,
-        doc="The table to read: `table` or `schema.table`; a name with a dot in double quotes.",
+        doc="The table to read: `table` or `schema.table`. Put a name that contains a dot in double quotes.",
     ),
     Field(
         json="targetTable",
@@ -81,7 +81,7 @@ FIELDS = (
         required=True,
         low=1,
         high=255,
-        doc="The SQLite table to keep; made by the first sync. Not `tmp_…` or `sqlite_…`.",
+        doc="The SQLite table to write; the first sync creates it. Not `tmp_…` or `sqlite_…`.",
     ),
     Field(
         json="syncIntervalMinutes",
@@ -99,15 +99,15 @@ FIELDS = (
         nullable=True,
         low=1,
         high=255,
-        doc="The column that tells new and changed rows: it only ever grows. null is `id`, if that rises; else the "
-        "first sync names the columns that would do.",
+        doc="The column whose growing values show new and changed rows. null is `id`, if its values rise; "
+        "otherwise the first sync names the columns that would do.",
     ),
     Field(
         json="isActive",
         attribute="is_active",
         kind="boolean",
         default=True,
-        doc="Whether it syncs by itself. One that does not can still be synced by hand.",
+        doc="Whether it syncs on its schedule. You can always sync it by hand.",
     ),
     Field(
         json="closeWaitSeconds",
@@ -116,7 +116,7 @@ FIELDS = (
         default=2.0,
         low=0,
         high=300,
-        doc="How long a sync waits for the transactions that were alive when it began.",
+        doc="How long a sync waits for the transactions that were open when it began.",
     ),
     Field(
         json="lookbackSeconds",
@@ -125,8 +125,8 @@ FIELDS = (
         nullable=True,
         low=0,
         high=86_400,
-        doc="How far back rows are read again, against values that were not assigned by the transaction that "
-        "wrote them; null is 60 where the source tells which transactions are alive, else 300.",
+        doc="How far back each sync reads again, to find values that were not assigned by the transaction "
+        "that wrote them; null is 60 if the source shows its open transactions, else 300.",
     ),
     Field(
         json="settleSeconds",
@@ -135,7 +135,7 @@ FIELDS = (
         default=2.0,
         low=0,
         high=3600,
-        doc="With a tracking column that holds a time: how far behind the source's clock a row is settled.",
+        doc="If the tracking column contains a time: how far behind the source's clock a row is settled.",
     ),
     Field(
         json="trackingTimeZone",
@@ -144,8 +144,8 @@ FIELDS = (
         nullable=True,
         low=1,
         high=64,
-        doc="The zone of tracking times that carry none: an IANA name or an offset such as `+02:00`; "
-        "null is the server's own.",
+        doc="The zone of tracking times that have none: an IANA name or an offset such as `+02:00`; null is "
+        "the server's own.",
     ),
     Field(
         json="mode",
@@ -170,8 +170,8 @@ FIELDS = (
         kind="choice",
         default="refuse",
         choices=("refuse", "filtered"),
-        doc="A source that hides rows from this user, by row level security or a view that asks who reads it: `refuse` "
-        "it, or copy what is `filtered`; then no row is removed that may only be hidden.",
+        doc="A source that hides rows from this user, by row level security or a view that depends on its "
+        "reader: `refuse` it, or copy what is `filtered`, and keep rows that may only be hidden.",
     ),
     Field(
         json="deletes",
@@ -215,7 +215,7 @@ FIELDS = (
         kind="choice",
         default="apply",
         choices=("apply", "backfill", "error"),
-        doc="When the source table changes its shape: `apply` follows it, and a new column is filled from then on; "
+        doc="When the source table changes: `apply` follows it, and fills a new column from then on; "
         "`backfill` loads the table again for a new column; `error` lets the run fail.",
     ),
     Field(
@@ -224,8 +224,8 @@ FIELDS = (
         kind="choice",
         default="reload",
         choices=("reload", "error"),
-        doc="When the source's tracking values have gone back, after a TRUNCATE with restarted ids, a restore or a "
-        "failover: `reload` loads the table again; `error` lets the run fail until you say what to do.",
+        doc="When the source's tracking values have gone back, after a TRUNCATE with restarted ids, a restore "
+        "or a failover: `reload` loads the table again; `error` lets the run fail until you decide.",
     ),
     Field(
         json="columns",
@@ -250,15 +250,15 @@ FIELDS = (
         nullable=True,
         low=1,
         high=10_000,
-        doc="A condition in the source's SQL, over its columns: only rows for which it is true are copied. A row that "
-        "changes so that it is not true any more is removed.",
+        doc="A condition in the source's SQL, over its columns: only rows for which it is true are copied. A "
+        "row that no longer fits it is removed.",
     ),
     Field(
         json="rename",
         attribute="rename",
         kind="renames",
         default={},
-        doc="Other names in the replica: the source's name of a column to the replica's.",
+        doc="Other names in the replica: from the source's name of a column to the replica's.",
     ),
     Field(
         json="types",
@@ -289,8 +289,8 @@ FIELDS = (
         attribute="transforms",
         kind="transforms",
         default={},
-        doc="Plugins that change values on their way: a plugin that implements `transform_batch`, to the columns "
-        "that it is given. They come in this order, and are not compared by a verification.",
+        doc="Plugins that change values on their way: the name of a plugin that implements `transform_batch`, "
+        "and its columns.",
     ),
     Field(
         json="group",
@@ -308,6 +308,6 @@ FIELDS = (
         nullable=True,
         low=1,
         high=10_000_000,
-        doc="How many rows a second a sync may read from the source; null is as many as it can.",
+        doc="How many rows per second a sync may read from the source; null is unlimited.",
     ),
 )
