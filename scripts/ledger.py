@@ -40,60 +40,59 @@ KINDS = {"e": "enums", "r": "ranges", "m": "multiranges", "c": "composite types"
 HEAD = """\
 # What becomes of each type
 
-This page is made of the casts' own data by `python scripts/ledger.py`; a test holds it to them.
+What a value of each source type becomes in the replica. `python scripts/ledger.py` writes this page from the code.
 
-What each type becomes, in short; the tables below have the rest:
+In short; the tables below have every type:
 
 | Source | SQLite |
 |---|---|
 | integers, booleans, `YEAR`, `BIT(n)` | INTEGER |
-| floating point, `BIGINT UNSIGNED` | a column without a declared type; NaN, and what SQLite has no room for, as TEXT |
-| `numeric`, `DECIMAL`, `money` | REAL, or INTEGER without decimals, where that is exact; else TEXT |
+| floating point | REAL, in a column without a declared type; NaN as TEXT |
+| `BIGINT UNSIGNED` | INTEGER up to 2^63-1, else TEXT; in a column without a declared type |
+| `numeric`, `DECIMAL`, `money` | REAL, or INTEGER without decimals, if that is exact; else TEXT |
 | text, `uuid`, `json`, enums, networks, bits, ranges, composite types | TEXT |
 | `timestamp`, `DATETIME` | TEXT, ISO 8601 with six digits: `2026-11-22T16:02:16.500000` |
 | `timestamp with time zone`, MySQL's `TIMESTAMP` | the same in UTC: `2026-11-22T16:02:16.500000Z` |
 | `date` | TEXT, ISO 8601: `2026-11-22` |
-| `time` | TEXT: on PostgreSQL as many digits as the value needs, `16:02:16.5`; on MySQL as many as declared |
+| `time` | TEXT: on PostgreSQL with as many digits as the value needs, `16:02:16.5`; on MySQL with as many as declared |
 | `interval` | TEXT, an ISO 8601 duration |
-| arrays | TEXT, a JSON array; PostgreSQL's own text where JSON would lose something |
+| arrays | TEXT, a JSON array; PostgreSQL's own text if JSON would lose something |
 | `bytea`, `BINARY` to `LONGBLOB`, spatial types of MySQL | BLOB |
 
-**Lossless, round-trippable, ordered.** From a value of the replica and its column's type at the source, the source's
-value can be rebuilt exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. Text forms
-sort as the source sorts, where a text form can. SQLite's affinity changes no value on its way in: it makes numbers of
-the digits of whole numbers and of decimals only where each of them is exact, and a column that may hold others has no
-declared type, so that a value is stored just as it is. For what queries make of it, see
-[Query a replica](../howto/query-a-replica.md).
+**Values are lossless.** From a value in the replica and its column's type at the source, you can rebuild the source's
+value exactly: every digit, every zero of a scale, the sign of a zero, a fraction of a second. SQLite's type affinity
+does not change a value: a column has a declared number type only if SQLite represents every value of the source type
+exactly. Text forms sort as the source sorts, if a text form can. [Query a replica](../howto/query-a-replica.md) shows
+what queries return.
 
-- **Decimals** are numbers, because queries compare them. A double holds every decimal of at most 15 significant digits
-  so that its digits can be told again: a `numeric(12, 2)` that is stored as 19.9 was 19.90. Where a type has room for
-  more digits, each value is looked at: what is not exact as a number is TEXT, and the run's warnings count it. Of a
-  `numeric` without a scale, zeros behind the last digit are not kept: 1.10 and 1.1 are one value to the source, too.
-  `"types": {"price": "text"}` keeps the column as text, with every digit and every zero.
-
-- **The class** of a stored value is that of the declared type. A column without one holds INTEGER, REAL or TEXT.
-- **Sorts as the source** is said of `ORDER BY` over the column. Times and dates do so in the years 1 to 9999, after
+- **Decimals** are numbers, because queries compare them. A double preserves every decimal of at most 15 significant
+  digits: a `numeric(12, 2)` stored as 19.9 was 19.90. If a type allows more digits, each value is checked: one that is
+  not exact as a number is TEXT, and the run's warnings count it. In a `numeric` without a scale, trailing zeros are not
+  kept; to the source, too, 1.10 equals 1.1. `"types": {"price": "text"}` keeps the column as text, with every digit and
+  every zero.
+- **Class** is SQLite's storage class: that of the declared type. A column without one holds INTEGER, REAL or TEXT.
+- **Sorts as the source** refers to `ORDER BY` over the column. Times and dates do so in the years 1 to 9999, after
   `-infinity` and before `infinity`.
-- **NaN** is the text `NaN`, since SQLite makes a bound NaN into NULL. So it is apart from NULL, allowed in a key and in
-  a column that is NOT NULL, and sorts after all numbers, as PostgreSQL sorts it. In arithmetic SQLite takes it for 0.
+- **NaN** is the text `NaN`, because SQLite turns a bound NaN into NULL. So it differs from NULL, is allowed in a key and
+  in a NOT NULL column, and sorts after all numbers, as on PostgreSQL. In arithmetic SQLite treats it as 0.
 - **-0** keeps its sign, and **±Infinity** is SQLite's own: `9e999` and `-9e999` in SQL, `"Infinity"` in JSON answers.
-- **NULL** is NULL, and apart from the empty string, the empty array and a JSON null.
-- **Settings** of the server, of a role or of a session change nothing: neither time zones nor DateStyle, IntervalStyle,
-  extra_float_digits, bytea_output, array_nulls and their like. Only money's decimals are the database's lc_monetary's.
-- **Domains** are what they stand on; generated and identity columns are what their type is.
+- **NULL** is NULL, distinct from the empty string, the empty array and a JSON null.
+- **Settings** of the server, a role or a session do not change values: not time zones, DateStyle, IntervalStyle,
+  extra_float_digits, bytea_output or array_nulls. Only the decimals of money depend on the database's lc_monetary.
+- **Domains** are treated as their base type, generated and identity columns as their type.
 
 ## What cannot be represented
 
-One case apart, no type and no value fails a sync, and none is changed in silence. What SQLite cannot hold is counted
-for each column, and the run's warnings say how many of the values read it was, and what became of them:
+If SQLite cannot represent a value, the run's warnings say how many such values it read in which column, and how they
+were stored. Only one case fails a sync:
 
-| What | Policy |
+| What | Stored as |
 |---|---|
-| Bytes that are not UTF-8, in a PostgreSQL database whose encoding is SQL_ASCII | kept, as a BLOB, in a TEXT column |
-| Bytes without a place in Unicode, in a PostgreSQL database in WIN1252, EUC_JP and the like | kept, as a BLOB |
-| MySQL's text that is no Unicode: half a surrogate pair, undefined bytes | kept, as a BLOB, in a TEXT column |
+| Bytes that are not UTF-8, in a PostgreSQL database whose encoding is SQL_ASCII | a BLOB, in a TEXT column |
+| Bytes without a Unicode character, in a PostgreSQL database in WIN1252, EUC_JP and the like | a BLOB |
+| MySQL text that is not Unicode: half a surrogate pair, undefined bytes | a BLOB, in a TEXT column |
 | The same in gbk, cp1251 and the like, when longer than `max_allowed_packet` | the sync fails, and names the column |
-| A decimal that is exact as no number of SQLite's: more than 15 digits, `NaN`, `Infinity` | kept, as TEXT |
+| A decimal that no number in SQLite represents exactly: more than 15 digits, `NaN`, `Infinity` | TEXT |
 | A value or a row of more than 1,000,000,000 bytes, SQLite's limit | the largest values are NULL until the row fits |
 | A type that is not on this page, such as an extension's | the source's own text, or its bytes in hex (MySQL) |
 
@@ -102,27 +101,27 @@ A verification counts a row that was too large as different.
 POSTGRESQL = """
 ## PostgreSQL
 
-What is in the table, PostgreSQL reads back as the same value: `SELECT '…'::type`. The numbers of objects (`regclass`
-and its like) are read back through `oid`. A `real` is to be read from its digits, not from the double.
+PostgreSQL reads a stored value back as the same value: `SELECT '…'::type`. For the numbers of objects (`regclass` and
+similar types), cast to `oid` first. Read a `real` from its digits, not from the double.
 
-Text is Unicode, whatever the database's encoding. These have bytes without a place in Unicode: EUC_CN, EUC_JP,
-EUC_JIS_2004, EUC_KR, ISO_8859_6, ISO_8859_7, ISO_8859_8, LATIN3, WIN874, WIN1250 to WIN1255, WIN1257 and WIN1258. A
-text that holds such bytes, or one of several EUC characters that Unicode has once, is a BLOB in that encoding.
-A database in EUC_TW is read as its server converts it, and a text that it cannot convert stops its table. MULE_INTERNAL
-cannot be read: PostgreSQL has no way from it to Unicode.
+Text is Unicode, whatever the database's encoding. These encodings have bytes without a Unicode character: EUC_CN,
+EUC_JP, EUC_JIS_2004, EUC_KR, ISO_8859_6, ISO_8859_7, ISO_8859_8, LATIN3, WIN874, WIN1250 to WIN1255, WIN1257 and
+WIN1258. A text with such bytes, or with one of several EUC characters that share one Unicode character, is a BLOB in
+that encoding. In EUC_TW the server converts the text; if it cannot, the table's sync fails. MULE_INTERNAL cannot be
+read: PostgreSQL does not convert it to Unicode.
 """
 EXTENSIONS = "\n### Extensions\n"
 ARRAYS = "\n### Types that users define\n"
 MYSQL = """
 ## MySQL and MariaDB
 
-Text is Unicode, whatever its character set and collation; the collation is not kept. CHAR is without its padding, as
-the server gives it. Two things read alike: an ENUM's error value, and an empty label, where it has one. Invisible,
-virtual, stored and compressed columns are what their type is, and so are the row's start and end of a system-versioned
-table, of which the replica has the current rows.
+Text is Unicode, whatever its character set and collation; the collation is not kept. CHAR comes without its padding, as
+the server sends it. An ENUM's error value and an empty label, if there is one, become the same text. Invisible,
+virtual, stored and compressed columns are treated as their type, and so are the row start and row end of a
+system-versioned table; the replica has its current rows.
 
-A BLOB in a TEXT column is text that is none in Unicode. If its first byte is FF, the others are the text in the
-column's own character set; else they are what the server sends as UTF-8, and what it reads back as such.
+A BLOB in a TEXT column is text that is not Unicode. If its first byte is FF, the other bytes are the text in the
+column's own character set; else it is what the server sends as UTF-8, and reads back as such.
 """
 
 

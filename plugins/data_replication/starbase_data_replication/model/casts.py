@@ -92,7 +92,7 @@ def decimal_cast(
     """
     if precision is not None and scale is not None:
         if 0 < scale <= MOST_PLACES and precision <= EXACT_DIGITS:
-            form = f"the number; its text is that with as many decimals as the type has{also}"
+            form = f"the number; pad its text to the type's decimals{also}"
             return Cast(select=select, declared="REAL", decimal=True, scale=scale, form=form, example="1234567890.1")
         if scale <= 0 and precision - scale <= WHOLE_DIGITS:
             form = f"the number{also}"
@@ -106,7 +106,7 @@ def decimal_cast(
         policy=NOT_EXACT,
         decimal=True,
         scale=scale,
-        form=f"the number where {EXACT_DIGITS} digits are enough, or 64 bits for a whole one; else every digit as TEXT"
+        form=f"the number if it has at most {EXACT_DIGITS} digits or is a 64-bit integer; else every digit as TEXT"
         f"{also}",
         example=example or ("1234567890" if whole else "1234567890.1"),
         sorts=False,

@@ -57,7 +57,7 @@ def _stamp(suffix: str, digits: int) -> Cast:
     """ISO 8601 with six digits, so that the order of the text is the order of time."""
     missing = ("" if digits else ".") + "0" * (SIX_DIGITS - digits) + suffix
     stamp = "REPLACE({}, ' ', 'T')"
-    form = f"ISO 8601{' in UTC' if suffix else ''}, always six digits; zeros where the source has zeros"
+    form = f"ISO 8601{' in UTC' if suffix else ''}, always six digits; zero dates stay zeros"
     return Cast(
         select=f"CONCAT({stamp}, '{missing}')" if missing else stamp,
         moment="TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM {}))" if digits else "CONCAT({})",
@@ -80,10 +80,10 @@ EXACT_ALONE = f"({EXACT})"
 LABEL = "CAST({} AS CHAR)"
 
 _CHARACTERS = "the text, of CHAR without its padding"
-_GEOMETRY = "the server's own form: four bytes of SRID, low byte first, then WKB, which knows no SRID"
+_GEOMETRY = "the server's own form: four bytes of SRID, low byte first, then WKB, without SRID"
 _POINT = "\\xe61000000101000000000000000000f03f0000000000000040"
 _FLOAT = "the double itself; {}"
-ZEROFILL = "; the zeros of ZEROFILL are those that the type asks for"
+ZEROFILL = "; without the zeros of ZEROFILL, which the type implies"
 
 # MySQL's own; MariaDB's documents are texts. One whose text would be longer than max_allowed_packet has an empty one.
 JSON = "json"
@@ -106,7 +106,7 @@ CASTS: dict[str, Cast] = {
     "decimal": decimal_cast(also=ZEROFILL),
     "float": Cast(
         select=EXACT, declared=NO_AFFINITY, convert=shortest_float, example="0.1",
-        form=_FLOAT.format("the fewest digits that mean the number, to be read as FLOAT"),
+        form=_FLOAT.format("the fewest digits that identify the number; read them as FLOAT"),
     ),
     "double": Cast(
         select=EXACT, declared=NO_AFFINITY, convert=float, example="0.1", form=_FLOAT.format("-0 keeps its sign")
@@ -114,8 +114,8 @@ CASTS: dict[str, Cast] = {
     "char": _text(_CHARACTERS, "naïve 🙂"),
     "varchar": _text("the text", "naïve 🙂"),
     **dict.fromkeys(("tinytext", "text", "mediumtext", "longtext"), _text("the text", "naïve 🙂", resumable=False)),
-    "json": _text("the text that the server has or makes of it", '{"a": 1.10, "a": 2}', resumable=False),
-    "enum": _text("the label; the empty text is the server's error value, too", "new", resumable=False, select=LABEL),
+    "json": _text("the server's text of it", '{"a": 1.10, "a": 2}', resumable=False),
+    "enum": _text("the label; the server's error value is the empty text", "new", resumable=False, select=LABEL),
     "set": _text("the labels, with commas, in the order of their declaration", "a,c", resumable=False, select=LABEL),
     "binary": _bytes_kept("the bytes, with their padding", "\\x00ff0000"),
     "varbinary": _bytes_kept("the bytes", "\\x00ff"),
@@ -123,8 +123,8 @@ CASTS: dict[str, Cast] = {
         ("tinyblob", "blob", "mediumblob", "longblob"), _bytes_kept("the bytes", "\\x00ff", resumable=False)
     ),
     "vector": _bytes_kept("the numbers as four-byte floats, low byte first", "\\x0000803f", resumable=False),
-    "date": _text("ISO 8601; zeros where the source has zeros", "2026-11-22", sorts=True),
-    "time": _text("hours of two digits or three, after a minus below 0; as many digits as declared", "-838:59:59.5"),
+    "date": _text("ISO 8601; zero dates stay zeros", "2026-11-22", sorts=True),
+    "time": _text("two or three digits of hours, negative with a minus; as many decimals as declared", "-838:59:59.5"),
     "uuid": _text("36 characters, lower case", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
     "inet4": _text("dotted", "192.168.0.1"),
     "inet6": _text("as the server shortens it", "2001:db8::1"),

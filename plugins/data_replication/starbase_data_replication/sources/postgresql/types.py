@@ -65,7 +65,7 @@ OBJECTS = (
 _LSN = "lpad(split_part({}::text, '/', 1), 8, '0') || '/' || lpad(split_part({}::text, '/', 2), 8, '0')"
 _OWN = "PostgreSQL's own text"
 # Types that only indexes use: they have no text to read, so no value can be inserted.
-_INTERNAL = _text("none: the type is an index's own, and no row holds a value of it", "")
+_INTERNAL = _text("none: only an index uses the type, no row has a value of it", "")
 
 CASTS: dict[str, Cast] = {
     "int2": _integer("the number", "-32768"),
@@ -81,12 +81,12 @@ CASTS: dict[str, Cast] = {
     ),
     "float4": Cast(
         select="({}::text)::float8", declared=NO_AFFINITY, convert=float_or_text, example="0.1",
-        form=f"{_FLOAT}; the fewest digits that mean the number, to be read as real",
+        form=f"{_FLOAT}; the fewest digits that identify the number; read them as real",
     ),
     "float8": Cast(declared=NO_AFFINITY, convert=float_or_text, form=_FLOAT, example="0.1"),
     "numeric": numeric(),
     "money": decimal_cast(
-        select="{}::numeric::text", also="; as many decimals as the database's lc_monetary has", example="-1234.56"
+        select="{}::numeric::text", also="; the database's lc_monetary gives the number of decimals", example="-1234.56"
     ),
     "text": _text(_BY_BYTES, "naïve 🙂", select="{}"),
     "varchar": _text(_BY_BYTES, "naïve 🙂", select="{}"),
@@ -102,7 +102,7 @@ CASTS: dict[str, Cast] = {
     "xml": _text("as it was written, with its declaration", '<?xml version="1.0"?><a/>'),
     "date": _text("ISO 8601; `infinity`, `-infinity`; years before 1 end in ` BC`", "2026-11-22", sorts=True),
     "time": _text("ISO 8601, as many digits as it needs", "16:02:16.5", sorts=True),
-    "timetz": _text("ISO 8601, as many digits as it needs, with its own zone", "16:02:16.5+05:30"),
+    "timetz": _text("ISO 8601 with its zone, as many digits as it needs", "16:02:16.5+05:30"),
     "timestamp": _stamp("timestamp", "", _STAMP_FORM.format(""), "2026-11-22T16:02:16.500000"),
     "timestamptz": _stamp("timestamptz", '"Z"', _STAMP_FORM.format(" in UTC"), "2026-11-22T16:02:16.500000Z"),
     "interval": _text("ISO 8601 duration, each part with its own sign; `infinity`, `-infinity`", "P1Y2M-3DT4H5M6.7S"),
@@ -114,12 +114,12 @@ CASTS: dict[str, Cast] = {
     "varbit": _text("the bits as 0 and 1", "0101", sorts=True),
     "tsvector": _text(_OWN, "'fat':2 'rat':3A"),
     "tsquery": _text(_OWN, "'fat' & 'rat':*"),
-    "pg_lsn": _text("two times eight hex digits", "00000016/B374D848", select=_LSN, sorts=True),
+    "pg_lsn": _text("twice eight hex digits", "00000016/B374D848", select=_LSN, sorts=True),
     "pg_snapshot": _text(_OWN, "10:20:10,14,15"),
     "txid_snapshot": _text(_OWN, "10:20:10,14,15"),
     "tid": _text(_OWN, "(0,1)"),
     **dict.fromkeys(
-        OBJECTS, _integer("the object's number, which stays when its name changes", "1259", select="{}::oid::int8")
+        OBJECTS, _integer("the object's number, which does not change with its name", "1259", select="{}::oid::int8")
     ),
     "int2vector": _text(_OWN, "1 2 3"),
     "oidvector": _text(_OWN, "1 2 3"),
@@ -135,7 +135,7 @@ CASTS: dict[str, Cast] = {
     **dict.fromkeys(
         ("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary",
          "pg_brin_minmax_multi_summary"),
-        _text(f"{_OWN}; the catalog's own, no other table can hold a value", ""),
+        _text(f"{_OWN}; only the catalogue's tables can contain a value", ""),
     ),
     "gtsvector": _INTERNAL,
 }  # fmt: skip
@@ -184,8 +184,8 @@ CASTS_BY_KIND: dict[str, Cast] = {
 _AS_JSON = r"CASE WHEN array_dims({{}}) ~ '\[(?!1:)' THEN {{}}::text ELSE array_to_json({{}}{cast})::text END"
 JSON_ARRAY = Cast(
     select=_AS_JSON.format(cast=""), resumable=False, sorts=False, example='[1,null,3]',
-    form="a JSON array, numbers with every digit, what JSON has no word for in quotes (`\"NaN\"`); an array with "
-    "bounds of its own as PostgreSQL's text, `[0:1]={1,2}`",
+    form="a JSON array, numbers with every digit, values that JSON lacks in quotes (`\"NaN\"`); an array with "
+    "explicit bounds as PostgreSQL's text, `[0:1]={1,2}`",
 )  # fmt: skip
 # In JSON, NULL and a JSON null, or a nested array's bounds, would look alike.
 TEXT_ARRAY = _text(f"{_OWN}", '{"(1,a)",NULL}')
