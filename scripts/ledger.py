@@ -73,8 +73,8 @@ what queries return.
 - **Class** is SQLite's storage class: that of the declared type. A column without one holds INTEGER, REAL or TEXT.
 - **Sorts as the source** refers to `ORDER BY` over the column. Times and dates do so in the years 1 to 9999, after
   `-infinity` and before `infinity`.
-- **NaN** is the text `NaN`, because SQLite turns a bound NaN into NULL. So it differs from NULL, is allowed in a key and
-  in a NOT NULL column, and sorts after all numbers, as on PostgreSQL. In arithmetic SQLite treats it as 0.
+- **NaN** is the text `NaN`, because SQLite turns a bound NaN into NULL. So it differs from NULL, is allowed in a key
+  and in a NOT NULL column, and sorts after all numbers, as on PostgreSQL. In arithmetic SQLite treats it as 0.
 - **-0** keeps its sign, and **±Infinity** is SQLite's own: `9e999` and `-9e999` in SQL, `"Infinity"` in JSON answers.
 - **NULL** is NULL, distinct from the empty string, the empty array and a JSON null.
 - **Settings** of the server, a role or a session do not change values: not time zones, DateStyle, IntervalStyle,
