@@ -187,7 +187,7 @@ def kinds(dialect: str, *, maria: bool = False) -> dict[str, Kind]:
             sql="varchar(20) COLLATE utf8mb4_general_ci", values=WORDS, operations=(*ORDERED, "LIKE"), a="'b'", b="'z'",
             pattern="'A%'",
             instead={"=": where("{c} = 'b' COLLATE NOCASE"), "<": where("{c} < 'b' COLLATE NOCASE")},
-            otherwise="for ASCII, `COLLATE NOCASE` behind the column, or `collations`; SQLite has none beyond it",
+            otherwise="for ASCII, `COLLATE NOCASE` after the column, or `collations`; SQLite cannot do more",
         ),
         "`varchar` in a `_bin` collation": Kind(
             sql="varchar(20) COLLATE utf8mb4_bin", values=WORDS, operations=(*ORDERED, "LIKE"), a="'b'", b="'z'",
@@ -263,7 +263,7 @@ def table(found: dict[str, Kind], answers: dict[str, dict[str, bool]]) -> str:
                 shown = kind.otherwise if how is None else f"`{short(how.replace('{c}', 'c'))}`"
                 instead.append(f"| {name} | `{short(asked(kind, head, 'c')[1])}` | {shown} |")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    beside = ["", "| Type | Answers otherwise | Write instead |", "|---|---|---|", *instead]
+    beside = ["", "| Type | Query that differs | Write instead |", "|---|---|---|", *instead]
     return "\n".join(lines + beside if instead else lines) + "\n"
 
 
