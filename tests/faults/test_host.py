@@ -280,7 +280,7 @@ def test_an_event_outlives_a_crash(tmp_path: Path, postgres_database: TestDataba
     """Killed between the record of the failure and its event: the event goes out at the next start, once."""
     (tmp_path / "crasher.py").write_text(
         "import os, pathlib, signal\n"
-        "from starbase_data_replication import events\n"
+        "from starbase_data_replication.runs import events\n"
         "MARK = pathlib.Path(__file__).with_name('crashed')\n"
         "post = events.Events.post\n"
         "def crash(self):\n"

@@ -25,30 +25,30 @@ from tests.support.workload import Workload
 SABOTAGE = {
     "the naive rule": """
 from dataclasses import replace
-from starbase_data_replication import position
+from starbase_data_replication.sync import watermarks
 # The highest value seen becomes the floor at once, whoever is still writing.
-position.rise = lambda p, closed, options, now: (
+watermarks.rise = lambda p, closed, options, now: (
     replace(p, floor=p.candidates[-1].value, candidates=()) if p.candidates else p)
-position.closed = lambda p: p.candidates
-position.worth_waiting = lambda p: False
+watermarks.closed = lambda p: p.candidates
+watermarks.worth_waiting = lambda p: False
 """,
     "the floor lifted before the read": """
 from dataclasses import replace
-from starbase_data_replication import position
-add, closed = position.add, position.closed
+from starbase_data_replication.sync import watermarks
+add, closed = watermarks.add, watermarks.closed
 # A value that has become closed since the last sync is taken for the floor of this read already.
 def early(p, candidate, options, **more):
     done = closed(p)
     if done:
         p = replace(p, floor=done[-1].value, candidates=p.candidates[p.candidates.index(done[-1]) + 1:])
     return add(p, candidate, options, **more)
-answered = position.answered
+answered = watermarks.answered
 def lift(p, alive, **more):
     p = answered(p, alive, **more)
     done = closed(p)
     return replace(p, floor=done[-1].value) if done else p
-position.add, position.answered = early, lift
-position.worth_waiting = lambda p: False
+watermarks.add, watermarks.answered = early, lift
+watermarks.worth_waiting = lambda p: False
 """,
 }
 

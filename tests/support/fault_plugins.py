@@ -15,7 +15,8 @@ def plugin(options):
 # A plugin that wraps one step; `reached` ends the process at the nth time, and only in its first life.
 CRASHER = """
 import functools, os, pathlib, signal
-from starbase_data_replication import store, sync, target
+from starbase_data_replication.storage import store, target
+from starbase_data_replication.sync import sync
 
 def plugin(options):
     reached = Reached(options["nth"])
