@@ -82,6 +82,12 @@ def _running(server: Server) -> Iterator[Server]:
         server.close()
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of a test that is a coroutine (`pytest.mark.anyio`): the product runs on no other."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session", name="postgres_server")
 def _postgres_server() -> Iterator[Server]:
     """The distribution's PostgreSQL, over TCP with a password."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from starbase_host.app import create_app
 from tests.support.access import ROLES, a_host
 from tests.support.hosts import ADMIN, CLIENT
 from tests.support.plugin_hosts import config_of
+
+pytestmark = pytest.mark.anyio
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "BREW")
 
@@ -58,18 +59,15 @@ async def call(client: httpx.AsyncClient, method: str, path: str, headers: tuple
     )
 
 
-def test_every_route_for_every_caller(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with a_host(tmp_path) as (app, client):
-            assert sorted(routes_of(app)) == sorted(ROLES)
-            for (method, path), role in ROLES.items():
-                for headers, caller in CALLERS:
-                    # HEAD is answered wherever GET is, and to the same callers.
-                    for sent in ("GET", "HEAD") if method == "GET" else (method,):
-                        response = await call(client, sent, concrete(path), headers)
-                        _expect(response, role, caller, (sent, path, headers))
-
-    asyncio.run(run())
+async def test_every_route_for_every_caller(tmp_path: Path) -> None:
+    async with a_host(tmp_path) as (app, client):
+        assert sorted(routes_of(app)) == sorted(ROLES)
+        for (method, path), role in ROLES.items():
+            for headers, caller in CALLERS:
+                # HEAD is answered wherever GET is, and to the same callers.
+                for sent in ("GET", "HEAD") if method == "GET" else (method,):
+                    response = await call(client, sent, concrete(path), headers)
+                    _expect(response, role, caller, (sent, path, headers))
 
 
 def _expect(response: httpx.Response, role: str | None, caller: str | None, what: tuple[Any, ...]) -> None:
@@ -89,27 +87,24 @@ def _expect(response: httpx.Response, role: str | None, caller: str | None, what
         assert "result" not in response.json(), what
 
 
-def test_other_methods_and_other_spellings_reach_nothing(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with a_host(tmp_path) as (_, client):
-            for path in sorted({path for _, path in ROLES}):
-                mine = {method for method, one in ROLES if one == path}
-                mine |= {"HEAD"} if "GET" in mine else set()
-                for headers, _ in CALLERS[:4]:
-                    options = await call(client, "OPTIONS", concrete(path), headers)
-                    assert (options.status_code, options.content) == (204, b"")
-                    for method in set(METHODS) - mine:
-                        response = await call(client, method, concrete(path), headers)
-                        assert response.status_code == 405, (method, path)
-                        assert set(response.headers["allow"].split(", ")) == mine
-                        assert method == "HEAD" or set(response.json()) == {"error"}
-            for path in {path for (_, path), role in ROLES.items() if role is not None}:
-                for other in spellings(concrete(path)):
-                    for method in ("GET", "POST", "DELETE", "HEAD"):
-                        response = await call(client, method, other, ())
-                        assert response.status_code in (401, 404, 405), (method, other, response.status_code)
-
-    asyncio.run(run())
+async def test_other_methods_and_other_spellings_reach_nothing(tmp_path: Path) -> None:
+    async with a_host(tmp_path) as (_, client):
+        for path in sorted({path for _, path in ROLES}):
+            mine = {method for method, one in ROLES if one == path}
+            mine |= {"HEAD"} if "GET" in mine else set()
+            for headers, _ in CALLERS[:4]:
+                options = await call(client, "OPTIONS", concrete(path), headers)
+                assert (options.status_code, options.content) == (204, b"")
+                for method in set(METHODS) - mine:
+                    response = await call(client, method, concrete(path), headers)
+                    assert response.status_code == 405, (method, path)
+                    assert set(response.headers["allow"].split(", ")) == mine
+                    assert method == "HEAD" or set(response.json()) == {"error"}
+        for path in {path for (_, path), role in ROLES.items() if role is not None}:
+            for other in spellings(concrete(path)):
+                for method in ("GET", "POST", "DELETE", "HEAD"):
+                    response = await call(client, method, other, ())
+                    assert response.status_code in (401, 404, 405), (method, other, response.status_code)
 
 
 def spellings(path: str) -> list[str]:
@@ -122,22 +117,19 @@ def spellings(path: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_websocket_is_closed(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with a_host(tmp_path) as (app, _):
-            sent = []
+async def test_a_websocket_is_closed(tmp_path: Path) -> None:
+    async with a_host(tmp_path) as (app, _):
+        sent = []
 
-            async def receive() -> Any:
-                return {"type": "websocket.connect"}
+        async def receive() -> Any:
+            return {"type": "websocket.connect"}
 
-            async def send(message: Any) -> None:
-                sent.append(message["type"])
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
 
-            for path in ("/query", "/status", "/nowhere"):
-                await app({"type": "websocket", "path": path, "headers": [], "query_string": b""}, receive, send)
-            assert set(sent) == {"websocket.close"}
-
-    asyncio.run(run())
+        for path in ("/query", "/status", "/nowhere"):
+            await app({"type": "websocket", "path": path, "headers": [], "query_string": b""}, receive, send)
+        assert set(sent) == {"websocket.close"}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +145,9 @@ def test_a_websocket_is_closed(tmp_path: Path) -> None:
         ({"body": {"a": object()}}, "not JSON"),
     ],
 )
-def test_a_route_that_is_told_wrongly_stops_the_start(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
+async def test_a_route_that_is_told_wrongly_stops_the_start(
+    tmp_path: Path, options: dict[str, Any], expected: str
+) -> None:
     class Wrong:
         path_prefix = "/wrong"
 
@@ -164,10 +158,10 @@ def test_a_route_that_is_told_wrongly_stops_the_start(tmp_path: Path, options: d
 
             return [Route("/wrong/route", answer, **options)]
 
-    async def run() -> None:
+    async def start() -> None:
         app = create_app(config_of(tmp_path, {"wrong": Wrong()}))
         async with app.router.lifespan_context(app):
             pass
 
     with pytest.raises(ConfigError, match=expected):
-        asyncio.run(run())
+        await start()

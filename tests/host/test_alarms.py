@@ -16,6 +16,8 @@ from starbase_host import Alarm, Clock, Database, Host, hookimpl
 from starbase_host.alarms import MAX_IN_FLIGHT, AlarmService, OwnerAbsent, PluginAlarms
 from tests.support.plugin_hosts import host_with
 
+pytestmark = pytest.mark.anyio
+
 START = 1_900_000_000.0
 
 
@@ -125,59 +127,50 @@ def names(timers: Timers) -> list[str]:
     return [alarm.name for alarm in timers.fired]
 
 
-def test_never_early_and_once(timers: Timers) -> None:
-    async def main() -> None:
-        async with timers.running():
-            await timers.of("a").set("x", START + 5, {"some": ["payload", None, 1.5]})
-            await timers.move(0)
-            await timers.move(4.999)
-            assert timers.fired == []
-            await timers.move(0.001)
-            assert timers.fired == [Alarm(plugin="a", name="x", at=START + 5, payload={"some": ["payload", None, 1.5]})]
-            assert await timers.stored() == []
-            await timers.move(1000)
-            assert len(timers.fired) == 1
-
-    asyncio.run(main())
+async def test_never_early_and_once(timers: Timers) -> None:
+    async with timers.running():
+        await timers.of("a").set("x", START + 5, {"some": ["payload", None, 1.5]})
+        await timers.move(0)
+        await timers.move(4.999)
+        assert timers.fired == []
+        await timers.move(0.001)
+        assert timers.fired == [Alarm(plugin="a", name="x", at=START + 5, payload={"some": ["payload", None, 1.5]})]
+        assert await timers.stored() == []
+        await timers.move(1000)
+        assert len(timers.fired) == 1
 
 
-def test_a_clock_that_is_set_back_makes_none_early(timers: Timers) -> None:
-    async def main() -> None:
-        async with timers.running():
-            await timers.of("a").set("x", START + 5)
-            # The service sleeps towards an hour that has moved away meanwhile.
-            timers.clock.move(-3600)
-            await timers.move(2)
-            assert timers.fired == []
-            await timers.move(3603)
-            assert names(timers) == ["x"]
-
-    asyncio.run(main())
+async def test_a_clock_that_is_set_back_makes_none_early(timers: Timers) -> None:
+    async with timers.running():
+        await timers.of("a").set("x", START + 5)
+        # The service sleeps towards an hour that has moved away meanwhile.
+        timers.clock.move(-3600)
+        await timers.move(2)
+        assert timers.fired == []
+        await timers.move(3603)
+        assert names(timers) == ["x"]
 
 
-def test_what_was_due_while_the_host_was_off_fires_at_start(timers: Timers) -> None:
-    async def main() -> None:
-        async with timers.open():
-            await timers.of("a").set("past", START + 10)
-            await timers.of("a").set("future", START + 100)
-        timers.clock.move(50)
-        second = again(timers)
-        async with second.running():
-            assert names(second) == ["past"]
-            assert [alarm.name for alarm in await second.of("a").list()] == ["future"]
-            await second.move(50)
-            assert names(second) == ["past", "future"]
-
-    asyncio.run(main())
+async def test_what_was_due_while_the_host_was_off_fires_at_start(timers: Timers) -> None:
+    async with timers.open():
+        await timers.of("a").set("past", START + 10)
+        await timers.of("a").set("future", START + 100)
+    timers.clock.move(50)
+    second = again(timers)
+    async with second.running():
+        assert names(second) == ["past"]
+        assert [alarm.name for alarm in await second.of("a").list()] == ["future"]
+        await second.move(50)
+        assert names(second) == ["past", "future"]
 
 
-def test_a_delivery_that_raises_is_tried_again(timers: Timers, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_delivery_that_raises_is_tried_again(timers: Timers, caplog: pytest.LogCaptureFixture) -> None:
     """After 2, 4, 8 … 300 seconds, without end, and each time at its time."""
 
     async def fail(alarm: Alarm) -> None:
         raise ValueError("not yet")
 
-    async def main() -> None:
+    with caplog.at_level(logging.ERROR):
         timers.handle = fail
         async with timers.running():
             await timers.of("a").set("x", START)
@@ -195,35 +188,29 @@ def test_a_delivery_that_raises_is_tried_again(timers: Timers, caplog: pytest.Lo
             timers.handle = None
             await timers.move(2)
             assert await timers.stored() == []
-
-    with caplog.at_level(logging.ERROR):
-        asyncio.run(main())
     assert "alarm x of plugin a failed (not yet); again in 2 s" in caplog.text
 
 
-def test_its_failures_survive_a_restart(timers: Timers) -> None:
+async def test_its_failures_survive_a_restart(timers: Timers) -> None:
     async def fail(alarm: Alarm) -> None:
         raise ValueError("not yet")
 
-    async def main() -> None:
-        timers.handle = fail
-        async with timers.running():
-            await timers.of("a").set("x", START)
-            await timers.settled()
-            await timers.move(2)
-            assert await timers.stored() == [("a", "x", START + 6, 2)]
-        second = again(timers)
-        async with second.running():
-            await second.move(3.9)
-            assert second.fired == []
-            await second.move(0.1)
-            assert [alarm.attempts for alarm in second.fired] == [2]
-
-    asyncio.run(main())
+    timers.handle = fail
+    async with timers.running():
+        await timers.of("a").set("x", START)
+        await timers.settled()
+        await timers.move(2)
+        assert await timers.stored() == [("a", "x", START + 6, 2)]
+    second = again(timers)
+    async with second.running():
+        await second.move(3.9)
+        assert second.fired == []
+        await second.move(0.1)
+        assert [alarm.attempts for alarm in second.fired] == [2]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_set_again_inside_its_own_delivery(timers: Timers, fails: bool) -> None:
+async def test_set_again_inside_its_own_delivery(timers: Timers, fails: bool) -> None:
     """It stays, as it was set: also when the delivery then fails, since the new one is no retry."""
 
     async def set_again(alarm: Alarm) -> None:
@@ -232,216 +219,185 @@ def test_set_again_inside_its_own_delivery(timers: Timers, fails: bool) -> None:
         if fails and alarm.payload < 3:
             raise ValueError("after it was set")
 
-    async def main() -> None:
-        timers.handle = set_again
-        async with timers.running():
-            await timers.of("a").set("x", START, 1)
-            await timers.settled()
-            assert await timers.stored() == [("a", "x", START + 60, 0)]
-            await timers.move(59)
-            assert [alarm.payload for alarm in timers.fired] == [1]
-            await timers.move(1)
-            await timers.move(60)
-            assert [alarm.payload for alarm in timers.fired] == [1, 2, 3]
-            assert [alarm.attempts for alarm in timers.fired] == [0, 0, 0]
-            assert await timers.stored() == []
-
-    asyncio.run(main())
+    timers.handle = set_again
+    async with timers.running():
+        await timers.of("a").set("x", START, 1)
+        await timers.settled()
+        assert await timers.stored() == [("a", "x", START + 60, 0)]
+        await timers.move(59)
+        assert [alarm.payload for alarm in timers.fired] == [1]
+        await timers.move(1)
+        await timers.move(60)
+        assert [alarm.payload for alarm in timers.fired] == [1, 2, 3]
+        assert [alarm.attempts for alarm in timers.fired] == [0, 0, 0]
+        assert await timers.stored() == []
 
 
-def test_deleted_inside_its_own_delivery(timers: Timers) -> None:
+async def test_deleted_inside_its_own_delivery(timers: Timers) -> None:
     async def delete(alarm: Alarm) -> None:
         assert await timers.of("a").delete("x")
         raise ValueError("after it was deleted")
 
-    async def main() -> None:
-        timers.handle = delete
-        async with timers.running():
-            await timers.of("a").set("x", START)
-            await timers.settled()
-            await timers.move(1000)
-            assert names(timers) == ["x"]
-
-    asyncio.run(main())
+    timers.handle = delete
+    async with timers.running():
+        await timers.of("a").set("x", START)
+        await timers.settled()
+        await timers.move(1000)
+        assert names(timers) == ["x"]
 
 
-def test_set_delete_and_list_are_one_plugins_own(timers: Timers) -> None:
-    async def main() -> None:
-        async with timers.running():
-            await timers.of("a").set("x", START + 20, "late")
-            await timers.of("a").set("y", START + 10)
-            await timers.of("b").set("x", START + 30)
-            await timers.of("a").set("x", START + 5, "soon")
-            listed = await timers.of("a").list()
-            assert [(alarm.name, alarm.at, alarm.payload) for alarm in listed] == [
-                ("x", START + 5, "soon"),
-                ("y", START + 10, None),
-            ]
-            assert await timers.of("a").delete("y")
-            assert not await timers.of("a").delete("y")
-            assert not await timers.of("c").delete("x")
-            await timers.move(15)
-            assert [(alarm.plugin, alarm.name) for alarm in timers.fired] == [("a", "x")]
-            await timers.move(15)
-            assert [(alarm.plugin, alarm.name) for alarm in timers.fired] == [("a", "x"), ("b", "x")]
-
-    asyncio.run(main())
+async def test_set_delete_and_list_are_one_plugins_own(timers: Timers) -> None:
+    async with timers.running():
+        await timers.of("a").set("x", START + 20, "late")
+        await timers.of("a").set("y", START + 10)
+        await timers.of("b").set("x", START + 30)
+        await timers.of("a").set("x", START + 5, "soon")
+        listed = await timers.of("a").list()
+        assert [(alarm.name, alarm.at, alarm.payload) for alarm in listed] == [
+            ("x", START + 5, "soon"),
+            ("y", START + 10, None),
+        ]
+        assert await timers.of("a").delete("y")
+        assert not await timers.of("a").delete("y")
+        assert not await timers.of("c").delete("x")
+        await timers.move(15)
+        assert [(alarm.plugin, alarm.name) for alarm in timers.fired] == [("a", "x")]
+        await timers.move(15)
+        assert [(alarm.plugin, alarm.name) for alarm in timers.fired] == [("a", "x"), ("b", "x")]
 
 
 @pytest.mark.parametrize("payload", [object(), {1, 2}, b"bytes"])
-def test_a_payload_that_json_cannot_hold(timers: Timers, payload: object) -> None:
-    async def main() -> None:
-        async with timers.running():
-            with pytest.raises(TypeError):
-                await timers.of("a").set("x", START, payload)
-            assert await timers.stored() == []
-
-    asyncio.run(main())
+async def test_a_payload_that_json_cannot_hold(timers: Timers, payload: object) -> None:
+    async with timers.running():
+        with pytest.raises(TypeError):
+            await timers.of("a").set("x", START, payload)
+        assert await timers.stored() == []
 
 
-def test_it_is_not_delivered_again_while_a_delivery_is_under_way(timers: Timers) -> None:
-    async def main() -> None:
-        release = asyncio.Event()
+async def test_it_is_not_delivered_again_while_a_delivery_is_under_way(timers: Timers) -> None:
+    release = asyncio.Event()
 
-        async def hang(alarm: Alarm) -> None:
-            await release.wait()
+    async def hang(alarm: Alarm) -> None:
+        await release.wait()
 
-        timers.handle = hang
-        async with timers.running():
-            await timers.of("a").set("x", START)
-            await timers.settled(in_flight=1)
-            # Set again meanwhile: delivered again, but afterwards.
-            await timers.of("a").set("x", START + 1)
-            timers.clock.move(100)
-            await timers.settled(in_flight=1)
-            assert len(timers.fired) == 1
-            release.set()
-            await timers.wait_for(lambda: len(timers.fired) == 2)
-            await timers.settled()
-            assert await timers.stored() == []
-
-    asyncio.run(main())
+    timers.handle = hang
+    async with timers.running():
+        await timers.of("a").set("x", START)
+        await timers.settled(in_flight=1)
+        # Set again meanwhile: delivered again, but afterwards.
+        await timers.of("a").set("x", START + 1)
+        timers.clock.move(100)
+        await timers.settled(in_flight=1)
+        assert len(timers.fired) == 1
+        release.set()
+        await timers.wait_for(lambda: len(timers.fired) == 2)
+        await timers.settled()
+        assert await timers.stored() == []
 
 
-def test_an_end_in_the_middle_of_a_delivery_loses_nothing(timers: Timers) -> None:
+async def test_an_end_in_the_middle_of_a_delivery_loses_nothing(timers: Timers) -> None:
     async def hang(alarm: Alarm) -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        timers.handle = hang
-        async with timers.running():
-            await timers.of("a").set("x", START)
-            await timers.settled(in_flight=1)
-        second = again(timers)
-        async with second.running():
-            assert [alarm.attempts for alarm in second.fired] == [0]
-
-    asyncio.run(main())
+    timers.handle = hang
+    async with timers.running():
+        await timers.of("a").set("x", START)
+        await timers.settled(in_flight=1)
+    second = again(timers)
+    async with second.running():
+        assert [alarm.attempts for alarm in second.fired] == [0]
 
 
-def test_one_plugin_that_hangs_holds_up_no_other(timers: Timers) -> None:
+async def test_one_plugin_that_hangs_holds_up_no_other(timers: Timers) -> None:
     async def hang(alarm: Alarm) -> None:
         if alarm.plugin == "evil":
             await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with timers.open():
-            for number in range(10 * MAX_IN_FLIGHT):
-                await timers.of("evil").set(f"{number:04}", START - 1000)
-            await timers.of("good").set("x", START)
-        second = again(timers)
-        second.handle = hang
-        async with second.open(), second.service.running():
-            await second.settled(in_flight=MAX_IN_FLIGHT)
-            assert [alarm.plugin for alarm in second.fired].count("good") == 1
-            await second.of("good").set("y", START + 1)
-            second.clock.move(1)
-            await second.wait_for(lambda: names(second)[-1] == "y")
-
-    asyncio.run(main())
+    async with timers.open():
+        for number in range(10 * MAX_IN_FLIGHT):
+            await timers.of("evil").set(f"{number:04}", START - 1000)
+        await timers.of("good").set("x", START)
+    second = again(timers)
+    second.handle = hang
+    async with second.open(), second.service.running():
+        await second.settled(in_flight=MAX_IN_FLIGHT)
+        assert [alarm.plugin for alarm in second.fired].count("good") == 1
+        await second.of("good").set("y", START + 1)
+        second.clock.move(1)
+        await second.wait_for(lambda: names(second)[-1] == "y")
 
 
-def test_more_than_may_be_in_flight_are_all_delivered(timers: Timers) -> None:
-    async def main() -> None:
-        async with timers.open():
-            for number in range(5 * MAX_IN_FLIGHT):
-                await timers.of("a").set(f"{number:04}", START - 1000 + number)
-        second = again(timers)
-        async with second.running():
-            assert names(second) == [f"{number:04}" for number in range(5 * MAX_IN_FLIGHT)]
-
-    asyncio.run(main())
+async def test_more_than_may_be_in_flight_are_all_delivered(timers: Timers) -> None:
+    async with timers.open():
+        for number in range(5 * MAX_IN_FLIGHT):
+            await timers.of("a").set(f"{number:04}", START - 1000 + number)
+    second = again(timers)
+    async with second.running():
+        assert names(second) == [f"{number:04}" for number in range(5 * MAX_IN_FLIGHT)]
 
 
-def test_the_alarms_of_a_plugin_that_is_off_wait(timers: Timers, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async def absent(alarm: Alarm) -> None:
-            if alarm.plugin == "off":
-                raise OwnerAbsent("plugin off is not enabled")
+async def test_the_alarms_of_a_plugin_that_is_off_wait(timers: Timers, caplog: pytest.LogCaptureFixture) -> None:
+    async def absent(alarm: Alarm) -> None:
+        if alarm.plugin == "off":
+            raise OwnerAbsent("plugin off is not enabled")
 
-        timers.handle = absent
-        async with timers.running():
-            for name in ("x", "y"):
-                await timers.of("off").set(name, START)
-            await timers.settled()
-            await timers.of("on").set("z", START + 10)
-            await timers.move(1000)
-            # Asked about once, not again and again.
-            assert sorted(set(names(timers))) == sorted(names(timers))
-            assert names(timers)[-1] == "z"
-            assert {row[0] for row in await timers.stored()} == {"off"}
-        second = again(timers)
-        async with second.running():
-            assert sorted((alarm.name, alarm.at, alarm.attempts) for alarm in second.fired) == [
-                ("x", START, 0),
-                ("y", START, 0),
-            ]
-
-    asyncio.run(main())
+    timers.handle = absent
+    async with timers.running():
+        for name in ("x", "y"):
+            await timers.of("off").set(name, START)
+        await timers.settled()
+        await timers.of("on").set("z", START + 10)
+        await timers.move(1000)
+        # Asked about once, not again and again.
+        assert sorted(set(names(timers))) == sorted(names(timers))
+        assert names(timers)[-1] == "z"
+        assert {row[0] for row in await timers.stored()} == {"off"}
+    second = again(timers)
+    async with second.running():
+        assert sorted((alarm.name, alarm.at, alarm.attempts) for alarm in second.fired) == [
+            ("x", START, 0),
+            ("y", START, 0),
+        ]
     assert "plugin off is not enabled; its alarms wait" in caplog.text
     assert "ERROR" not in caplog.text
 
 
-def test_a_database_that_fails_for_a_while(timers: Timers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_fails_for_a_while(timers: Timers, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outcome that could not be written is delivered again; a look that failed is looked again."""
+    async with timers.running():
+        write = timers.database.write
+        broken: list[bool] = []
 
-    async def main() -> None:
-        async with timers.running():
-            write = timers.database.write
-            broken: list[bool] = []
+        async def failing(*arguments: Any, **more: Any) -> Any:
+            if broken:
+                raise OSError("the disk is full")
+            return await write(*arguments, **more)
 
-            async def failing(*arguments: Any, **more: Any) -> Any:
-                if broken:
-                    raise OSError("the disk is full")
-                return await write(*arguments, **more)
+        monkeypatch.setattr(timers.database, "write", failing)
+        await timers.of("a").set("x", START + 1)
+        broken.append(True)
+        timers.clock.move(1)
+        await timers.wait_for(lambda: len(timers.fired) == 1)
+        await timers.wait_for(lambda: len(timers.clock.sleepers) == 2)
+        broken.clear()
+        timers.clock.move(1)
+        await timers.wait_for(lambda: len(timers.fired) == 2)
+        await timers.settled()
+        assert await timers.stored() == []
 
-            monkeypatch.setattr(timers.database, "write", failing)
-            await timers.of("a").set("x", START + 1)
-            broken.append(True)
-            timers.clock.move(1)
-            await timers.wait_for(lambda: len(timers.fired) == 1)
-            await timers.wait_for(lambda: len(timers.clock.sleepers) == 2)
-            broken.clear()
-            timers.clock.move(1)
-            await timers.wait_for(lambda: len(timers.fired) == 2)
-            await timers.settled()
-            assert await timers.stored() == []
+        read = timers.database.read
 
-            read = timers.database.read
+        async def unreadable(*arguments: Any) -> Any:
+            monkeypatch.setattr(timers.database, "read", read)
+            raise OSError("an I/O error")
 
-            async def unreadable(*arguments: Any) -> Any:
-                monkeypatch.setattr(timers.database, "read", read)
-                raise OSError("an I/O error")
-
-            await timers.of("a").set("y", START + 10)
-            await timers.settled()
-            monkeypatch.setattr(timers.database, "read", unreadable)
-            timers.clock.move(10)
-            await timers.settled()
-            await timers.move(1)
-            assert names(timers)[-1] == "y"
-
-    asyncio.run(main())
+        await timers.of("a").set("y", START + 10)
+        await timers.settled()
+        monkeypatch.setattr(timers.database, "read", unreadable)
+        timers.clock.move(10)
+        await timers.settled()
+        await timers.move(1)
+        assert names(timers)[-1] == "y"
 
 
 # --- Through the host. ------------------------------------------------------------------------------------------------
@@ -477,7 +433,7 @@ class Deaf:
         yield
 
 
-def test_an_alarm_is_its_owners(tmp_path: Path) -> None:
+async def test_an_alarm_is_its_owners(tmp_path: Path) -> None:
     clock = FakeClock()
     first, second = Ringing(START), Ringing(START + 10)
 
@@ -488,16 +444,13 @@ def test_an_alarm_is_its_owners(tmp_path: Path) -> None:
             clock.move(0.05)
             await asyncio.sleep(0.001)
 
-    async def main() -> None:
-        plugins = {"first": first, "second": second, "deaf": Deaf()}
-        async with host_with(tmp_path, plugins, clock=clock) as host:
-            await until(lambda: len(first.heard) == 2)
-            assert second.heard == []
-            assert clock.now() >= START + 2
-            await until(lambda: len(second.heard) == 2)
-            assert clock.now() >= START + 12
-            assert [alarm.name for alarm in await host.core.alarms.of_plugin("deaf")] == ["bell"]
-
-    asyncio.run(main())
+    plugins = {"first": first, "second": second, "deaf": Deaf()}
+    async with host_with(tmp_path, plugins, clock=clock) as host:
+        await until(lambda: len(first.heard) == 2)
+        assert second.heard == []
+        assert clock.now() >= START + 2
+        await until(lambda: len(second.heard) == 2)
+        assert clock.now() >= START + 12
+        assert [alarm.name for alarm in await host.core.alarms.of_plugin("deaf")] == ["bell"]
     assert {(alarm.plugin, alarm.name, alarm.payload) for alarm in first.heard} == {("first", "bell", "payload")}
     assert {alarm.plugin for alarm in second.heard} == {"second"}

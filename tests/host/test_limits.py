@@ -21,6 +21,8 @@ from starbase_host.server import serving
 from tests.support.hosts import ADMIN, CLIENT, CONFIG, running
 from tests.support.plugin_hosts import config_of
 
+pytestmark = pytest.mark.anyio
+
 
 class Hand(Clock):
     """A clock that a test moves."""
@@ -90,38 +92,35 @@ def test_an_address_that_has_not_failed_never_waits(calls: list[tuple[str, bytes
         assert 0 <= throttle.wait_seconds(address, now) <= 60
 
 
-def test_a_right_token_never_waits_and_wrong_ones_do(tmp_path: Path) -> None:
-    async def run() -> None:
-        clock = Hand()
-        app = create_app(config_of(tmp_path, {}), clock=clock)
+async def test_a_right_token_never_waits_and_wrong_ones_do(tmp_path: Path) -> None:
+    clock = Hand()
+    app = create_app(config_of(tmp_path, {}), clock=clock)
 
-        async def ask(address: str, token: str, **headers: str) -> httpx.Response:
-            transport = httpx.ASGITransport(app, client=(address, 1))
-            async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
-                return await client.get("/status", headers={"authorization": f"Bearer {token}", **headers})
+    async def ask(address: str, token: str, **headers: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+            return await client.get("/status", headers={"authorization": f"Bearer {token}", **headers})
 
-        async with app.router.lifespan_context(app):
-            for number in range(FREE_GUESSES + 1):
-                # What the headers say of the address is nobody's business.
-                said = {"x-forwarded-for": f"10.1.1.{number}", "forwarded": f"for=10.1.1.{number}"}
-                assert (await ask("10.0.0.1", f"guess-{number}", **said)).status_code == 401
-            slowed = await ask("10.0.0.1", "another guess")
-            assert slowed.status_code == 429
-            assert slowed.headers["retry-after"] == "1"
-            assert set(slowed.json()) == {"error"}
-            for address in ("10.0.0.1", "10.0.0.2"):
-                assert (await ask(address, ADMIN)).status_code == 200
-                assert (await ask(address, CLIENT)).status_code == 403
-            # Who has one token does not get more guesses of the other by showing it in between.
-            assert (await ask("10.0.0.1", "another guess")).status_code == 429
-            clock.at += 1
-            assert (await ask("10.0.0.1", "another guess")).status_code == 401
-            assert (await ask("10.0.0.1", "one more")).headers["retry-after"] == "2"
-            # Near misses are wrong ones, too.
-            for wrong in (ADMIN[:-1], ADMIN + "x", ADMIN.upper(), CLIENT[1:]):
-                assert (await ask("10.0.0.1", wrong)).status_code == 429
-
-    asyncio.run(run())
+    async with app.router.lifespan_context(app):
+        for number in range(FREE_GUESSES + 1):
+            # What the headers say of the address is nobody's business.
+            said = {"x-forwarded-for": f"10.1.1.{number}", "forwarded": f"for=10.1.1.{number}"}
+            assert (await ask("10.0.0.1", f"guess-{number}", **said)).status_code == 401
+        slowed = await ask("10.0.0.1", "another guess")
+        assert slowed.status_code == 429
+        assert slowed.headers["retry-after"] == "1"
+        assert set(slowed.json()) == {"error"}
+        for address in ("10.0.0.1", "10.0.0.2"):
+            assert (await ask(address, ADMIN)).status_code == 200
+            assert (await ask(address, CLIENT)).status_code == 403
+        # Who has one token does not get more guesses of the other by showing it in between.
+        assert (await ask("10.0.0.1", "another guess")).status_code == 429
+        clock.at += 1
+        assert (await ask("10.0.0.1", "another guess")).status_code == 401
+        assert (await ask("10.0.0.1", "one more")).headers["retry-after"] == "2"
+        # Near misses are wrong ones, too.
+        for wrong in (ADMIN[:-1], ADMIN + "x", ADMIN.upper(), CLIENT[1:]):
+            assert (await ask("10.0.0.1", wrong)).status_code == 429
 
 
 def test_a_host_that_is_flooded_with_guesses_keeps_serving_its_admin(tmp_path: Path) -> None:
@@ -185,59 +184,54 @@ POST = (
 ).encode()
 
 
-def test_what_is_no_request_and_what_is_too_large_or_too_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_no_request_and_what_is_too_large_or_too_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
     monkeypatch.setattr(http, "BODY_SECONDS", 0.3)
-
-    async def run() -> None:
-        async with served(tmp_path) as address:
-            for nonsense in (
-                b"\x16\x03\x01\x02\x00\x01",
-                b"GET\r\n\r\n",
-                b"GET / HTTP/x\r\nhost: x\r\n\r\n",
-                GET + b"x\xff y\r\n\r\n",
-            ):
-                assert (await spoken(address, nonsense))[0] == 400, nonsense
-            smuggled = GET + b"content-length: 5\r\ncontent-length: 6\r\n\r\n"
-            assert (await spoken(address, smuggled))[0] == 400
-            for ambiguous in (
-                GET.replace(b"\r\n", b"\n") + b"\n",
-                GET + b"a: b\n\r\n",
-                GET + b"a: b\r\n c\r\n\r\n",
-                GET + b"a: b\r\n\tc\r\n\r\n",
-                GET + b"a: b\rc: d\r\n\r\n",
-            ):
-                assert (await spoken(address, ambiguous))[0] == 400, ambiguous
-            status, body = await spoken(address, GET + b"a: " + b"x" * 40_000 + b"\r\n\r\n")
-            assert (status, set(body)) == (431, {"error"})
-            assert (await spoken(address, b"GET /" + b"x" * 40_000))[0] == 431
-            # Slow: nothing at all; a header, a byte at a time; the second request of a connection; a body.
-            assert (await spoken(address))[0] == 408
-            assert (await spoken(address, *(bytes([byte]) for byte in GET), pause=0.02))[0] == 408
-            assert (await spoken(address, POST, *[b" "] * 30, pause=0.02))[0] == 408
-            reader, writer = await asyncio.open_connection(*address)
-            writer.write(GET + b"\r\n")
-            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"GET /hea")
-            assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 10)
-            writer.close()
-
-    asyncio.run(run())
+    async with served(tmp_path) as address:
+        for nonsense in (
+            b"\x16\x03\x01\x02\x00\x01",
+            b"GET\r\n\r\n",
+            b"GET / HTTP/x\r\nhost: x\r\n\r\n",
+            GET + b"x\xff y\r\n\r\n",
+        ):
+            assert (await spoken(address, nonsense))[0] == 400, nonsense
+        smuggled = GET + b"content-length: 5\r\ncontent-length: 6\r\n\r\n"
+        assert (await spoken(address, smuggled))[0] == 400
+        for ambiguous in (
+            GET.replace(b"\r\n", b"\n") + b"\n",
+            GET + b"a: b\n\r\n",
+            GET + b"a: b\r\n c\r\n\r\n",
+            GET + b"a: b\r\n\tc\r\n\r\n",
+            GET + b"a: b\rc: d\r\n\r\n",
+        ):
+            assert (await spoken(address, ambiguous))[0] == 400, ambiguous
+        status, body = await spoken(address, GET + b"a: " + b"x" * 40_000 + b"\r\n\r\n")
+        assert (status, set(body)) == (431, {"error"})
+        assert (await spoken(address, b"GET /" + b"x" * 40_000))[0] == 431
+        # Slow: nothing at all; a header, a byte at a time; the second request of a connection; a body.
+        assert (await spoken(address))[0] == 408
+        assert (await spoken(address, *(bytes([byte]) for byte in GET), pause=0.02))[0] == 408
+        assert (await spoken(address, POST, *[b" "] * 30, pause=0.02))[0] == 408
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET + b"\r\n")
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"GET /hea")
+        assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 10)
+        writer.close()
 
 
-def test_two_lengths_of_one_body_end_the_connection(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with served(tmp_path) as address:
-            reader, writer = await asyncio.open_connection(*address)
-            body = json.dumps({"sql": "SELECT 1"}).encode()
-            head = POST.replace(b"connection: close\r\n", b"transfer-encoding: chunked\r\n")
-            writer.write(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + GET + b"\r\n")
-            said = await asyncio.wait_for(reader.read(), 10)
-            writer.close()
-            assert b"connection: close" in said
-            assert said.count(b"HTTP/1.1") == 1
-
-    asyncio.run(run())
+async def test_two_lengths_of_one_body_end_the_connection(tmp_path: Path) -> None:
+    async with served(tmp_path) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        body = json.dumps({"sql": "SELECT 1"}).encode()
+        head = POST.replace(b"connection: close\r\n", b"transfer-encoding: chunked\r\n")
+        writer.write(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + GET + b"\r\n")
+        said = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert b"connection: close" in said
+        assert said.count(b"HTTP/1.1") == 1
 
 
 def test_no_cache_keeps_an_answer_and_no_browser_guesses_what_it_is(tmp_path: Path) -> None:
@@ -268,41 +262,33 @@ async def unread(address: tuple[str, int], sql: str, *, receives: bool) -> bytes
     return got
 
 
-def test_an_answer_that_nobody_reads_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_nobody_reads_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 8_000_000
     sql = f"SELECT printf('%.{size // 4}c', 'x') AS x FROM json_each('[1,2,3,4]')"
-
-    async def run() -> None:
-        async with served(tmp_path) as address:
-            assert len(await unread(address, sql, receives=False)) > size
-            monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.4)
-            assert len(await unread(address, sql, receives=False)) < size
-            # One that takes a little now and then is not waited for without end either.
-            monkeypatch.setattr(protocol, "STALLED_SECONDS", 30)
-            monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.4)
-            assert len(await unread(address, sql, receives=True)) < size
-            assert len(await unread(address, "SELECT 1", receives=True)) > 0
-
-    asyncio.run(run())
+    async with served(tmp_path) as address:
+        assert len(await unread(address, sql, receives=False)) > size
+        monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.4)
+        assert len(await unread(address, sql, receives=False)) < size
+        # One that takes a little now and then is not waited for without end either.
+        monkeypatch.setattr(protocol, "STALLED_SECONDS", 30)
+        monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.4)
+        assert len(await unread(address, sql, receives=True)) < size
+        assert len(await unread(address, "SELECT 1", receives=True)) > 0
 
 
-def test_connections_are_bounded_and_come_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_are_bounded_and_come_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 5)
-
-    async def run() -> None:
-        async with served(tmp_path) as address:
-            held = [await asyncio.open_connection(*address) for _ in range(5)]
-            status, body = await spoken(address, GET + b"connection: close\r\n\r\n")
-            assert (status, set(body)) == (503, {"error"})
-            for _, writer in held:
-                writer.close()
-                await writer.wait_closed()
-            statuses: list[int] = []
-            while 200 not in statuses and len(statuses) < 200:
-                statuses.append((await spoken(address, GET + b"connection: close\r\n\r\n"))[0])
-            assert statuses[-1] == 200
-
-    asyncio.run(run())
+    async with served(tmp_path) as address:
+        held = [await asyncio.open_connection(*address) for _ in range(5)]
+        status, body = await spoken(address, GET + b"connection: close\r\n\r\n")
+        assert (status, set(body)) == (503, {"error"})
+        for _, writer in held:
+            writer.close()
+            await writer.wait_closed()
+        statuses: list[int] = []
+        while 200 not in statuses and len(statuses) < 200:
+            statuses.append((await spoken(address, GET + b"connection: close\r\n\r\n"))[0])
+        assert statuses[-1] == 200
 
 
 @pytest.mark.parametrize(
@@ -314,16 +300,13 @@ def test_connections_are_bounded_and_come_free_again(tmp_path: Path, monkeypatch
         (b"[" + b"[]," * 5000 + b"[]]", False), (b'["' + b"[" * 5000 + b'"]', False),
     ],
 )  # fmt: skip
-def test_a_body_nested_too_deep_is_a_400(tmp_path: Path, body: bytes, deep: bool | None) -> None:
-    async def run() -> httpx.Response:
-        app = create_app(config_of(tmp_path, {}))
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client,
-        ):
-            return await client.post("/query", content=body, headers={"authorization": f"Bearer {ADMIN}"})
-
-    response = asyncio.run(run())
+async def test_a_body_nested_too_deep_is_a_400(tmp_path: Path, body: bytes, deep: bool | None) -> None:
+    app = create_app(config_of(tmp_path, {}))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client,
+    ):
+        response = await client.post("/query", content=body, headers={"authorization": f"Bearer {ADMIN}"})
     assert response.status_code == 400
     if deep is not None:
         assert ("deep" in response.json()["error"]) == deep

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
@@ -41,12 +40,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         assert "Traceback" not in host.log
 
 
-def test_the_document_has_every_route_and_nothing_else(tmp_path: Path) -> None:
-    async def run() -> Any:
-        async with a_host(tmp_path) as (_, client):
-            return await client.get("/openapi.json")
-
-    response = asyncio.run(run())
+@pytest.mark.anyio
+async def test_the_document_has_every_route_and_nothing_else(tmp_path: Path) -> None:
+    async with a_host(tmp_path) as (_, client):
+        response = await client.get("/openapi.json")
     document = response.json()
     told = {
         (method.upper(), path): (operation["x-role"], operation["security"] == [])

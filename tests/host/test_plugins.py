@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -35,6 +34,8 @@ from starbase_host import (
 from starbase_host.plugins import Plugins
 from tests.support.hosts import ADMIN, CLIENT, HostProcess
 from tests.support.plugin_hosts import config_of, host_with
+
+pytestmark = pytest.mark.anyio
 
 HEAD = f'[host]\nbind = "127.0.0.1:0"\nadmin_token = "{ADMIN}"\n\n'
 
@@ -250,15 +251,11 @@ class Chained:
 
 
 @pytest.mark.parametrize("order", ["abc", "cab"])
-def test_query_hooks_are_a_chain_in_the_order_of_plugin_toml(order: str, tmp_path: Path) -> None:
+async def test_query_hooks_are_a_chain_in_the_order_of_plugin_toml(order: str, tmp_path: Path) -> None:
     seen: list[str] = []
-
-    async def main() -> None:
-        async with host_with(tmp_path, {name: Chained(name, seen) for name in order}) as host:
-            response = await host.query("SELECT '>'")
-            assert response.json()["result"]["rows"] == [[f">{order}{order.upper()}"]]
-
-    asyncio.run(main())
+    async with host_with(tmp_path, {name: Chained(name, seen) for name in order}) as host:
+        response = await host.query("SELECT '>'")
+        assert response.json()["result"]["rows"] == [[f">{order}{order.upper()}"]]
     assert seen == [f"{hook} {name}" for hook in ("before", "after") for name in order]
 
 
@@ -276,41 +273,32 @@ class Rejecting:
             raise QueryRejected("not after noon")
 
 
-def test_a_query_that_a_plugin_rejects(tmp_path: Path) -> None:
-    async def main() -> None:
-        seen: list[str] = []
-        async with host_with(tmp_path, {"gate": Rejecting(), "z": Chained("z", seen)}) as host:
-            response = await host.query("SELECT 'before'")
-            assert (response.status_code, response.json()) == (403, {"error": "not before noon"})
-            assert seen == []
-            response = await host.query("SELECT 'after'", token=CLIENT)
-            assert (response.status_code, response.json()) == (403, {"error": "not after noon"})
-            assert (await host.query("SELECT 'after'")).status_code == 200
-
-    asyncio.run(main())
+async def test_a_query_that_a_plugin_rejects(tmp_path: Path) -> None:
+    seen: list[str] = []
+    async with host_with(tmp_path, {"gate": Rejecting(), "z": Chained("z", seen)}) as host:
+        response = await host.query("SELECT 'before'")
+        assert (response.status_code, response.json()) == (403, {"error": "not before noon"})
+        assert seen == []
+        response = await host.query("SELECT 'after'", token=CLIENT)
+        assert (response.status_code, response.json()) == (403, {"error": "not after noon"})
+        assert (await host.query("SELECT 'after'")).status_code == 200
 
 
-def test_the_query_hooks_see_the_statements_of_a_transaction(tmp_path: Path) -> None:
-    async def main() -> None:
-        seen: list[str] = []
-        async with host_with(tmp_path, {"a": Chained("a", seen)}) as host:
-            body = {"transaction": [{"sql": "SELECT '1'"}, {"sql": "SELECT '2'"}]}
-            response = await host.request("POST", "/query", body)
-            assert [[*row.values()] for rows in response.json()["result"] for row in rows] == [["1aA"], ["2aA"]]
-            assert sorted(seen) == ["after a", "after a", "before a", "before a"]
-
-    asyncio.run(main())
+async def test_the_query_hooks_see_the_statements_of_a_transaction(tmp_path: Path) -> None:
+    seen: list[str] = []
+    async with host_with(tmp_path, {"a": Chained("a", seen)}) as host:
+        body = {"transaction": [{"sql": "SELECT '1'"}, {"sql": "SELECT '2'"}]}
+        response = await host.request("POST", "/query", body)
+        assert [[*row.values()] for rows in response.json()["result"] for row in rows] == [["1aA"], ["2aA"]]
+        assert sorted(seen) == ["after a", "after a", "before a", "before a"]
 
 
-def test_a_rejected_statement_undoes_its_transaction(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with host_with(tmp_path, {"gate": Rejecting()}) as host:
-            body = {"transaction": [{"sql": "CREATE TABLE t AS SELECT 1"}, {"sql": "SELECT 'before'"}]}
-            assert (await host.request("POST", "/query", body)).status_code == 403
-            response = await host.query("SELECT count(*) FROM sqlite_schema WHERE name = 't'")
-            assert response.json()["result"]["rows"] == [[0]]
-
-    asyncio.run(main())
+async def test_a_rejected_statement_undoes_its_transaction(tmp_path: Path) -> None:
+    async with host_with(tmp_path, {"gate": Rejecting()}) as host:
+        body = {"transaction": [{"sql": "CREATE TABLE t AS SELECT 1"}, {"sql": "SELECT 'before'"}]}
+        assert (await host.request("POST", "/query", body)).status_code == 403
+        response = await host.query("SELECT count(*) FROM sqlite_schema WHERE name = 't'")
+        assert response.json()["result"]["rows"] == [[0]]
 
 
 class Routed:
@@ -341,29 +329,26 @@ class Routed:
         return Answer({"name": name}, status=201)
 
 
-def test_routes_and_roles(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with host_with(tmp_path, {"anything": Routed()}) as host:
-            may: dict[str, dict[str | None, str | None]] = {
-                "/desk": {None: None, "wrong": None, CLIENT: None, ADMIN: None},
-                "/desk/client": {CLIENT: "client", ADMIN: "admin"},
-                "/desk/admin": {ADMIN: "admin"},
-            }
-            for path, allowed in may.items():
-                for token in (None, "wrong", CLIENT, ADMIN):
-                    response = await host.request("GET", path, token=token)
-                    if token in allowed:
-                        assert (response.status_code, response.json()) == (200, {"result": allowed[token]})
-                    else:
-                        assert response.status_code == (403 if token == CLIENT else 401)
-            assert (await host.request("POST", "/desk/client")).status_code == 200
-            assert (await host.request("POST", "/desk/admin")).status_code == 405
-            assert (await host.request("GET", "/anything")).status_code == 404
-            plugins = (await host.request("GET", "/plugins")).json()["result"]
-            assert plugins[0]["prefix"] == "/desk"
-            assert {"path": "/desk/client", "methods": ["GET", "POST"]} in plugins[0]["routes"]
-
-    asyncio.run(main())
+async def test_routes_and_roles(tmp_path: Path) -> None:
+    async with host_with(tmp_path, {"anything": Routed()}) as host:
+        may: dict[str, dict[str | None, str | None]] = {
+            "/desk": {None: None, "wrong": None, CLIENT: None, ADMIN: None},
+            "/desk/client": {CLIENT: "client", ADMIN: "admin"},
+            "/desk/admin": {ADMIN: "admin"},
+        }
+        for path, allowed in may.items():
+            for token in (None, "wrong", CLIENT, ADMIN):
+                response = await host.request("GET", path, token=token)
+                if token in allowed:
+                    assert (response.status_code, response.json()) == (200, {"result": allowed[token]})
+                else:
+                    assert response.status_code == (403 if token == CLIENT else 401)
+        assert (await host.request("POST", "/desk/client")).status_code == 200
+        assert (await host.request("POST", "/desk/admin")).status_code == 405
+        assert (await host.request("GET", "/anything")).status_code == 404
+        plugins = (await host.request("GET", "/plugins")).json()["result"]
+        assert plugins[0]["prefix"] == "/desk"
+        assert {"path": "/desk/client", "methods": ["GET", "POST"]} in plugins[0]["routes"]
 
 
 @pytest.mark.parametrize(
@@ -375,13 +360,12 @@ def test_routes_and_roles(tmp_path: Path) -> None:
         ("bug", 500, {"error": "internal error; the host's log has the details"}),
     ],
 )
-def test_what_an_endpoint_answers_and_raises(name: str, status: int, body: dict[str, Any], tmp_path: Path) -> None:
-    async def main() -> None:
-        async with host_with(tmp_path, {"desk": Routed()}) as host:
-            response = await host.request("GET", f"/desk/things/{name}", token=None)
-            assert (response.status_code, response.json()) == (status, body)
-
-    asyncio.run(main())
+async def test_what_an_endpoint_answers_and_raises(
+    name: str, status: int, body: dict[str, Any], tmp_path: Path
+) -> None:
+    async with host_with(tmp_path, {"desk": Routed()}) as host:
+        response = await host.request("GET", f"/desk/things/{name}", token=None)
+        assert (response.status_code, response.json()) == (status, body)
 
 
 class Threads:
@@ -417,15 +401,11 @@ class Threads:
         self.note("left")
 
 
-def test_where_an_implementation_runs(tmp_path: Path) -> None:
+async def test_where_an_implementation_runs(tmp_path: Path) -> None:
     plugin = Threads()
-
-    async def main() -> None:
-        async with host_with(tmp_path, {"some": plugin}) as host:
-            assert (await host.query("SELECT 1")).status_code == 200
-            assert (await host.request("GET", "/plugins")).json()["result"][0]["failed"] is None
-
-    asyncio.run(main())
+    async with host_with(tmp_path, {"some": plugin}) as host:
+        assert (await host.query("SELECT 1")).status_code == 200
+        assert (await host.request("GET", "/plugins")).json()["result"][0]["failed"] is None
     loop = threading.main_thread().name
     assert plugin.seen == {
         "plain": "plugin-some", "coroutine": loop, "looks plain": loop, "entered": loop, "left": loop,
@@ -445,14 +425,10 @@ class Ordered:
         self.seen.append(f"leave {self.name}")
 
 
-def test_lifespans_are_entered_in_order_and_left_in_reverse(tmp_path: Path) -> None:
+async def test_lifespans_are_entered_in_order_and_left_in_reverse(tmp_path: Path) -> None:
     seen: list[str] = []
-
-    async def main() -> None:
-        async with host_with(tmp_path, {name: Ordered(name, seen) for name in "bca"}):
-            seen.append("run")
-
-    asyncio.run(main())
+    async with host_with(tmp_path, {name: Ordered(name, seen) for name in "bca"}):
+        seen.append("run")
     assert seen == ["enter b", "enter c", "enter a", "run", "leave a", "leave c", "leave b"]
 
 
@@ -490,22 +466,16 @@ class SayingMore:
         return word * times
 
 
-def test_a_hook_of_a_plugin(tmp_path: Path) -> None:
-    async def main() -> None:
-        plugins = {"first": Saying(), "offering": Offering(), "last": SayingMore()}
-        async with host_with(tmp_path, plugins) as host:
-            response = await host.request("GET", "/offering", token=None)
-            assert response.json()["result"] == [["first", "HELLO"], ["last", "hellohello"]]
-
-    asyncio.run(main())
+async def test_a_hook_of_a_plugin(tmp_path: Path) -> None:
+    plugins = {"first": Saying(), "offering": Offering(), "last": SayingMore()}
+    async with host_with(tmp_path, plugins) as host:
+        response = await host.request("GET", "/offering", token=None)
+        assert response.json()["result"] == [["first", "HELLO"], ["last", "hellohello"]]
 
 
-def test_a_subscriber_starts_when_what_it_subscribes_to_is_off(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with host_with(tmp_path, {"first": Saying()}) as host:
-            assert (await host.request("GET", "/health", token=None)).status_code == 200
-
-    asyncio.run(main())
+async def test_a_subscriber_starts_when_what_it_subscribes_to_is_off(tmp_path: Path) -> None:
+    async with host_with(tmp_path, {"first": Saying()}) as host:
+        assert (await host.request("GET", "/health", token=None)).status_code == 200
 
 
 class Looking:
@@ -517,16 +487,12 @@ class Looking:
         return []
 
 
-def test_the_object_of_another_plugin(tmp_path: Path) -> None:
+async def test_the_object_of_another_plugin(tmp_path: Path) -> None:
     looking, saying = Looking(), Saying()
-
-    async def main() -> None:
-        async with host_with(tmp_path, {"looking": looking, "saying": saying}):
-            assert looking.host.plugin("saying") is saying
-            with pytest.raises(NotFound, match=r"plugin data_replication is not enabled; add \[plugins"):
-                looking.host.plugin("data_replication")
-
-    asyncio.run(main())
+    async with host_with(tmp_path, {"looking": looking, "saying": saying}):
+        assert looking.host.plugin("saying") is saying
+        with pytest.raises(NotFound, match=r"plugin data_replication is not enabled; add \[plugins"):
+            looking.host.plugin("data_replication")
 
 
 def event(number: int, type: str = "sync") -> ReplicationEvent:
@@ -574,23 +540,19 @@ class Hearing:
         yield
 
 
-def test_on_event_and_its_end(tmp_path: Path) -> None:
+async def test_on_event_and_its_end(tmp_path: Path) -> None:
     hearing, replication = Hearing(), data_replication({})
-
-    async def main() -> None:
-        async with host_with(tmp_path, {"hearing": hearing, "data_replication": replication}):
-            events = replication._events
-            assert events is not None
-            events.send(event(1))
-            await events.drain(5)
-            hearing.ends["plain"]()
-            hearing.ends["plain"]()
-            hearing.ends["lambda"]()
-            events.send(event(2))
-            events.send(event(3, type="verify"))
-            await events.drain(5)
-
-    asyncio.run(main())
+    async with host_with(tmp_path, {"hearing": hearing, "data_replication": replication}):
+        events = replication._events
+        assert events is not None
+        events.send(event(1))
+        await events.drain(5)
+        hearing.ends["plain"]()
+        hearing.ends["plain"]()
+        hearing.ends["lambda"]()
+        events.send(event(2))
+        events.send(event(3, type="verify"))
+        await events.drain(5)
     by_event = {number: sorted(how for how, run in hearing.heard if run == number) for number in "123"}
     assert by_event == {
         "1": ["coroutine", "coroutine", "hook", "others", "plain"],
@@ -607,17 +569,13 @@ class Dialects(PostgresqlDialect):
         return {"postgresql": self, "mine": self}
 
 
-def test_dialects_of_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_dialects_of_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dialects, replication = Dialects(), data_replication({})
-
-    async def main() -> None:
-        async with host_with(tmp_path, {"dialects": dialects, "data_replication": replication}) as host:
-            body = {"name": "x", "sourceConfig": {"dialect": "other"}, "sourceTable": "x", "targetTable": "x"}
-            response = await host.request("POST", "/data-replication/configure", body)
-            assert response.status_code == 400
-            assert "mine, mysql, postgresql" in response.json()["error"]
-
-    asyncio.run(main())
+    async with host_with(tmp_path, {"dialects": dialects, "data_replication": replication}) as host:
+        body = {"name": "x", "sourceConfig": {"dialect": "other"}, "sourceTable": "x", "targetTable": "x"}
+        response = await host.request("POST", "/data-replication/configure", body)
+        assert response.status_code == 400
+        assert "mine, mysql, postgresql" in response.json()["error"]
     assert replication._dialects["mine"] is dialects
     assert replication._dialects["postgresql"] is not dialects
     assert "plugin dialects: the dialect postgresql exists already; it is left out" in caplog.text

@@ -210,6 +210,7 @@ class Answering:
         setattr(self, hook, hookimpl(functions[hook][form]))
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("hook", "change"),
     [
@@ -223,13 +224,10 @@ class Answering:
         ("after_query", {"rows": [(object(),)]}),
     ],
 )
-def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
-    async def main() -> None:
-        async with host_with(tmp_path, {"evil": Answering(hook, change)}) as host:
-            response = await host.query("SELECT 1")
-            assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} answered nonsense"})
-
-    asyncio.run(main())
+async def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
+    async with host_with(tmp_path, {"evil": Answering(hook, change)}) as host:
+        response = await host.query("SELECT 1")
+        assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} answered nonsense"})
 
 
 def slow(released: threading.Event) -> dict[str, dict[str, Any]]:
@@ -294,18 +292,16 @@ class Number(float):
     """No number that JSON has, nor one that the host would have known as such."""
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("form", ["plain", "coroutine"])
-def test_an_answer_is_a_plain_copy(form: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        change: dict[str, Any] = {"rows": Endless([(1,)])}
-        async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
-            response = await host.query("SELECT 1")
-            assert response.json() == {"error": "plugin evil: after_query answered nonsense"}
-        change = {"rows": [[Number("nan")]]}
-        async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
-            assert (await host.query("SELECT 1")).json()["result"]["rows"] == [[None]]
-
-    asyncio.run(main())
+async def test_an_answer_is_a_plain_copy(form: str, tmp_path: Path) -> None:
+    change: dict[str, Any] = {"rows": Endless([(1,)])}
+    async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
+        response = await host.query("SELECT 1")
+        assert response.json() == {"error": "plugin evil: after_query answered nonsense"}
+    change = {"rows": [[Number("nan")]]}
+    async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
+        assert (await host.query("SELECT 1")).json()["result"]["rows"] == [[None]]
 
 
 def test_more_calls_than_a_worker_may_queue(tmp_path: Path) -> None:

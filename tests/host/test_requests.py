@@ -30,22 +30,19 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         assert host.status("t")["is_active"] == 0
 
 
-def test_a_host_answers_others_while_it_takes_a_long_body_apart(host: HostProcess) -> None:
+@pytest.mark.anyio
+async def test_a_host_answers_others_while_it_takes_a_long_body_apart(host: HostProcess) -> None:
     body = b'{"sql": "SELECT 1", "params": [' + b"{}," * 1_300_000 + b"1]}"
-
-    async def run() -> tuple[httpx.Response, list[float]]:
-        loop, waits = asyncio.get_running_loop(), []
-        async with httpx.AsyncClient(base_url=host.url, timeout=60) as client:
-            headers = {"authorization": f"Bearer {ADMIN}"}
-            posting = asyncio.create_task(client.post("/query", content=body, headers=headers))
-            while not posting.done():
-                began = loop.time()
-                assert (await client.get("/health")).status_code == 200
-                waits.append(loop.time() - began)
-            return await posting, waits
-
+    headers = {"authorization": f"Bearer {ADMIN}"}
+    waits = []
     began = time.monotonic()
-    answer, waits = asyncio.run(run())
+    async with httpx.AsyncClient(base_url=host.url, timeout=60) as client:
+        posting = asyncio.create_task(client.post("/query", content=body, headers=headers))
+        while not posting.done():
+            asked = time.monotonic()
+            assert (await client.get("/health")).status_code == 200
+            waits.append(time.monotonic() - asked)
+        answer = await posting
     assert (answer.status_code, "32,766" in answer.text, len(answer.text) < 200) == (400, True, True)
     # On the loop, one of them would wait for nearly all of it.
     assert max(waits) < (time.monotonic() - began) / 2
@@ -101,7 +98,8 @@ def test_a_long_list_of_parameters_is_answered_shortly(host: HostProcess) -> Non
     assert len(error) < 3000
 
 
-def test_parameters_of_a_third_party(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_parameters_of_a_third_party(tmp_path: Path) -> None:
     """A route that says nothing of its query is left alone; one that says it is held to that, after its role."""
 
     class Third:
@@ -117,16 +115,13 @@ def test_parameters_of_a_third_party(tmp_path: Path) -> None:
                 Route("/third/none", answer, query={}),
             ]
 
-    async def run() -> None:
-        async with host_with(tmp_path, {"third": Third()}) as host:
-            assert (await host.request("GET", "/third/unsaid?x=1&x=2")).json() == {"result": {"x": "2"}}
-            assert (await host.request("GET", "/third/said?a=1")).json() == {"result": {"a": "1"}}
-            error = {"error": "x: is not a parameter of this route; known: a"}
-            assert (await host.request("GET", "/third/said?x=1")).json() == error
-            assert (await host.request("GET", "/third/none?x=1")).status_code == 400
-            assert (await host.request("GET", "/third/said?x=1", token=None)).status_code == 401
-
-    asyncio.run(run())
+    async with host_with(tmp_path, {"third": Third()}) as host:
+        assert (await host.request("GET", "/third/unsaid?x=1&x=2")).json() == {"result": {"x": "2"}}
+        assert (await host.request("GET", "/third/said?a=1")).json() == {"result": {"a": "1"}}
+        error = {"error": "x: is not a parameter of this route; known: a"}
+        assert (await host.request("GET", "/third/said?x=1")).json() == error
+        assert (await host.request("GET", "/third/none?x=1")).status_code == 400
+        assert (await host.request("GET", "/third/said?x=1", token=None)).status_code == 401
 
 
 @pytest.mark.parametrize("name", ["json_each", "JSON_Tree", "pragma_table_info", "pragma_function_list", "dbstat"])

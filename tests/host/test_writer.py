@@ -35,40 +35,41 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def test_the_journal_is_written_back_while_nobody_writes(database: Database) -> None:
-    asyncio.run(write(database, CREATE, fill(IDLE_PAGES)))
+@pytest.mark.anyio
+async def test_the_journal_is_written_back_while_nobody_writes(database: Database) -> None:
+    await write(database, CREATE, fill(IDLE_PAGES))
     until(lambda: database.path.stat().st_size >= IDLE_PAGES * PAGE, what="writing back")
 
 
-def test_the_journal_is_bounded_while_somebody_always_writes(database: Database) -> None:
+@pytest.mark.anyio
+async def test_the_journal_is_bounded_while_somebody_always_writes(database: Database) -> None:
     each = 2_000
-    asyncio.run(write(database, CREATE, *[fill(each)] * (2 * FULL_PAGES // each)))
+    await write(database, CREATE, *[fill(each)] * (2 * FULL_PAGES // each))
     # A frame of the journal is a page and 24 bytes; a job writes a few pages more than its rows.
     journal = database.path.with_name("one.db-wal").stat().st_size
     assert journal < (FULL_PAGES + 2 * each) * (PAGE + 24)
 
 
-def test_an_emptied_journal_is_empty_whoever_writes_it_back_just_then(database: Database) -> None:
-    async def emptied() -> None:
-        for _ in range(3):
-            await database.write(partial(_execute, sql=fill(WORTH_PAGES)))
-            await database.empty_journal()
-            assert database.path.with_name("one.db-wal").stat().st_size == 0
-
-    asyncio.run(write(database, CREATE))
-    asyncio.run(emptied())
+@pytest.mark.anyio
+async def test_an_emptied_journal_is_empty_whoever_writes_it_back_just_then(database: Database) -> None:
+    await write(database, CREATE)
+    for _ in range(3):
+        await database.write(partial(_execute, sql=fill(WORTH_PAGES)))
+        await database.empty_journal()
+        assert database.path.with_name("one.db-wal").stat().st_size == 0
 
 
-def test_a_journal_that_somebody_reads_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.anyio
+async def test_a_journal_that_somebody_reads_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("starbase_host.database.BUSY_TIMEOUT_MS", 10)
     database = Database(tmp_path / "one.db")
     database.open()
-    asyncio.run(write(database, CREATE))
+    await write(database, CREATE)
     reader = connect(database.path, readonly=True)
     reader.execute("BEGIN; SELECT * FROM filled").fetchall()
-    asyncio.run(write(database, fill(1)))
+    await write(database, fill(1))
     with pytest.raises(Unavailable):
-        asyncio.run(database.empty_journal())
+        await database.empty_journal()
     reader.close()
     database.close()
 
