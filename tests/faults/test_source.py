@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -211,7 +210,8 @@ def test_a_statement_that_the_administrator_kills(ill: Rig) -> None:
             until(killed, what="a killed statement")
 
 
-def test_a_source_is_asked_whether_it_is_there(source_database: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_a_source_is_asked_whether_it_is_there(source_database: TestDatabase) -> None:
     """What the watchdog asks: a server answers, also by a refusal; where nobody listens there is no answer."""
     dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
     dialect = dialects[source_database.dialect]
@@ -225,7 +225,7 @@ def test_a_source_is_asked_whether_it_is_there(source_database: TestDatabase) ->
         finally:
             await source.close()
 
-    asyncio.run(ask())
-    asyncio.run(ask(password="a wrong one"))
+    await ask()
+    await ask(password="a wrong one")
     with pytest.raises(SourceUnavailable):
-        asyncio.run(ask(port=free_port()))
+        await ask(port=free_port())

@@ -328,24 +328,21 @@ def test_a_server_that_does_not_list_its_transactions(host: HostProcess, postgre
     assert host.status(name)["protection"].startswith("lookback")
 
 
-def test_a_rewritten_table_is_not_compared_as_an_empty_one(postgres_database: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_a_rewritten_table_is_not_compared_as_an_empty_one(postgres_database: TestDatabase) -> None:
     """A repair, or a reconciliation, would remove every row of the replica."""
     postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
     postgres_database.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
-
-    async def compare() -> None:
-        source = PostgresqlDialect().open(postgres_database.source_config, max_connections=1)
-        try:
-            schema = await source.describe(TableName(schema="public", name="t"), "id")
-            assert isinstance(source, Comparable)
-            async with source.comparing(schema, schema.columns, Options()) as open_snapshot:
-                await asyncio.to_thread(postgres_database.execute, "ALTER TABLE t ALTER COLUMN v TYPE bigint")
-                with pytest.raises(SourceChanged, match="rewritten"):
-                    await open_snapshot.summarise([Part()])
-        finally:
-            await source.close()
-
-    asyncio.run(compare())
+    source = PostgresqlDialect().open(postgres_database.source_config, max_connections=1)
+    try:
+        schema = await source.describe(TableName(schema="public", name="t"), "id")
+        assert isinstance(source, Comparable)
+        async with source.comparing(schema, schema.columns, Options()) as open_snapshot:
+            await asyncio.to_thread(postgres_database.execute, "ALTER TABLE t ALTER COLUMN v TYPE bigint")
+            with pytest.raises(SourceChanged, match="rewritten"):
+                await open_snapshot.summarise([Part()])
+    finally:
+        await source.close()
 
 
 def test_a_partition_that_is_attached_with_its_rows(host: HostProcess, postgres_database: TestDatabase) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -63,8 +62,9 @@ def sample_of(database: TestDatabase) -> Sample:
     )  # fmt: skip
 
 
-def test_both_dialects_conform(source_database: TestDatabase) -> None:
-    asyncio.run(conformance.check_all(sample_of(source_database)))
+@pytest.mark.anyio
+async def test_both_dialects_conform(source_database: TestDatabase) -> None:
+    await conformance.check_all(sample_of(source_database))
 
 
 class Faulty:
@@ -125,8 +125,9 @@ FAULTS: dict[str, tuple[Check, Any]] = {
 }
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_found(postgres_database: TestDatabase, fault: str) -> None:
+async def test_a_fault_is_found(postgres_database: TestDatabase, fault: str) -> None:
     check, wrong = FAULTS[fault]
     sample = sample_of(postgres_database)
     if callable(wrong):
@@ -134,7 +135,7 @@ def test_a_fault_is_found(postgres_database: TestDatabase, fault: str) -> None:
         right = sample.dialect
         wrong = {"open": lambda settings, max_connections: Wrapped(right.open(settings, max_connections=2), change)}
     with pytest.raises(NotConforming):
-        asyncio.run(check(replace(sample, dialect=Faulty(sample.dialect, **wrong))))  # type: ignore[arg-type]
+        await check(replace(sample, dialect=Faulty(sample.dialect, **wrong)))
 
 
 def test_every_check_is_told() -> None:

@@ -161,19 +161,22 @@ async def without_tls(mode: str) -> list[bytes]:
     return received
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("mode", postgresql.STRICT)
-def test_a_server_without_tls_learns_nothing_when_tls_is_required(mode: str) -> None:
-    assert asyncio.run(without_tls(mode)) == [SSL_REQUEST]
+async def test_a_server_without_tls_learns_nothing_when_tls_is_required(mode: str) -> None:
+    assert await without_tls(mode) == [SSL_REQUEST]
 
 
-def test_prefer_asks_for_tls_and_goes_on_without() -> None:
-    asked, startup = asyncio.run(without_tls("prefer"))
+@pytest.mark.anyio
+async def test_prefer_asks_for_tls_and_goes_on_without() -> None:
+    asked, startup = await without_tls("prefer")
     assert asked == SSL_REQUEST
     assert b"starbase-host" in startup
 
 
-def test_disable_does_not_ask_for_tls() -> None:
-    assert b"starbase-host" in asyncio.run(without_tls("disable"))[0]
+@pytest.mark.anyio
+async def test_disable_does_not_ask_for_tls() -> None:
+    assert b"starbase-host" in (await without_tls("disable"))[0]
 
 
 def test_nothing_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -204,7 +207,8 @@ def test_nothing_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert (parameters.ssl, parameters.target_session_attrs.value) == (False, "any")
 
 
-def test_aiomysql_goes_on_in_clear_text_where_tls_was_asked_for() -> None:
+@pytest.mark.anyio
+async def test_aiomysql_goes_on_in_clear_text_where_tls_was_asked_for() -> None:
     """Why `tls_required` is there. Should this fail one day, the driver has learnt to refuse by itself."""
 
     received: list[bytes] = []
@@ -217,12 +221,9 @@ def test_aiomysql_goes_on_in_clear_text_where_tls_was_asked_for() -> None:
         length = int.from_bytes((await reader.readexactly(4))[:3], "little")
         received.append(await reader.readexactly(length))
 
-    async def connect() -> None:
-        async with server(talk) as port:
-            settings = mysql.read({**MYSQL, "host": "127.0.0.1", "port": port, "sslMode": "VERIFY_IDENTITY"})
-            assert settings.tls_required
-            with pytest.raises(aiomysql.OperationalError):
-                await aiomysql.create_pool(**mysql.pool_arguments(settings))
-
-    asyncio.run(connect())
+    async with server(talk) as port:
+        settings = mysql.read({**MYSQL, "host": "127.0.0.1", "port": port, "sslMode": "VERIFY_IDENTITY"})
+        assert settings.tls_required
+        with pytest.raises(aiomysql.OperationalError):
+            await aiomysql.create_pool(**mysql.pool_arguments(settings))
     assert b"app\0" in received[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import socket
 import struct
@@ -140,7 +139,8 @@ def test_a_server_without_tls_that_asks_for_the_password_does_not_get_it(mode: s
     assert b"the secret of the tests" not in b"".join(heard)
 
 
-def test_a_password_that_was_asked_for_by_md5_is_warned_of(postgres_database: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_a_password_that_was_asked_for_by_md5_is_warned_of(postgres_database: TestDatabase) -> None:
     """A pooler asks so, and not its server."""
     postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     config = {**postgres_database.source_config, "defaultSchema": "public"}
@@ -153,10 +153,10 @@ def test_a_password_that_was_asked_for_by_md5_is_warned_of(postgres_database: Te
             await source.close()
 
     with PgBouncer(postgres_database.server, auth="md5") as pooler:
-        (said,) = asyncio.run(warnings(host=pooler.host, port=pooler.port))
+        (said,) = await warnings(host=pooler.host, port=pooler.port)
     assert "by md5" in said
     assert "sslmode" in said
-    assert asyncio.run(warnings()) == ()
+    assert await warnings() == ()
 
 
 def test_as_many_rounds_as_are_allowed(postgres_database: TestDatabase) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -217,19 +216,16 @@ def test_no_filter_writes_at_a_mysql(either_mysql: TestDatabase, tmp_path: Path)
     assert not Path("/tmp/starbase-out").exists()
 
 
-def test_a_connection_carries_one_statement_at_a_time(either_mysql: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_a_connection_carries_one_statement_at_a_time(either_mysql: TestDatabase) -> None:
     """Where the scanner above was wrong, the server still would not go on."""
     source: Any = MysqlDialect().open(either_mysql.source_config, max_connections=1)
-
-    async def run() -> None:
-        try:
-            async with source._transaction() as connection:
-                with pytest.raises(ProgrammingError):
-                    await connection.fetch("SELECT 1; SELECT 2")
-        finally:
-            await source.close()
-
-    asyncio.run(run())
+    try:
+        async with source._transaction() as connection:
+            with pytest.raises(ProgrammingError):
+                await connection.fetch("SELECT 1; SELECT 2")
+    finally:
+        await source.close()
 
 
 ODD_KEY = "$q$)) TO STDOUT;COMMIT;DELETE FROM public.victim;--"
@@ -258,18 +254,15 @@ def test_no_filter_writes_at_a_postgresql(postgres_database: TestDatabase, tmp_p
         assert host.query("SELECT count(*) FROM r") == [[1]]
 
 
-def test_copy_sends_only_what_is_one_statement(postgres_database: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_copy_sends_only_what_is_one_statement(postgres_database: TestDatabase) -> None:
     source: Any = PostgresqlDialect().open(postgres_database.source_config, max_connections=1)
-
-    async def run() -> None:
-        try:
-            async with source._transaction("READ COMMITTED") as connection:
-                with pytest.raises(asyncpg.PostgresSyntaxError):
-                    await connection.prove_single("SELECT 1) TO STDOUT; COMMIT; SELECT (2")
-        finally:
-            await source.close()
-
-    asyncio.run(run())
+    try:
+        async with source._transaction("READ COMMITTED") as connection:
+            with pytest.raises(asyncpg.PostgresSyntaxError):
+                await connection.prove_single("SELECT 1) TO STDOUT; COMMIT; SELECT (2")
+    finally:
+        await source.close()
 
 
 def test_a_filter_that_no_sync_has_checked_is_not_used(source_database: TestDatabase, tmp_path: Path) -> None:

@@ -54,32 +54,29 @@ async def sync(host: InProcess) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("ends", [False, True], ids=["rested", "the host ends"])
-def test_a_count_that_falls_due_too_soon_is_made_up(
+async def test_a_count_that_falls_due_too_soon_is_made_up(
     source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
     """Two syncs shortly after each other: the second's rows are counted later, or when the host ends."""
     source_database.execute(CREATE)
     source_database.execute("INSERT INTO t VALUES (1), (2)")
-
-    async def play() -> None:
-        clock = SlowCounts()
-        monkeypatch.setattr(store, "count_rows", clock.count_rows)
-        async with host_with(tmp_path, {"data_replication": data_replication({})}, clock=clock) as host:
-            await host.request("POST", "/data-replication/configure", body(source_database))
-            await sync(host)
-            await counted(host, 2)
-            source_database.execute("INSERT INTO t VALUES (3)")
-            await sync(host)
-            await asyncio.wait_for(clock.resting.wait(), 30)
-            assert (await host.status("t"))["row_count"] == 2
-            if not ends:
-                clock.rested.set()
-                await counted(host, 3)
-        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
-            assert (await host.status("t"))["row_count"] == 3
-
-    asyncio.run(play())
+    clock = SlowCounts()
+    monkeypatch.setattr(store, "count_rows", clock.count_rows)
+    async with host_with(tmp_path, {"data_replication": data_replication({})}, clock=clock) as host:
+        await host.request("POST", "/data-replication/configure", body(source_database))
+        await sync(host)
+        await counted(host, 2)
+        source_database.execute("INSERT INTO t VALUES (3)")
+        await sync(host)
+        await asyncio.wait_for(clock.resting.wait(), 30)
+        assert (await host.status("t"))["row_count"] == 2
+        if not ends:
+            clock.rested.set()
+            await counted(host, 3)
+    async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+        assert (await host.status("t"))["row_count"] == 3
 
 
 @pytest.mark.parametrize(
@@ -121,7 +118,8 @@ def test_another_target_is_another_number(source_database: TestDatabase, tmp_pat
         until(lambda: host.status("t")["row_count"] == 0, what="the count of the other table")
 
 
-def test_a_check_that_fails_has_removed_rows_all_the_same(
+@pytest.mark.anyio
+async def test_a_check_that_fails_has_removed_rows_all_the_same(
     source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source_database.execute(CREATE)
@@ -137,21 +135,18 @@ def test_a_check_that_fails_has_removed_rows_all_the_same(
         return await recheck(*of, **more)
 
     monkeypatch.setattr(verify, "recheck", fails_later)
-
-    async def play() -> None:
-        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
-            config = body(source_database, deletes="reconcile", deletesMaxShare=1)
-            await host.request("POST", "/data-replication/configure", config)
-            await sync(host)
-            await counted(host, 1500)
-            source_database.execute("DELETE FROM t WHERE id < 1200")
-            assert (await host.request("POST", "/data-replication/reconcile/t")).status_code != 200
-            await counted(host, 1000)
-
-    asyncio.run(play())
+    async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+        config = body(source_database, deletes="reconcile", deletesMaxShare=1)
+        await host.request("POST", "/data-replication/configure", config)
+        await sync(host)
+        await counted(host, 1500)
+        source_database.execute("DELETE FROM t WHERE id < 1200")
+        assert (await host.request("POST", "/data-replication/reconcile/t")).status_code != 200
+        await counted(host, 1000)
 
 
-def test_a_count_that_cannot_be_noted_is_tried_again(
+@pytest.mark.anyio
+async def test_a_count_that_cannot_be_noted_is_tried_again(
     postgres_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres_database.execute(CREATE)
@@ -168,14 +163,10 @@ def test_a_count_that_cannot_be_noted_is_tried_again(
 
     monkeypatch.setattr(store, "save_row_count", busy_at_first)
     monkeypatch.setattr(row_counts, "AGAIN_SECONDS", 0.01)
-
-    async def play() -> None:
-        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
-            await host.request("POST", "/data-replication/configure", body(postgres_database))
-            await sync(host)
-            await counted(host, 2)
-
-    asyncio.run(play())
+    async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+        await host.request("POST", "/data-replication/configure", body(postgres_database))
+        await sync(host)
+        await counted(host, 2)
 
 
 def test_what_a_killed_host_had_not_counted(source_database: TestDatabase, tmp_path: Path) -> None:

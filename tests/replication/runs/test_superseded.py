@@ -135,8 +135,9 @@ def test_a_batch_that_came_too_late_is_no_error_of_the_log(
     assert "never retrieved" not in caplog.text
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("kind", [RunKind.SCHEDULED, RunKind.VERIFY])
-def test_a_tick_of_one_that_is_deleted_meanwhile(
+async def test_a_tick_of_one_that_is_deleted_meanwhile(
     kind: RunKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is none: an alarm that failed would come again and again, and be an error in the log."""
@@ -151,18 +152,14 @@ def test_a_tick_of_one_that_is_deleted_meanwhile(
     nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
     body = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
     alarm = "sync:t" if kind is RunKind.SCHEDULED else "verify:t"
-
-    async def play() -> None:
-        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
-            await asked(host, "configure", {**body, "verifyIntervalMinutes": 0.01})
-            async with asyncio.timeout(30):
-                while True:
-                    left = (await host.query(f"SELECT name FROM tmp_alarms WHERE name = '{alarm}'")).json()
-                    if not left["result"]["rows"]:
-                        return
-                    await asyncio.sleep(0.01)
-
-    asyncio.run(play())
+    left = f"SELECT name FROM tmp_alarms WHERE name = '{alarm}'"
+    async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+        await asked(host, "configure", {**body, "verifyIntervalMinutes": 0.01})
+        async with asyncio.timeout(30):
+            while True:
+                if not (await host.query(left)).json()["result"]["rows"]:
+                    break
+                await asyncio.sleep(0.01)
     assert "no replication is named t" not in caplog.text
 
 
@@ -186,30 +183,27 @@ def test_a_target_that_another_has_had_meanwhile_is_loaded_anew(source_database:
         until(lambda: host.status("t")["row_count"] == 2, what="its number")
 
 
-def test_a_target_that_was_dropped_is_counted_when_it_is_made_again(
+@pytest.mark.anyio
+async def test_a_target_that_was_dropped_is_counted_when_it_is_made_again(
     source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the load that begins then gets no further than its first batch."""
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))")
     source_database.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')")
-
-    async def play() -> None:
-        gate = Gate()
-        async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
-            config = body(source_database, transforms={"gate": ["v"]})
-            await asked(host, "configure", config)
-            await asked(host, "sync/t")
-            await counted(host, 3)
-            assert (await host.query("DROP TABLE t")).status_code == 200
-            gate.closed = True
-            await asked(host, "sync/t?wait=false")
-            await asyncio.wait_for(gate.reached.wait(), 30)
-            await asked(host, "stop/t")
-            gate.opened.set()
-            assert await rows(host) == []
-            await counted(host, 0)
-
-    asyncio.run(play())
+    gate = Gate()
+    async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
+        config = body(source_database, transforms={"gate": ["v"]})
+        await asked(host, "configure", config)
+        await asked(host, "sync/t")
+        await counted(host, 3)
+        assert (await host.query("DROP TABLE t")).status_code == 200
+        gate.closed = True
+        await asked(host, "sync/t?wait=false")
+        await asyncio.wait_for(gate.reached.wait(), 30)
+        await asked(host, "stop/t")
+        gate.opened.set()
+        assert await rows(host) == []
+        await counted(host, 0)
 
 
 def test_a_reset_ends_the_runs_of_its_whole_group(
@@ -268,14 +262,14 @@ class Late:
         monkeypatch.setattr(runner, "_members", late)
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("how", ["moves", "leaves", "stops", "is deleted", "joins"])
-def test_a_group_that_changes_while_its_run_begins(
+async def test_a_group_that_changes_while_its_run_begins(
     how: str, source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The change finds no run that it could end; the run is then one of those that are of the group by now."""
     late = Late(monkeypatch)
-
-    async def play(other: TestDatabase) -> None:
+    with fresh_database(source_database.dialect, source_database.server) as other:
         for name in ("t", "u"):
             source_database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
             source_database.execute(f"INSERT INTO {name} VALUES (1)")
@@ -324,36 +318,30 @@ def test_a_group_that_changes_while_its_run_begins(
                 await asked(host, "sync/u")
                 assert await ids("u") == [[1], [7]]
 
-    with fresh_database(source_database.dialect, source_database.server) as other:
-        asyncio.run(play(other))
 
-
-def test_one_that_is_stopped_while_its_tick_begins_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.anyio
+async def test_one_that_is_stopped_while_its_tick_begins_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop finds no run to end, and none begins."""
     late = Late(monkeypatch)
     nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
     config = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
+    async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
 
-    async def play() -> None:
-        async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
+        async def until_alarm(there: bool) -> None:
+            async with asyncio.timeout(30):
+                while True:
+                    found = (await host.query("SELECT 1 FROM tmp_alarms WHERE name = 'sync:t'")).json()
+                    if bool(found["result"]["rows"]) == there:
+                        return
+                    await asyncio.sleep(0.01)
 
-            async def until_alarm(there: bool) -> None:
-                async with asyncio.timeout(30):
-                    while True:
-                        found = (await host.query("SELECT 1 FROM tmp_alarms WHERE name = 'sync:t'")).json()
-                        if bool(found["result"]["rows"]) == there:
-                            return
-                        await asyncio.sleep(0.01)
-
-            late.armed.set()
-            await asked(host, "configure", {**config, "isActive": True, "syncIntervalMinutes": 60})
-            assert await asyncio.to_thread(late.reached.wait, 30)
-            await asked(host, "stop/t")
-            late.opened.set()
-            # The tick sets its next alarm at its end, and that one finds that it is stopped.
-            await until_alarm(True)
-            await until_alarm(False)
-            assert (await host.query("SELECT status FROM tmp_replication_logs")).json()["result"]["rows"] == []
-            assert not (await host.status("t"))["is_running"]
-
-    asyncio.run(play())
+        late.armed.set()
+        await asked(host, "configure", {**config, "isActive": True, "syncIntervalMinutes": 60})
+        assert await asyncio.to_thread(late.reached.wait, 30)
+        await asked(host, "stop/t")
+        late.opened.set()
+        # The tick sets its next alarm at its end, and that one finds that it is stopped.
+        await until_alarm(True)
+        await until_alarm(False)
+        assert (await host.query("SELECT status FROM tmp_replication_logs")).json()["result"]["rows"] == []
+        assert not (await host.status("t"))["is_running"]

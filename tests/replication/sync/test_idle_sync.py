@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import asyncpg
+import pytest
 from benchmarks.wire import door
 
 from starbase_data_replication.sources.postgresql.connection import MAX_KEPT, Connection
@@ -53,34 +53,31 @@ def test_an_idle_sync_of_mariadb_and_mysql_asks_each_thing_once(either_mysql: Te
     assert round_trips(database, tmp_path) == ROUND_TRIPS_OF_MYSQL
 
 
-def test_a_known_statement_leaves_no_name_and_is_kept_within_bounds(postgres_database: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_a_known_statement_leaves_no_name_and_is_kept_within_bounds(postgres_database: TestDatabase) -> None:
     server = postgres_database.server
-
-    async def ask() -> None:
-        connection = await asyncpg.connect(
-            host=server.host, port=server.port, user=server.user, password=server.password,
-            database=postgres_database.name, connection_class=Connection, statement_cache_size=0,
-        )  # fmt: skip
+    connection = await asyncpg.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password,
+        database=postgres_database.name, connection_class=Connection, statement_cache_size=0,
+    )  # fmt: skip
+    try:
+        for number in range(MAX_KEPT + 5):
+            for value in ("one", "two"):
+                found = await connection.fetch_known(f"SELECT {number}, $1::text", value)
+                assert [*map(tuple, found)] == [(number, value)]
+        assert len(connection._kept) == MAX_KEPT
+        # An error of a statement that is described already leaves the connection usable.
+        await connection.execute("CREATE TABLE gone (id int)")
+        sql = "SELECT count(*) FROM gone"
+        assert await connection.fetch_known(sql)
+        await connection.execute("DROP TABLE gone")
         try:
-            for number in range(MAX_KEPT + 5):
-                for value in ("one", "two"):
-                    found = await connection.fetch_known(f"SELECT {number}, $1::text", value)
-                    assert [*map(tuple, found)] == [(number, value)]
-            assert len(connection._kept) == MAX_KEPT
-            # An error of a statement that is described already leaves the connection usable.
-            await connection.execute("CREATE TABLE gone (id int)")
-            sql = "SELECT count(*) FROM gone"
-            assert await connection.fetch_known(sql)
-            await connection.execute("DROP TABLE gone")
-            try:
-                await connection.fetch_known(sql)
-            except asyncpg.UndefinedTableError:
-                pass
-            else:
-                raise AssertionError("a table that is gone was read")
-            assert [*map(tuple, await connection.fetch_known("SELECT 1, $1::text", "still"))] == [(1, "still")]
-            assert await connection.fetch("SELECT name FROM pg_prepared_statements") == []
-        finally:
-            await connection.close()
-
-    asyncio.run(ask())
+            await connection.fetch_known(sql)
+        except asyncpg.UndefinedTableError:
+            pass
+        else:
+            raise AssertionError("a table that is gone was read")
+        assert [*map(tuple, await connection.fetch_known("SELECT 1, $1::text", "still"))] == [(1, "still")]
+        assert await connection.fetch("SELECT name FROM pg_prepared_statements") == []
+    finally:
+        await connection.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,10 +31,11 @@ class Hand(Clock):
         self.at += seconds
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("rate", "reading_seconds", "seconds"), [(100, 0, 9), (100, 0.5, 9.5), (100, 2, 20), (None, 0, 0)]
 )
-def test_the_average_is_kept(rate: float | None, reading_seconds: float, seconds: float) -> None:
+async def test_the_average_is_kept(rate: float | None, reading_seconds: float, seconds: float) -> None:
     """Ten batches of a hundred rows: reading takes its share of the time, and the last one needs no pause."""
     clock = Hand()
 
@@ -44,10 +44,7 @@ def test_the_average_is_kept(rate: float | None, reading_seconds: float, seconds
             clock.at += reading_seconds
             yield Batch(rows=[(1,)] * 100, bytes=100, last=number == 9)
 
-    async def read() -> int:
-        return sum([len(batch.rows) async for batch in throttled(batches(), rate, clock)])
-
-    assert asyncio.run(read()) == 1000
+    assert sum([len(batch.rows) async for batch in throttled(batches(), rate, clock)]) == 1000
     assert clock.at == pytest.approx(seconds)
 
 

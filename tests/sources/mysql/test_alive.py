@@ -354,24 +354,22 @@ async def asking(source: MysqlSource, database: TestDatabase) -> asyncio.Task[Ca
     return task
 
 
-def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work() -> tuple[int, float]:
-        async with opened(items, max_connections=20) as source:
-            schema = await described(source, items, "items")
+@pytest.mark.anyio
+async def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(items, max_connections=20) as source:
+        schema = await described(source, items, "items")
 
-            async def ask() -> None:
-                found = (await source.note(schema, Options(), noted_at=1000.0)).candidate
-                assert found is not None
-                assert found.alive.known
+        async def ask() -> None:
+            found = (await source.note(schema, Options(), noted_at=1000.0)).candidate
+            assert found is not None
+            assert found.alive.known
 
-            await asyncio.gather(*(ask() for _ in range(20)))
-            looks = Looks(monkeypatch)
-            began = time.monotonic()
-            await asyncio.gather(*(ask() for _ in range(20)))
-            return looks.count, (time.monotonic() - began) / transactions.PAUSE_SECONDS
-
-    count, pauses = asyncio.run(work())
-    assert count <= 3
+        await asyncio.gather(*(ask() for _ in range(20)))
+        looks = Looks(monkeypatch)
+        began = time.monotonic()
+        await asyncio.gather(*(ask() for _ in range(20)))
+        pauses = (time.monotonic() - began) / transactions.PAUSE_SECONDS
+    assert looks.count <= 3
     assert pauses < 10
 
 
@@ -400,30 +398,27 @@ def test_a_look_that_had_begun_is_not_shared_by_who_asks_later(
     with_source(items, work)
 
 
-def test_no_shared_look_misses_a_transaction_that_began_before_the_value_was_noted(
+@pytest.mark.anyio
+async def test_no_shared_look_misses_a_transaction_that_began_before_the_value_was_noted(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing but the sharing is left to keep them apart.
     monkeypatch.setattr(transactions, "PAUSE_SECONDS", 0.11)
     looks = Looks(monkeypatch)
     sessions = [items.connect() for _ in range(8)]
+    async with opened(items, max_connections=8) as source:
 
-    async def work() -> None:
-        async with opened(items, max_connections=8) as source:
+        async def one(number: int, session: Session) -> None:
+            for turn in range(4):
+                await asyncio.sleep((number * 7 + turn * 5) % 11 * 0.01)
+                thread = await asyncio.to_thread(begun, session)
+                earlier = (await noted(source, items)).alive
+                assert thread in writers(earlier)
+                assert thread in writers(await now(source, earlier))
+                await asyncio.to_thread(session.execute, "COMMIT")
+                assert thread not in writers(await now(source, earlier))
 
-            async def one(number: int, session: Session) -> None:
-                for turn in range(4):
-                    await asyncio.sleep((number * 7 + turn * 5) % 11 * 0.01)
-                    thread = await asyncio.to_thread(begun, session)
-                    earlier = (await noted(source, items)).alive
-                    assert thread in writers(earlier)
-                    assert thread in writers(await now(source, earlier))
-                    await asyncio.to_thread(session.execute, "COMMIT")
-                    assert thread not in writers(await now(source, earlier))
-
-            await asyncio.gather(*(one(number, session) for number, session in enumerate(sessions)))
-
-    asyncio.run(work())
+        await asyncio.gather(*(one(number, session) for number, session in enumerate(sessions)))
     # 96 were asked for.
     assert looks.count < 64
 
@@ -455,19 +450,16 @@ def test_who_shares_a_look_that_comes_to_nothing_looks_itself(
     with_source(items, work)
 
 
-def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) -> None:
     user = f"poor_{items.name}"
     items.execute(f"CREATE USER {user} IDENTIFIED BY 'secret'; GRANT SELECT ON {items.name}.* TO {user}")
-
-    async def work() -> None:
+    try:
         async with opened(items) as rich, opened(items, user=user, password="secret") as poor:
             for _ in range(2):
                 asked = [noted(source, items) for source in (rich, poor, poor, rich)]
                 found = [candidate.alive.known for candidate in await asyncio.gather(*asked)]
                 assert found == [True, False, False, True]
-
-    try:
-        asyncio.run(work())
     finally:
         items.execute(f"DROP USER {user}")
 

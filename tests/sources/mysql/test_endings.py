@@ -107,19 +107,16 @@ def test_who_waits_for_a_connection_gets_it_when_another_is_given_up(either_mysq
     with_source(either_mysql, work, max_connections=1)
 
 
-def test_closing_ends_a_read_in_progress(either_mysql: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_closing_ends_a_read_in_progress(either_mysql: TestDatabase) -> None:
     endless(either_mysql)
-
-    async def main() -> None:
-        async with opened(either_mysql) as source:
-            schema = await described(source, either_mysql, "t")
-            async with source.read(ReadPlan(schema=schema)) as batches:
+    async with asyncio.timeout(10), opened(either_mysql) as source:
+        schema = await described(source, either_mysql, "t")
+        async with source.read(ReadPlan(schema=schema)) as batches:
+            await anext(batches)
+            await source.close()
+            with pytest.raises(SourceUnavailable):
                 await anext(batches)
-                await source.close()
-                with pytest.raises(SourceUnavailable):
-                    await anext(batches)
-
-    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 async def to_the_end(batches: AsyncIterator[Batch]) -> None:

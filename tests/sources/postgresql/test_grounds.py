@@ -515,7 +515,8 @@ DESCRIBING = (
 )
 
 
-def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_database: TestDatabase) -> None:
+@pytest.mark.anyio
+async def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_database: TestDatabase) -> None:
     """With the mark by which other readers know it, and with every setting: rows may still be read in it."""
     database = postgres_database
     role = f"reader_{database.name[-8:]}"
@@ -527,25 +528,18 @@ def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_databa
     marked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1937006962 AND objid = 1650553701"
     setting = "SELECT current_setting('IntervalStyle'), current_setting('row_security')"
     table = TableName(schema="public", name="t")
-
-    async def refused() -> None:
-        source = PostgresqlDialect().open(
-            {**database.source_config, "user": role, "password": "a password"}, max_connections=1
-        )
-        try:
-            async with source.looking(table) as looker:  # type: ignore[attr-defined]
-                schema = await looker.describe(table, "id")
-                await asyncio.to_thread(database.execute, "REVOKE SELECT ON pg_catalog.pg_locks FROM PUBLIC")
-                noted = await looker.note(schema, Options(), noted_at=0.0)
-                assert not noted.candidate.alive.known
-                assert await asyncio.to_thread(database.fetch, marked) == [(1,)]
-                assert tuple(await looker._held.fetchrow(setting)) == ("iso_8601", "off")
-        finally:
-            await source.close()
-
+    config = {**database.source_config, "user": role, "password": "a password"}
+    source = PostgresqlDialect().open(config, max_connections=1)
     try:
-        asyncio.run(refused())
+        async with source.looking(table) as looker:  # type: ignore[attr-defined]
+            schema = await looker.describe(table, "id")
+            await asyncio.to_thread(database.execute, "REVOKE SELECT ON pg_catalog.pg_locks FROM PUBLIC")
+            noted = await looker.note(schema, Options(), noted_at=0.0)
+            assert not noted.candidate.alive.known
+            assert await asyncio.to_thread(database.fetch, marked) == [(1,)]
+            assert tuple(await looker._held.fetchrow(setting)) == ("iso_8601", "off")
     finally:
+        await source.close()
         database.execute(f"GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
