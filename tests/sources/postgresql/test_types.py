@@ -15,7 +15,7 @@ from starbase_data_replication.sources.postgresql.types import (
     OWN_TEXT,
     cast_for,
 )
-from tests.support.postgres_types import EXTENSIONS, create_extensions, has_xml
+from tests.support.postgresql_types import EXTENSIONS, create_extensions, has_xml
 from tests.support.servers import TestDatabase
 
 # Base types, with the schema that they are found in; an array's and a domain's follow from what they are made of.

@@ -12,8 +12,8 @@ import pytest
 from starbase_data_replication.model.casts import NOT_EXACT
 from starbase_data_replication.sources.postgresql.types import CASTS
 from tests.support.hosts import running
-from tests.support.postgres_texts import generated
-from tests.support.postgres_types import KINDS, USER_TYPES, Kind, create_extensions, digits, has_xml
+from tests.support.postgresql_texts import generated
+from tests.support.postgresql_types import KINDS, USER_TYPES, Kind, create_extensions, digits, has_xml
 from tests.support.servers import TestDatabase
 
 # What a source may be set to, by its administrator or for one role: nothing of it may show in a value.

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.postgres_texts import (
+from tests.support.postgresql_texts import (
     addresses,
     any_floats,
     arrays,
