@@ -17,7 +17,7 @@ from benchmarks import ours, page
 from benchmarks.measure import say, spread
 from benchmarks.settings import Settings
 from benchmarks.sources import Dialect, Source, running
-from benchmarks.wire import Door, door
+from benchmarks.wire import Door, translate_errors
 
 SYNCS = 30
 # Syncs of a schedule do not follow one another at once either.
@@ -28,7 +28,7 @@ def measure(settings: Settings) -> str:
     lines = []
     dialects: tuple[Dialect, ...] = ("postgresql", "mysql")
     for dialect in dialects:
-        with running(dialect) as source, door(source.server.host, source.server.port) as opened:
+        with running(dialect) as source, translate_errors(source.server.host, source.server.port) as opened:
             small = max(1000, settings.rows // 100)
             source.fill(settings.rows)
             source.fill(small, "small")

@@ -52,7 +52,7 @@ class Door:
 
 
 @contextlib.contextmanager
-def door(host: str, port: int) -> Iterator[Door]:
+def translate_errors(host: str, port: int) -> Iterator[Door]:
     opened = Door(host, port)
     try:
         yield opened

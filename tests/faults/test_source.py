@@ -14,7 +14,7 @@ import pytest
 from starbase_data_replication.errors import SourceUnavailable
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.protocols import Answering, Dialect
+from starbase_data_replication.sources.protocols import Dialect, Pingable
 from tests.support.faults import Rig, rig, through
 from tests.support.hosts import until
 from tests.support.servers import Server, TestDatabase, free_port, fresh_database
@@ -220,8 +220,8 @@ async def test_a_source_is_asked_whether_it_is_there(source_database: TestDataba
         source = dialect.open({**source_database.source_config, **changed}, max_connections=1)
         try:
             asked: object = source
-            assert isinstance(asked, Answering)
-            await asked.answers()
+            assert isinstance(asked, Pingable)
+            await asked.ping()
         finally:
             await source.close()
 

@@ -298,8 +298,8 @@ def test_who_looks_at_the_lock_keeps_nobody_off(tmp_path: Path) -> None:
         except BaseException as error:
             failed.append(error)
 
-    with path.open() as looker:
-        fcntl.flock(looker, fcntl.LOCK_SH)
+    with path.open() as inspector:
+        fcntl.flock(inspector, fcntl.LOCK_SH)
         host = threading.Thread(target=acquire)
         host.start()
         until(lambda: path.stat().st_size == 0 or failed, what="the host's first try")
@@ -318,16 +318,16 @@ def test_many_who_look_keep_nobody_off(tmp_path: Path) -> None:
             holder_of(path)
 
     lookers = [threading.Thread(target=look) for _ in range(3)]
-    for looker in lookers:
-        looker.start()
+    for inspector in lookers:
+        inspector.start()
     try:
         for _ in range(300):
             with held(Lock(path), serves=True):
                 pass
     finally:
         ended.set()
-        for looker in lookers:
-            looker.join()
+        for inspector in lookers:
+            inspector.join()
 
 
 def test_a_second_host_on_the_same_port_is_told_of_the_first(tmp_path: Path) -> None:

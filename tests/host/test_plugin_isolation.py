@@ -187,7 +187,7 @@ def test_a_query_hook_fails_closed(hook: str, mode: str, tmp_path: Path) -> None
     run(main, released)
 
 
-class Answering:
+class Pingable:
     """Answers what is right in form, and holds nonsense."""
 
     def __init__(self, hook: str, change: dict[str, Any], form: str = "plain") -> None:
@@ -225,7 +225,7 @@ class Answering:
     ],
 )
 async def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
-    async with host_with(tmp_path, {"evil": Answering(hook, change)}) as host:
+    async with host_with(tmp_path, {"evil": Pingable(hook, change)}) as host:
         response = await host.query("SELECT 1")
         assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} answered nonsense"})
 
@@ -274,7 +274,7 @@ def test_an_answer_that_is_slow_to_look_at_holds_up_nobody(part: str, form: str,
     hook = "before_query" if "params" in change else "after_query"
 
     async def main() -> None:
-        async with host_with(tmp_path, {"evil": Answering(hook, change, form)}, hook_timeout_seconds=0.2) as host:
+        async with host_with(tmp_path, {"evil": Pingable(hook, change, form)}, hook_timeout_seconds=0.2) as host:
             response = await host.query("SELECT 1")
             assert not released.is_set()
             error = f"plugin evil: {hook} failed (TimeoutError)"
@@ -296,11 +296,11 @@ class Number(float):
 @pytest.mark.parametrize("form", ["plain", "coroutine"])
 async def test_an_answer_is_a_plain_copy(form: str, tmp_path: Path) -> None:
     change: dict[str, Any] = {"rows": Endless([(1,)])}
-    async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
+    async with host_with(tmp_path, {"evil": Pingable("after_query", change, form)}) as host:
         response = await host.query("SELECT 1")
         assert response.json() == {"error": "plugin evil: after_query answered nonsense"}
     change = {"rows": [[Number("nan")]]}
-    async with host_with(tmp_path, {"evil": Answering("after_query", change, form)}) as host:
+    async with host_with(tmp_path, {"evil": Pingable("after_query", change, form)}) as host:
         assert (await host.query("SELECT 1")).json()["result"]["rows"] == [[None]]
 
 

@@ -478,7 +478,7 @@ async def test_a_subscriber_starts_when_what_it_subscribes_to_is_off(tmp_path: P
         assert (await host.request("GET", "/health", token=None)).status_code == 200
 
 
-class Looking:
+class Inspectable:
     """Keeps the host that it was given."""
 
     @hookimpl
@@ -488,7 +488,7 @@ class Looking:
 
 
 async def test_the_object_of_another_plugin(tmp_path: Path) -> None:
-    looking, saying = Looking(), Saying()
+    looking, saying = Inspectable(), Saying()
     async with host_with(tmp_path, {"looking": looking, "saying": saying}):
         assert looking.host.plugin("saying") is saying
         with pytest.raises(NotFound, match=r"plugin data_replication is not enabled; add \[plugins"):

@@ -109,7 +109,7 @@ class Wrapped:
         async with self._source.read(self._change(plan)) as batches:
             yield batches
 
-    async def still_alive(self, noted: Sequence[Any]) -> list[Any]:
+    async def still_open(self, noted: Sequence[Any]) -> list[Any]:
         return [replace(each, tokens=frozenset()) for each in noted]
 
 

@@ -16,7 +16,7 @@ from tests.support.hosts import CONFIG, LISTENER, HostProcess, events_of, runnin
 ODD = """
 import asyncio, contextlib, pathlib, threading
 from starbase_data_replication.model.casts import Cast
-from starbase_data_replication.model import Batch, Column, Noted, TableName, TableSchema
+from starbase_data_replication.model import Batch, Column, HighWatermark, TableName, TableSchema
 from starbase_host import hookimpl
 
 DEED = pathlib.Path(__file__).with_name("deed")
@@ -85,14 +85,14 @@ class Source:
     async def count_nulls(self, schema, *, at_most):
         return 0
 
-    async def note(self, schema, options, *, noted_at):
+    async def read_high_watermark(self, schema, options, *, noted_at):
         misbehave("note")
-        return answer("note", Noted())
+        return answer("note", HighWatermark())
 
-    async def still_alive(self, noted):
+    async def still_open(self, noted):
         return []
 
-    async def answers(self):
+    async def ping(self):
         misbehave("answers")
 
     def snapshot(self):

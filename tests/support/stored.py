@@ -11,7 +11,7 @@ from starbase_data_replication.model.runs import RunKind
 from starbase_data_replication.storage import store
 
 
-def under_way(connection: apsw.Connection, replication: Replication) -> store.Stored:
+def under_way(connection: apsw.Connection, replication: Replication) -> store.StoredReplication:
     """A new replication as a run of it finds it."""
     store.save(connection, replication, {}, now=0.0)
     store.begin_run(connection, replication.name, uuid.uuid4().hex, RunKind.MANUAL, now=0.0)

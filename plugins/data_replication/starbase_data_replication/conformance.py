@@ -20,7 +20,7 @@ import apsw
 from starbase_data_replication.errors import SourceRejected, SyncError
 from starbase_data_replication.model import Batch, Row, TableName, TableSchema
 from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, looking
+from starbase_data_replication.sources.protocols import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, inspecting
 from starbase_data_replication.storage.target import Target
 from starbase_data_replication.verify.compare import compare
 from starbase_host import Database, quote
@@ -99,8 +99,8 @@ async def description(sample: Sample) -> None:
                 "nothing",
             )
         table = _table(sample)
-        async with looking(source, table) as looker:
-            _must(await looker.describe(table, sample.tracking_column) == schema, "in `looking`, describe differs")
+        async with inspecting(source, table) as inspector:
+            _must(await inspector.describe(table, sample.tracking_column) == schema, "in `looking`, describe differs")
         for missing, tracking in ((replace(table, name="no_such_table"), "id"), (table, "no_such_column")):
             try:
                 await source.describe(missing, tracking)
@@ -141,7 +141,7 @@ async def following(sample: Sample) -> None:
         _same(
             schema, kept, [row for row in sample.rows() if row[at] is not None], "a read without nulls", ordered=False
         )
-        noted = await source.note(schema, sample.options, noted_at=0.0)
+        noted = await source.read_high_watermark(schema, sample.options, noted_at=0.0)
         _must(noted.ahead == 0, "note counts the sample's rows as ahead of the source's clock")
         if noted.candidate is None:
             return
@@ -174,21 +174,24 @@ async def who_is_alive(sample: Sample) -> None:
         if sample.hold is None:
             return
         with ExitStack() as held:
-            async with looking(source, schema.table) as looker:
+            async with inspecting(source, schema.table) as inspector:
                 # It begins after whatever is opened to look, and is to be seen all the same.
                 held.enter_context(sample.hold())
-                candidate = (await looker.note(schema, sample.options, noted_at=0.0)).candidate
+                candidate = (await inspector.read_high_watermark(schema, sample.options, noted_at=0.0)).candidate
             _must(candidate is not None, "note finds no watermark in a table with rows")
             assert candidate is not None
-            (alive,) = await source.still_alive([candidate.alive])
-            if not candidate.alive.known:
-                _must(bool(candidate.alive.reason), "who is alive is not known, and no reason is given")
+            (open_transactions,) = await source.still_open([candidate.open_transactions])
+            if not candidate.open_transactions.known:
+                _must(bool(candidate.open_transactions.reason), "who is alive is not known, and no reason is given")
                 return
-            _must(not candidate.alive.ended and not alive.ended, "a transaction that writes does not count as alive")
+            _must(
+                not candidate.open_transactions.ended and not open_transactions.ended,
+                "a transaction that writes does not count as alive",
+            )
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not alive.ended:
-                (alive,) = await source.still_alive([candidate.alive])
-        _must(await source.still_alive([]) == [], "still_alive answers for sets that nobody asked about")
+            while not open_transactions.ended:
+                (open_transactions,) = await source.still_open([candidate.open_transactions])
+        _must(await source.still_open([]) == [], "still_open answers for sets that nobody asked about")
 
 
 async def comparing(sample: Sample) -> None:

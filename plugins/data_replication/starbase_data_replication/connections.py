@@ -100,7 +100,7 @@ class Connections:
         return text
 
     @contextlib.contextmanager
-    def discreet(self, settings: object) -> Iterator[None]:
+    def scrubbing_errors(self, settings: object) -> Iterator[None]:
         """What nobody has foreseen, a third party's dialect perhaps, is logged without these settings' secrets."""
         try:
             yield

@@ -72,7 +72,7 @@ class Exited(Exception):
     """SystemExit or KeyboardInterrupt of somebody else's code; says which."""
 
 
-async def tamed(function: Callable[P, Awaitable[T]], *words: P.args, **named: P.kwargs) -> T:
+async def catch_exits(function: Callable[P, Awaitable[T]], *words: P.args, **named: P.kwargs) -> T:
     """For each task that runs somebody else's code: asyncio lets these two out of any task, and the host ends."""
     try:
         return await function(*words, **named)

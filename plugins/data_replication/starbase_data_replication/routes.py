@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starbase_data_replication.config.json_schema import WAIT, configure_body, flags_body
 from starbase_data_replication.config.parse import MAX_UNKNOWN
 from starbase_data_replication.model.runs import RunKind, SyncRun
-from starbase_data_replication.runs.active_run import AFTERWARDS, GOES_ON, Running
+from starbase_data_replication.runs.active_run import AFTERWARDS, GOES_ON, ActiveRun
 from starbase_data_replication.service import Service
 from starbase_host import Answer, Host, InvalidRequest, NotFound, Route, StarbaseError, Unavailable, iso, read_json
 
@@ -104,7 +104,7 @@ class Api:
             return answer
         return {**answer, **run.checked.as_dict(), "duration_ms": answer["run"]["sync_duration_ms"]}
 
-    async def _answer(self, run: Running, wait: bool) -> Any:
+    async def _answer(self, run: ActiveRun, wait: bool) -> Any:
         if not wait:
             return Answer({**_success(f"{_noun(run)} of {run.name} begun"), "run_id": run.run_id}, status=202)
         record = await self._ended(run)
@@ -115,7 +115,7 @@ class Api:
         why = f"{record.error_message}; {await self._afterwards(run)}"
         raise Unavailable(f"{_noun(run)} of {run.name} was interrupted: {why}")
 
-    async def _afterwards(self, run: Running) -> str:
+    async def _afterwards(self, run: ActiveRun) -> str:
         """What becomes of a run that was interrupted."""
         try:
             await self._service.store.get(run.name)
@@ -137,7 +137,7 @@ class Api:
             await self._service.store.get(name)
         return {"logs": logs}
 
-    async def _ended(self, run: Running) -> SyncRun:
+    async def _ended(self, run: ActiveRun) -> SyncRun:
         """Wait for the run's end, or for the host's: then the run is interrupted and resumes later."""
         stopping = asyncio.create_task(self._host.stopping.wait())
         ends: set[asyncio.Future[Any]] = {run.result, stopping}
@@ -175,7 +175,7 @@ async def _flags(request: Request, *names: str, query: Mapping[str, Any] = NONE)
     return {name: bool(body.get(name, False)) for name in names}
 
 
-def _noun(run: Running) -> str:
+def _noun(run: ActiveRun) -> str:
     return NOUNS.get(run.kind, "Sync")
 
 

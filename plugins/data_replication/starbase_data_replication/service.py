@@ -14,12 +14,12 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.model.runs import RunKind
 from starbase_data_replication.runs import schedule
-from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, Running
+from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, ActiveRun
 from starbase_data_replication.runs.runner import Runner
 from starbase_data_replication.runs.scheduler import ALARMS, Ticks, check_interval_seconds
 from starbase_data_replication.sources.registry import Dialects
 from starbase_data_replication.storage import logbook, sqlite_tables, store
-from starbase_data_replication.storage.store import Store, Stored
+from starbase_data_replication.storage.store import Store, StoredReplication
 from starbase_host import Conflict, Host, Unavailable, iso, quote
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
@@ -58,11 +58,11 @@ class Service:
         self._configuring = Configuring(host=host, connections=connections, dialects=dialects)
         self._retention = retention
 
-    async def configure(self, body: Any) -> Stored:
+    async def configure(self, body: Any) -> StoredReplication:
         """Create or change a replication, and make it due at once. Raises InvalidRequest or Conflict."""
         now = self._host.clock.now()
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
-        with self._connections.discreet(body.get("sourceConfig") if isinstance(body, dict) else None):
+        with self._connections.scrubbing_errors(body.get("sourceConfig") if isinstance(body, dict) else None):
             stored, existed = await self._configuring.save(body, now=now)
         await self.runner.interrupt(stored.name, CHANGED)
         if existed:
@@ -83,7 +83,7 @@ class Service:
         await self._forget_alarms(name)
         await self.runner.interrupt(name, STOPPED)
 
-    async def reset(self, name: str, *, force: bool = False) -> Running:
+    async def reset(self, name: str, *, force: bool = False) -> ActiveRun:
         """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound.
 
         force: let rows go that the source may only hide from its user.
@@ -95,7 +95,7 @@ class Service:
                 return await self._start_over(stored, force)
         return await self._start_over(stored, force)
 
-    async def _start_over(self, stored: Stored, force: bool) -> Running:
+    async def _start_over(self, stored: StoredReplication, force: bool) -> ActiveRun:
         await self.runner.interrupt(stored.name, RESET)
         try:
             await self._host.database.write(lambda connection: store.delete_position(connection, stored))
@@ -177,7 +177,7 @@ class Service:
             pass
         await self._host.alarms.set(PRUNE_ALARM, self._host.clock.now() + PRUNE_INTERVAL_SECONDS)
 
-    async def _schedule(self, stored: Stored, now: float) -> None:
+    async def _schedule(self, stored: StoredReplication, now: float) -> None:
         """A sync is due at once; the checks after their intervals."""
         await self._host.alarms.set("sync:" + stored.name, now)
         for prefix in ("deletes:", "verify:"):
@@ -195,7 +195,7 @@ class Service:
             used.append(stored.replication.source_config)
         await self._connections.keep_only(used)
 
-    def _status(self, stored: Stored, next_sync_at: float | None) -> dict[str, Any]:
+    def _status(self, stored: StoredReplication, next_sync_at: float | None) -> dict[str, Any]:
         columns = dict(stored.columns)
         running = self.runner.running.get(stored.name)
         columns.pop("running")
@@ -224,7 +224,7 @@ class Service:
             },
         }
 
-    def _state(self, stored: Stored) -> str:
+    def _state(self, stored: StoredReplication) -> str:
         running = self.runner.running.get(stored.name)
         if running is not None and running.unrecorded is not None:
             return "degraded"

@@ -14,7 +14,7 @@ import pytest
 from starbase_data_replication.model.runs import RunKind
 from starbase_data_replication.plugin import plugin as data_replication
 from starbase_data_replication.runs import runner
-from starbase_data_replication.runs.active_run import Running
+from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.storage import store
 from starbase_host import hookimpl
 from tests.support.hosts import running, until
@@ -104,7 +104,7 @@ def test_a_batch_that_came_too_late_is_no_error_of_the_log(
     refused = threading.Event()
     check_current = store.check_current
 
-    def checked(connection: apsw.Connection, stored: store.Stored) -> None:
+    def checked(connection: apsw.Connection, stored: store.StoredReplication) -> None:
         try:
             check_current(connection, stored)
         except store.Superseded:
@@ -143,7 +143,7 @@ async def test_a_tick_of_one_that_is_deleted_meanwhile(
     """It is none: an alarm that failed would come again and again, and be an error in the log."""
     start = runner.Runner.start
 
-    async def deleted_first(self: runner.Runner, name: str, of: RunKind, **more: Any) -> Running:
+    async def deleted_first(self: runner.Runner, name: str, of: RunKind, **more: Any) -> ActiveRun:
         if of is kind:
             await self.store.database.write(lambda connection: store.delete(connection, name))
         return await start(self, name, of, **more)

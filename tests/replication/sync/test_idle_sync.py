@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from benchmarks.wire import door
+from benchmarks.wire import translate_errors
 
 from starbase_data_replication.sources.postgresql.connection import MAX_KEPT, Connection
 from tests.support.hosts import running
@@ -21,7 +21,7 @@ ROUND_TRIPS_OF_MYSQL = {"id": 11, "at": 12}
 def round_trips(database: TestDatabase, directory: Path) -> dict[str, int]:
     """By the column of t that it follows, how many an idle sync takes."""
     found = {}
-    with door(database.server.host, database.server.port) as opened, running(directory) as host:
+    with translate_errors(database.server.host, database.server.port) as opened, running(directory) as host:
         config = {**database.source_config, "host": "127.0.0.1", "port": opened.port}
         for column in ("at", "id"):
             host.configure(

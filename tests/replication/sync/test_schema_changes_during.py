@@ -16,7 +16,7 @@ from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.protocols import Dialect
 from starbase_data_replication.sync.identity import identity_of
-from starbase_data_replication.sync.sync import Sync, Synced
+from starbase_data_replication.sync.sync import Sync, SyncResult
 from starbase_host import Clock, Database
 from tests.support.servers import TestDatabase
 from tests.support.stored import under_way
@@ -26,14 +26,14 @@ DIALECTS: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": Mysq
 
 def synced(
     directory: Path, database: TestDatabase, between: Callable[[], None]
-) -> tuple[Synced, list[tuple[Any, ...]]]:
+) -> tuple[SyncResult, list[tuple[Any, ...]]]:
     """Three syncs of `t`; `between` runs after the second one has looked at the table. The second, and the rows."""
     dialect = DIALECTS[database.dialect]
     replication = Replication(
         name="t", source_config=database.source_config, source_table="t", target_table="t", tracking_column="id"
     )
 
-    async def main() -> tuple[Synced, list[tuple[Any, ...]]]:
+    async def main() -> tuple[SyncResult, list[tuple[Any, ...]]]:
         internal = Database(directory / "replica.db")
         internal.open()
         source: Any = dialect.open(database.source_config, max_connections=2)
@@ -41,7 +41,7 @@ def synced(
             await internal.migrate("data_replication", "starbase_data_replication.storage.migrations")
             stored = await internal.write(partial(under_way, replication=replication))
 
-            async def sync() -> Synced:
+            async def sync() -> SyncResult:
                 return await Sync(
                     stored=stored, source=source, table=dialect.table_name(database.source_config, "t"),
                     identity=identity_of(["t"], replication), database=internal, clock=Clock(),

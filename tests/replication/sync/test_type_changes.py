@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from starbase_data_replication.model import Shape
+from starbase_data_replication.model import SchemaFingerprint
 from starbase_data_replication.sync.schema_changes import drift
 
 
-def shape(source_type: str) -> Shape:
-    return Shape(columns={"c": (source_type, "the same form", "c", "1")}, key=("id",))
+def shape(source_type: str) -> SchemaFingerprint:
+    return SchemaFingerprint(columns={"c": (source_type, "the same form", "c", "1")}, key=("id",))
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from starbase_data_replication.model import Alive, Candidate, Position
+from starbase_data_replication.model import Candidate, OpenTransactions, Position
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sync import watermarks as floor
 
 # How a look ends: it tells; it fails in passing; the source does not tell for now; another server answers.
 TELLS, PASSING, UNTOLD, ELSEWHERE = "tells", "passing", "untold", "elsewhere"
 FAILURES = {
-    PASSING: Alive(known=False, reason="not fresh", passing=True),
-    UNTOLD: Alive(known=False, reason="no privilege"),
-    ELSEWHERE: Alive(known=False, reason="another server"),
+    PASSING: OpenTransactions(known=False, reason="not fresh", passing=True),
+    UNTOLD: OpenTransactions(known=False, reason="no privilege"),
+    ELSEWHERE: OpenTransactions(known=False, reason="another server"),
 }
 
 
@@ -62,13 +62,13 @@ class Source:
                 self.open.remove(transaction)
                 self.committed.add(transaction.value)
 
-    def look(self, how: str) -> Alive:
+    def look(self, how: str) -> OpenTransactions:
         if how != TELLS:
             return FAILURES[how]
         self.told_of |= {each.number for each in self.open}
-        return Alive(known=True, tokens=frozenset(str(each.number) for each in self.open), epoch="server")
+        return OpenTransactions(known=True, tokens=frozenset(str(each.number) for each in self.open), epoch="server")
 
-    def ask(self, asked: list[Alive], how: str) -> list[Alive]:
+    def ask(self, asked: list[OpenTransactions], how: str) -> list[OpenTransactions]:
         now = self.look(how)
         return [replace(each, tokens=each.tokens & now.tokens) if now.known else now for each in asked]
 
@@ -78,7 +78,7 @@ class Source:
         value = max(self.committed, default=None)
         self.do(next(happen))
         if value is not None:
-            candidate = Candidate(value=str(value), noted_at=self.now, alive=self.look(looks[0]))
+            candidate = Candidate(value=str(value), noted_at=self.now, open_transactions=self.look(looks[0]))
             self.position = floor.add(self.position, candidate, self.options)
         self.do(next(happen))
         if floor.asked(self.position):
@@ -139,12 +139,12 @@ def test_no_failure_of_a_look_lets_the_floor_pass_a_row(
 ) -> None:
     """Of a source that tells: transactions that began while it did not are not passed either."""
 
-    class Checked(Source):
+    class VerificationResult(Source):
         def sync(self, *words: object) -> None:
             super().sync(*words)  # type: ignore[arg-type]
             assert not self.passed()
 
-    source = Checked(options=Options(lookback_seconds=lookback))
+    source = VerificationResult(options=Options(lookback_seconds=lookback))
     live(source, history, first)
     source.end()
     assert source.replica == source.committed
@@ -156,14 +156,14 @@ def test_no_transaction_that_was_ever_known_is_passed(
 ) -> None:
     """Also of a source that did not tell at first."""
 
-    class Checked(Source):
+    class VerificationResult(Source):
         def sync(self, *words: object) -> None:
             before = {each.number for each in self.passed()}
             super().sync(*words)  # type: ignore[arg-type]
             # One that was passed before anybody knew of it was protected by the lookback alone.
             assert not [each for each in self.passed() if each.number in self.told_of - before]
 
-    source = Checked(options=Options(lookback_seconds=lookback))
+    source = VerificationResult(options=Options(lookback_seconds=lookback))
     live(source, history, UNTOLD)
 
 
@@ -188,11 +188,11 @@ def test_no_floor_waits_for_ever(
         assert floor.held_since(source.position) is None
 
 
-def candidate(value: int, at: float, alive: Alive) -> Candidate:
-    return Candidate(value=str(value), noted_at=at, alive=alive)
+def candidate(value: int, at: float, alive: OpenTransactions) -> Candidate:
+    return Candidate(value=str(value), noted_at=at, open_transactions=alive)
 
 
-OPEN = Alive(known=True, tokens=frozenset({"t"}), epoch="one")
+OPEN = OpenTransactions(known=True, tokens=frozenset({"t"}), epoch="one")
 
 
 def test_a_candidate_that_waits_is_told_by_the_next_look() -> None:
@@ -202,7 +202,7 @@ def test_a_candidate_that_waits_is_told_by_the_next_look() -> None:
     assert [each.value for each in floor.closed(position)] == ["1"]
     assert floor.held_since(position) == 1
     position = floor.add(position, candidate(3, 2, OPEN), options)
-    assert [each.alive.tokens for each in position.candidates] == [set(), {"t"}, {"t"}]
+    assert [each.open_transactions.tokens for each in position.candidates] == [set(), {"t"}, {"t"}]
     assert floor.held_since(position) is None
     position = floor.answered(position, [replace(each, tokens=frozenset()) for each in floor.asked(position)], now=3)
     assert [each.value for each in floor.closed(position)] == ["1", "2", "3"]
@@ -212,7 +212,7 @@ def test_values_that_no_transaction_protects_wait_for_the_lookback_alone() -> No
     options = Options()
     position = floor.add(Position(identity=""), candidate(1, 0, OPEN), options)
     ended = floor.answered(position, [replace(OPEN, tokens=frozenset())], now=1)
-    reason = Alive(known=False, reason="a sequence with a cache")
+    reason = OpenTransactions(known=False, reason="a sequence with a cache")
     position = floor.add(ended, candidate(2, 1000, reason), options, protected=False)
     assert len(floor.closed(position)) == 2
     # The longer lookback, also for what was noted before that was known.
@@ -224,7 +224,7 @@ def test_values_that_no_transaction_protects_wait_for_the_lookback_alone() -> No
 def test_a_source_that_never_tells_has_the_lookback_from_the_start() -> None:
     options = Options()
     position = floor.add(Position(identity=""), candidate(1, 0, FAILURES[UNTOLD]), options)
-    assert position.told is False
+    assert position.shows_transactions is False
     assert floor.held_since(position) is None
     assert floor.rise(position, floor.closed(position), options, now=300).floor == "1"
 

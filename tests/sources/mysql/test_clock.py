@@ -83,7 +83,7 @@ def test_a_value_less_the_lookback_is_cut_down_and_an_impossible_date_has_none()
 def note(database: TestDatabase, column: str, options: Options) -> Candidate | None:
     async def work(source: MysqlSource) -> Candidate | None:
         schema = await described(source, database, "t", column)
-        return (await source.note(schema, options, noted_at=5.0)).candidate
+        return (await source.read_high_watermark(schema, options, noted_at=5.0)).candidate
 
     return with_source(database, work)
 

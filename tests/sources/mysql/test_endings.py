@@ -14,7 +14,7 @@ from pymysql.err import DataError, InternalError, OperationalError, ProgrammingE
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError
 from starbase_data_replication.model import Batch, TableName, TableSchema
-from starbase_data_replication.sources.mysql.errors import door
+from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import (
@@ -250,7 +250,7 @@ def test_no_error_is_called_by_a_name_of_the_drivers() -> None:
         (1149, "there is a syntax error in it"),
         (1292, "a value"),
     ):
-        with pytest.raises(SyncError) as caught, door("where"):
+        with pytest.raises(SyncError) as caught, translate_errors("where"):
             raise ProgrammingError(number, "near 's3cret'", sqlstate="42000")
         assert str(caught.value).startswith(f"where: the server says: {said}")
         assert "ProgrammingError" not in str(caught.value)
@@ -258,7 +258,7 @@ def test_no_error_is_called_by_a_name_of_the_drivers() -> None:
 
 @pytest.mark.parametrize(("error", "kind"), ENDINGS)
 def test_every_error_comes_through_the_door_as_a_kind_without_a_value(error: Exception, kind: type[SyncError]) -> None:
-    with pytest.raises(SyncError, match=r"^reading orders: ") as caught, door("reading orders"):
+    with pytest.raises(SyncError, match=r"^reading orders: ") as caught, translate_errors("reading orders"):
         raise error
     assert type(caught.value) is kind
     assert "s3cret" not in str(caught.value)

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from starbase_data_replication.errors import SourceUnavailable
-from starbase_data_replication.model import Alive, Candidate
+from starbase_data_replication.model import Candidate, OpenTransactions
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.mysql import transactions
 from starbase_data_replication.sources.mysql.connection import Connection
@@ -46,21 +46,21 @@ def items(either_mysql: TestDatabase) -> TestDatabase:
 
 
 async def noted(source: MysqlSource, database: TestDatabase, table: str = "items") -> Candidate:
-    found = await source.note(await described(source, database, table), Options(), noted_at=1000.0)
+    found = await source.read_high_watermark(await described(source, database, table), Options(), noted_at=1000.0)
     assert found.candidate is not None
     return found.candidate
 
 
-async def now(source: MysqlSource, earlier: Alive) -> Alive:
-    (later,) = await source.still_alive([earlier])
+async def now(source: MysqlSource, earlier: OpenTransactions) -> OpenTransactions:
+    (later,) = await source.still_open([earlier])
     return later
 
 
-def note(database: TestDatabase) -> Alive:
-    return with_source(database, lambda source: noted(source, database)).alive
+def note(database: TestDatabase) -> OpenTransactions:
+    return with_source(database, lambda source: noted(source, database)).open_transactions
 
 
-def follow(database: TestDatabase, earlier: Alive) -> Alive:
+def follow(database: TestDatabase, earlier: OpenTransactions) -> OpenTransactions:
     return with_source(database, lambda source: now(source, earlier))
 
 
@@ -105,10 +105,10 @@ def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> No
     # Long enough that the other source's statement still runs.
     items.execute(f"CREATE VIEW many AS SELECT a.seq AS id FROM {ENDLESS}")
 
-    async def while_reading(source: MysqlSource) -> Alive:
+    async def while_reading(source: MysqlSource) -> OpenTransactions:
         async with opened(items) as other, other.read(ReadPlan(schema=await described(other, items, "many"))):
             assert running(items, "`many`")
-            return (await noted(source, items)).alive
+            return (await noted(source, items)).open_transactions
 
     assert with_source(items, while_reading).ended
 
@@ -191,7 +191,7 @@ def test_a_session_that_only_reads_holds_nobody_up(items: TestDatabase) -> None:
         for text in ("SELECT sleep(0.3)", "/* app */ (SELECT sleep(0.3))"):
             with in_background(reader, "; ".join([text] * 8)) as ended:
                 await eventually(lambda: asyncio.to_thread(lambda: bool(watcher.fetch(busy))))
-                earlier = (await noted(source, items)).alive
+                earlier = (await noted(source, items)).open_transactions
                 assert len(earlier.tokens) == 1
                 while not earlier.ended:
                     earlier = await now(source, earlier)
@@ -214,9 +214,11 @@ def test_a_prepared_transaction_is_alive_also_when_its_session_has_gone(items: T
     assert follow(items, earlier).ended
 
 
-def follow_until(database: TestDatabase, earlier: Alive, holds: Callable[[Alive], bool]) -> Alive:
-    async def work(source: MysqlSource) -> Alive:
-        found: list[Alive] = []
+def follow_until(
+    database: TestDatabase, earlier: OpenTransactions, holds: Callable[[OpenTransactions], bool]
+) -> OpenTransactions:
+    async def work(source: MysqlSource) -> OpenTransactions:
+        found: list[OpenTransactions] = []
 
         async def ask() -> bool:
             found.append(await now(source, earlier))
@@ -278,8 +280,8 @@ def test_without_process_nobody_knows_and_the_reason_says_what_to_grant(items: T
     try:
         poor = {"user": user, "password": "secret"}
         found = with_source(items, lambda source: noted(source, items), **poor)
-        assert (found.alive.known, found.alive.tokens) == (False, frozenset())
-        assert "GRANT PROCESS" in found.alive.reason
+        assert (found.open_transactions.known, found.open_transactions.tokens) == (False, frozenset())
+        assert "GRANT PROCESS" in found.open_transactions.reason
         told = note(items)
         assert told.known
         assert not with_source(items, lambda source: now(source, told), **poor).known
@@ -295,7 +297,7 @@ def test_many_ask_at_once_and_each_sees_the_server_as_it_is(items: TestDatabase)
     async def work(source: MysqlSource) -> list[set[str]]:
         async def one(number: int) -> set[str]:
             await asyncio.sleep(number * 0.01)
-            return writers((await noted(source, items)).alive)
+            return writers((await noted(source, items)).open_transactions)
 
         before = await asyncio.gather(*(one(number) for number in range(4)))
         thread = begun(writer)
@@ -331,7 +333,7 @@ class Looks:
         return found
 
 
-def writers(found: Alive) -> set[str]:
+def writers(found: OpenTransactions) -> set[str]:
     """The threads of the transactions in it."""
     return {token.split(":")[1] for token in found.tokens if token.startswith("t:")}
 
@@ -360,9 +362,9 @@ async def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: p
         schema = await described(source, items, "items")
 
         async def ask() -> None:
-            found = (await source.note(schema, Options(), noted_at=1000.0)).candidate
+            found = (await source.read_high_watermark(schema, Options(), noted_at=1000.0)).candidate
             assert found is not None
-            assert found.alive.known
+            assert found.open_transactions.known
 
         await asyncio.gather(*(ask() for _ in range(20)))
         looks = Looks(monkeypatch)
@@ -389,7 +391,7 @@ def test_a_look_that_had_begun_is_not_shared_by_who_asks_later(
         two = begun(late)
         third = asyncio.create_task(noted(source, items))
         looks.hold[1].set()
-        found = [writers((await task).alive) for task in (first, second, third)]
+        found = [writers((await task).open_transactions) for task in (first, second, third)]
         assert found[0] == set()
         assert one in found[1]
         assert {one, two} <= found[2]
@@ -412,7 +414,7 @@ async def test_no_shared_look_misses_a_transaction_that_began_before_the_value_w
             for turn in range(4):
                 await asyncio.sleep((number * 7 + turn * 5) % 11 * 0.01)
                 thread = await asyncio.to_thread(begun, session)
-                earlier = (await noted(source, items)).alive
+                earlier = (await noted(source, items)).open_transactions
                 assert thread in writers(earlier)
                 assert thread in writers(await now(source, earlier))
                 await asyncio.to_thread(session.execute, "COMMIT")
@@ -445,7 +447,7 @@ def test_who_shares_a_look_that_comes_to_nothing_looks_itself(
         assert isinstance(found[0], asyncio.CancelledError if how == "cancelled" else SourceUnavailable)
         for each in found[1:]:
             assert isinstance(each, Candidate)
-            assert writers(each.alive) == {thread}
+            assert writers(each.open_transactions) == {thread}
 
     with_source(items, work)
 
@@ -458,7 +460,7 @@ async def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) 
         async with opened(items) as rich, opened(items, user=user, password="secret") as poor:
             for _ in range(2):
                 asked = [noted(source, items) for source in (rich, poor, poor, rich)]
-                found = [candidate.alive.known for candidate in await asyncio.gather(*asked)]
+                found = [candidate.open_transactions.known for candidate in await asyncio.gather(*asked)]
                 assert found == [True, False, False, True]
     finally:
         items.execute(f"DROP USER {user}")
@@ -473,7 +475,7 @@ def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends
     writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
     earlier = note(items)
 
-    async def work(source: MysqlSource) -> tuple[Alive, Alive]:
+    async def work(source: MysqlSource) -> tuple[OpenTransactions, OpenTransactions]:
         stop = False
 
         def watch() -> None:
@@ -485,7 +487,7 @@ def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends
         try:
             writer.execute("COMMIT")
             candidate = await noted(source, items)
-            return candidate.alive, await now(source, earlier)
+            return candidate.open_transactions, await now(source, earlier)
         finally:
             stop = True
             await watching
@@ -508,7 +510,7 @@ def test_what_was_committed_before_the_snapshot_opens_is_read(items: TestDatabas
         counts = []
         for _ in range(8):
             writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
-            earlier = (await noted(source, items)).alive
+            earlier = (await noted(source, items)).open_transactions
             committing = loop.run_in_executor(None, writer.execute, "COMMIT")
             while not earlier.ended:
                 earlier = await now(source, earlier)
@@ -537,7 +539,7 @@ SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRI
     ],
 )
 def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
-    found = transactions.still_alive(SEEN.alive, later)
+    found = transactions.still_open(SEEN.open_transactions, later)
     assert found.known
     assert set(found.tokens) == tokens
 
@@ -564,9 +566,9 @@ NUMBERED = Look(server="a", started="1", at=1000, statements={"8": "20"})
     ],
 )
 def test_who_is_the_same_where_statements_have_a_number(later: list[Look], tokens: set[str]) -> None:
-    found = NUMBERED.alive
+    found = NUMBERED.open_transactions
     for each in later:
-        found = transactions.still_alive(found, replace(each, server="a", started="1"))
+        found = transactions.still_open(found, replace(each, server="a", started="1"))
     assert found.known
     assert set(found.tokens) == tokens
 
@@ -575,14 +577,14 @@ def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
     earlier = Look(server="a", started="1", transactions=(WRITER._replace(id="5"),))
     for later in ("6", ""):
         look = Look(server="a", started="1", transactions=(WRITER._replace(id=later),))
-        assert transactions.still_alive(earlier.alive, look).ended
+        assert transactions.still_open(earlier.open_transactions, look).ended
 
 
 def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None:
-    found = transactions.still_alive(SEEN.alive, Look(unknown="stale", passing=True))
-    assert (found.known, found.passing, found.tokens) == (False, True, SEEN.alive.tokens)
+    found = transactions.still_open(SEEN.open_transactions, Look(unknown="stale", passing=True))
+    assert (found.known, found.passing, found.tokens) == (False, True, SEEN.open_transactions.tokens)
 
 
 def test_another_server_knows_nothing_of_those_who_were_noted() -> None:
-    found = transactions.still_alive(SEEN.alive, Look(server="b", started="1"))
+    found = transactions.still_open(SEEN.open_transactions, Look(server="b", started="1"))
     assert (found.known, found.reason) == (False, transactions.OTHER_SERVER)

@@ -531,13 +531,13 @@ async def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_
     config = {**database.source_config, "user": role, "password": "a password"}
     source = PostgresqlDialect().open(config, max_connections=1)
     try:
-        async with source.looking(table) as looker:  # type: ignore[attr-defined]
-            schema = await looker.describe(table, "id")
+        async with source.inspect(table) as inspector:  # type: ignore[attr-defined]
+            schema = await inspector.describe(table, "id")
             await asyncio.to_thread(database.execute, "REVOKE SELECT ON pg_catalog.pg_locks FROM PUBLIC")
-            noted = await looker.note(schema, Options(), noted_at=0.0)
-            assert not noted.candidate.alive.known
+            noted = await inspector.read_high_watermark(schema, Options(), noted_at=0.0)
+            assert not noted.candidate.open_transactions.known
             assert await asyncio.to_thread(database.fetch, marked) == [(1,)]
-            assert tuple(await looker._held.fetchrow(setting)) == ("iso_8601", "off")
+            assert tuple(await inspector._held.fetchrow(setting)) == ("iso_8601", "off")
     finally:
         await source.close()
         database.execute(f"GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC; DROP OWNED BY {role}; DROP ROLE {role}")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.model import Alive
-from starbase_data_replication.sources.postgresql.transactions import HIDDEN_UNITS, UNIT_SECONDS, still_alive
+from starbase_data_replication.model import OpenTransactions
+from starbase_data_replication.sources.postgresql.transactions import HIDDEN_UNITS, UNIT_SECONDS, still_open
 from tests.support.hosts import running, until
 from tests.support.servers import TestDatabase
 
@@ -83,8 +83,8 @@ def test_a_message_counts_until_it_has_ended(
         database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def known(*tokens: str, epoch: str = "1") -> Alive:
-    return Alive(known=True, tokens=frozenset(tokens), epoch=epoch)
+def known(*tokens: str, epoch: str = "1") -> OpenTransactions:
+    return OpenTransactions(known=True, tokens=frozenset(tokens), epoch=epoch)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def known(*tokens: str, epoch: str = "1") -> Alive:
     ],
 )
 def test_whoever_may_be_the_same_counts_as_the_same(noted: set[str], now: set[str], still: set[str]) -> None:
-    assert still_alive(known(*noted), known(*now)).tokens == still
-    assert still_alive(known(*noted), known(*now, epoch="2")).ended
+    assert still_open(known(*noted), known(*now)).tokens == still
+    assert still_open(known(*noted), known(*now, epoch="2")).ended
 
 
 @given(st.lists(st.integers(1, 3), max_size=30))
@@ -116,6 +116,6 @@ def test_a_hidden_session_that_is_always_busy_holds_a_floor_for_a_while_only(ste
     alive, at = known("v:3/1#77", "h:0#77"), 0
     for number, step in enumerate(steps, start=2):
         at += step
-        alive = still_alive(alive, known(f"v:3/{number}#77", f"h:{at}#77"))
+        alive = still_open(alive, known(f"v:3/{number}#77", f"h:{at}#77"))
         assert alive.ended == (at > HIDDEN_UNITS)
         assert alive.sessions == (0 if alive.ended else 1)

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from starbase_data_replication.model import Column, Exceptions
+from starbase_data_replication.model import Column, UnrepresentableValues
 from starbase_data_replication.model.casts import Cast
 from starbase_data_replication.sources.batches import TOO_LARGE, fitting
 from tests.support.hosts import HostProcess, running
@@ -182,9 +182,9 @@ def test_what_is_larger_than_sqlite_holds_becomes_null_and_is_counted() -> None:
     columns = [Column(name=name, source_type="text", nullable=True, cast=Cast()) for name in "abc"]
     limit = 100
     rows: list[Any] = [("x" * 60, b"y" * 39, 1), ("é" * 60, "z", None), ("v", "w", 2)]
-    exceptions: Counter[Exceptions] = Counter()
+    exceptions: Counter[UnrepresentableValues] = Counter()
     assert fitting(rows, 10, columns, exceptions, limit=limit) == rows
     assert exceptions == {}
     fitted = fitting(rows, 400, columns, exceptions, limit=limit)
     assert fitted == [(None, b"y" * 39, 1), (None, "z", None), ("v", "w", 2)]
-    assert exceptions == {Exceptions("a", TOO_LARGE): 2}
+    assert exceptions == {UnrepresentableValues("a", TOO_LARGE): 2}

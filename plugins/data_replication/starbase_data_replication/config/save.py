@@ -23,7 +23,7 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.model.options import Replication
 from starbase_data_replication.sources.registry import Dialects
 from starbase_data_replication.storage import sqlite_tables, store
-from starbase_data_replication.storage.store import Stored
+from starbase_data_replication.storage.store import StoredReplication
 from starbase_host import Host, InvalidRequest
 
 
@@ -37,7 +37,7 @@ class Configuring:
     # A lock for each group, while somebody holds it.
     _groups: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def save(self, body: Any, *, now: float) -> tuple[Stored, bool]:
+    async def save(self, body: Any, *, now: float) -> tuple[StoredReplication, bool]:
         """Create or change a replication: what is stored, and whether it was there. Raises InvalidRequest, Conflict."""
         name = body.get("name") if isinstance(body, dict) else None
         name = name if isinstance(name, str) and NAME.match(name) else None
@@ -59,7 +59,9 @@ class Configuring:
             return contextlib.nullcontext()
         return self._groups.setdefault(group, asyncio.Lock())
 
-    async def _judge(self, body: Any, name: str | None) -> tuple[Stored | None, Replication, Mapping[str, Any]]:
+    async def _judge(
+        self, body: Any, name: str | None
+    ) -> tuple[StoredReplication | None, Replication, Mapping[str, Any]]:
         """What is stored under this name, what it is to become, and what may be shown of its settings."""
         stored = await self.host.database.read(partial(store.find, name=name)) if name is not None else None
         existing = self.connections.unsealed(stored.replication) if stored is not None else None
@@ -98,10 +100,10 @@ class _Judged:
 
     replication: Replication
     masked: Mapping[str, Any]
-    existing: Stored | None
+    existing: StoredReplication | None
     others: list[Replication]
 
-    def save(self, connection: apsw.Connection, *, now: float) -> Stored | None:
+    def save(self, connection: apsw.Connection, *, now: float) -> StoredReplication | None:
         """Save it; None when something that it was judged against has changed. Raises Conflict for a taken target."""
         replication = self.replication
         found = store.find(connection, replication.name)
@@ -116,7 +118,7 @@ class _Judged:
         return store.save(connection, replication, self.masked, now=now)
 
 
-def _basis(stored: Stored | None) -> object:
+def _basis(stored: StoredReplication | None) -> object:
     """What a change is judged by of what is stored; how its runs went is not part of that."""
     return None if stored is None else (stored.id, stored.revision, stored.replication)
 

@@ -4,24 +4,32 @@ Frozen, keyword-only, and free of any database, clock or network, so that everyt
 Words are those of docs/internals/glossary.md. Times are seconds since 1970 (float, UTC), unless a name says otherwise.
 """
 
-from starbase_data_replication.model.batch import Batch, Exceptions, Row, Rows
-from starbase_data_replication.model.position import Alive, Candidate, Former, Noted, OpenTransaction, Phase, Position
-from starbase_data_replication.model.tables import Column, Shape, TableName, TableSchema
+from starbase_data_replication.model.batch import Batch, Row, Rows, UnrepresentableValues
+from starbase_data_replication.model.position import (
+    Candidate,
+    Former,
+    HighWatermark,
+    OpenTransaction,
+    OpenTransactions,
+    Phase,
+    Position,
+)
+from starbase_data_replication.model.tables import Column, SchemaFingerprint, TableName, TableSchema
 
 __all__ = [
-    "Alive",
     "Batch",
     "Candidate",
     "Column",
-    "Exceptions",
     "Former",
-    "Noted",
+    "HighWatermark",
     "OpenTransaction",
+    "OpenTransactions",
     "Phase",
     "Position",
     "Row",
     "Rows",
-    "Shape",
+    "SchemaFingerprint",
     "TableName",
     "TableSchema",
+    "UnrepresentableValues",
 ]

@@ -56,7 +56,7 @@ class Rows(Sequence[Row]):
     __hash__ = None  # type: ignore[assignment]
 
 
-class Exceptions(NamedTuple):
+class UnrepresentableValues(NamedTuple):
     """Values of a column that SQLite cannot hold as they are: what they are and what became of them."""
 
     column: str
@@ -77,4 +77,4 @@ class Batch:
     bytes: int
     last_key: tuple[str, ...] | None = None
     last: bool = False
-    exceptions: Mapping[Exceptions, int] = field(default_factory=dict)
+    exceptions: Mapping[UnrepresentableValues, int] = field(default_factory=dict)

@@ -51,7 +51,7 @@ class Cast:
     convert: Callable[[Any], Any] | None = None
     known: bool = True
     resumable: bool = True
-    excepted: type | None = None
+    unrepresentable: type | None = None
     policy: str = ""
     decimal: bool = False
     scale: int | None = None
@@ -102,7 +102,7 @@ def decimal_cast(
         select=select,
         declared=NO_AFFINITY,
         convert=whole_or_text if whole else decimal_or_text,
-        excepted=str,
+        unrepresentable=str,
         policy=NOT_EXACT,
         decimal=True,
         scale=scale,
@@ -122,7 +122,7 @@ NOT_EXACT = (
 def as_text(cast: Cast) -> Cast:
     """The same decimals as their digits, all of them and every zero."""
     return replace(
-        cast, declared="TEXT", convert=None, excepted=None, policy="", decimal=False, scale=None, sorts=False
+        cast, declared="TEXT", convert=None, unrepresentable=None, policy="", decimal=False, scale=None, sorts=False
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from starbase_data_replication.model.tables import Shape
+from starbase_data_replication.model.tables import SchemaFingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alive:
+class OpenTransactions:
     """The transactions of a source that were alive at a moment, as the source's own tokens.
 
     known is False where the source does not tell (a missing privilege, a standby); `reason` says which, or
@@ -57,24 +57,24 @@ class Candidate:
     lookback_value: for a column that holds a time, `value` less the lookback: every row that an unfaithful
         clock may stamp late lies above it, so it need not wait for the lookback to pass. Else None.
     protected: whether the source's transactions say anything about the table's values.
-    untold_since: since when the source has not told what became of `alive`, which then stays as it was known.
+    unknown_since: since when the source has not shown what became of `open_transactions`, which then stays as it was.
     """
 
     value: str
     noted_at: float
-    alive: Alive
+    open_transactions: OpenTransactions
     lookback_value: str | None = None
     protected: bool = True
-    untold_since: float | None = None
+    unknown_since: float | None = None
 
     @property
     def known(self) -> bool:
         """Whether the source has told who could still commit below it."""
-        return self.protected and self.alive.known
+        return self.protected and self.open_transactions.known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noted:
+class HighWatermark:
     """What a source has noted of a table before it is read.
 
     candidate: None when the table holds no value that may become a floor.
@@ -108,7 +108,7 @@ class Former:
     """
 
     identity: str
-    shape: Shape
+    fingerprint: SchemaFingerprint
     why: str
     noted: bool = False
     kept: int = 0
@@ -126,7 +126,8 @@ class Position:
     into_shadow: the load goes into a shadow table that replaces the target at its end.
     shape: what the source looked like when the replica was last brought up to date with it.
     dropped: the replica's names of columns that the source no longer has; nothing is written there.
-    told: whether the source tells who is alive; None before it was asked. untold_since: since when one that did does
+    shows_transactions: whether the source shows which are open; None before it was asked.
+    unknown_since: since when a source that did does
         not; see sync/watermarks.py.
     files: what the table's rows lay in when it was last read, or when a load under way began, by table. server: who
         answered then. Both where the source tells.
@@ -141,10 +142,10 @@ class Position:
     load_key: tuple[str, ...] | None = None
     loading_since: float | None = None
     into_shadow: bool = False
-    shape: Shape | None = None
+    fingerprint: SchemaFingerprint | None = None
     dropped: tuple[str, ...] = ()
-    told: bool | None = None
-    untold_since: float | None = None
+    shows_transactions: bool | None = None
+    unknown_since: float | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     server: str = ""
     reload: str | None = None

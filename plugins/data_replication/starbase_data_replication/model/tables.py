@@ -72,7 +72,7 @@ LENGTHS_ONLY = frozenset({"text", "varchar", "tinytext", "mediumtext", "longtext
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class SchemaFingerprint:
     """What a replica was built from, to be compared with what its source looks like later.
 
     columns: the source's name of a column to its type, its `form`, the replica's name of it, and its number.
@@ -165,10 +165,10 @@ class TableSchema:
         return tuple(column.target for column in self.key_columns)
 
     @property
-    def shape(self) -> Shape:
+    def fingerprint(self) -> SchemaFingerprint:
         columns = {each.name: (each.source_type, each.form, each.target, each.number) for each in self.columns}
         tracking = f"{self.tracking.source_type} {self.tracking.collation}".rstrip()
-        return Shape(
+        return SchemaFingerprint(
             columns=columns, key=self.key, tracking=tracking, kind=self.kind, incarnation=self.incarnation,
             parts=self.parts, definition=self.definition,
         )  # fmt: skip

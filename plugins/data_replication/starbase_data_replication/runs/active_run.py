@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from starbase_data_replication.model.runs import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.slots import Slot
 from starbase_data_replication.sources.protocols import Source
-from starbase_data_replication.sync.sync import Synced
-from starbase_data_replication.verify.verify import Checked
+from starbase_data_replication.sync.sync import SyncResult
+from starbase_data_replication.verify.verify import VerificationResult
 
 # Why a run is interrupted, where it does not simply go on; and what becomes of it then.
 CHANGED = "the configuration changed"
@@ -25,7 +25,7 @@ GOES_ON = "the next sync goes on from what was committed"
 
 
 @dataclass(kw_only=True)
-class Running:
+class ActiveRun:
     """A run that has not ended. `result` resolves to its record, and never raises.
 
     members: all that are synced by the same work, of which this is one; a group, or this alone.
@@ -51,15 +51,15 @@ class Running:
     given_up: str | None = None
     unrecorded: str | None = None
     begun: bool = True
-    work: asyncio.Task[dict[str, Synced]] | None = None
+    work: asyncio.Task[dict[str, SyncResult]] | None = None
     interrupt_reason: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     failure_status: int = 502
     thorough: bool = False
-    checked: Checked | None = None
+    checked: VerificationResult | None = None
 
 
-def stop(run: Running, reason: str) -> None:
+def stop(run: ActiveRun, reason: str) -> None:
     """Interrupt a run, once: a second cancellation would strike it while it cleans up."""
     if run.interrupt_reason is None:
         run.interrupt_reason = reason

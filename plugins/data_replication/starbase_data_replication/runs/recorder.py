@@ -13,13 +13,13 @@ import apsw
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, kind_of, retrieved
 from starbase_data_replication.model.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
-from starbase_data_replication.runs.active_run import OF_ANOTHER, Running
+from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
 from starbase_data_replication.runs.row_counts import Counts
 from starbase_data_replication.storage import outbox, store
-from starbase_data_replication.storage.store import Outcome, Store, Stored, Superseded
-from starbase_data_replication.sync.sync import Synced
-from starbase_data_replication.verify.verify import Checked
+from starbase_data_replication.storage.store import Outcome, Store, StoredReplication, Superseded
+from starbase_data_replication.sync.sync import SyncResult
+from starbase_data_replication.verify.verify import VerificationResult
 from starbase_host import Host, StarbaseError, iso, printable
 
 log = logging.getLogger("starbase.data_replication")
@@ -39,7 +39,7 @@ class Recorder:
     counts: Counts
 
     async def finish(
-        self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
+        self, run: ActiveRun, stored: StoredReplication, status: RunStatus, error: str | None, synced: SyncResult | None
     ) -> SyncRun:
         """Record a run, and tell of it. Raises what the database raises when it does not take the record."""
         if error is not None:
@@ -73,7 +73,7 @@ class Recorder:
             self.events.post()
         return record
 
-    def record(self, run: Running, status: RunStatus, error: str | None, synced: Synced | None) -> SyncRun:
+    def record(self, run: ActiveRun, status: RunStatus, error: str | None, synced: SyncResult | None) -> SyncRun:
         return SyncRun(
             run_id=run.run_id,
             config_name=run.name,
@@ -88,7 +88,7 @@ class Recorder:
             warnings=_shown(synced.warnings) if synced is not None else (),
         )
 
-    def _verified(self, run: Running, record: SyncRun) -> dict[str, object]:
+    def _verified(self, run: ActiveRun, record: SyncRun) -> dict[str, object]:
         assert run.checked is not None
         return {
             **run.checked.as_dict(),
@@ -98,7 +98,9 @@ class Recorder:
         }
 
 
-def _record_run(connection: apsw.Connection, *, stored: Stored, record: SyncRun, outcome: Outcome) -> tuple[bool, bool]:
+def _record_run(
+    connection: apsw.Connection, *, stored: StoredReplication, record: SyncRun, outcome: Outcome
+) -> tuple[bool, bool]:
     """Whether the replica is to be counted, and whether events are to be sent that are written down."""
     store.record(connection, record, outcome)
     outbox.after(connection, record)
@@ -106,8 +108,8 @@ def _record_run(connection: apsw.Connection, *, stored: Stored, record: SyncRun,
 
 
 def outcome(
-    run: Running, work: asyncio.Task[dict[str, Synced]]
-) -> tuple[RunStatus, str | None, Synced | None, BaseException | None]:
+    run: ActiveRun, work: asyncio.Task[dict[str, SyncResult]]
+) -> tuple[RunStatus, str | None, SyncResult | None, BaseException | None]:
     """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
     if not work.done():
         work.add_done_callback(retrieved)
@@ -133,7 +135,7 @@ def _shown(warnings: Sequence[str]) -> tuple[str, ...]:
     return tuple(printable(each, at_most=MAX_SHOWN) for each in warnings)
 
 
-def _event(run: SyncRun, checked: Checked | None) -> ReplicationEvent:
+def _event(run: SyncRun, checked: VerificationResult | None) -> ReplicationEvent:
     types = {RunKind.VERIFY: "verify", RunKind.RESET: "reset"}
     found = checked.as_dict() if checked is not None and run.kind is RunKind.VERIFY else None
     return ReplicationEvent.of(run, types.get(run.kind, "sync"), found)

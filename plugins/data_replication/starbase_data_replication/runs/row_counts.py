@@ -12,7 +12,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.storage import store
-from starbase_data_replication.storage.store import Stored
+from starbase_data_replication.storage.store import StoredReplication
 from starbase_host import Clock, Database, StarbaseError
 
 # A table is counted again only after so many times as long as counting it took the last time.
@@ -30,7 +30,7 @@ class Counted:
     """
 
     again_at: float = float("-inf")
-    due: Stored | None = None
+    due: StoredReplication | None = None
     counting: asyncio.Task[None] | None = None
 
 
@@ -45,7 +45,7 @@ class Counts:
     # A count may take long, and the database has few readers.
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def due(self, stored: Stored) -> None:
+    def due(self, stored: StoredReplication) -> None:
         """Have its replica counted, as soon as that is cheap next to how often it is done."""
         counted = self._counted.setdefault(stored.id, Counted())
         counted.due = stored

@@ -15,17 +15,17 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, details, kind_of, tamed
+from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits, details, kind_of
 from starbase_data_replication.model.runs import Progress, RunKind, RunStatus, SyncRun
-from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, Running, stop
+from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun, stop
 from starbase_data_replication.runs.recorder import Recorder, outcome
 from starbase_data_replication.runs.slots import Slots
 from starbase_data_replication.sources.network.activity import HEARD
 from starbase_data_replication.storage import store, user_objects
-from starbase_data_replication.storage.store import Store, Stored
+from starbase_data_replication.storage.store import Store, StoredReplication
 from starbase_data_replication.sync.group import sync_together
 from starbase_data_replication.sync.identity import identity_of
-from starbase_data_replication.sync.sync import Sync, Synced
+from starbase_data_replication.sync.sync import Sync, SyncResult
 from starbase_data_replication.sync.transforms import Transforms
 from starbase_data_replication.verify.verify import Check, allow
 from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable
@@ -55,10 +55,10 @@ class Runner:
     recorder: Recorder
     slots: Slots
     added_seconds: float = user_objects.SECONDS
-    running: dict[str, Running] = field(default_factory=dict)
+    running: dict[str, ActiveRun] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> Running:
+    async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> ActiveRun:
         """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; Changed, which
         is one too; InvalidRequest for one that its configuration does not allow; Unavailable when the database takes no
         writes, which is recorded once it does."""
@@ -77,7 +77,9 @@ class Runner:
                 work.cancel()
         return runs[0]
 
-    async def _begun(self, name: str, kind: RunKind, *, thorough: bool) -> tuple[list[Running], list[Stored]] | None:
+    async def _begun(
+        self, name: str, kind: RunKind, *, thorough: bool
+    ) -> tuple[list[ActiveRun], list[StoredReplication]] | None:
         """The runs that have begun, with what each is of; None when they are to be others than a moment before."""
         members = await self.store.database.read(partial(_members, name=name, kind=kind))
         for member in members:
@@ -123,7 +125,7 @@ class Runner:
         self.running[name] = run
         return self._not_begun([run], error)
 
-    def _not_begun(self, runs: Sequence[Running], error: Unavailable) -> Unavailable:
+    def _not_begun(self, runs: Sequence[ActiveRun], error: Unavailable) -> Unavailable:
         """The same, of runs whose names are taken: they are kept until that is recorded."""
         why = f"could not begin: {error}"
         for run in runs:
@@ -133,7 +135,7 @@ class Runner:
             task.add_done_callback(self._tasks.discard)
         return Unavailable(f"{runs[0].unrecorded}; that is recorded once the database can be written")
 
-    async def _record_not_begun(self, run: Running, why: str) -> None:
+    async def _record_not_begun(self, run: ActiveRun, why: str) -> None:
         try:
             stored = await self.store.get(run.name)
             while not await self._finished(run, stored, "error", f"the run {why}", None):
@@ -142,8 +144,8 @@ class Runner:
             self.running.pop(run.name, None)
             run.result.cancel()
 
-    def _running(self, name: str, kind: RunKind, members: tuple[str, ...]) -> Running:
-        return Running(
+    def _running(self, name: str, kind: RunKind, members: tuple[str, ...]) -> ActiveRun:
+        return ActiveRun(
             run_id=uuid.uuid4().hex,
             name=name,
             kind=kind,
@@ -162,13 +164,13 @@ class Runner:
             stop(each, reason if each is run else OF_ANOTHER)
         await asyncio.wait({each.result for each in together}, timeout=2 * LET_GO_SECONDS)
 
-    def give_up(self, run: Running, why: str) -> None:
+    def give_up(self, run: ActiveRun, why: str) -> None:
         """End a run that makes no progress; it is recorded as failed, with this message."""
         for each in self._together(run):
             each.given_up = why
             stop(each, why)
 
-    def _together(self, run: Running) -> list[Running]:
+    def _together(self, run: ActiveRun) -> list[ActiveRun]:
         """The runs that have one work with this one, itself among them, and have not ended."""
         others = (self.running.get(member) for member in run.members)
         return [each for each in others if each is not None and each.work is run.work]
@@ -202,7 +204,7 @@ class Runner:
                 names.add(stored.name)
         return names
 
-    async def _run(self, run: Running, stored: Stored) -> None:
+    async def _run(self, run: ActiveRun, stored: StoredReplication) -> None:
         """See a run through to its record. Never cancelled itself: an interruption ends the work, not the record."""
         work = run.work
         assert work is not None
@@ -224,7 +226,7 @@ class Runner:
             self.running.pop(run.name, None)
 
     async def _finished(
-        self, run: Running, stored: Stored, status: RunStatus, error: str | None, synced: Synced | None
+        self, run: ActiveRun, stored: StoredReplication, status: RunStatus, error: str | None, synced: SyncResult | None
     ) -> bool:
         """Record a run; False when the database does not take it now (it is full, or locked), so that no run is lost.
 
@@ -248,10 +250,10 @@ class Runner:
             run.result.set_result(record)
         return True
 
-    async def _contained(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
+    async def _contained(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> dict[str, SyncResult]:
         """The work; what a dialect lets out that would end the host, or pass for an interruption, is an error."""
         try:
-            return await tamed(self._work, runs, stored)
+            return await catch_exits(self._work, runs, stored)
         except (Exited, asyncio.CancelledError) as error:
             interrupted = any(run.interrupt_reason is not None for run in runs) or self.host.stopping.is_set()
             if interrupted and isinstance(error, asyncio.CancelledError):
@@ -269,7 +271,7 @@ class Runner:
             why = f"unexpected {kind_of(error)} with {whose}; the host's log has the details"
             raise DialectFailed(why) from error
 
-    async def _work(self, runs: Sequence[Running], stored: Sequence[Stored]) -> dict[str, Synced]:
+    async def _work(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> dict[str, SyncResult]:
         """Do what the first of the runs is for; what was synced, by name."""
         run = runs[0]
         async with self.slots.taken(self.connections.key(stored[0].replication.source_config)) as slot:
@@ -290,7 +292,7 @@ class Runner:
                 return {each.name: sync.synced() for each, sync in zip(runs, syncs, strict=True)}
             return {}
 
-    async def _make_sync(self, run: Running, stored: Stored) -> Sync:
+    async def _make_sync(self, run: ActiveRun, stored: StoredReplication) -> Sync:
         replication = stored.replication
         settings = self.connections.opened(replication.source_config)
         run.source = await self.connections.source(settings)
@@ -319,7 +321,7 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
     return (name, *(each.name for each in members if each.replication.is_active and each.name != name))
 
 
-def _begin(connection: apsw.Connection, *, runs: Sequence[Running], now: float) -> list[Stored] | None:
+def _begin(connection: apsw.Connection, *, runs: Sequence[ActiveRun], now: float) -> list[StoredReplication] | None:
     """Begin them, each as its configuration is now; None when others than these would have to run by now.
 
     A change that is committed before this finds no run to end, and none of what it has changed may be run as it was.
@@ -343,7 +345,7 @@ def _kind_beside(kind: RunKind) -> RunKind:
     return RunKind.MANUAL if kind is RunKind.RESET else kind
 
 
-def _heard(runs: Sequence[Running], clock: Clock) -> None:
+def _heard(runs: Sequence[ActiveRun], clock: Clock) -> None:
     now = clock.monotonic()
     for run in runs:
         run.heard_at = now

@@ -9,7 +9,7 @@ from starbase_data_replication.model.runs import RunKind, SyncRun
 from starbase_data_replication.runs import schedule
 from starbase_data_replication.runs.runner import Changed, Runner
 from starbase_data_replication.storage import store
-from starbase_data_replication.storage.store import Stored
+from starbase_data_replication.storage.store import StoredReplication
 from starbase_host import Conflict, NotFound, Unavailable
 
 # An alarm's name is one of these and the replication's name.
@@ -94,12 +94,12 @@ class Ticks:
         )
 
 
-def _clock_of(stored: Stored) -> str:
+def _clock_of(stored: StoredReplication) -> str:
     """Whose ticks it has: all of a group have the same, so that they are due at one time."""
     return stored.replication.options.group or stored.name
 
 
-def check_interval_seconds(prefix: str, stored: Stored) -> float | None:
+def check_interval_seconds(prefix: str, stored: StoredReplication) -> float | None:
     """How often a replication is verified or reconciled by itself; None is never."""
     options = stored.replication.options
     if prefix == "deletes:":

@@ -11,10 +11,10 @@ import logging
 from dataclasses import dataclass, field
 
 from starbase_data_replication.errors import SyncError
-from starbase_data_replication.runs.active_run import Running
+from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.runner import Runner
 from starbase_data_replication.service import Service
-from starbase_data_replication.sources.protocols import Answering
+from starbase_data_replication.sources.protocols import Pingable
 from starbase_data_replication.sources.registry import bounded
 from starbase_host import Clock
 
@@ -79,7 +79,7 @@ class Watchdog:
         # Only now, so that a look that failed is taken again.
         self._drift, self._schedules_at = drift, now
 
-    def _look_at(self, run: Running, now: float) -> None:
+    def _look_at(self, run: ActiveRun, now: float) -> None:
         if run.slot is None:
             return
         # A dialect of another plugin may not tell of bytes; its batches do.
@@ -96,13 +96,13 @@ class Watchdog:
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
 
-    async def _ask(self, run: Running) -> None:
+    async def _ask(self, run: ActiveRun) -> None:
         """Whether the source is there at all; if not, and nothing has come meanwhile, the run is over."""
         began = self.clock.monotonic()
         try:
-            if not isinstance(run.source, Answering):
+            if not isinstance(run.source, Pingable):
                 return
-            await bounded(run.source.answers, ANSWER_SECONDS)
+            await bounded(run.source.ping, ANSWER_SECONDS)
         except (SyncError, TimeoutError) as error:
             silent = self.clock.monotonic() - run.heard_at
             if run.heard_at <= began:

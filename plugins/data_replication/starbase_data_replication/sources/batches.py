@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from starbase_data_replication.model import Column, Exceptions, Row, Rows
+from starbase_data_replication.model import Column, Row, Rows, UnrepresentableValues
 from starbase_data_replication.model.casts import as_stored
 
 # What a value costs beside its own bytes, roughly: the object's header.
@@ -80,13 +80,13 @@ class Buffered(ABC):
         """
 
 
-def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Exceptions] | None = None) -> Rows:
+def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[UnrepresentableValues] | None = None) -> Rows:
     """Apply the casts' `convert` in place, where a column has one.
 
     exceptions: is added the values that a cast has `excepted`.
     """
     for index, column in enumerate(columns):
-        function, kind = column.cast.convert, column.cast.excepted
+        function, kind = column.cast.convert, column.cast.unrepresentable
         if function is not None:
             try:
                 values = [None if value is None else function(value) for value in rows.column(index)]
@@ -96,7 +96,7 @@ def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Exception
         if kind is not None and exceptions is not None:
             found = sum(isinstance(value, kind) for value in rows.column(index))
             if found:
-                exceptions[Exceptions(column.name, column.cast.policy)] += found
+                exceptions[UnrepresentableValues(column.name, column.cast.policy)] += found
     return rows
 
 
@@ -115,7 +115,7 @@ def fitting(
     rows: Sequence[Row],
     size: int,
     columns: Sequence[Column],
-    exceptions: Counter[Exceptions],
+    exceptions: Counter[UnrepresentableValues],
     *,
     limit: int = MAX_BYTES,
 ) -> Sequence[Row]:
@@ -128,7 +128,7 @@ def fitting(
     return [_fitting(row, columns, exceptions, limit) for row in rows]
 
 
-def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[Exceptions], limit: int) -> Row:
+def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[UnrepresentableValues], limit: int) -> Row:
     sizes = [len(value.encode()) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 0
              for value in row]  # fmt: skip
     fitted = list(row)
@@ -137,5 +137,5 @@ def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[Exceptions
         if sum(sizes) + ROW_OVERHEAD_BYTES * len(row) <= limit:
             break
         fitted[index], sizes[index] = None, 0
-        exceptions[Exceptions(columns[index].name, TOO_LARGE)] += 1
+        exceptions[UnrepresentableValues(columns[index].name, TOO_LARGE)] += 1
     return tuple(fitted)

@@ -12,7 +12,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.model import Alive, Batch, Column, Noted, OpenTransaction, TableName, TableSchema
+from starbase_data_replication.model import (
+    Batch,
+    Column,
+    HighWatermark,
+    OpenTransaction,
+    OpenTransactions,
+    TableName,
+    TableSchema,
+)
 from starbase_data_replication.model.options import Options
 
 # The values of the key's columns, as the replica stores them.
@@ -174,7 +182,7 @@ class Reader(Protocol):
         ...
 
 
-class Looker(Protocol):
+class Inspector(Protocol):
     """What is asked of a table before it is read. Every method raises a SyncError kind, never a driver's."""
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
@@ -200,7 +208,7 @@ class Looker(Protocol):
         """How many rows have no tracking value; stops counting at `at_most`."""
         ...
 
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float) -> Noted:
+    async def read_high_watermark(self, schema: TableSchema, options: Options, *, noted_at: float) -> HighWatermark:
         """Note the highest tracking value, then, in a later statement, the transactions that are alive.
 
         The order is what makes a closed value closed: noted the other way round, a transaction that starts
@@ -210,14 +218,14 @@ class Looker(Protocol):
         ...
 
 
-class Source(Looker, Reader, Protocol):
+class Source(Inspector, Reader, Protocol):
     """One configured remote, with its pool of connections. Every method raises a SyncError kind, never a driver's."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
         """Several reads from one snapshot, one after the other; it is open with the first of them."""
         ...
 
-    async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
+    async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
         """Of each set, which are alive now, by one look at the server.
 
         What may have moved into another form (a prepared one) counts as alive. Where the source does not tell this
@@ -231,10 +239,10 @@ class Source(Looker, Reader, Protocol):
 
 
 @runtime_checkable
-class Looking(Protocol):
+class Inspectable(Protocol):
     """A source that answers what one sync asks in one transaction. Optional: without it, each question has its own."""
 
-    def looking(self, table: TableName) -> AbstractAsyncContextManager[Looker]:
+    def inspect(self, table: TableName) -> AbstractAsyncContextManager[Inspector]:
         """Open a transaction, on entering, to ask about this table in.
 
         Who is alive is seen when `note` is called, and not when the transaction was opened.
@@ -242,16 +250,16 @@ class Looking(Protocol):
         ...
 
 
-def looking(source: Source, table: TableName) -> AbstractAsyncContextManager[Looker]:
+def inspecting(source: Source, table: TableName) -> AbstractAsyncContextManager[Inspector]:
     """What to ask about a table: in one transaction where the source can, and then nothing else of it meanwhile."""
-    return source.looking(table) if isinstance(source, Looking) else nullcontext(source)
+    return source.inspect(table) if isinstance(source, Inspectable) else nullcontext(source)
 
 
 @runtime_checkable
-class Showing(Protocol):
+class ShowsTransactions(Protocol):
     """A source that can show which transactions hold a floor. Optional: without it, only that some do is said."""
 
-    async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
+    async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
         """What may be seen of those of the set that are open still, the longest first, at most MAX_SHOWN."""
         ...
 
@@ -261,8 +269,10 @@ class Rewindable(Protocol):
     """A source that tells when its tracking values have gone back. Optional: without it, a floor that lies above them
     is lowered, and rows that have come in below that are not found."""
 
-    async def note(self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None) -> Noted:
-        """As Looker.note; and whether the highest value lies below the floor, in the column's own order."""
+    async def read_high_watermark(
+        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None
+    ) -> HighWatermark:
+        """As Inspector.note; and whether the highest value lies below the floor, in the column's own order."""
         ...
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
@@ -278,9 +288,9 @@ class Sharing(Protocol):
 
     notes_shared: bool
 
-    async def note(
+    async def read_high_watermark(
         self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
-    ) -> Noted:
+    ) -> HighWatermark:
         """As Rewindable.note; and of a column whose values may come again (`schema.comes_again`), and that holds no
         time, how many rows have the value `at`."""
         ...
@@ -333,10 +343,10 @@ class Comparable(Protocol):
 
 
 @runtime_checkable
-class Answering(Protocol):
+class Pingable(Protocol):
     """A source that can be asked whether it is there. Optional: without it, silence is borne for two hours."""
 
-    async def answers(self) -> None:
+    async def ping(self) -> None:
         """Ask on a connection of its own, beside the pool's. Any answer will do, a refusal too.
 
         Raises a SyncError kind when there is none; whoever calls bounds the time.

@@ -78,7 +78,7 @@ class Leftovers:
         there, here = columns_of(connection, old) or {}, columns_of(connection, new) or {}
         rowid = _rowid(connection, old, there)
         old_key = [name for _, name in sorted((each.position, name) for name, each in there.items() if each.position)]
-        if former is not None and tuple(former.shape.key) != schema.key:
+        if former is not None and tuple(former.fingerprint.key) != schema.key:
             return OTHER_KEY
         if len(old_key) != len(schema.key):
             return OTHER_KEY
@@ -167,23 +167,23 @@ def count_by_former_key(
     connection: apsw.Connection, old: str, new: str, schema: TableSchema, former: Former
 ) -> int | None:
     """How many rows of the replica the shadow lacks, by the key that they had; None where that is not copied so."""
-    forms = schema.shape.columns
-    before = former.shape.columns
-    if not former.shape.key or any(
-        name not in forms or name not in before or forms[name][1] != before[name][1] for name in former.shape.key
+    forms = schema.fingerprint.columns
+    before = former.fingerprint.columns
+    if not former.fingerprint.key or any(
+        name not in forms or name not in before or forms[name][1] != before[name][1] for name in former.fingerprint.key
     ):
         return None
-    there = ", ".join(quote(before[name][2]) for name in former.shape.key)
-    here = ", ".join(quote(forms[name][2]) for name in former.shape.key)
+    there = ", ".join(quote(before[name][2]) for name in former.fingerprint.key)
+    here = ", ".join(quote(forms[name][2]) for name in former.fingerprint.key)
     sql = f"SELECT count(*) FROM (SELECT {there} FROM {quote(old)} EXCEPT SELECT {here} FROM {quote(new)})"
     return int(connection.execute(sql).get)
 
 
 def _matched(schema: TableSchema, former: Former | None, old_key: Sequence[str]) -> list[tuple[str, str]]:
-    forms = schema.shape.columns
+    forms = schema.fingerprint.columns
     pairs = []
     for name, column in zip(old_key, schema.key_columns, strict=True):
-        same = former is not None and former.shape.columns[column.name][1] == forms[column.name][1]
+        same = former is not None and former.fingerprint.columns[column.name][1] == forms[column.name][1]
         template = "{}" if same else _as_stored(column.cast)
         pairs.append((template.replace("{}", f"o.{quote(name)}"), column.target))
     return pairs
@@ -199,7 +199,7 @@ def _as_stored(cast: Cast) -> str:
 def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, Found]) -> dict[str, str]:
     """The shadow's columns to those of the replica that hold the same."""
     folded = {fold_name(name): name for name in there}
-    before = former.shape.columns if former is not None else {}
+    before = former.fingerprint.columns if former is not None else {}
     taken = {fold_name(column[2]) for column in before.values()}
     columns = {}
     for column in schema.columns:

@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.model import Alive, Candidate, Former, Phase, Position, Shape
+from starbase_data_replication.model import Candidate, Former, OpenTransactions, Phase, Position, SchemaFingerprint
 from starbase_data_replication.model.options import Options, Replication
 from starbase_data_replication.model.runs import RunKind, SyncRun
 from starbase_data_replication.storage import logbook, sqlite_tables
@@ -22,7 +22,7 @@ from starbase_host import Conflict, Database, NotFound, iso
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredReplication:
     """A replication as it is stored, with what is known of its runs. Times are seconds since 1970."""
 
     id: int
@@ -66,13 +66,13 @@ FROM tmp_replication_configs c JOIN tmp_replication_secrets s ON s.config_id = c
 """
 
 
-def find(connection: apsw.Connection, name: str) -> Stored | None:
+def find(connection: apsw.Connection, name: str) -> StoredReplication | None:
     """A replication by its exact name."""
     row = connection.execute(f"{_SELECT} WHERE c.name = ?", (name,)).fetchone()
     return _stored(row) if row is not None else None
 
 
-def get(connection: apsw.Connection, name: str) -> Stored:
+def get(connection: apsw.Connection, name: str) -> StoredReplication:
     """The same, or NotFound."""
     found = find(connection, name)
     if found is None:
@@ -80,12 +80,12 @@ def get(connection: apsw.Connection, name: str) -> Stored:
     return found
 
 
-def all_of(connection: apsw.Connection) -> list[Stored]:
+def all_of(connection: apsw.Connection) -> list[StoredReplication]:
     """Every replication, by name."""
     return [_stored(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
 
 
-def of_group(connection: apsw.Connection, group: str) -> list[Stored]:
+def of_group(connection: apsw.Connection, group: str) -> list[StoredReplication]:
     """Those of a group, by name."""
     rows = connection.execute(f"{_SELECT} WHERE json_extract(c.options, '$.group') = ? ORDER BY c.name", (group,))
     return [_stored(row) for row in rows]
@@ -97,7 +97,9 @@ def targets(connection: apsw.Connection) -> list[tuple[str, str]]:
     return [(str(name), str(target)) for name, target in rows]
 
 
-def save(connection: apsw.Connection, replication: Replication, masked: Mapping[str, Any], *, now: float) -> Stored:
+def save(
+    connection: apsw.Connection, replication: Replication, masked: Mapping[str, Any], *, now: float
+) -> StoredReplication:
     """Insert or change a configuration. Its revision rises, so that a run under way cannot write any more."""
     values = (
         json.dumps(dict(masked)),
@@ -136,7 +138,7 @@ def save(connection: apsw.Connection, replication: Replication, masked: Mapping[
     return get(connection, replication.name)
 
 
-def delete(connection: apsw.Connection, name: str) -> Stored:
+def delete(connection: apsw.Connection, name: str) -> StoredReplication:
     """Forget a configuration, its secrets and its position. The replica table and the log stay."""
     stored = get(connection, name)
     with overwriting(connection):
@@ -156,12 +158,12 @@ def set_due(connection: apsw.Connection, name: str, due_at: float) -> None:
     connection.execute("UPDATE tmp_replication_configs SET last_due_at = ? WHERE name = ?", (due_at, name))
 
 
-def load_position(connection: apsw.Connection, stored: Stored) -> Position | None:
+def load_position(connection: apsw.Connection, stored: StoredReplication) -> Position | None:
     found = connection.execute("SELECT position FROM tmp_replication_positions WHERE config_id = ?", (stored.id,)).get
     return _position(json.loads(found)) if found is not None else None
 
 
-def save_position(connection: apsw.Connection, stored: Stored, position: Position) -> None:
+def save_position(connection: apsw.Connection, stored: StoredReplication, position: Position) -> None:
     """Belongs into the transaction of the rows, after check_current."""
     connection.execute(
         "INSERT INTO tmp_replication_positions VALUES (?, ?) "
@@ -170,7 +172,7 @@ def save_position(connection: apsw.Connection, stored: Stored, position: Positio
     )
 
 
-def delete_position(connection: apsw.Connection, stored: Stored) -> None:
+def delete_position(connection: apsw.Connection, stored: StoredReplication) -> None:
     """Forget how far it has come: the next run starts over."""
     connection.execute("DELETE FROM tmp_replication_positions WHERE config_id = ?", (stored.id,))
 
@@ -196,7 +198,7 @@ def own_target(connection: apsw.Connection, name: str) -> None:
     )
 
 
-def check_current(connection: apsw.Connection, stored: Stored) -> None:
+def check_current(connection: apsw.Connection, stored: StoredReplication) -> None:
     """A run may write only as long as it has not been recorded, and the configuration is the one it began with.
 
     What it has sent to a source or a plugin may be answered long after it was interrupted, and another has begun.
@@ -256,17 +258,17 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         )
 
 
-def changed(connection: apsw.Connection, stored: Stored) -> None:
+def changed(connection: apsw.Connection, stored: StoredReplication) -> None:
     """A replica may hold another number of rows than was counted. Belongs into the transaction that changes it."""
     connection.execute("UPDATE tmp_replication_configs SET uncounted = uncounted + 1 WHERE id = ?", (stored.id,))
 
 
-def uncounted(connection: apsw.Connection, stored: Stored) -> int:
+def uncounted(connection: apsw.Connection, stored: StoredReplication) -> int:
     """How many transactions have changed a replica since it was counted."""
     return connection.execute("SELECT uncounted FROM tmp_replication_configs WHERE id = ?", (stored.id,)).get or 0
 
 
-def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None, int]:
+def count_rows(connection: apsw.Connection, stored: StoredReplication) -> tuple[int | None, int]:
     """How many rows a replica holds, None when there is none; and how many changes that takes into account.
 
     The changes first: one that is made in between is then counted once more, rather than never.
@@ -275,7 +277,7 @@ def count_rows(connection: apsw.Connection, stored: Stored) -> tuple[int | None,
     return sqlite_tables.count_rows(connection, stored.replication.target_table), changes
 
 
-def save_row_count(connection: apsw.Connection, stored: Stored, rows: int | None, changes: int) -> None:
+def save_row_count(connection: apsw.Connection, stored: StoredReplication, rows: int | None, changes: int) -> None:
     """Note what was counted, unless the replication has got another replica since."""
     connection.execute(
         "UPDATE tmp_replication_configs SET row_count = ?, uncounted = uncounted - ? WHERE id = ? AND target_table = ?",
@@ -289,13 +291,13 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def get(self, name: str) -> Stored:
+    async def get(self, name: str) -> StoredReplication:
         return await self.database.read(lambda connection: get(connection, name))
 
-    async def all(self) -> list[Stored]:
+    async def all(self) -> list[StoredReplication]:
         return await self.database.read(all_of)
 
-    async def position(self, stored: Stored) -> Position | None:
+    async def position(self, stored: StoredReplication) -> Position | None:
         return await self.database.read(lambda connection: load_position(connection, stored))
 
     async def record(self, run: SyncRun, outcome: Outcome = Outcome()) -> None:
@@ -305,7 +307,7 @@ class Store:
         return await self.database.read(lambda connection: logbook.logs(connection, limit=limit, name=name))
 
 
-def _stored(row: tuple[Any, ...]) -> Stored:
+def _stored(row: tuple[Any, ...]) -> StoredReplication:
     columns = dict(zip(STATE_COLUMNS, row, strict=False))
     columns["tracking_column"] = columns["tracking_column"] or None
     options, revision, masked, secret = row[len(STATE_COLUMNS) :]
@@ -322,7 +324,7 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     columns["warnings"] = json.loads(columns["warnings"])
     for name in ("running", "last_verify", "floor_held"):
         columns[name] = _loaded(columns[name])
-    return Stored(
+    return StoredReplication(
         id=columns["id"],
         revision=revision,
         replication=replication,
@@ -339,24 +341,37 @@ def _loaded(text: str | None) -> Any:
 def _plain(position: Position) -> dict[str, Any]:
     plain = asdict(position)
     for candidate in plain["candidates"]:
-        candidate["alive"]["tokens"] = sorted(candidate["alive"]["tokens"])
+        candidate["open_transactions"]["tokens"] = sorted(candidate["open_transactions"]["tokens"])
     return plain
 
 
 def _position(plain: dict[str, Any]) -> Position:
     candidates = tuple(
-        Candidate(**{**each, "alive": Alive(**{**each["alive"], "tokens": frozenset(each["alive"]["tokens"])})})
+        Candidate(
+            **{
+                **each,
+                "open_transactions": OpenTransactions(
+                    **{**each["open_transactions"], "tokens": frozenset(each["open_transactions"]["tokens"])}
+                ),
+            }
+        )
         for each in plain["candidates"]
     )
     load_key = tuple(plain["load_key"]) if plain["load_key"] is not None else None
-    shape = _shape(plain["shape"]) if plain.get("shape") is not None else None
+    fingerprint = _fingerprint(plain["fingerprint"]) if plain.get("fingerprint") is not None else None
     dropped = tuple(plain.get("dropped", ()))
     former = plain.get("former")
-    former = Former(**{**former, "shape": _shape(former["shape"])}) if former is not None else None
-    changed = {"candidates": candidates, "load_key": load_key, "shape": shape, "dropped": dropped, "former": former}
+    former = Former(**{**former, "fingerprint": _fingerprint(former["fingerprint"])}) if former is not None else None
+    changed = {
+        "candidates": candidates,
+        "load_key": load_key,
+        "fingerprint": fingerprint,
+        "dropped": dropped,
+        "former": former,
+    }
     return Position(**{**plain, **changed, "phase": Phase(plain["phase"])})
 
 
-def _shape(plain: dict[str, Any]) -> Shape:
+def _fingerprint(plain: dict[str, Any]) -> SchemaFingerprint:
     columns = {name: tuple(facts) for name, facts in plain["columns"].items()}
-    return Shape(**{**plain, "columns": columns, "key": tuple(plain["key"])})
+    return SchemaFingerprint(**{**plain, "columns": columns, "key": tuple(plain["key"])})

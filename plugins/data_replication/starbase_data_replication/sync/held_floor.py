@@ -8,7 +8,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import Candidate, OpenTransaction
-from starbase_data_replication.sources.protocols import Showing, Source
+from starbase_data_replication.sources.protocols import ShowsTransactions, Source
 from starbase_host import iso
 
 
@@ -43,7 +43,7 @@ class Holding:
 async def look_at(source: Source, candidate: Candidate) -> Holding:
     """Look what holds a floor. That this cannot be seen is no reason for a sync to fail."""
     shown: tuple[OpenTransaction, ...] = ()
-    if isinstance(source, Showing):
+    if isinstance(source, ShowsTransactions):
         with contextlib.suppress(SyncError):
-            shown = tuple(await source.open_transactions(candidate.alive))
-    return Holding(since=candidate.noted_at, count=candidate.alive.sessions, shown=shown)
+            shown = tuple(await source.transaction_details(candidate.open_transactions))
+    return Holding(since=candidate.noted_at, count=candidate.open_transactions.sessions, shown=shown)

@@ -21,7 +21,7 @@ from starbase_data_replication.storage import store
 from starbase_data_replication.storage.leftovers import Leftovers, Piece, count_by_former_key
 from starbase_data_replication.storage.target import Target
 from starbase_data_replication.sync import identity
-from starbase_data_replication.sync.prepare import Footing
+from starbase_data_replication.sync.prepare import Preparation
 from starbase_host import Clock, iso
 
 
@@ -38,7 +38,7 @@ class Keeping:
     force: let go what may only be hidden from this user.
     """
 
-    footing: Footing
+    preparation: Preparation
     replica: Target
     schema: TableSchema
     source: Reader
@@ -52,9 +52,9 @@ class Keeping:
             return await self._withhold()
         former = self.position.former
         asked_for = former is None or not self._same_source(former)
-        if not await self.footing.database.read(self._is_there):
+        if not await self.preparation.database.read(self._is_there):
             return []
-        leftovers = await self.footing.database.read(
+        leftovers = await self.preparation.database.read(
             partial(
                 Leftovers.of, old=self.replica.name, new=self.replica.shadow, schema=self.schema,
                 former=former, mark=self.replica.mark,
@@ -70,13 +70,13 @@ class Keeping:
 
     async def _withhold(self) -> list[str]:
         """Take over every row that the source does not show: it may only hide it, whatever `deletes` says."""
-        if not await self.footing.database.read(self._is_there):
+        if not await self.preparation.database.read(self._is_there):
             return []
         former, names = self.position.former, (self.replica.name, self.replica.shadow)
         find = partial(
             Leftovers.of, old=names[0], new=names[1], schema=self.schema, former=former, mark=self.replica.mark
         )
-        leftovers = await self.footing.database.read(find)
+        leftovers = await self.preparation.database.read(find)
         why_not = None if former is None else self._why_not(former)
         if isinstance(leftovers, str) or why_not is not None:
             raise RowsToKeep(
@@ -86,11 +86,11 @@ class Keeping:
         after: int | None = None
         count = 0
         while True:
-            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            piece = await self.preparation.database.read(partial(leftovers.piece, after=after))
             gone = await self._not_shown(piece)
             count += len(gone)
 
-            await self.footing.database.write(
+            await self.preparation.database.write(
                 partial(self._withhold_piece, leftovers=leftovers, after=after, end=piece.end, gone=gone)
             )
             if piece.end is None:
@@ -106,7 +106,7 @@ class Keeping:
     def _withhold_piece(
         self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
     ) -> None:
-        self.footing.check(connection, self.replica)
+        self.preparation.check(connection, self.replica)
         leftovers.fill(connection, after, end)
         if gone:
             leftovers.unmarked().carry(connection, gone, "")
@@ -118,17 +118,17 @@ class Keeping:
 
     @property
     def _forced(self) -> str:
-        return f"to let them go, reset with force (POST /data-replication/reset/{self.footing.stored.name})"
+        return f"to let them go, reset with force (POST /data-replication/reset/{self.preparation.stored.name})"
 
     async def _take_over(self, leftovers: Leftovers) -> list[str]:
         """Piece by piece; the shadow is nobody's yet, so that no reader sees any of it."""
         after: int | None = None
         lacking = 0
         while True:
-            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            piece = await self.preparation.database.read(partial(leftovers.piece, after=after))
             gone = await self._gone(piece)
             lacking += len(gone)
-            await self.footing.database.write(
+            await self.preparation.database.write(
                 partial(self._piece, leftovers=leftovers, after=after, end=piece.end, gone=gone)
             )
             if piece.end is None:
@@ -139,14 +139,14 @@ class Keeping:
     def _piece(
         self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
     ) -> None:
-        self.footing.check(connection, self.replica)
+        self.preparation.check(connection, self.replica)
         leftovers.fill(connection, after, end)
         former = self.position.former
         if gone and self._keeps and former is not None:
             kept = leftovers.carry(connection, gone, iso(self.clock.now()) or "")
             self.position = replace(self.position, former=replace(former, kept=former.kept + kept))
-            if not self.footing.together:
-                store.save_position(connection, self.footing.stored, self.position)
+            if not self.preparation.together:
+                store.save_position(connection, self.preparation.stored, self.position)
 
     async def _gone(self, piece: Piece) -> list[int]:
         """Where the rows stand that the source does not have. Others it has, and does not let be copied any more."""
@@ -173,7 +173,7 @@ class Keeping:
         after: int | None = None
         count = 0
         while True:
-            piece = await self.footing.database.read(partial(leftovers.piece, after=after))
+            piece = await self.preparation.database.read(partial(leftovers.piece, after=after))
             count += len(piece.places)
             if piece.end is None:
                 return count
@@ -181,9 +181,11 @@ class Keeping:
 
     def _why_not(self, former: Former) -> str | None:
         """Why rows of the replica cannot be taken over; None where they can."""
-        forms = self.schema.shape.columns
-        changed = [name for name in self.schema.key if former.shape.columns.get(name, forms[name])[1] != forms[name][1]]
-        if changed and tuple(former.shape.key) == self.schema.key:
+        forms = self.schema.fingerprint.columns
+        changed = [
+            name for name in self.schema.key if former.fingerprint.columns.get(name, forms[name])[1] != forms[name][1]
+        ]
+        if changed and tuple(former.fingerprint.key) == self.schema.key:
             return f"the key's column {changed[0]} is stored in another form"
         before = identity.read(former.identity).selection.get("transforms", {})
         for column in self.schema.columns:
@@ -194,18 +196,18 @@ class Keeping:
 
     async def _wait_for_word(self, former: Former, leftovers: Leftovers | str, why_not: str | None) -> None:
         """Raises RowsToKeep where there are rows to keep, or where that cannot be told."""
-        if not self._keeps or not former.shape.key:
+        if not self._keeps or not former.fingerprint.key:
             # A table without a key was loaded whole at every sync: nothing was kept that the source did not have.
             return
         if isinstance(leftovers, Leftovers):
             count: int | None = await self._count(leftovers)
         else:
             names = (self.replica.name, self.replica.shadow)
-            count = await self.footing.database.read(
+            count = await self.preparation.database.read(
                 lambda connection: count_by_former_key(connection, *names, self.schema, former)
             )
         if count != 0:
-            table, name = self.schema.table, self.footing.stored.name
+            table, name = self.schema.table, self.preparation.stored.name
             rows = _rows(count) if count is not None else "some rows"
             raise RowsToKeep(
                 f"{rows} of the replica may be gone from {table}, and deletes keeps such rows; a load is due "
@@ -237,14 +239,14 @@ class Keeping:
         return [f"{_rows(count)} that {self.schema.table} does not have, or not any more, were let go by this load"]
 
     def _same_source(self, former: Former) -> bool:
-        return identity.read(former.identity).source == identity.read(self.footing.identity).source
+        return identity.read(former.identity).source == identity.read(self.preparation.identity).source
 
     def _is_there(self, connection: apsw.Connection) -> bool:
         return store.owns_target(connection, self.replica.name)
 
     @property
     def _options(self) -> Options:
-        return self.footing.stored.replication.options
+        return self.preparation.stored.replication.options
 
     @property
     def _keeps(self) -> bool:

@@ -12,9 +12,9 @@ from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, Tab
 from starbase_data_replication.model import Former, Phase, Position, TableName, TableSchema
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.model.runs import Progress
-from starbase_data_replication.sources.protocols import HidingColumns, Looker, NoTrackingColumn
+from starbase_data_replication.sources.protocols import HidingColumns, Inspector, NoTrackingColumn
 from starbase_data_replication.storage import sqlite_tables, store
-from starbase_data_replication.storage.store import Stored
+from starbase_data_replication.storage.store import StoredReplication
 from starbase_data_replication.storage.target import Target
 from starbase_data_replication.sync import identity, schema_changes, tracking_values
 from starbase_data_replication.sync.rewind import refusal
@@ -27,10 +27,10 @@ OTHER_FORM = "this version stores values in another form"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footing:
+class Preparation:
     """What a replication stands on. `identity` is what its position must be about; together: one of a group."""
 
-    stored: Stored
+    stored: StoredReplication
     table: TableName
     identity: str
     database: Database
@@ -42,21 +42,21 @@ class Footing:
         """How far the replica has come; None before its first sync."""
         return await self.database.read(lambda connection: store.load_position(connection, self.stored))
 
-    async def describe(self, looker: Looker, position: Position | None) -> TableSchema:
+    async def describe(self, inspector: Inspector, position: Position | None) -> TableSchema:
         """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
-        shape = position.shape if position is not None and position.identity == self.identity else None
+        fingerprint = position.fingerprint if position is not None and position.identity == self.identity else None
         tracking = self.stored.replication.tracking_column
         try:
-            described = await looker.describe(self.table, tracking or tracking_values.DEFAULT)
+            described = await inspector.describe(self.table, tracking or tracking_values.DEFAULT)
         except NoTrackingColumn as error:
             described = self._untracked(error)
         except TableMissing as error:
-            if shape is not None and position is not None:
+            if fingerprint is not None and position is not None:
                 self.progress.schema_changes = (str(error),)
                 # A table that comes back under this name may be another one, with other rows.
                 await self.must_load_again(position, AWAY)
             raise
-        schema = selected(described, self._options, checked=shape is not None)
+        schema = selected(described, self._options, checked=fingerprint is not None)
         self._check_hidden(schema)
         if schema.unfollowable is not None and not self.whole(schema):
             raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
@@ -125,18 +125,20 @@ class Footing:
         """Whether every sync loads the whole table, so that nothing is ever followed."""
         return not schema.key or self._options.mode == "full"
 
-    async def prepare(self, looker: Looker, schema: TableSchema, position: Position | None) -> tuple[Target, Position]:
+    async def prepare(
+        self, inspector: Inspector, schema: TableSchema, position: Position | None
+    ) -> tuple[Target, Position]:
         """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
         why: str | None = None
         dropped: tuple[str, ...] = ()
         lost = schema_changes.gone(position, schema)
-        hidden = bool(lost) and await _hides_columns(looker, schema)
+        hidden = bool(lost) and await _hides_columns(inspector, schema)
         if hidden and position is not None:
             self._check_kept(schema, position, lost)
         if position is not None and position.identity != self.identity:
             why = self.configured_since(position)
-        elif position is not None and position.shape is not None:
-            found = schema_changes.drift(position.shape, schema.shape)
+        elif position is not None and position.fingerprint is not None:
+            found = schema_changes.drift(position.fingerprint, schema.fingerprint)
             found = schema_changes.maybe_revoked(found, lost) if hidden else found
             dropped = schema_changes.dropped(position, schema, found, self._options)
             # A load under way that has to begin again has promised nothing yet.
@@ -150,10 +152,10 @@ class Footing:
             why = why or (position.former.why if position.former is not None else "a load was cut short")
         fresh = position is None or self.whole(schema) or why is not None
         if fresh and not lost and self._options.columns is None:
-            hidden = await _hides_columns(looker, schema)
+            hidden = await _hides_columns(inspector, schema)
         former = _former(position, why) if position is not None and why is not None else None
         if fresh and (schema.where is not None or self._options.key_columns is not None):
-            await looker.check(schema, key=self._options.key_columns is not None)
+            await inspector.check(schema, key=self._options.key_columns is not None)
         start = None if fresh else position
         if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
             make = partial(self._make_table, replica=replica, position=start, former=former)
@@ -170,7 +172,7 @@ class Footing:
         # An attempt before this one may have stored the new shape already; what it has found is still to be told.
         self.progress.schema_changes = found.texts or self.progress.schema_changes
         name = self.stored.name
-        reload = schema_changes.must_reload(schema.table, position, schema.shape, found, self._options, name=name)
+        reload = schema_changes.must_reload(schema.table, position, schema.fingerprint, found, self._options, name=name)
         return ("; ".join(found.texts) or OTHER_FORM) if reload else None
 
     def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
@@ -202,7 +204,7 @@ class Footing:
             position = Position(
                 identity=self.identity,
                 into_shadow=into_shadow,
-                shape=replica.schema.shape,
+                fingerprint=replica.schema.fingerprint,
                 dropped=tuple(replica.dropped),
                 former=former if into_shadow and not self.whole(replica.schema) else None,
             )
@@ -241,8 +243,8 @@ class Footing:
         return self.stored.replication.options
 
 
-async def _hides_columns(looker: Looker, schema: TableSchema) -> bool:
-    return isinstance(looker, HidingColumns) and await looker.hides_columns(schema)
+async def _hides_columns(inspector: Inspector, schema: TableSchema) -> bool:
+    return isinstance(inspector, HidingColumns) and await inspector.hides_columns(schema)
 
 
 def _configured(before: str, now: str) -> str:
@@ -261,9 +263,9 @@ def _former(position: Position, why: str) -> Former | None:
         if former is None:
             return None
         return replace(former, why=why, noted=(former.noted and former.why == why) or position.reload == why, kept=0)
-    if position.shape is None:
+    if position.fingerprint is None:
         return None
-    return Former(identity=position.identity, shape=position.shape, why=why, noted=position.reload == why)
+    return Former(identity=position.identity, fingerprint=position.fingerprint, why=why, noted=position.reload == why)
 
 
 def _former_names(position: Position | None, schema: TableSchema) -> list[str]:
@@ -271,8 +273,14 @@ def _former_names(position: Position | None, schema: TableSchema) -> list[str]:
     if position is None:
         return []
     there = {column.name for column in (*schema.columns, *schema.left_out)}
-    shapes = (position.shape, position.former.shape if position.former is not None else None)
-    return [column[2] for shape in shapes if shape for name, column in shape.columns.items() if name in there]
+    shapes = (position.fingerprint, position.former.fingerprint if position.former is not None else None)
+    return [
+        column[2]
+        for fingerprint in shapes
+        if fingerprint
+        for name, column in fingerprint.columns.items()
+        if name in there
+    ]
 
 
 def _is_there(connection: apsw.Connection, replica: Target) -> bool:
@@ -284,7 +292,7 @@ def _is_there(connection: apsw.Connection, replica: Target) -> bool:
 
 def _lacks_column(connection: apsw.Connection, replica: Target, position: Position) -> bool:
     """Whether a column is missing that a run before this one has filled."""
-    filled = position.shape.columns if position.shape is not None else {}
+    filled = position.fingerprint.columns if position.fingerprint is not None else {}
     missing = replica.missing(connection)
     return any(column.name in filled and filled[column.name][2] == column.target for column in missing)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starbase_data_replication.model import Phase, Position, TableSchema
-from starbase_data_replication.sources.protocols import Locatable, Looker, ReadPlan
+from starbase_data_replication.sources.protocols import Inspector, Locatable, ReadPlan
 from starbase_data_replication.sync import schema_changes
 from starbase_data_replication.sync.rewind import Rows, outer_keys
 
@@ -27,9 +27,9 @@ def resumes(position: Position) -> bool:
     return position.phase is Phase.LOAD and position.load_key is not None
 
 
-async def lies_in(looker: Looker, schema: TableSchema) -> dict[str, str]:
+async def lies_in(inspector: Inspector, schema: TableSchema) -> dict[str, str]:
     """What the table's rows lie in: what each sync sees, and what the source is asked for a load alone."""
-    more = await looker.located(schema) if isinstance(looker, Locatable) else {}
+    more = await inspector.located(schema) if isinstance(inspector, Locatable) else {}
     return {**schema.files, **more}
 
 
@@ -37,7 +37,7 @@ def moved(begun: Position, schema: TableSchema, files: Mapping[str, str]) -> str
     """Why a load may not go on, in words, by what the rows lay in when it began; None where nothing speaks against."""
     found = schema_changes.moved(begun.files, files)
     unknown = bool(files) and not begun.files
-    parts = begun.shape.parts if begun.shape is not None else {}
+    parts = begun.fingerprint.parts if begun.fingerprint is not None else {}
     elsewhere = "" not in (begun.server, schema.server) and begun.server != schema.server
     joined = bool(parts) and any(name not in parts for name in schema.parts)
     if found.rewritten or found.joined or unknown or joined or elsewhere:

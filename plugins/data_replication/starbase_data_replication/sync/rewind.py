@@ -14,7 +14,7 @@ from typing import NamedTuple
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Column, Noted, Row, TableSchema
+from starbase_data_replication.model import Column, HighWatermark, Row, TableSchema
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.protocols import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
 from starbase_host import Database, quote
@@ -139,7 +139,7 @@ class Rewind:
     replica: str
     schema: TableSchema
     options: Options
-    noted: Noted
+    noted: HighWatermark
     reached: str
     floor: str | None
     closed: bool

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Phase, Position, Shape, TableName, TableSchema
+from starbase_data_replication.model import Phase, Position, SchemaFingerprint, TableName, TableSchema
 from starbase_data_replication.model.options import Options
 from starbase_host import fold_name
 
@@ -49,7 +49,7 @@ class Drift:
         return bool(self.texts)
 
 
-def drift(before: Shape, now: Shape) -> Drift:
+def drift(before: SchemaFingerprint, now: SchemaFingerprint) -> Drift:
     """Compare two shapes of one table."""
     texts: list[str] = []
     if before.kind != now.kind:
@@ -108,7 +108,9 @@ def moved(before: Mapping[str, str], now: Mapping[str, str]) -> Moved:
     return Moved(rewritten, tuple(name for name in now if name not in known))
 
 
-def must_reload(table: TableName, before: Position, now: Shape, found: Drift, options: Options, *, name: str) -> bool:
+def must_reload(
+    table: TableName, before: Position, now: SchemaFingerprint, found: Drift, options: Options, *, name: str
+) -> bool:
     """Whether the replica is to be loaded anew because of what has changed. `name` is the replication's.
 
     Raises SchemaMismatch where the options say so, KeyChanged where rows cannot be told apart as before.
@@ -120,7 +122,7 @@ def must_reload(table: TableName, before: Position, now: Shape, found: Drift, op
     mend = f"reset the replication (POST /data-replication/reset/{name}) to take it as it is"
     if options.on_schema_change == "error":
         raise SchemaMismatch(f"{said}; onSchemaChange is error: {mend}, or set onSchemaChange to apply")
-    key = before.shape.key if before.shape is not None else ()
+    key = before.fingerprint.key if before.fingerprint is not None else ()
     if key and tuple(key) != tuple(now.key) and options.mode != "full":
         keys = "" if now.key else ", or name the columns that identify a row in keyColumns"
         raise KeyChanged(f"{said}; {mend}{keys}")
@@ -132,10 +134,10 @@ def must_reload(table: TableName, before: Position, now: Shape, found: Drift, op
 
 def gone(before: Position | None, schema: TableSchema) -> tuple[str, ...]:
     """The columns that were there when the replica was last brought up to date, by the source's names."""
-    if before is None or before.shape is None:
+    if before is None or before.fingerprint is None:
         return ()
     there = {column.name for column in (*schema.columns, *schema.left_out)}
-    return tuple(name for name in before.shape.columns if name not in there)
+    return tuple(name for name in before.fingerprint.columns if name not in there)
 
 
 def maybe_revoked(found: Drift, columns: Sequence[str]) -> Drift:

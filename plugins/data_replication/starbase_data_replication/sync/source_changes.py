@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starbase_data_replication.model import Noted, Position, TableSchema
+from starbase_data_replication.model import HighWatermark, Position, TableSchema
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.protocols import Joinable, Rewindable, Source
 from starbase_data_replication.sync import schema_changes
@@ -43,7 +43,7 @@ class LookingBack:
     files: Mapping[str, str]
     server: str
 
-    async def judge(self, noted: Noted, before: Position) -> Verdict:
+    async def judge(self, noted: HighWatermark, before: Position) -> Verdict:
         """What becomes of a position, by what was noted last. An ordinary sync asks nothing here."""
         above = floor.reached(before)
         if above is None or noted.candidate is None:
@@ -65,7 +65,7 @@ class LookingBack:
             reader=self.source, counter=self.source, database=self.database, replica=self.replica,
             schema=self.schema, options=self.options, noted=noted, reached=above,
             floor=before.floor, closed=low is not None and low.below is not None,
-            known=before.shape.columns if before.shape is not None else None,
+            known=before.fingerprint.columns if before.fingerprint is not None else None,
         )  # fmt: skip
         why = await rewind.refilled() if suspect else None
         if why is None and noted.below is not None:
@@ -75,15 +75,19 @@ class LookingBack:
         warnings = (*warnings, *dict.fromkeys(rewind.warnings))
         return Verdict(position=self._gone_on(noted, low, before), warnings=warnings)
 
-    async def _below_the_floor(self, source: Rewindable, noted: Noted, before: Position, above: str) -> Noted | None:
+    async def _below_the_floor(
+        self, source: Rewindable, noted: HighWatermark, before: Position, above: str
+    ) -> HighWatermark | None:
         """What was noted, compared with the floor itself and not with a value that waits above it."""
         if above == before.floor:
             return noted
         if noted.below is None or before.floor is None:
             return None
-        return await source.note(self.schema, self.options, noted_at=self.clock.now(), floor=before.floor)
+        return await source.read_high_watermark(
+            self.schema, self.options, noted_at=self.clock.now(), floor=before.floor
+        )
 
-    def _gone_on(self, noted: Noted, low: Noted | None, before: Position) -> Position:
+    def _gone_on(self, noted: HighWatermark, low: HighWatermark | None, before: Position) -> Position:
         """The position, where rows at the end were only deleted: their values may be assigned again."""
         if low is not None and low.below is not None and low.candidate is not None:
             return floor.lowered(before, low.candidate.value)

@@ -14,33 +14,33 @@ from typing import Any, TypeVar
 
 import apsw
 
-from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, retrieved, tamed
+from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, catch_exits, retrieved
 from starbase_data_replication.model import (
-    Alive,
     Batch,
     Candidate,
-    Exceptions,
-    Noted,
+    HighWatermark,
+    OpenTransactions,
     Phase,
     Position,
     Row,
     TableName,
     TableSchema,
+    UnrepresentableValues,
 )
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.model.runs import Progress
 from starbase_data_replication.sources.protocols import (
     MAX_SHARED,
-    Looker,
+    Inspector,
     Reader,
     ReadPlan,
     Rewindable,
     Sharing,
     Source,
-    looking,
+    inspecting,
 )
 from starbase_data_replication.storage import store, user_objects
-from starbase_data_replication.storage.store import Stored
+from starbase_data_replication.storage.store import StoredReplication
 from starbase_data_replication.storage.target import Target
 from starbase_data_replication.sync import resume, rewind, tracking_values
 from starbase_data_replication.sync import warnings as notices
@@ -48,7 +48,7 @@ from starbase_data_replication.sync import watermarks as floor
 from starbase_data_replication.sync.held_floor import Holding, look_at
 from starbase_data_replication.sync.kept_rows import Keeping
 from starbase_data_replication.sync.mixed_uuids import Mixed
-from starbase_data_replication.sync.prepare import Footing
+from starbase_data_replication.sync.prepare import Preparation
 from starbase_data_replication.sync.rate_limit import batch_rows, throttled
 from starbase_data_replication.sync.selection import check_unique
 from starbase_data_replication.sync.source_changes import LookingBack
@@ -65,7 +65,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synced:
+class SyncResult:
     """What a sync did: rows written, where the position stands, what protects it, what to tell the user.
 
     held: what the floor has waited for, where it has for long.
@@ -86,7 +86,7 @@ class Sync:
     together: what is read is held back, and written by `commit` with what others of a group have read.
     """
 
-    stored: Stored
+    stored: StoredReplication
     source: Source
     table: TableName
     identity: str
@@ -97,7 +97,7 @@ class Sync:
     together: bool = False
     force: bool = False
     added_seconds: float = user_objects.SECONDS
-    footing: Footing = field(init=False)
+    preparation: Preparation = field(init=False)
     schema: TableSchema = field(init=False)
     _replica: Target = field(init=False)
     # As it is stored; and as this run goes on with it.
@@ -105,7 +105,7 @@ class Sync:
     _position: Position = field(init=False)
     _closed: tuple[Candidate, ...] = field(default=(), init=False)
     _after: Position = field(init=False)
-    _noted: Alive | None = field(default=None, init=False)
+    _noted: OpenTransactions | None = field(default=None, init=False)
     # Why the source did not tell who is alive, when it was last asked and did not.
     _untold: str = field(default="", init=False)
     # What the floor has waited for, where it has for long.
@@ -115,16 +115,16 @@ class Sync:
     # Whether the replica was followed until now, and is loaded whole from now on.
     _followed: bool = field(default=False, init=False)
     # What was noted last, where there was a floor.
-    _latest: Noted | None = field(default=None, init=False)
+    _latest: HighWatermark | None = field(default=None, init=False)
     # Looks for random values in what is read, where those of the tracking column may be mixed.
     _mixed: Mixed | None = field(default=None, init=False)
     # How many rows had the floor's value when it was asked last.
     _shared: int = field(default=0, init=False)
     _warnings: list[str] = field(default_factory=list, init=False)
-    _exceptions: Counter[Exceptions] = field(default_factory=Counter, init=False)
+    _exceptions: Counter[UnrepresentableValues] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
-        self.footing = Footing(
+        self.preparation = Preparation(
             stored=self.stored,
             table=self.table,
             identity=self.identity,
@@ -134,11 +134,11 @@ class Sync:
             added_seconds=self.added_seconds,
         )
 
-    async def run(self) -> Synced:
+    async def run(self) -> SyncResult:
         """Bring the replica up to date. Raises SyncError; what was committed until then stays and counts."""
         return await tried_again(self._run)
 
-    async def _run(self) -> Synced:
+    async def _run(self) -> SyncResult:
         await self.begin()
         resumed = self._position.phase is Phase.LOAD and self._position.load_key is not None
         done = await self._finish()
@@ -149,7 +149,7 @@ class Sync:
         followed = await self._finish()
         return replace(followed, warnings=tuple(dict.fromkeys((*done.warnings, *followed.warnings))))
 
-    async def _finish(self) -> Synced:
+    async def _finish(self) -> SyncResult:
         await self.wait()
         self.open()
         await self.copy(self.source)
@@ -157,58 +157,60 @@ class Sync:
 
     async def begin(self) -> None:
         """Look at the table, make the replica fit it, and note who could still commit below the watermark."""
-        position = await self.footing.stored_position()
-        async with looking(self.source, self.table) as looker:
-            await self._begin(looker, position)
+        position = await self.preparation.stored_position()
+        async with inspecting(self.source, self.table) as inspector:
+            await self._begin(inspector, position)
         await self._look_back()
         await self._look_at_what_was_read()
 
-    async def _begin(self, looker: Looker, position: Position | None) -> None:
-        self.schema = schema = await self.footing.describe(looker, position)
+    async def _begin(self, inspector: Inspector, position: Position | None) -> None:
+        self.schema = schema = await self.preparation.describe(inspector, position)
         self.progress.estimated_rows = schema.estimated_rows
-        self._replica, self._stored = await self.footing.prepare(looker, schema, position)
+        self._replica, self._stored = await self.preparation.prepare(inspector, schema, position)
         self._position = self._stored
-        if position is not None and position.identity == self.identity and self._position.told is None:
+        if position is not None and position.identity == self.identity and self._position.shows_transactions is None:
             # A load that starts over reads from the same source.
-            self._position = replace(self._position, told=position.told)
+            self._position = replace(self._position, shows_transactions=position.shows_transactions)
         if self._position.into_shadow and self._position.load_key is None:
             # Whatever an attempt before this one has written into a shadow is gone.
             self.progress.changed = 0
         if self._position.phase is Phase.LOAD and not self._whole and not self.together:
-            await self._locate(looker)
+            await self._locate(inspector)
         self._exceptions.clear()
         self._warnings = [*schema.warnings, *notices.of_table(schema), *self._replica.warnings]
         self._warnings += notices.of_drift(schema, self.progress.schema_changes, self._position.phase)
         self._warnings += notices.of_reload(self._position)
         followed = not self._whole and self._position.load_key is None
-        self._warnings += await notices.null_rows(looker, schema, self._options, followed=followed)
+        self._warnings += await notices.null_rows(inspector, schema, self._options, followed=followed)
         self._mixed = None
         if self._whole:
             self._followed |= bool(schema.key) and position is not None and position.floor is not None
             return
         if self._position.load_key is None:
-            noted = await self._note(looker)
+            noted = await self._note(inspector)
             self._warnings += [*self._doubts(noted), *notices.of_rows_ahead(schema, noted.ahead)]
             self._warnings += notices.of_shared(schema, noted)
         noted_last = self._position.candidates[-1].value if self._position.candidates else self._position.floor
         self._mixed = Mixed.of(schema, noted_last)
 
-    async def _note(self, looker: Looker) -> Noted:
+    async def _note(self, inspector: Inspector) -> HighWatermark:
         """Note the watermark, and who could still commit below it."""
         above = floor.reached(self._position)
-        if above is not None and isinstance(looker, Rewindable):
+        if above is not None and isinstance(inspector, Rewindable):
             noted_at, at = self.clock.now(), self._position.floor
-            if isinstance(looker, Sharing):
-                noted = await looker.note(self.schema, self._options, noted_at=noted_at, floor=above, at=at)
+            if isinstance(inspector, Sharing):
+                noted = await inspector.read_high_watermark(
+                    self.schema, self._options, noted_at=noted_at, floor=above, at=at
+                )
             else:
-                noted = await looker.note(self.schema, self._options, noted_at=noted_at, floor=above)
+                noted = await inspector.read_high_watermark(self.schema, self._options, noted_at=noted_at, floor=above)
             self._shared = noted.shared
             if noted.candidate is None:
                 # Nothing is left of what was read: whatever comes in may begin anywhere.
                 self._position = floor.lowered(self._position, None)
         else:
-            noted = await looker.note(self.schema, self._options, noted_at=self.clock.now())
-        self._noted = noted.candidate.alive if noted.candidate is not None else None
+            noted = await inspector.read_high_watermark(self.schema, self._options, noted_at=self.clock.now())
+        self._noted = noted.candidate.open_transactions if noted.candidate is not None else None
         self._untold = "" if self._noted is None or self._noted.known else self._noted.reason
         self._latest = noted if above is not None else None
         if noted.below is None:
@@ -216,7 +218,7 @@ class Sync:
             self._position = floor.add(self._position, noted.candidate, self._options, protected=protected)
         return noted
 
-    def _doubts(self, noted: Noted) -> list[str]:
+    def _doubts(self, noted: HighWatermark) -> list[str]:
         """What to tell the user of the tracking column's values. Raises SchemaMismatch for those that do not rise."""
         highest = noted.candidate.value if noted.candidate is not None else None
         named = self.stored.replication.tracking_column is not None
@@ -233,14 +235,14 @@ class Sync:
         found = await looking_back.judge(self._latest, self._position)
         if found.load_again is not None:
             # Stored, since nothing will tell of it any more.
-            await self.footing.must_load_again(self._stored, found.load_again)
+            await self.preparation.must_load_again(self._stored, found.load_again)
             raise ReadAgain(found.load_again)
         self._position = found.position
         self._warnings += found.warnings
 
-    async def _locate(self, looker: Looker) -> None:
+    async def _locate(self, inspector: Inspector) -> None:
         """Keep what the rows lie in with a load that begins; and compare it where one goes on."""
-        files = await resume.lies_in(looker, self.schema)
+        files = await resume.lies_in(inspector, self.schema)
         self._moved = None
         if resume.resumes(self._position):
             self._moved = resume.moved(self._position, self.schema, files)
@@ -257,7 +259,7 @@ class Sync:
         )  # fmt: skip
         why = self._moved or await resume.Sample(rows=rows).why()
         if why is not None:
-            await self.footing.must_load_again(self._stored, why)
+            await self.preparation.must_load_again(self._stored, why)
             raise ReadAgain(why)
 
     async def wait(self) -> None:
@@ -290,7 +292,7 @@ class Sync:
         risen = floor.rise(self._position, self._closed, self._options, now=opened_at)
         self._after = replace(
             floor.finished_load(risen),
-            shape=self.schema.shape,
+            fingerprint=self.schema.fingerprint,
             dropped=tuple(self._replica.dropped),
             files=dict(self.schema.files),
             server=self.schema.server or self._stored.server,
@@ -306,7 +308,7 @@ class Sync:
                         raise tracking_values.mixed(self.schema, what)
                     if writing is not None:
                         await writing
-                    writing = asyncio.create_task(tamed(self._write, batch))
+                    writing = asyncio.create_task(catch_exits(self._write, batch))
                     writing.add_done_callback(retrieved)
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
@@ -327,25 +329,30 @@ class Sync:
     async def _replace(self) -> None:
         """All is in the shadow: see to the rows that it lacks, and put it in the replica's place."""
         keeping = Keeping(
-            footing=self.footing, replica=self._replica, schema=self.schema, source=self.source, clock=self.clock,
-            position=self._stored, force=self.force,
-        )  # fmt: skip
+            preparation=self.preparation,
+            replica=self._replica,
+            schema=self.schema,
+            source=self.source,
+            clock=self.clock,
+            position=self._stored,
+            force=self.force,
+        )
         self._warnings += await keeping.keep()
 
         def swap(connection: apsw.Connection) -> list[str]:
-            self.footing.check(connection, self._replica)
-            swapped = self.footing.swap(connection, self._replica)
+            self.preparation.check(connection, self._replica)
+            swapped = self.preparation.swap(connection, self._replica)
             store.save_position(connection, self.stored, self._after)
             return swapped
 
         if not self.together:
             self._warnings += await self.database.write(swap)
 
-    def synced(self) -> Synced:
+    def synced(self) -> SyncResult:
         """What was done, once all is written."""
         again = max(0, self.progress.rows - self.progress.changed)
         held = self._holding.as_dict(rows=again) if self._holding is not None else None
-        return Synced(
+        return SyncResult(
             changed=self.progress.changed,
             held=held,
             position=self._after,
@@ -360,9 +367,9 @@ class Sync:
 
     def commit(self, connection: apsw.Connection) -> None:
         """Write what was held back, and the position. Part of the group's one transaction."""
-        self.footing.check(connection, self._replica)
+        self.preparation.check(connection, self._replica)
         if self._position.into_shadow:
-            self._warnings += self.footing.swap(connection, self._replica)
+            self._warnings += self.preparation.swap(connection, self._replica)
         elif merged := self._replica.merge(connection):
             self.progress.changed += merged
             store.changed(connection, self.stored)
@@ -371,9 +378,9 @@ class Sync:
 
     async def _ask_again(self) -> None:
         asked = floor.asked(self._position)
-        alive = await self.source.still_alive(asked)
-        self._untold = next((each.reason for each in alive if not each.known), self._untold)
-        self._position = floor.answered(self._position, alive, now=self.clock.now())
+        open_transactions = await self.source.still_open(asked)
+        self._untold = next((each.reason for each in open_transactions if not each.known), self._untold)
+        self._position = floor.answered(self._position, open_transactions, now=self.clock.now())
 
     async def _write(self, batch: Batch) -> None:
         position = self._after if batch.last and not self._keeps else _reached(self._position, batch)
@@ -383,13 +390,13 @@ class Sync:
         rows = await self.transforms.apply(self.stored.name, self.schema, batch.rows)
 
         def write(connection: apsw.Connection) -> tuple[int, list[str]]:
-            self.footing.check(connection, self._replica)
+            self.preparation.check(connection, self._replica)
             changed = self._apply(connection, rows)
             if self.together:
                 return changed, []
             swapped: list[str] = []
             if batch.last and self._position.into_shadow and not self._keeps:
-                swapped = self.footing.swap(connection, self._replica)
+                swapped = self.preparation.swap(connection, self._replica)
             elif changed:
                 store.changed(connection, self.stored)
             store.save_position(connection, self.stored, position)
@@ -444,7 +451,7 @@ class Sync:
 
     @property
     def _whole(self) -> bool:
-        return self.footing.whole(self.schema)
+        return self.preparation.whole(self.schema)
 
     @property
     def _options(self) -> Options:

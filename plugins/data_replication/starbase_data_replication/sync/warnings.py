@@ -7,9 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Alive, Exceptions, Noted, Phase, Position, TableSchema
+from starbase_data_replication.model import (
+    HighWatermark,
+    OpenTransactions,
+    Phase,
+    Position,
+    TableSchema,
+    UnrepresentableValues,
+)
 from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_SHARED, Looker
+from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_SHARED, Inspector
 from starbase_data_replication.sync import tracking_values
 from starbase_data_replication.sync import watermarks as floor
 from starbase_host import iso
@@ -17,7 +24,7 @@ from starbase_host import iso
 MAX_NULL_ROWS = 10_000
 
 
-async def null_rows(looker: Looker, schema: TableSchema, options: Options, *, followed: bool) -> list[str]:
+async def null_rows(inspector: Inspector, schema: TableSchema, options: Options, *, followed: bool) -> list[str]:
     """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them.
 
     followed: a later sync will read them again. A first load does not mind how many they are, but every sync after it
@@ -27,7 +34,7 @@ async def null_rows(looker: Looker, schema: TableSchema, options: Options, *, fo
     if not schema.tracking.nullable or (policy == "read" and not followed):
         return []
     limit = {"read": MAX_NULL_ROWS + 1, "error": 1, "ignore": None}[policy]
-    found = await looker.count_nulls(schema, at_most=limit)
+    found = await inspector.count_nulls(schema, at_most=limit)
     name = schema.tracking_column
     if policy == "ignore":
         return [f"{found} rows have no {name} and are ignored, as nullTracking says"] if found else []
@@ -49,7 +56,7 @@ def of_rows_ahead(schema: TableSchema, found: int) -> list[str]:
     return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
 
 
-def of_shared(schema: TableSchema, noted: Noted) -> list[str]:
+def of_shared(schema: TableSchema, noted: HighWatermark) -> list[str]:
     """What to tell the user of a floor that more rows share than are read again."""
     if noted.shared <= MAX_SHARED or noted.clocked:
         return []
@@ -99,7 +106,7 @@ def of_reload(position: Position) -> list[str]:
     return [f"the table was loaded again: {former.why}"] if former is not None and former.noted else []
 
 
-def protection(noted: Alive | None, *, schema: TableSchema, whole: bool) -> str | None:
+def protection(noted: OpenTransactions | None, *, schema: TableSchema, whole: bool) -> str | None:
     """What protects against late commits, and why; None where this sync has learnt nothing of it."""
     unprotected = schema.unprotected
     if whole:
@@ -123,7 +130,7 @@ def _unassigned(schema: TableSchema) -> str:
     )
 
 
-def of_exceptions(exceptions: Counter[Exceptions]) -> list[str]:
+def of_exceptions(exceptions: Counter[UnrepresentableValues]) -> list[str]:
     """What to tell the user of values that their column's form cannot hold."""
     return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in exceptions.items()]
 

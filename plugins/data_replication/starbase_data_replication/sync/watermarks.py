@@ -9,7 +9,7 @@ its last row; nothing here ever lifts a floor that has not been read up to.
 A look at the source may fail: in passing, because a privilege was taken away, because another server answers. What
 was known before such a look stays known, and what was noted during it waits for the next look that tells: whoever is
 alive then, and was alive before, is in that one. So no floor passes a transaction that was ever known to be open, nor
-one that began during a failure. Only a source that has told nothing for HOLD_SECONDS is left to the lookback, as one
+one that began during a failure. Only a source that has shown nothing for HOLD_SECONDS is left to the lookback, as one
 that never tells is from the start: a floor that could never rise again would have the whole table read at each sync.
 """
 
@@ -18,18 +18,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starbase_data_replication.model import Alive, Candidate, Phase, Position
+from starbase_data_replication.model import Candidate, OpenTransactions, Phase, Position
 from starbase_data_replication.model.options import Options
 
 # A long transaction keeps candidates waiting; so many are kept, thinned evenly.
 MAX_CANDIDATES = 32
-# How long the floor waits for a source that has told who is alive to tell again.
+# How long the floor waits for a source that has shown its open transactions to show them again.
 HOLD_SECONDS = 6 * 3600.0
 
 # A transaction that is open for this long is said to hold the floor.
 HELD_SECONDS = 300.0
 
-GIVEN_UP = "the source has not told what became of them"
+GIVEN_UP = "the source has not shown what became of them"
 
 
 def add(position: Position, candidate: Candidate | None, options: Options, *, protected: bool = True) -> Position:
@@ -45,11 +45,11 @@ def add(position: Position, candidate: Candidate | None, options: Options, *, pr
         return position
     candidate = replace(candidate, protected=protected)
     if protected:
-        position = _heard(position, candidate.alive, now=candidate.noted_at)
+        position = _heard(position, candidate.open_transactions, now=candidate.noted_at)
     waiting = position.candidates
     if candidate.value == position.floor or any(candidate.value == other.value for other in waiting):
         return position
-    apart = options.lookback(known=candidate.alive.known) / 16
+    apart = options.lookback(known=candidate.open_transactions.known) / 16
     if len(waiting) >= 2 and waiting[-1].noted_at - waiting[-2].noted_at < apart and _covers(candidate, waiting[-1]):
         # The new one says the same a moment later; without this a tight loop of syncs would keep them all.
         waiting = waiting[:-1]
@@ -73,14 +73,14 @@ def lowered(position: Position, value: str | None) -> Position:
     return replace(position, floor=value, candidates=())
 
 
-def asked(position: Position) -> list[Alive]:
+def asked(position: Position) -> list[OpenTransactions]:
     """The sets of transactions to ask the source about: those that were known and have not ended, oldest first."""
-    return [each.alive for each in position.candidates if _is_open(each)]
+    return [each.open_transactions for each in position.candidates if _is_open(each)]
 
 
-def answered(position: Position, alive: Sequence[Alive], *, now: float) -> Position:
+def answered(position: Position, open_transactions: Sequence[OpenTransactions], *, now: float) -> Position:
     """Take over what the source answered to `asked`. What it does not know any more stays as it was known."""
-    answers = iter(alive)
+    answers = iter(open_transactions)
     candidates = tuple(
         _answered(each, next(answers), now=now) if _is_open(each) else each for each in position.candidates
     )
@@ -94,8 +94,8 @@ def worth_waiting(position: Position) -> bool:
     """
     if not position.candidates:
         return False
-    *older, newest = (candidate.alive for candidate in position.candidates)
-    seen = frozenset[str]().union(*(alive.tokens for alive in older))
+    *older, newest = (candidate.open_transactions for candidate in position.candidates)
+    seen = frozenset[str]().union(*(open_transactions.tokens for open_transactions in older))
     return newest.known and bool(newest.tokens - seen)
 
 
@@ -106,27 +106,27 @@ def worth_noting_again(position: Position) -> bool:
 
 
 def give_up(position: Position, options: Options, *, now: float) -> Position:
-    """Leave a source that has not told for HOLD_SECONDS to the lookback alone, until it tells again."""
+    """Leave a source that has not answered for HOLD_SECONDS to the lookback alone, until it answers again."""
     hold = max(HOLD_SECONDS, options.lookback(known=False))
 
     def too_long(since: float | None) -> bool:
         return since is not None and now - since >= hold
 
-    unknown = Alive(known=False, reason=GIVEN_UP)
+    unknown = OpenTransactions(known=False, reason=GIVEN_UP)
     candidates = tuple(
-        replace(each, alive=unknown, untold_since=None) if too_long(each.untold_since) else each
+        replace(each, open_transactions=unknown, unknown_since=None) if too_long(each.unknown_since) else each
         for each in position.candidates
     )
-    if too_long(position.untold_since):
-        position = replace(position, told=False, untold_since=None)
+    if too_long(position.unknown_since):
+        position = replace(position, shows_transactions=False, unknown_since=None)
     return replace(position, candidates=candidates)
 
 
 def held_since(position: Position) -> float | None:
     """Since when the floor waits for a source that does not tell any more; None where it does not."""
-    since = [each.untold_since for each in position.candidates if each.untold_since is not None]
-    if position.untold_since is not None and any(_waits_for_a_look(position, each) for each in position.candidates):
-        since.append(position.untold_since)
+    since = [each.unknown_since for each in position.candidates if each.unknown_since is not None]
+    if position.unknown_since is not None and any(_waits_for_a_look(position, each) for each in position.candidates):
+        since.append(position.unknown_since)
     return min(since, default=None)
 
 
@@ -181,27 +181,31 @@ def finished_load(position: Position) -> Position:
     return replace(position, phase=Phase.FOLLOW, load_key=None, loading_since=None, into_shadow=False, former=None)
 
 
-def _heard(position: Position, look: Alive, *, now: float) -> Position:
+def _heard(position: Position, look: OpenTransactions, *, now: float) -> Position:
     """What a look that follows the noting of a value says of what was noted before."""
     if look.known:
         # Whoever was alive at a look that failed, and has not ended, is in this one.
         candidates = tuple(
-            replace(each, alive=look) if each.protected and not each.alive.known else each
+            replace(each, open_transactions=look) if each.protected and not each.open_transactions.known else each
             for each in position.candidates
         )
-        return replace(position, candidates=candidates, told=True, untold_since=None)
-    told = position.told
-    if told is None:
+        return replace(position, candidates=candidates, shows_transactions=True, unknown_since=None)
+    shows_transactions = position.shows_transactions
+    if shows_transactions is None:
         # Of a position that was stored before this was, its candidates know.
-        told = look.passing or any(each.alive.known for each in position.candidates)
-    return replace(position, told=told, untold_since=_since(position.untold_since, now) if told else None)
+        shows_transactions = look.passing or any(each.open_transactions.known for each in position.candidates)
+    return replace(
+        position,
+        shows_transactions=shows_transactions,
+        unknown_since=_since(position.unknown_since, now) if shows_transactions else None,
+    )
 
 
-def _answered(candidate: Candidate, answer: Alive, *, now: float) -> Candidate:
+def _answered(candidate: Candidate, answer: OpenTransactions, *, now: float) -> Candidate:
     """What is known of a candidate's transactions after the source was asked about them."""
     if answer.known:
-        return replace(candidate, alive=answer, untold_since=None)
-    return replace(candidate, untold_since=_since(candidate.untold_since, now))
+        return replace(candidate, open_transactions=answer, unknown_since=None)
+    return replace(candidate, unknown_since=_since(candidate.unknown_since, now))
 
 
 def _since(since: float | None, now: float) -> float:
@@ -210,20 +214,20 @@ def _since(since: float | None, now: float) -> float:
 
 
 def _is_open(candidate: Candidate) -> bool:
-    """Whether a transaction of it is known that has not ended, as far as the source has told."""
-    return candidate.alive.known and not candidate.alive.ended
+    """Whether a transaction of it is known that has not ended, as far as the source has shown."""
+    return candidate.open_transactions.known and not candidate.open_transactions.ended
 
 
 def _waits_for_a_look(position: Position, candidate: Candidate) -> bool:
     """Whether it was noted while the source did not tell, and the source is one that does."""
-    return candidate.protected and not candidate.alive.known and position.told is True
+    return candidate.protected and not candidate.open_transactions.known and position.shows_transactions is True
 
 
 def _covers(later: Candidate, earlier: Candidate) -> bool:
     """Whether the later one knows all that the earlier one knows of who is alive."""
-    if not earlier.alive.known:
+    if not earlier.open_transactions.known:
         return True
-    return later.alive.known and later.alive.epoch == earlier.alive.epoch
+    return later.open_transactions.known and later.open_transactions.epoch == earlier.open_transactions.epoch
 
 
 def _thinned(waiting: tuple[Candidate, ...]) -> tuple[Candidate, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.errors import SchemaMismatch, retrieved, tamed
+from starbase_data_replication.errors import SchemaMismatch, catch_exits, retrieved
 from starbase_data_replication.model import Column, TableSchema
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.protocols import MAX_KEYS, Comparable, Comparing, Key, Part, Summary
@@ -187,7 +187,7 @@ class _Pass:
 
     async def _summaries(self, parts: Sequence[Part]) -> tuple[list[dict[int, Summary]], list[dict[int, Summary]]]:
         """Both sides' sums; the source works on its while the replica's are taken."""
-        asking = asyncio.create_task(tamed(self.remote.summarise, parts))
+        asking = asyncio.create_task(catch_exits(self.remote.summarise, parts))
         asking.add_done_callback(retrieved)
         try:
             ours = [await self.replica.summarise(part) for part in parts]

@@ -36,7 +36,7 @@ class TooManyRemovals(SchemaMismatch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class VerificationResult:
     """What a verification or a reconciliation has found and done.
 
     missing, extra, different: how many rows differ still after the second look, before any repair; keys: at most
@@ -75,7 +75,7 @@ class Check:
 
     sync: Sync
 
-    async def verify(self, *, repair: bool) -> Checked:
+    async def verify(self, *, repair: bool) -> VerificationResult:
         """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
         async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
             above: Position | None = None
@@ -97,13 +97,13 @@ class Check:
                 # Without a key there is no row to name: the next load is the repair.
                 await self.sync.run()
                 changed = self.sync.progress.changed
-            return Checked(
+            return VerificationResult(
                 rows_compared=comparison.rows_compared, ranges=comparison.ranges, keys=keys, changed=changed,
                 missing=counts["missing"], extra=counts["extra"], different=counts["different"],
                 warnings=_withheld(schema, counts["extra"]) if repair else (),
             )  # fmt: skip
 
-    async def reconcile(self, *, force: bool) -> Checked:
+    async def reconcile(self, *, force: bool) -> VerificationResult:
         """Remove, or mark, the rows of the replica whose keys are gone from the source."""
         async with _Pass(self.sync, "keys") as (schema, comparison, replica, found):
             if not schema.key:
@@ -123,7 +123,7 @@ class Check:
             async for differences in self._again(schema, found, "keys"):
                 changed += await self._remove(replica, differences.extra)
                 missing += len(differences.missing)
-            return Checked(
+            return VerificationResult(
                 rows_compared=comparison.rows_compared, ranges=comparison.ranges, missing=comparison.missing,
                 extra=gone, different=0, keys={}, changed=changed, warnings=_absent(schema, missing) if changed else (),
             )  # fmt: skip
@@ -164,7 +164,7 @@ class Check:
         rows = await self.sync.transforms.apply(self.sync.stored.name, schema, read)
 
         def write(connection: apsw.Connection) -> int:
-            self.sync.footing.check(connection, replica)
+            self.sync.preparation.check(connection, replica)
             store.changed(connection, self.sync.stored)
             return replica.apply(connection, rows)
 
@@ -176,7 +176,7 @@ class Check:
         at = iso(self.sync.clock.now()) or ""
 
         def write(connection: apsw.Connection) -> int:
-            self.sync.footing.check(connection, replica)
+            self.sync.preparation.check(connection, replica)
             store.changed(connection, self.sync.stored)
             if replica.mark is not None:
                 return replica.mark_removed(connection, keys, at)
@@ -258,12 +258,12 @@ class _Pass:
         sync = self._sync
         source = _comparable(sync)
         replication = sync.stored.replication
-        position = await sync.footing.stored_position()
-        if position is not None and (why := sync.footing.configured_since(position)) is not None:
+        position = await sync.preparation.stored_position()
+        if position is not None and (why := sync.preparation.configured_since(position)) is not None:
             # A `where` that no sync has had the source judge is not used; and another selection is another replica.
             raise SchemaMismatch(f"{why} since the last sync; sync first")
-        schema = await sync.footing.describe(sync.source, position)
-        replica = sync.footing.replica(schema, position.dropped if position is not None else ())
+        schema = await sync.preparation.describe(sync.source, position)
+        replica = sync.preparation.replica(schema, position.dropped if position is not None else ())
         if not await sync.database.read(lambda c: store.owns_target(c, replica.name) and replica.has_mark(c)):
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         if not await sync.database.read(partial(_fits, replica=replica)):

@@ -20,7 +20,7 @@ from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.expressions import bracketed
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.errors import door
+from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.rows import RowStream
 from starbase_data_replication.sources.mysql.sql import (
     after,
@@ -132,7 +132,7 @@ class MysqlComparing:
         selects = [self._summary(number, part) for number, part in enumerate(parts)]
         # The caller's filter stands in a statement once.
         statements = [" UNION ALL ".join(selects)] if self._schema.where is None else selects
-        with door(self._doing, rows=True):
+        with translate_errors(self._doing, rows=True):
             rows = [row for sql in statements for row in await self._connection.fetch(sql)]
         found: list[dict[int, Summary]] = [{} for _ in parts]
         for number, bucket, count, checksum in rows:
@@ -143,12 +143,12 @@ class MysqlComparing:
 
     async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
         names = "".join(f"{selected(column)}, " for column in self._key)
-        with door(self._doing, rows=True):
+        with translate_errors(self._doing, rows=True):
             stream = await RowStream.open(
                 self._connection, f"SELECT {names}{self._hash(self._columns)} {self._from(part)}"
             )
         while not stream.ended:
-            with door(self._doing, rows=True):
+            with translate_errors(self._doing, rows=True):
                 rows, _ = await stream.take(FETCHED_ROWS, FETCHED_BYTES)
             if any(row[-1] is None for row in rows):
                 raise self._too_large()

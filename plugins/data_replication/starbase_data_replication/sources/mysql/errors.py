@@ -66,7 +66,7 @@ LEFT_OUT = "its text is left out, which may hold a row's value"
 
 
 @contextlib.contextmanager
-def door(doing: str, *, rows: bool = False) -> Iterator[None]:
+def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
     """Translate what the driver raises inside; `doing` says what for, as in "reading orders".
 
     rows: the server works on rows inside, and whatever it says may quote a value of theirs.

@@ -19,17 +19,17 @@ from pymysql.err import Error, OperationalError
 
 from starbase_data_replication.errors import NO_KEY, ReadAgain, SourceChanged, SourceRejected
 from starbase_data_replication.model import (
-    Alive,
     Batch,
     Candidate,
     Column,
-    Exceptions,
-    Noted,
+    HighWatermark,
     OpenTransaction,
+    OpenTransactions,
     Row,
     Rows,
     TableName,
     TableSchema,
+    UnrepresentableValues,
 )
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.batches import convert, fitting
@@ -45,8 +45,7 @@ from starbase_data_replication.sources.mysql.connection import (
     Cursor,
 )
 from starbase_data_replication.sources.mysql.describe import counter_passed, describe
-from starbase_data_replication.sources.mysql.errors import door
-from starbase_data_replication.sources.mysql.open_transactions import open_transactions
+from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.packed_rows import Packing, Unpackable
 from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.mysql.rows import RowStream
@@ -61,10 +60,11 @@ from starbase_data_replication.sources.mysql.sql import (
     table_sql,
 )
 from starbase_data_replication.sources.mysql.table_ids import table_ids
+from starbase_data_replication.sources.mysql.transaction_details import transaction_details
 from starbase_data_replication.sources.mysql.types import CLOCKS, lost
 from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
 from starbase_data_replication.sources.network.pool import Pool
-from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Inspector, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_host import check_overrides
 
@@ -112,11 +112,11 @@ class MysqlSource:
         self._unpackable: set[TableName] = set()
 
     async def close(self) -> None:
-        with door("closing the connections"):
+        with translate_errors("closing the connections"):
             await self._pool.close()
 
-    async def answers(self) -> None:
-        with door("asking whether the source is there"):
+    async def ping(self) -> None:
+        with translate_errors("asking whether the source is there"):
             connection = self._connect()
             try:
                 await connection.open()
@@ -128,17 +128,17 @@ class MysqlSource:
                 connection.close()
 
     @contextlib.asynccontextmanager
-    async def looking(self, table: TableName) -> AsyncIterator[Looker]:
+    async def inspect(self, table: TableName) -> AsyncIterator[Inspector]:
         # Its snapshot is older than who is alive, as it is in a note of its own: a value noted from it closes no later.
         async with contextlib.AsyncExitStack() as stack:
-            with door(f"looking up {table}"):
+            with translate_errors(f"looking up {table}"):
                 connection = await stack.enter_async_context(self._transaction())
-            looker = copy.copy(self)
-            looker._held = connection
-            yield looker
+            inspector = copy.copy(self)
+            inspector._held = connection
+            yield inspector
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
-        with door(f"looking up {table}"):
+        with translate_errors(f"looking up {table}"):
             async with self._transaction() as connection:
                 named = TableName(schema=table.schema or self._database, name=table.name)
                 return await describe(connection, named, tracking_column)
@@ -146,30 +146,30 @@ class MysqlSource:
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
         missing = f"{column_sql(schema.tracking)} IS NULL"
-        with door(doing := f"counting the rows of {schema.table} without a tracking value"):
+        with translate_errors(doing := f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
                 if schema.where is not None:
                     missing += f" AND {bracketed(schema.where, connection.reading)}"
                 rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
-                with door(doing, rows=True):
+                with translate_errors(doing, rows=True):
                     ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
                 return int(count)
 
-    async def note(
+    async def read_high_watermark(
         self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
-    ) -> Noted:
+    ) -> HighWatermark:
         column = schema.tracking
-        with door(doing := f"noting the watermark of {schema.table}"):
+        with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 now = await _clock(connection, column, options)
                 cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
                 sql = noting(schema, cap, ahead, floor, at)
-                with door(doing, rows=True):
+                with translate_errors(doing, rows=True):
                     ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
                 if found is None:
-                    return Noted(ahead=int(rows_ahead))
-                seen = (await self._look(connection)).alive
+                    return HighWatermark(ahead=int(rows_ahead))
+                seen = (await self._look(connection)).open_transactions
             value = key_text(found)
             lookback = options.lookback(known=seen.known and schema.unprotected is None)
             shown = None if seconds is None else key_text(seconds)
@@ -178,10 +178,10 @@ class MysqlSource:
                 value=floor_value,
                 lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
                 noted_at=noted_at,
-                alive=seen,
+                open_transactions=seen,
             )
             clocked = shown is not None and (floor_value != value or shows_a_time(value, shown))
-            return Noted(
+            return HighWatermark(
                 candidate=candidate, ahead=int(rows_ahead), below=value if int(below) else None, shared=int(shared),
                 clocked=clocked,
             )  # fmt: skip
@@ -191,7 +191,7 @@ class MysqlSource:
             return None
         try:
             # Not by information_schema, whose AUTO_INCREMENT may be a day old on MySQL.
-            with door(f"looking at the AUTO_INCREMENT of {schema.table}"):
+            with translate_errors(f"looking at the AUTO_INCREMENT of {schema.table}"):
                 async with self._transaction() as connection:
                     ((_, made, *_),) = await connection.fetch(f"SHOW CREATE TABLE {table_sql(schema.table)}")
         except SourceRejected:
@@ -199,43 +199,43 @@ class MysqlSource:
             return None
         return counter_passed(made if isinstance(made, str) else made.decode(), schema.tracking_column, floor)
 
-    async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
-        with door("asking which transactions are alive"):
+    async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
+        with translate_errors("asking which transactions are alive"):
             async with self._transaction() as connection:
                 now = await self._look(connection)
-        return [transactions.still_alive(each, now) for each in noted]
+        return [transactions.still_open(each, now) for each in noted]
 
-    async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
-        with door("looking at open transactions"):
+    async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
+        with translate_errors("looking at open transactions"):
             async with self._transaction() as connection:
-                return await open_transactions(connection, alive)
+                return await transaction_details(connection, open_transactions)
 
     async def _look(self, connection: Connection) -> transactions.Look:
         """Look who is alive; by a session of today's privileges, where this one may not.
 
         A GRANT PROCESS takes effect with the next session only, and ours live as long as the host.
         """
-        seen = await transactions.look(connection, self._server)
+        seen = await transactions.open_transactions(connection, self._server)
         if seen.unknown not in transactions.HIDDEN_FROM_SESSION or connection.uses == 1:
             return seen
         # Where the account may have no more sessions, what this one has seen holds.
         with contextlib.suppress(Error, OSError):
             async with self._connections[0].apart() as fresh:
                 await fresh.fetch(BEGIN)
-                seen = await transactions.look(fresh, self._server, apart=str(fresh.began_at))
+                seen = await transactions.open_transactions(fresh, self._server, apart=str(fresh.began_at))
         if seen.unknown not in transactions.HIDDEN_FROM_SESSION:
             self._connections[0].renew()
         return seen
 
     async def located(self, schema: TableSchema) -> Mapping[str, str]:
-        with door(f"looking where {schema.table} lies"):
+        with translate_errors(f"looking where {schema.table} lies"):
             async with self._transaction() as connection:
                 return await table_ids(connection, schema.table, view=schema.kind == "view")
 
     async def hides_columns(self, schema: TableSchema) -> bool:
         if schema.kind != "table":
             return False
-        with door(f"looking up the columns of {schema.table}"):
+        with translate_errors(f"looking up the columns of {schema.table}"):
             async with self._transaction() as connection:
                 return await hides_columns(connection, schema.table)
 
@@ -246,7 +246,7 @@ class MysqlSource:
                 negated = f"(NOT {bracketed(schema.where, connection.reading)[1:]}"
                 sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
-                    with door("where", rows=True):
+                    with translate_errors("where", rows=True):
                         await connection.fetch(sql)
                 except SourceChanged as error:
                     raise SourceRejected(str(error)) from error
@@ -260,7 +260,7 @@ class MysqlSource:
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING COUNT(*) > 1 OR MAX({nulls}) LIMIT 1"
                 )
-                with door(f"comparing the rows of {schema.table} by keyColumns", rows=True):
+                with translate_errors(f"comparing the rows of {schema.table} by keyColumns", rows=True):
                     found = await connection.fetch(sql)
                 if found:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
@@ -274,7 +274,7 @@ class MysqlSource:
     async def snapshot(self) -> AsyncIterator[Reader]:
         async with contextlib.AsyncExitStack() as stack:
             # The door stands in front of the source only: what fails in the caller's hands is not the source's.
-            with door("opening a snapshot"):
+            with translate_errors("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction())
             yield _Snapshot(connection, self._unpackable)
 
@@ -283,7 +283,7 @@ class MysqlSource:
         self, schema: TableSchema, columns: Sequence[Column], options: Options
     ) -> AsyncIterator[Comparing]:
         async with contextlib.AsyncExitStack() as stack:
-            with door(f"comparing {schema.table}"):
+            with translate_errors(f"comparing {schema.table}"):
                 connection = await stack.enter_async_context(self._transaction())
             yield MysqlComparing(connection, schema, columns, options)
 
@@ -315,12 +315,12 @@ class _Snapshot:
         doing = f"reading {table}"
         packing = Packing(plan.schema.columns)
         if packing.possible and plan.keys is None and not plan.departed and table not in self._unpackable:
-            with door(doing, rows=True):
+            with translate_errors(doing, rows=True):
                 sql = select(plan, [packing.expression], self._connection.reading)
                 stream = await RowStream.open(self._connection, sql, parser=packing.parser)
             yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
         else:
-            with door(doing, rows=True):
+            with translate_errors(doing, rows=True):
                 sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.reading)
                 stream = await RowStream.open(self._connection, sql)
             yield _batches(stream, plan, plan.schema.columns, doing)
@@ -338,10 +338,10 @@ class _Snapshot:
 async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str) -> AsyncIterator[Batch]:
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
-        with door(doing, rows=True):
+        with translate_errors(doing, rows=True):
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        exceptions: Counter[Exceptions] = Counter()
-        with door(doing, rows=True):
+        exceptions: Counter[UnrepresentableValues] = Counter()
+        with translate_errors(doing, rows=True):
             rows: Sequence[Row] = convert(records, columns, exceptions)
         _refuse_lost(records, plan.schema)
         last_key = _position(rows[-1], plan) if rows and resumable else None

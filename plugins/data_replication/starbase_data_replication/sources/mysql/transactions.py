@@ -35,7 +35,7 @@ from typing import NamedTuple
 from pymysql.constants import ER
 from pymysql.err import Error
 
-from starbase_data_replication.model import Alive
+from starbase_data_replication.model import OpenTransactions
 from starbase_data_replication.sources.mysql.applying import HIDDEN, sign, why_it_may_apply
 from starbase_data_replication.sources.mysql.connection import Connection
 
@@ -137,15 +137,17 @@ class Look:
     without_session: frozenset[str] = frozenset()
 
     @property
-    def alive(self) -> Alive:
+    def open_transactions(self) -> OpenTransactions:
         if self.unknown:
-            return Alive(known=False, reason=self.unknown, passing=self.passing)
+            return OpenTransactions(known=False, reason=self.unknown, passing=self.passing)
         tokens = {transaction.token for transaction in self.transactions} | self.without_session
         tokens |= {f"s:{thread}:{mark}" for thread, mark in self.statements.items()}
-        return Alive(known=True, tokens=frozenset(tokens), reason=KNOWN, epoch=f"{self.server} {self.started}")
+        return OpenTransactions(
+            known=True, tokens=frozenset(tokens), reason=KNOWN, epoch=f"{self.server} {self.started}"
+        )
 
 
-def still_alive(noted: Alive, now: Look) -> Alive:
+def still_open(noted: OpenTransactions, now: Look) -> OpenTransactions:
     """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
     if not noted.known:
         return noted
@@ -194,7 +196,7 @@ def _mark_now(thread: str, noted: str, now: Look) -> str | None:
     return f"{number}+{first}"
 
 
-async def look(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> Look:
+async def open_transactions(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> Look:
     """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads, as configured.
 
     What is answered was seen after this was called, perhaps over somebody else's connection. apart: shared only with
@@ -299,7 +301,7 @@ async def _next_look(connection: Connection, gate: _Gate, sight: tuple[str, ...]
     Only one that begins after we asked will do. We have noted a value before: a transaction that may still commit at or
     below it was alive then, and is alive in every later look, or has ended and is in every later snapshot. A look that
     had begun before may have been past it: a transaction that began, and took its value, between that look and our
-    value would be in neither, and the floor would pass its row. Likewise a look that had begun before `still_alive` was
+    value would be in neither, and the floor would pass its row. Likewise a look that had begun before `still_open` was
     asked knows nothing of the moment: it would only count as alive who has ended, and be asked again.
     """
     while gate.coming.get(sight) is not None:

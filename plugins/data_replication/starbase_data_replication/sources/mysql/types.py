@@ -184,7 +184,7 @@ def in_charset(cast: Cast, charset: str, *, cut: bool = False) -> Cast:
 
     cut: converted, a text ends before what has none, as half a surrogate pair in ucs2 does on MySQL.
     """
-    cast = replace(cast, excepted=bytes, policy=NOT_UNICODE)
+    cast = replace(cast, unrepresentable=bytes, policy=NOT_UNICODE)
     if charset in SENT_WHOLE and not (cut and charset == "ucs2"):
         return cast
     if charset in SENT_AS_BYTES:

@@ -17,7 +17,7 @@ from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
-from starbase_data_replication.sources.postgresql.errors import door
+from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.sql import (
     among,
     key_text,
@@ -111,7 +111,7 @@ class PostgresqlComparing:
             values: list[Any] = []
             some = enumerate(parts[first : first + together], first)
             sql = " UNION ALL ".join(self._summary(number, part, values) for number, part in some)
-            with door(self._doing, rows=True):
+            with translate_errors(self._doing, rows=True):
                 rows += await self._connection.fetch(sql, *values, timeout=TIMEOUT_SECONDS)
         found: list[dict[int, Summary]] = [{} for _ in parts]
         for number, bucket, count, checksum in rows:
@@ -122,11 +122,11 @@ class PostgresqlComparing:
         values: list[Any] = []
         names = "".join(f"{sent(self._name(column), column)}, " for column in self._key)
         sql = f"SELECT {names}{self._hash(self._columns)} {self._from(part, values)}"
-        with door(self._doing, rows=True):
+        with translate_errors(self._doing, rows=True):
             cursor = await self._connection.cursor(sql, *values, timeout=TIMEOUT_SECONDS)
         more = True
         while more:
-            with door(self._doing, rows=True):
+            with translate_errors(self._doing, rows=True):
                 records = await cursor.fetch(FETCHED_ROWS, timeout=TIMEOUT_SECONDS)
             more = len(records) == FETCHED_ROWS
             keys = keys_of(records, self._key)

@@ -89,7 +89,7 @@ KNOWN = re.compile(
 
 
 @contextlib.contextmanager
-def door(doing: str, *, rows: bool = False) -> Iterator[None]:
+def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
     """Translate what the driver raises inside; `doing` says what for, as in "reading orders".
 
     rows: the server works on rows inside, and whatever it says may quote a value of theirs.

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from starbase_data_replication.model import Column, Exceptions, Rows
+from starbase_data_replication.model import Column, Rows, UnrepresentableValues
 from starbase_data_replication.model.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
 from starbase_data_replication.sources.batches import (
     LONGEST_ROW_BYTES,
@@ -54,12 +54,14 @@ class RowStream(Buffered):
         if encoding is not None:
             # Decoded with all that came with it, or else by itself.
             columns = [
-                replace(column, cast=replace(column.cast, convert=None)) if column.cast.excepted is bytes else column
+                replace(column, cast=replace(column.cast, convert=None))
+                if column.cast.unrepresentable is bytes
+                else column
                 for column in columns
             ]
         super().__init__(width, timeout_seconds=STATEMENT_TIMEOUT_SECONDS)
         self.ended = False
-        self.exceptions: Counter[Exceptions] = Counter()
+        self.exceptions: Counter[UnrepresentableValues] = Counter()
         self._columns = columns
         self._text = CopyText(columns, width=width, encoding=encoding)
         self._encoding = None if encoding is None else encoding.name

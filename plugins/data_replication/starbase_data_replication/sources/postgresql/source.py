@@ -22,12 +22,12 @@ import asyncpg
 
 from starbase_data_replication.errors import NO_KEY, SourceChanged, SourceRejected
 from starbase_data_replication.model import (
-    Alive,
     Batch,
     Candidate,
     Column,
-    Noted,
+    HighWatermark,
     OpenTransaction,
+    OpenTransactions,
     Row,
     TableName,
     TableSchema,
@@ -41,9 +41,8 @@ from starbase_data_replication.sources.postgresql import privileges, transaction
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.postgresql.describe import ASKED, describe
-from starbase_data_replication.sources.postgresql.errors import NO_TLS, door
+from starbase_data_replication.sources.postgresql.errors import NO_TLS, translate_errors
 from starbase_data_replication.sources.postgresql.greeting import HEARD_MD5, GreetingLoop, NoHandshake
-from starbase_data_replication.sources.postgresql.open_transactions import open_transactions
 from starbase_data_replication.sources.postgresql.rows import RowStream
 from starbase_data_replication.sources.postgresql.sql import (
     key_text,
@@ -54,7 +53,8 @@ from starbase_data_replication.sources.postgresql.sql import (
     settled,
     table_sql,
 )
-from starbase_data_replication.sources.protocols import Comparing, Looker, Reader, ReadPlan
+from starbase_data_replication.sources.postgresql.transaction_details import transaction_details
+from starbase_data_replication.sources.protocols import Comparing, Inspector, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides
@@ -130,8 +130,8 @@ class PostgresqlSource:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def answers(self) -> None:
-        with door("asking whether the source is there"):
+    async def ping(self) -> None:
+        with translate_errors("asking whether the source is there"):
             try:
                 connection = await self._connect(**self._arguments)
             except asyncpg.PostgresError:
@@ -142,17 +142,17 @@ class PostgresqlSource:
                 connection.terminate()
 
     @contextlib.asynccontextmanager
-    async def looking(self, table: TableName) -> AsyncIterator[Looker]:
+    async def inspect(self, table: TableName) -> AsyncIterator[Inspector]:
         # READ COMMITTED: each statement in it sees what is committed when it begins.
         async with contextlib.AsyncExitStack() as stack:
-            with door(f"looking up {table}"):
+            with translate_errors(f"looking up {table}"):
                 connection = await stack.enter_async_context(self._transaction("READ COMMITTED"))
-            looker = copy.copy(self)
-            looker._held = connection
-            yield looker
+            inspector = copy.copy(self)
+            inspector._held = connection
+            yield inspector
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
-        with door(f"looking up {table}"):
+        with translate_errors(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 schema = await self._described(connection, table, tracking_column)
                 if connection.heard_md5:
@@ -167,38 +167,40 @@ class PostgresqlSource:
         tracking = f"t.{quoted(schema.tracking_column)}"
         rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
         doing = f"counting the rows of {schema.table} without a tracking value"
-        with door(doing):
+        with translate_errors(doing):
             async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
-                with door(doing, rows=True):
+                with translate_errors(doing, rows=True):
                     return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
-    async def note(
+    async def read_high_watermark(
         self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
-    ) -> Noted:
-        with door(doing := f"noting the watermark of {schema.table}"):
+    ) -> HighWatermark:
+        with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options, floor, at)
-                with door(doing, rows=True):
+                with translate_errors(doing, rows=True):
                     (row,) = await connection.fetch_known(sql, *values)
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
-                    return Noted(ahead=ahead)
-                seen = await transactions.look(connection, self._begin_again)
+                    return HighWatermark(ahead=ahead)
+                seen = await transactions.open_transactions(connection, self._begin_again)
             protects = seen.known and schema.unprotected is None
             lookback_value = lookback_if_known if protects else lookback_if_unknown
             floor_value = settled(schema, options, value, edge)
-            candidate = Candidate(value=floor_value, lookback_value=lookback_value, noted_at=noted_at, alive=seen)
+            candidate = Candidate(
+                value=floor_value, lookback_value=lookback_value, noted_at=noted_at, open_transactions=seen
+            )
             clocked = edge is not None and (floor_value != value or shows_a_time(value, edge))
-            return Noted(
+            return HighWatermark(
                 candidate=candidate, ahead=ahead, below=value if below else None, shared=shared, clocked=clocked
             )
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         if schema.tracking.tracking_kind not in COUNTED:
             return None
-        with door(f"looking at the sequence of {schema.table}.{schema.tracking_column}"):
+        with translate_errors(f"looking at the sequence of {schema.table}.{schema.tracking_column}"):
             async with self._transaction("READ COMMITTED") as connection:
                 names = (schema.table.schema, schema.table.name, schema.tracking_column)
                 last = await connection.fetchval(COUNTER, *names, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -208,7 +210,7 @@ class PostgresqlSource:
         if schema.kind == "view":
             # What the tracking column is called there is the view's affair.
             return None
-        with door(doing := f"looking for rows that have joined {schema.table}"):
+        with translate_errors(doing := f"looking for rows that have joined {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 for oid in map(oid_of, tables):
                     named = await connection.fetchrow(JOINED, oid, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -222,22 +224,22 @@ class PostgresqlSource:
                         f"SELECT EXISTS (SELECT 1 FROM {source} AS t WHERE t.tableoid = $1 "
                         f"AND {tracking} <= $2::text::{schema.tracking.compare_type})"
                     )
-                    with door(doing, rows=True):
+                    with translate_errors(doing, rows=True):
                         found = await connection.fetchval(sql, oid, floor, timeout=STATEMENT_TIMEOUT_SECONDS)
                     if found:
                         return True
         return False
 
-    async def still_alive(self, noted: Sequence[Alive]) -> list[Alive]:
-        with door("asking which transactions are alive"):
+    async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
+        with translate_errors("asking which transactions are alive"):
             async with self._transaction("READ COMMITTED") as connection:
-                now = await transactions.look(connection, self._begin_again)
-        return [transactions.still_alive(each, now) for each in noted]
+                now = await transactions.open_transactions(connection, self._begin_again)
+        return [transactions.still_open(each, now) for each in noted]
 
-    async def open_transactions(self, alive: Alive) -> list[OpenTransaction]:
-        with door("looking at open transactions"):
+    async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
+        with translate_errors("looking at open transactions"):
             async with self._transaction("READ COMMITTED") as connection:
-                return await open_transactions(connection, alive)
+                return await transaction_details(connection, open_transactions)
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
@@ -247,10 +249,10 @@ class PostgresqlSource:
                 await _check_backslashes(connection, schema.where)
                 sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
-                    with door("where"):
+                    with translate_errors("where"):
                         # What is wrong with the text itself is told in full: no row was looked at.
                         await connection.prove_single(sql)
-                    with door("where", rows=True):
+                    with translate_errors("where", rows=True):
                         await connection.fetch(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 except SourceChanged as error:
                     raise SourceRejected(str(error)) from error
@@ -266,7 +268,7 @@ class PostgresqlSource:
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
                 )
-                with door(f"comparing the rows of {schema.table} by keyColumns", rows=True):
+                with translate_errors(f"comparing the rows of {schema.table} by keyColumns", rows=True):
                     found = await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 if found is not None:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
@@ -279,7 +281,7 @@ class PostgresqlSource:
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
         async with contextlib.AsyncExitStack() as stack:
-            with door("opening a snapshot"):
+            with translate_errors("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", SNAPSHOT))
             # Outside the door: what the caller raises in here is not the source's fault.
             yield _Snapshot(connection)
@@ -289,7 +291,7 @@ class PostgresqlSource:
         self, schema: TableSchema, columns: Sequence[Column], options: Options
     ) -> AsyncIterator[Comparing]:
         async with contextlib.AsyncExitStack() as stack:
-            with door(f"comparing {schema.table}"):
+            with translate_errors(f"comparing {schema.table}"):
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", *_policed(schema)))
                 comparing = await PostgresqlComparing.open(connection, schema, columns, options)
             yield comparing
@@ -381,12 +383,12 @@ class _Snapshot:
         doing = f"reading {plan.schema.table}"
         width = len(plan.schema.columns) + plan.departed
         if first := [*_policed(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
-            with door(doing, rows=True):
+            with translate_errors(doing, rows=True):
                 await self._connection.execute("; ".join(first))
         sql = select(plan)
         if plan.schema.where is not None:
             # COPY goes by the simple protocol, in which a text may be several statements.
-            with door(doing, rows=True):
+            with translate_errors(doing, rows=True):
                 await self._connection.prove_single(sql)
         async with RowStream.open(self._connection, sql, plan.schema.columns, width=width) as stream:
             yield _batches(stream, plan, doing)
@@ -397,7 +399,7 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
     positions = [[column.name for column in columns].index(name) for name in plan.schema.key]
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
-        with door(doing, rows=True):
+        with translate_errors(doing, rows=True):
             taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         last_key = _position(taken[-1], positions, columns) if taken and resumable else None
         exceptions, stream.exceptions = stream.exceptions, Counter()

@@ -49,7 +49,7 @@ def selected(column: Column) -> str:
 
 def sent(expression: str, column: Column) -> str:
     """The same, as it is sent: text that may be none in Unicode goes as its bytes, which the server does not check."""
-    return AS_BYTES.format(expression) if column.cast.excepted is bytes else expression
+    return AS_BYTES.format(expression) if column.cast.unrepresentable is bytes else expression
 
 
 def copied(column: Column) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from starbase_data_replication.model import Alive
+from starbase_data_replication.model import OpenTransactions
 from starbase_data_replication.sources.postgresql import privileges
 from starbase_data_replication.sources.postgresql.privileges import BeginAgain
 
@@ -37,7 +37,7 @@ HIDDEN_UNITS = 6
 NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
 
 
-async def look(connection: Any, begin_again: BeginAgain) -> Alive:
+async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTransactions:
     """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one, which
     begin_again has begun."""
     try:
@@ -47,16 +47,18 @@ async def look(connection: Any, begin_again: BeginAgain) -> Alive:
         await begin_again(connection)
         grants = await privileges.missing(connection, RELATIONS, FUNCTIONS, begin_again=begin_again)
         how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
-        return Alive(known=False, reason=f"this role may not see who is writing: {how}")
+        return OpenTransactions(known=False, reason=f"this role may not see who is writing: {how}")
     if row["standby"]:
-        return Alive(known=False, reason="the source is a standby, which does not tell who is writing")
+        return OpenTransactions(known=False, reason="the source is a standby, which does not tell who is writing")
     if not row["lists"]:
-        return Alive(known=False, reason=NOT_LISTED)
+        return OpenTransactions(known=False, reason=NOT_LISTED)
     tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}
-    return Alive(known=True, tokens=frozenset(tokens.union(row["sessions"])), reason="pg_locks", epoch=row["epoch"])
+    return OpenTransactions(
+        known=True, tokens=frozenset(tokens.union(row["sessions"])), reason="pg_locks", epoch=row["epoch"]
+    )
 
 
-def still_alive(noted: Alive, now: Alive) -> Alive:
+def still_open(noted: OpenTransactions, now: OpenTransactions) -> OpenTransactions:
     """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
     if not now.known or not noted.known:
         return replace(noted, known=False, reason=now.reason)

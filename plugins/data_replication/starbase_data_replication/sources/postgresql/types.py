@@ -257,8 +257,13 @@ def in_bytes(cast: Cast) -> Cast:
     """The cast of the same type in a database whose text may be in no encoding: what comes are its bytes."""
     if cast.declared != "TEXT":
         return cast
-    return replace(cast, convert=text_or_bytes, resumable=False, excepted=bytes, policy="are not valid UTF-8, and "
-                   "kept as a BLOB of their bytes")  # fmt: skip
+    return replace(
+        cast,
+        convert=text_or_bytes,
+        resumable=False,
+        unrepresentable=bytes,
+        policy="are not valid UTF-8, and kept as a BLOB of their bytes",
+    )
 
 
 def in_encoding(cast: Cast, decoded: Callable[[bytes], str | bytes]) -> Cast:
@@ -268,8 +273,12 @@ def in_encoding(cast: Cast, decoded: Callable[[bytes], str | bytes]) -> Cast:
     """
     if cast.declared != "TEXT":
         return cast
-    return replace(cast, convert=decoded, excepted=bytes, policy="have no Unicode text of their own, and are kept as "
-                   "a BLOB of their bytes")  # fmt: skip
+    return replace(
+        cast,
+        convert=decoded,
+        unrepresentable=bytes,
+        policy="have no Unicode text of their own, and are kept as a BLOB of their bytes",
+    )
 
 
 def clock_unit(digits: int | None) -> str:

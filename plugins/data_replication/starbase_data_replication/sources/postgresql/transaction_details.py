@@ -6,18 +6,18 @@ import datetime
 from importlib.resources import files
 from typing import Any
 
-from starbase_data_replication.model import Alive, OpenTransaction
+from starbase_data_replication.model import OpenTransaction, OpenTransactions
 from starbase_data_replication.sources.protocols import MAX_SHOWN
 
-OPEN_TRANSACTIONS = files(__package__).joinpath("open_transactions.sql").read_text(encoding="utf-8")
+OPEN_TRANSACTIONS = files(__package__).joinpath("transaction_details.sql").read_text(encoding="utf-8")
 HIDDEN = "hidden from this role; GRANT pg_monitor TO it shows more"
 
 
-async def open_transactions(connection: Any, alive: Alive) -> list[OpenTransaction]:
+async def transaction_details(connection: Any, open_transactions: OpenTransactions) -> list[OpenTransaction]:
     """Those of the set that are open still, the longest first."""
-    virtual = [token[2:].partition("#")[0] for token in alive.tokens if token.startswith("v:")]
-    pids = [int(token.partition("#")[2]) for token in alive.tokens if token.startswith(("m:", "h:"))]
-    prepared = [token[2:] for token in alive.tokens if token.startswith("p:")]
+    virtual = [token[2:].partition("#")[0] for token in open_transactions.tokens if token.startswith("v:")]
+    pids = [int(token.partition("#")[2]) for token in open_transactions.tokens if token.startswith(("m:", "h:"))]
+    prepared = [token[2:] for token in open_transactions.tokens if token.startswith("p:")]
     rows = await connection.fetch(OPEN_TRANSACTIONS, virtual, prepared, MAX_SHOWN, pids)
     return [
         OpenTransaction(

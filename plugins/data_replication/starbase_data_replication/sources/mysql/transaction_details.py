@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starbase_data_replication.model import Alive, OpenTransaction
+from starbase_data_replication.model import OpenTransaction, OpenTransactions
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.protocols import MAX_SHOWN
 
@@ -13,9 +13,9 @@ ORDER BY t.trx_started, t.trx_id LIMIT {limit}
 """
 
 
-async def open_transactions(connection: Connection, alive: Alive) -> list[OpenTransaction]:
+async def transaction_details(connection: Connection, open_transactions: OpenTransactions) -> list[OpenTransaction]:
     """Those of the set that are open still, the longest first."""
-    threads = {int(token.split(":")[1]) for token in alive.tokens if token[:2] in ("t:", "s:")}
+    threads = {int(token.split(":")[1]) for token in open_transactions.tokens if token[:2] in ("t:", "s:")}
     shown = []
     if threads:
         sql = OPEN_TRANSACTIONS.format(threads=", ".join(map(str, sorted(threads))), limit=MAX_SHOWN)
@@ -23,7 +23,7 @@ async def open_transactions(connection: Connection, alive: Alive) -> list[OpenTr
             OpenTransaction(session=f"thread {thread}", state=_state(str(state), idle=idle == "1"))
             for thread, state, idle in await connection.fetch(sql)
         ]
-    without = sorted(token[2:] for token in alive.tokens if token.startswith("x:"))
+    without = sorted(token[2:] for token in open_transactions.tokens if token.startswith("x:"))
     shown += [OpenTransaction(session=f"transaction {number}", state="prepared, or rolling back") for number in without]
     return shown[:MAX_SHOWN]
 
