@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 import starbase_host
-from tests.support.packages import EXAMPLES, HOST, PLUGIN, ROOT, imports_of, python_files, rooms
+from tests.support.packages import EXAMPLES, HOST, PLUGIN, ROOT, imports_of, layers, python_files, rooms
 
 BESIDE = ROOT / "benchmarks" / "programs"
-
-# The host's rooms. A module imports only from floors below its own.
-FLOORS = [
-    [
-        "errors",
-        "clock",
-        "catalogue",
-        "full_text",
-        "temporary",
-        "memory",
-        "sandbox_rules",
-        "read_gate",
-        "weight",
-        "printable",
-    ],
-    [
-        "config",
-        "writer",
-        "modes",
-        "lock",
-        "isolation",
-        "login_throttle",
-        "library_overrides",
-        "wire",
-        "replaced_functions",
-    ],
-    ["database", "protocol"],
-    ["alarms", "sandbox", "admin_token"],
-    ["hookspecs", "statement", "routes"],
-    ["discovery", "plugin_answers"],
-    ["plugins"],
-    ["query"],
-    ["http", "openapi"],
-    ["app"],
-    ["server", "client"],
-    ["cli"],
-]
+LAYERS = layers()
 
 
 def inner_imports(package: Path) -> dict[str, set[str]]:
@@ -135,13 +100,86 @@ def test_imports_make_no_circle(package: Path) -> None:
         raise AssertionError(f"a circle: {' <- '.join(error.args[1])}") from None
 
 
-def test_the_floors_of_the_host() -> None:
-    floor = {room: number for number, row in enumerate(FLOORS) for room in row}
-    found = {room: names for room, names in inner_imports(HOST).items() if room not in ("", "sql")}
-    assert set(found) == set(floor), "give a new module its floor here; take one that is gone out"
-    for room, names in found.items():
+def packages(package: Path) -> set[str]:
+    """The sub-packages of a package that have modules, dotted below it, and itself by an empty name."""
+    found = rooms(package)
+    return {room for room, path in found.items() if path.name == "__init__.py" and len(below(package, room)) > 0}
+
+
+def below(package: Path, room: str) -> set[str]:
+    """The rooms right below one of these: its modules, and sub-packages that have modules."""
+    prefix = f"{room}." if room else ""
+    inner = {name.removeprefix(prefix): path for name, path in rooms(package).items() if name.startswith(prefix)}
+    modules = {name for name, path in inner.items() if path.name != "__init__.py"}
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_the_architecture_orders_every_package() -> None:
+    expected = {f"{package.name}.{each}".rstrip(".") for package in (HOST, PLUGIN) for each in packages(package)}
+    assert set(LAYERS) == expected
+
+
+@pytest.mark.parametrize("dotted", LAYERS)
+def test_imports_go_upwards_in_the_architecture(dotted: str) -> None:
+    """docs/internals/architecture.md lists the rooms of each package; each imports only from lines above its own."""
+    (package,) = (each for each in (HOST, PLUGIN) if each.name == dotted.partition(".")[0])
+    own = dotted.partition(".")[2]
+    line_of = {room: number for number, line in enumerate(LAYERS[dotted]) for room in line}
+    assert sorted(room for line in LAYERS[dotted] for room in line) == sorted(below(package, own))
+    inner = inner_imports(package)
+    prefix = f"{own}." if own else ""
+    for module, names in inner.items():
+        room = module.removeprefix(prefix).partition(".")[0]
+        if module == own or not module.startswith(prefix) or room not in line_of:
+            continue
+        # What a package exports comes from the rooms that it imports from.
+        if own and own in names:
+            names = names | inner[own]
         for name in names:
-            assert floor[name] < floor[room], f"{room} (floor {floor[room]}) imports {name} (floor {floor[name]})"
+            imported = name.removeprefix(prefix).partition(".")[0]
+            if name != own and name.startswith(prefix) and imported != room and imported in line_of:
+                assert line_of[imported] < line_of[room], f"{module} imports {name}"
+
+
+def test_the_top_level_of_the_plugin_can_be_taken_in_at_a_look() -> None:
+    lines = LAYERS[PLUGIN.name]
+    assert len(lines) <= 9
+    assert sum(map(len, lines)) <= 20
+
+
+def test_a_package_of_the_plugin_is_used_through_what_it_exports() -> None:
+    """Inside a package, modules are imported by their names; from outside, only what its `__all__` names."""
+    modules = rooms(PLUGIN)
+    inside = packages(PLUGIN) - {""}
+    exported = {each: set(importlib.import_module(f"{PLUGIN.name}.{each}").__all__) for each in inside}
+
+    def package_of(room: str) -> str:
+        return room if room in inside else room.rpartition(".")[0]
+
+    for room, path in modules.items():
+        for each in imports_of(path):
+            if each.top != PLUGIN.name:
+                continue
+            module = each.module.partition(".")[2]
+            deeper = f"{module}.{each.name}".lstrip(".")
+            package = package_of(deeper if deeper in modules else module)
+            if package and package != package_of(room):
+                assert module == package, f"{room}: import {each.name} from {PLUGIN.name}.{package}"
+                assert each.name in exported[package], f"{room}: {package} does not export {each.name}"
+
+
+def test_what_a_package_of_the_plugin_exports_exists() -> None:
+    for each in packages(PLUGIN):
+        package = importlib.import_module(f"{PLUGIN.name}.{each}".rstrip("."))
+        assert len(set(package.__all__)) == len(package.__all__)
+        assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def test_nobody_inside_imports_the_facade() -> None:
+    for path in python_files(PLUGIN):
+        for each in imports_of(path):
+            if each.module == PLUGIN.name:
+                assert each.name in rooms(PLUGIN), f"{path}: import {each.name} from where it is defined"
 
 
 def test_only_what_serves_knows_http_and_sockets() -> None:
@@ -162,7 +200,7 @@ def test_sources_and_target_never_meet() -> None:
         if within(room, "sources"):
             strangers = {name for name in names if not within(name, "sources", "model", "errors")}
             assert strangers == set(), f"{room} imports {strangers}"
-        if within(room, "storage.target", "storage.store"):
+        if within(room, "storage"):
             assert not any(within(name, "sources") for name in names), room
     for room, path in rooms(PLUGIN).items():
         libraries = {each.top for each in imports_of(path)}
@@ -179,7 +217,7 @@ def test_a_dialects_room_is_its_own() -> None:
         for dialect in dialects:
             inside = {name for name in names if within(name, f"sources.{dialect}")}
             if not within(room, f"sources.{dialect}"):
-                assert inside <= {f"sources.{dialect}.dialect"}, f"{room} imports {inside}"
+                assert inside <= {f"sources.{dialect}"}, f"{room} imports {inside}"
                 assert not inside or room == "plugin", f"{room} imports {inside}"
 
 
@@ -191,10 +229,12 @@ def test_the_values_know_nothing() -> None:
         "model.batch": set(),
         "model.position": {"model.tables"},
         "model.options": set(),
-        "runs.schedule": {"model"},
-        "sync.watermarks": {"model", "model.options"},
-        "sync.selection": {"model.casts", "errors", "model", "model.options", "sources.settings.names"},
-        "sync.schema_changes": {"errors", "model", "model.options"},
+        "model.runs": set(),
+        "model.environment": set(),
+        "runs.schedule": set(),
+        "sync.watermarks": {"model"},
+        "sync.selection": {"errors", "model", "sources.settings"},
+        "sync.schema_changes": {"errors", "model"},
     }
     pure = {
         "__future__",
@@ -214,9 +254,11 @@ def test_the_values_know_nothing() -> None:
     for room, names in allowed.items():
         assert inner[room] <= names, room
         libraries = {each.top for each in imports_of(rooms(PLUGIN)[room])} - {PLUGIN.name}
-        # How SQLite compares names is the host's to know.
-        known = pure | {"starbase_host"} if room == "sync.schema_changes" else pure
+        # How SQLite compares names, and how a time is written, is the host's to know.
+        known = pure | {"starbase_host"} if room in ("sync.schema_changes", "model.runs") else pure
         assert libraries <= known, f"{room} imports {libraries - known}"
+    settings = {each.name for each in imports_of(rooms(PLUGIN)["sync.selection"]) if each.module.endswith(".settings")}
+    assert settings == {"text_problem"}
 
 
 def test_one_module_knows_that_databases_exists() -> None:

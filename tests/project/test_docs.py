@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shlex
@@ -47,11 +46,6 @@ PAGES = sorted(
 )
 README_WORDS = 700
 DIALECTS: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
-PACKAGES = {
-    "starbase_host": ROOT / "host",
-    "starbase_data_replication": ROOT / "plugins" / "data_replication",
-}
-
 Table = dict[str, dict[str, str]]
 
 
@@ -402,33 +396,6 @@ def anchors(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_go_upwards_in_the_architecture(package: str) -> None:
-    """docs/internals/architecture.md lists the modules; each may import only from the lines above its own."""
-    (block,) = blocks(ROOT / "docs" / "internals" / "architecture.md", f"imports {package}")
-    line_of = {name: number for number, line in enumerate(block.splitlines()) for name in line.split()}
-    top = PACKAGES[package] / package
-    modules = {".".join(path.relative_to(top).with_suffix("").parts): path for path in top.rglob("*.py")}
-    modules = {name: path for name, path in modules.items() if not name.endswith("__init__")}
-    assert set(line_of) == set(modules)
-    for name, line in line_of.items():
-        for imported in imports(ast.parse(modules[name].read_text()), package):
-            if imported in line_of:
-                assert line_of[imported] < line, f"{name} imports {imported}"
-
-
-def imports(node: ast.AST, package: str) -> Iterator[str]:
-    """The modules of the package that a module imports, leaving out what only a type checker reads."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            continue
-        if isinstance(child, ast.ImportFrom) and f"{child.module}.".startswith(f"{package}."):
-            module = str(child.module).removeprefix(package).removeprefix(".")
-            yield module
-            yield from (f"{module}.{alias.name}".removeprefix(".") for alias in child.names)
-        yield from imports(child, package)
 
 
 def test_every_test_that_is_named_exists() -> None:

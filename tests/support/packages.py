@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 HOST = ROOT / "host" / "starbase_host"
 PLUGIN = ROOT / "plugins" / "data_replication" / "starbase_data_replication"
 EXAMPLES = ROOT / "examples"
+ARCHITECTURE = ROOT / "docs" / "internals" / "architecture.md"
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,10 @@ def rooms(package: Path) -> dict[str, Path]:
         parts = path.relative_to(package).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
+
+
+def layers() -> dict[str, list[list[str]]]:
+    """Of each package, by its dotted name, the lines of its block in architecture.md: its rooms, the lowest first."""
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```imports ([\w.]+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return {package: [line.split() for line in block.splitlines()] for package, block in blocks}

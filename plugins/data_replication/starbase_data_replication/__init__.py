@@ -1,5 +1,5 @@
 """Data replication: keeps tables of other databases mirrored in the host's SQLite database."""
 
-from starbase_data_replication.model.runs import ReplicationEvent
+from starbase_data_replication.model import ReplicationEvent
 
 __all__ = ["ReplicationEvent"]

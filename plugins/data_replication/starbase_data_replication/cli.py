@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from starbase_data_replication.config.checks import NAME
+from starbase_data_replication.config import NAME
 from starbase_host import CommandHost, ConfigError, InvalidRequest, StarbaseError, parse_json, printable
 
 PATH = "/data-replication"
@@ -225,7 +225,7 @@ def _demo(host: CommandHost) -> click.Command:
     @click.command("demo", help="A shop in an embedded PostgreSQL, kept mirrored: see it work in a minute.")
     @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
     def demo(port: int) -> None:
-        from starbase_data_replication.demo.shop import run
+        from starbase_data_replication.demo import run
 
         run(port, host.emit)
 

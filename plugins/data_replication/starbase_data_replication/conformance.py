@@ -18,11 +18,10 @@ from typing import Any
 import apsw
 
 from starbase_data_replication.errors import SourceRejected, SyncError
-from starbase_data_replication.model import Batch, Row, TableName, TableSchema
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, inspecting
-from starbase_data_replication.storage.target import Target
-from starbase_data_replication.verify.compare import compare
+from starbase_data_replication.model import Batch, Options, Row, TableName, TableSchema
+from starbase_data_replication.sources import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, inspecting
+from starbase_data_replication.storage import Target
+from starbase_data_replication.verify import compare
 from starbase_host import Database, quote
 
 DECLARED = ("INTEGER", "TEXT", "BLOB", "")
@@ -224,7 +223,7 @@ async def _compare(sample: Sample, source: Source, schema: TableSchema, database
     async with source.comparing(schema, schema.columns, sample.options) as remote:
         _must(getattr(remote, "digest", MD5) in DIGESTS, f"digest is none of {', '.join(DIGESTS)}")
     for what in ("rows", "keys"):
-        found = await compare(source, schema, database, "replica", options=sample.options, what=what)
+        found = await compare.compare(source, schema, database, "replica", options=sample.options, what=what)
         _must(found.equal and found.rows_compared == len(rows), f"the canonical text of {what} is not the replica's")
     if not schema.key:
         return
@@ -232,12 +231,12 @@ async def _compare(sample: Sample, source: Source, schema: TableSchema, database
     keys = await database.read(lambda c: c.execute(f"SELECT {key} FROM replica ORDER BY {key}").fetchall())
     where = " AND ".join(f"{quote(name)} IS ?" for name in schema.key)
     await database.write(lambda c: c.execute(f"DELETE FROM replica WHERE {where}", keys[1]).fetchall())
-    found = await compare(source, schema, database, "replica", options=sample.options, what="rows")
+    found = await compare.compare(source, schema, database, "replica", options=sample.options, what="rows")
     _must(found.keys.missing == (keys[1],) and found.differences == 1, "a row that the replica lacks is not found")
     asked = ReadPlan(schema=schema, keys=(keys[1],))
     missing = _rows(await _batches(source, asked))
     await database.write(lambda c: target.apply(c, missing))
-    found = await compare(source, schema, database, "replica", options=sample.options, what="rows")
+    found = await compare.compare(source, schema, database, "replica", options=sample.options, what="rows")
     _must(len(missing) == 1 and found.equal, "reading by a key does not give the row of that key")
 
 

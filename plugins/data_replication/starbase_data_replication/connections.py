@@ -17,15 +17,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from starbase_data_replication.errors import DialectFailed, kind_of
-from starbase_data_replication.model import TableName
-from starbase_data_replication.model.options import Replication
-from starbase_data_replication.sources.protocols import Dialect, Source
-from starbase_data_replication.sources.registry import Dialects, bounded
-from starbase_data_replication.sources.settings.allowed_variables import EVERY, Variables
-from starbase_data_replication.sources.settings.env_references import referenced, resolve
-from starbase_data_replication.sources.settings.scrubbing import scrub
-from starbase_data_replication.sources.settings.secrets import secrets
-from starbase_data_replication.storage.encryption import Seal
+from starbase_data_replication.model import Replication, TableName
+from starbase_data_replication.sources import Dialect, Dialects, Source, bounded
+from starbase_data_replication.sources.settings import EVERY, Variables, referenced, resolve, scrub, secrets
+from starbase_data_replication.storage import Seal
 from starbase_host import ConfigError, StarbaseError
 
 log = logging.getLogger("starbase.data_replication")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from starbase_host import hookspec
 
 if TYPE_CHECKING:
-    from starbase_data_replication.model.runs import ReplicationEvent
-    from starbase_data_replication.sources.protocols import Dialect
+    from starbase_data_replication.model import ReplicationEvent
+    from starbase_data_replication.sources import Dialect
 
 
 @hookspec

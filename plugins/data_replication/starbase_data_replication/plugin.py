@@ -14,25 +14,14 @@ from starbase_data_replication import hookspecs
 from starbase_data_replication.cli import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.routes import Api
-from starbase_data_replication.runs.events import Callback, Events
-from starbase_data_replication.runs.recorder import Recorder
-from starbase_data_replication.runs.row_counts import Counts
-from starbase_data_replication.runs.runner import Runner
-from starbase_data_replication.runs.slots import Slots
-from starbase_data_replication.runs.watchdog import Watchdog
+from starbase_data_replication.runs import Callback, Counts, Events, Recorder, Runner, Slots, Watchdog
 from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
-from starbase_data_replication.sources.mysql.dialect import MysqlDialect
-from starbase_data_replication.sources.network.allowed_hosts import OPTION as HOSTS
-from starbase_data_replication.sources.network.allowed_hosts import Reach, wrong_with
-from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.registry import Dialects
-from starbase_data_replication.sources.settings.allowed_variables import DEFAULT, Variables
-from starbase_data_replication.sources.settings.allowed_variables import OPTION as ENV
-from starbase_data_replication.sources.settings.allowed_variables import wrong_with as wrong_with_variable
-from starbase_data_replication.sources.settings.env_references import not_allowed
-from starbase_data_replication.storage import user_objects
-from starbase_data_replication.storage.encryption import Seal, Sealed
-from starbase_data_replication.storage.store import Store
+from starbase_data_replication.sources import Dialects
+from starbase_data_replication.sources.mysql import MysqlDialect
+from starbase_data_replication.sources.network import Reach, allowed_hosts
+from starbase_data_replication.sources.postgresql import PostgresqlDialect
+from starbase_data_replication.sources.settings import Variables, allowed_variables, not_allowed
+from starbase_data_replication.storage import Seal, Sealed, Store, user_objects
 from starbase_host import (
     Alarm,
     CommandHost,
@@ -47,6 +36,8 @@ from starbase_host import (
 
 # Libraries of which private methods are used or replaced.
 BOUND = ("aiomysql", "PyMySQL", "asyncpg", "databases")
+HOSTS = allowed_hosts.OPTION
+ENV = allowed_variables.OPTION
 # Option: (type, default, lower bound, upper bound).
 OPTIONS: dict[str, tuple[type, float, float, float]] = {
     "max_concurrent_syncs": (int, 4, 1, 1000),
@@ -159,7 +150,10 @@ class DataReplication:
         await self._dialects.gather(host)
         await service.wake(due=await self._unable(host, service))
         watchdog = Watchdog(
-            runner=service.runner, service=service, clock=host.clock, silence_seconds=self._silence_timeout_seconds
+            runner=service.runner,
+            ticks=service.ticks,
+            clock=host.clock,
+            silence_seconds=self._silence_timeout_seconds,
         )
         watching = asyncio.create_task(watchdog.watch(), name="watchdog")
         try:
@@ -215,7 +209,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise ConfigError(name, f"unknown option; {did_you_mean(name, known)}")
     checked: dict[str, Any] = {HOSTS: _checked_hosts(options.get(HOSTS))}
-    checked[ENV] = _checked_env(options.get(ENV, list(DEFAULT)))
+    checked[ENV] = _checked_env(options.get(ENV, list(allowed_variables.DEFAULT)))
     for name, (kind, default, low, high) in OPTIONS.items():
         value = options.get(name, default)
         allowed = (int, float) if kind is float else (int,)
@@ -229,7 +223,7 @@ def _checked_hosts(hosts: Any) -> list[str] | None:
     if hosts is not None and not isinstance(hosts, list):
         raise ConfigError(HOSTS, 'must be a list of names, patterns and networks, such as ["*.example.com"]')
     for index, entry in enumerate(hosts or ()):
-        if (why := wrong_with(entry)) is not None:
+        if (why := allowed_hosts.wrong_with(entry)) is not None:
             raise ConfigError(f"{HOSTS}[{index}]", why)
     return hosts
 
@@ -238,6 +232,6 @@ def _checked_env(names: Any) -> list[str]:
     if not isinstance(names, list):
         raise ConfigError(ENV, 'must be a list of variables and patterns of them, such as ["PG_*", "MYSQL_*"]')
     for index, entry in enumerate(names):
-        if (why := wrong_with_variable(entry)) is not None:
+        if (why := allowed_variables.wrong_with(entry)) is not None:
             raise ConfigError(f"{ENV}[{index}]", why)
     return names

@@ -9,10 +9,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from starbase_data_replication.config.json_schema import WAIT, configure_body, flags_body
-from starbase_data_replication.config.parse import MAX_UNKNOWN
-from starbase_data_replication.model.runs import RunKind, SyncRun
-from starbase_data_replication.runs.active_run import AFTERWARDS, GOES_ON, ActiveRun
+from starbase_data_replication.config import MAX_UNKNOWN, WAIT, configure_body, flags_body
+from starbase_data_replication.model import RunKind, SyncRun
+from starbase_data_replication.runs import AFTERWARDS, GOES_ON, ActiveRun
 from starbase_data_replication.service import Service
 from starbase_host import Answer, Host, InvalidRequest, NotFound, Route, StarbaseError, Unavailable, iso, read_json
 

@@ -9,17 +9,12 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.config.save import Configuring
+from starbase_data_replication.config import Configuring
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.model.runs import RunKind
-from starbase_data_replication.runs import schedule
-from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, ActiveRun
-from starbase_data_replication.runs.runner import Runner
-from starbase_data_replication.runs.scheduler import ALARMS, Ticks, check_interval_seconds
-from starbase_data_replication.sources.registry import Dialects
-from starbase_data_replication.storage import logbook, sqlite_tables, store
-from starbase_data_replication.storage.store import Store, StoredReplication
+from starbase_data_replication.model import Options, RunKind
+from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Ticks
+from starbase_data_replication.sources import Dialects
+from starbase_data_replication.storage import Store, StoredReplication, logbook, sqlite_tables, store
 from starbase_host import Conflict, Host, Unavailable, iso, quote
 
 # Alarms of its own keep this from piling up; each transaction removes at most so many records.
@@ -55,7 +50,7 @@ class Service:
         self.ticks = Ticks(runner=runner)
         self._host = host
         self._connections = connections
-        self._configuring = Configuring(host=host, connections=connections, dialects=dialects)
+        self._configuring = Configuring(host=host, secrets=connections, dialects=dialects)
         self._retention = retention
 
     async def configure(self, body: Any) -> StoredReplication:
@@ -67,20 +62,20 @@ class Service:
         await self.runner.interrupt(stored.name, CHANGED)
         if existed:
             await self._close_unused()
-        await self._forget_alarms(stored.name)
+        await self.ticks.forget_alarms(stored.name)
         if stored.replication.is_active:
-            await self._schedule(stored, now)
+            await self.ticks.schedule(stored, now)
         return stored
 
     async def start(self, name: str) -> None:
         """Let it run on its schedule, and make it due at once. Raises NotFound."""
         await self._host.database.write(lambda connection: store.set_active(connection, name, True))
-        await self._schedule(await self.store.get(name), self._host.clock.now())
+        await self.ticks.schedule(await self.store.get(name), self._host.clock.now())
 
     async def stop(self, name: str) -> None:
         """Take it off its schedule, and end a run that is under way. Raises NotFound."""
         await self._host.database.write(lambda connection: store.set_active(connection, name, False))
-        await self._forget_alarms(name)
+        await self.ticks.forget_alarms(name)
         await self.runner.interrupt(name, STOPPED)
 
     async def reset(self, name: str, *, force: bool = False) -> ActiveRun:
@@ -106,7 +101,7 @@ class Service:
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""
         await self.store.get(name)
-        await self._forget_alarms(name)
+        await self.ticks.forget_alarms(name)
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
@@ -128,7 +123,7 @@ class Service:
         """At start: give every active replication its alarm, and see to the log. due: those that run at once."""
         left_behind = await self.runner.recover() | set(due)
         left_behind |= await self._host.database.read(logbook.interrupted_names)
-        await self.mend_schedules(left_behind)
+        await self.ticks.mend_schedules(left_behind)
         now = self._host.clock.now()
         alarms = {alarm.name for alarm in await self._host.alarms.list()}
         if PRUNE_ALARM not in alarms:
@@ -142,28 +137,6 @@ class Service:
             if stored.columns["uncounted"]:
                 self.runner.recorder.counts.due(stored)
 
-    async def mend_schedules(self, left_behind: Collection[str] = ()) -> None:
-        """Give every active replication an alarm that is no further away than its interval.
-
-        left_behind: those that go on at once. A clock that was set back leaves alarms that are too far away.
-        """
-        now = self._host.clock.now()
-        alarms = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
-        for stored in await self.store.all():
-            if not stored.replication.is_active:
-                continue
-            # A run that the host's end has cut short goes on at once.
-            name, interval = stored.name, stored.replication.interval_seconds
-            at = alarms.get("sync:" + name)
-            # One whose run was interrupted goes on at once, and so does one whose alarm a crash has swallowed.
-            due = now if at is None or name in left_behind else schedule.still_due(name, interval, now=now, due=at)
-            if due != at:
-                await self._host.alarms.set("sync:" + name, due)
-            for prefix in ("deletes:", "verify:"):
-                seconds = check_interval_seconds(prefix, stored)
-                if seconds is not None and alarms.get(prefix + name, float("inf")) > now + seconds:
-                    await self._host.alarms.set(prefix + name, now + seconds)
-
     async def prune(self) -> None:
         """Remove records that are past their retention, in small transactions; then set the next alarm."""
         now = self._host.clock.now()
@@ -176,18 +149,6 @@ class Service:
         while await self._host.database.write(remove) >= PRUNE_AT_MOST:
             pass
         await self._host.alarms.set(PRUNE_ALARM, self._host.clock.now() + PRUNE_INTERVAL_SECONDS)
-
-    async def _schedule(self, stored: StoredReplication, now: float) -> None:
-        """A sync is due at once; the checks after their intervals."""
-        await self._host.alarms.set("sync:" + stored.name, now)
-        for prefix in ("deletes:", "verify:"):
-            seconds = check_interval_seconds(prefix, stored)
-            if seconds is not None:
-                await self._host.alarms.set(prefix + stored.name, now + seconds)
-
-    async def _forget_alarms(self, name: str) -> None:
-        for prefix in ALARMS:
-            await self._host.alarms.delete(prefix + name)
 
     async def _close_unused(self) -> None:
         used = []

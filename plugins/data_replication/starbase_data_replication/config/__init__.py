@@ -1,1 +1,12 @@
-"""What a body of `configure` may hold, and whether it holds together."""
+"""What a user may ask for: the fields of `configure`, whether a body of them holds together, and saving it.
+
+Owns the fields, their checks and their JSON Schema. Must not know how a sync runs, nor anything of one dialect.
+"""
+
+from starbase_data_replication.config.checks import NAME
+from starbase_data_replication.config.fields import FIELDS
+from starbase_data_replication.config.json_schema import WAIT, configure_body, flags_body
+from starbase_data_replication.config.parse import MAX_UNKNOWN
+from starbase_data_replication.config.save import Configuring
+
+__all__ = ["FIELDS", "MAX_UNKNOWN", "NAME", "WAIT", "Configuring", "configure_body", "flags_body"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from starbase_data_replication.config.fields import DELETES_KEYS, DELETES_WORDS, TYPES, Field, Kind
-from starbase_data_replication.sources.settings.names import text_problem
+from starbase_data_replication.sources.settings import text_problem
 from starbase_host import fold_name
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")

@@ -14,11 +14,9 @@ from typing import Any
 
 from starbase_data_replication.config.checks import value_of
 from starbase_data_replication.config.fields import FIELDS
-from starbase_data_replication.model.options import Options, Replication
-from starbase_data_replication.sources.protocols import Dialect
-from starbase_data_replication.sources.settings.allowed_variables import EVERY, Variables
-from starbase_data_replication.sources.settings.env_references import misspelt, not_allowed, partial_hosts
-from starbase_data_replication.sources.settings.secrets import unmasked
+from starbase_data_replication.model import Options, Replication
+from starbase_data_replication.sources import Dialect
+from starbase_data_replication.sources.settings import EVERY, Variables, misspelt, not_allowed, partial_hosts, unmasked
 from starbase_host import Conflict, InvalidRequest, did_you_mean, fold_name
 
 MAX_UNKNOWN = 20

@@ -12,19 +12,32 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import apsw
 
 from starbase_data_replication.config import parse
 from starbase_data_replication.config.checks import NAME
-from starbase_data_replication.connections import Connections
-from starbase_data_replication.model.options import Replication
-from starbase_data_replication.sources.registry import Dialects
-from starbase_data_replication.storage import sqlite_tables, store
-from starbase_data_replication.storage.store import StoredReplication
+from starbase_data_replication.model import Replication
+from starbase_data_replication.sources import Dialects
+from starbase_data_replication.sources.settings import Variables
+from starbase_data_replication.storage import StoredReplication, sqlite_tables, store
 from starbase_host import Host, InvalidRequest
+
+
+class Secrets(Protocol):
+    """What saving has to know of secrets: which variables may hold them, and how they are stored."""
+
+    @property
+    def variables(self) -> Variables:
+        """Which variables of the environment a sourceConfig may name."""
+
+    def sealed(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
+        """The replication as it is to be stored; `shown` is what may be shown of its settings."""
+
+    def unsealed(self, replication: Replication) -> Replication:
+        """The replication with its secrets; as it is, when no key opens them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +45,7 @@ class Configuring:
     """Saves what users ask for, on one host."""
 
     host: Host
-    connections: Connections
+    secrets: Secrets
     dialects: Dialects
     # A lock for each group, while somebody holds it.
     _groups: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -48,7 +61,7 @@ class Configuring:
             async with self._one_of(asked.options.group):
                 others = await self._check_group(asked)
                 self._check_transforms(asked)
-                replication = self.connections.sealed(asked, masked)
+                replication = self.secrets.sealed(asked, masked)
                 judged = _Judged(replication=replication, masked=masked, existing=existing, others=others)
                 stored = await self.host.database.write(partial(judged.save, now=now))
         return stored, existing is not None
@@ -64,10 +77,10 @@ class Configuring:
     ) -> tuple[StoredReplication | None, Replication, Mapping[str, Any]]:
         """What is stored under this name, what it is to become, and what may be shown of its settings."""
         stored = await self.host.database.read(partial(store.find, name=name)) if name is not None else None
-        existing = self.connections.unsealed(stored.replication) if stored is not None else None
+        existing = self.secrets.unsealed(stored.replication) if stored is not None else None
 
         def judge() -> tuple[Replication, Mapping[str, Any]]:
-            asked = parse.parse(body, existing=existing, dialects=self.dialects, variables=self.connections.variables)
+            asked = parse.parse(body, existing=existing, dialects=self.dialects, variables=self.secrets.variables)
             # As it is to be shown, which a dialect of another plugin may answer what cannot be.
             masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
             return asked, json.loads(masked)
@@ -79,7 +92,7 @@ class Configuring:
         if replication.options.group is None:
             return []
         others = await self.host.database.read(partial(_others, replication=replication))
-        opened = [self.connections.unsealed(each) for each in others]
+        opened = [self.secrets.unsealed(each) for each in others]
         check = partial(parse.check_group, replication, opened, self.dialects)
         await self.dialects.call({replication.dialect, *(each.dialect for each in others)}, check)
         return others

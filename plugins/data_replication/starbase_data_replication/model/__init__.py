@@ -1,10 +1,26 @@
 """The plugin's values: tables, batches, positions, casts, options and runs.
 
-Frozen, keyword-only, and free of any database, clock or network, so that everything else may import them.
-Words are those of docs/internals/glossary.md. Times are seconds since 1970 (float, UTC), unless a name says otherwise.
+Frozen, keyword-only, and free of any database, clock or network, so that everything else may import them. Imports
+nothing of the plugin. Words are those of docs/internals/glossary.md. Times are seconds since 1970 (float, UTC), unless
+a name says otherwise.
 """
 
 from starbase_data_replication.model.batch import Batch, Row, Rows, UnrepresentableValues
+from starbase_data_replication.model.casts import (
+    NO_AFFINITY,
+    Cast,
+    as_stored,
+    as_text,
+    decimal_cast,
+    decimal_or_text,
+    float_or_text,
+    plain,
+    text_or_bytes,
+    unsigned,
+    whole_or_text,
+)
+from starbase_data_replication.model.environment import SECRET_KEY
+from starbase_data_replication.model.options import Options, Replication
 from starbase_data_replication.model.position import (
     Candidate,
     Former,
@@ -14,22 +30,42 @@ from starbase_data_replication.model.position import (
     Phase,
     Position,
 )
+from starbase_data_replication.model.runs import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.model.tables import Column, SchemaFingerprint, TableName, TableSchema
 
 __all__ = [
+    "NO_AFFINITY",
+    "SECRET_KEY",
     "Batch",
     "Candidate",
+    "Cast",
     "Column",
     "Former",
     "HighWatermark",
     "OpenTransaction",
     "OpenTransactions",
+    "Options",
     "Phase",
     "Position",
+    "Progress",
+    "Replication",
+    "ReplicationEvent",
     "Row",
     "Rows",
+    "RunKind",
+    "RunStatus",
     "SchemaFingerprint",
+    "SyncRun",
     "TableName",
     "TableSchema",
     "UnrepresentableValues",
+    "as_stored",
+    "as_text",
+    "decimal_cast",
+    "decimal_or_text",
+    "float_or_text",
+    "plain",
+    "text_or_bytes",
+    "unsigned",
+    "whole_or_text",
 ]

@@ -1,1 +1,31 @@
-"""Runs: when one is due, one at a time for each name, and how it has ended."""
+"""Runs: when one is due, one at a time for each name, how it has ended, and who hears of it.
+
+Owns alarms, slots, records and events of runs. Must not know HTTP, the command line, nor what a body of `configure`
+may hold.
+"""
+
+from starbase_data_replication.runs.active_run import AFTERWARDS, CHANGED, GOES_ON, RESET, STOPPED, ActiveRun
+from starbase_data_replication.runs.events import Callback, Events
+from starbase_data_replication.runs.recorder import Recorder
+from starbase_data_replication.runs.row_counts import Counts
+from starbase_data_replication.runs.runner import Runner
+from starbase_data_replication.runs.scheduler import Ticks
+from starbase_data_replication.runs.slots import Slots
+from starbase_data_replication.runs.watchdog import Watchdog
+
+__all__ = [
+    "AFTERWARDS",
+    "CHANGED",
+    "GOES_ON",
+    "RESET",
+    "STOPPED",
+    "ActiveRun",
+    "Callback",
+    "Counts",
+    "Events",
+    "Recorder",
+    "Runner",
+    "Slots",
+    "Ticks",
+    "Watchdog",
+]

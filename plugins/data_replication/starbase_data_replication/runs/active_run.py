@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from starbase_data_replication.model.runs import Progress, RunKind, SyncRun
+from starbase_data_replication.model import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.slots import Slot
-from starbase_data_replication.sources.protocols import Source
-from starbase_data_replication.sync.sync import SyncResult
-from starbase_data_replication.verify.verify import VerificationResult
+from starbase_data_replication.sources import Source
+from starbase_data_replication.sync import SyncResult
+from starbase_data_replication.verify import VerificationResult
 
 # Why a run is interrupted, where it does not simply go on; and what becomes of it then.
 CHANGED = "the configuration changed"

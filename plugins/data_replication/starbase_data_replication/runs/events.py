@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
-from starbase_data_replication.model.runs import ReplicationEvent
-from starbase_data_replication.storage import outbox
-from starbase_data_replication.storage.store import Store
+from starbase_data_replication.model import ReplicationEvent
+from starbase_data_replication.storage import Store, outbox
 from starbase_host import Host, StarbaseError, Worker
 
 log = logging.getLogger("starbase.data_replication")

@@ -12,14 +12,13 @@ import apsw
 
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, kind_of, retrieved
-from starbase_data_replication.model.runs import ReplicationEvent, RunKind, RunStatus, SyncRun
+from starbase_data_replication.model import ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
 from starbase_data_replication.runs.row_counts import Counts
-from starbase_data_replication.storage import outbox, store
-from starbase_data_replication.storage.store import Outcome, Store, StoredReplication, Superseded
-from starbase_data_replication.sync.sync import SyncResult
-from starbase_data_replication.verify.verify import VerificationResult
+from starbase_data_replication.storage import Outcome, Store, StoredReplication, Superseded, outbox, store
+from starbase_data_replication.sync import SyncResult
+from starbase_data_replication.verify import VerificationResult
 from starbase_host import Host, StarbaseError, iso, printable
 
 log = logging.getLogger("starbase.data_replication")

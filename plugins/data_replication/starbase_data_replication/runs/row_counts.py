@@ -11,8 +11,7 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication.storage import store
-from starbase_data_replication.storage.store import StoredReplication
+from starbase_data_replication.storage import StoredReplication, store
 from starbase_host import Clock, Database, StarbaseError
 
 # A table is counted again only after so many times as long as counting it took the last time.

@@ -16,18 +16,14 @@ import apsw
 
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits, details, kind_of
-from starbase_data_replication.model.runs import Progress, RunKind, RunStatus, SyncRun
+from starbase_data_replication.model import Progress, RunKind, RunStatus, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun, stop
 from starbase_data_replication.runs.recorder import Recorder, outcome
 from starbase_data_replication.runs.slots import Slots
-from starbase_data_replication.sources.network.activity import HEARD
-from starbase_data_replication.storage import store, user_objects
-from starbase_data_replication.storage.store import Store, StoredReplication
-from starbase_data_replication.sync.group import sync_together
-from starbase_data_replication.sync.identity import identity_of
-from starbase_data_replication.sync.sync import Sync, SyncResult
-from starbase_data_replication.sync.transforms import Transforms
-from starbase_data_replication.verify.verify import Check, allow
+from starbase_data_replication.sources.network import HEARD
+from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
+from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
+from starbase_data_replication.verify import Check, allow
 from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable
 
 log = logging.getLogger("starbase.data_replication")

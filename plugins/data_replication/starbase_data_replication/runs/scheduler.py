@@ -1,15 +1,18 @@
-"""What is due: an alarm has rung, so a run begins, or is noted as skipped, and the next alarm is set."""
+"""What is due, and when next: an alarm rings, a run begins or is noted as skipped, and the next alarm is set.
+
+Owns the alarms of replications. Must not know what a run does.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from starbase_data_replication.model.runs import RunKind, SyncRun
+from starbase_data_replication.model import RunKind, SyncRun
 from starbase_data_replication.runs import schedule
 from starbase_data_replication.runs.runner import Changed, Runner
-from starbase_data_replication.storage import store
-from starbase_data_replication.storage.store import StoredReplication
+from starbase_data_replication.storage import StoredReplication, store
 from starbase_host import Conflict, NotFound, Unavailable
 
 # An alarm's name is one of these and the replication's name.
@@ -70,6 +73,41 @@ class Ticks:
             for member in run.members[1:]:
                 await self._put_off(member, now)
         await self.runner.host.alarms.set("sync:" + name, at)
+
+    async def mend_schedules(self, left_behind: Collection[str] = ()) -> None:
+        """Give every active replication an alarm that is no further away than its interval.
+
+        left_behind: those that go on at once. A clock that was set back leaves alarms that are too far away.
+        """
+        now = self.runner.host.clock.now()
+        alarms = {alarm.name: alarm.at for alarm in await self.runner.host.alarms.list()}
+        for stored in await self.runner.store.all():
+            if not stored.replication.is_active:
+                continue
+            # A run that the host's end has cut short goes on at once.
+            name, interval = stored.name, stored.replication.interval_seconds
+            at = alarms.get("sync:" + name)
+            # One whose run was interrupted goes on at once, and so does one whose alarm a crash has swallowed.
+            due = now if at is None or name in left_behind else schedule.still_due(name, interval, now=now, due=at)
+            if due != at:
+                await self.runner.host.alarms.set("sync:" + name, due)
+            for prefix in ("deletes:", "verify:"):
+                seconds = check_interval_seconds(prefix, stored)
+                if seconds is not None and alarms.get(prefix + name, float("inf")) > now + seconds:
+                    await self.runner.host.alarms.set(prefix + name, now + seconds)
+
+    async def schedule(self, stored: StoredReplication, now: float) -> None:
+        """A sync is due at once; the checks after their intervals."""
+        await self.runner.host.alarms.set("sync:" + stored.name, now)
+        for prefix in ("deletes:", "verify:"):
+            seconds = check_interval_seconds(prefix, stored)
+            if seconds is not None:
+                await self.runner.host.alarms.set(prefix + stored.name, now + seconds)
+
+    async def forget_alarms(self, name: str) -> None:
+        """Nothing of this name is due any more."""
+        for prefix in ALARMS:
+            await self.runner.host.alarms.delete(prefix + name)
 
     async def _put_off(self, member: str, now: float) -> None:
         """One that is being synced because another of its group was due is itself due after its own interval."""

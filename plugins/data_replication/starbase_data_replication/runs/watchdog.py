@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.runner import Runner
-from starbase_data_replication.service import Service
-from starbase_data_replication.sources.protocols import Pingable
-from starbase_data_replication.sources.registry import bounded
+from starbase_data_replication.runs.scheduler import Ticks
+from starbase_data_replication.sources import Pingable, bounded
 from starbase_host import Clock
 
 log = logging.getLogger("starbase.data_replication")
@@ -39,7 +38,7 @@ class Watchdog:
     """Looks after the runs of one host. silence_seconds: how long a source may send nothing before it is asked."""
 
     runner: Runner
-    service: Service
+    ticks: Ticks
     clock: Clock
     silence_seconds: float
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
@@ -75,7 +74,7 @@ class Watchdog:
             log.warning("the clock was set by %+.0f s; the schedules are looked after", drift - self._drift)
         elif now - self._schedules_at < SCHEDULES_SECONDS:
             return
-        await self.service.mend_schedules()
+        await self.ticks.mend_schedules()
         # Only now, so that a look that failed is taken again.
         self._drift, self._schedules_at = drift, now
 

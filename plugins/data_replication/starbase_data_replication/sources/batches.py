@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from starbase_data_replication.model import Column, Row, Rows, UnrepresentableValues
-from starbase_data_replication.model.casts import as_stored
+from starbase_data_replication.model import Column, Row, Rows, UnrepresentableValues, as_stored
 
 # What a value costs beside its own bytes, roughly: the object's header.
 OVERHEAD_BYTES = 56

@@ -18,10 +18,10 @@ from starbase_data_replication.model import (
     HighWatermark,
     OpenTransaction,
     OpenTransactions,
+    Options,
     TableName,
     TableSchema,
 )
-from starbase_data_replication.model.options import Options
 
 # The values of the key's columns, as the replica stores them.
 Key = tuple[Any, ...]

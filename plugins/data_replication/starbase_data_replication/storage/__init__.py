@@ -1,1 +1,29 @@
-"""What the plugin keeps in the internal SQLite database: its own tables, and the replicas."""
+"""What the plugin keeps in the internal SQLite database: its own tables, and the replicas.
+
+Owns every statement on them, the migrations, and how secrets are encrypted there. Must not know sources: rows, columns
+and positions come in as values of the model.
+"""
+
+from starbase_data_replication.storage import logbook, outbox, sqlite_tables, store, user_objects
+from starbase_data_replication.storage.encryption import Seal, Sealed
+from starbase_data_replication.storage.leftovers import Leftovers, Piece, count_by_former_key
+from starbase_data_replication.storage.store import Outcome, Store, StoredReplication, Superseded
+from starbase_data_replication.storage.target import Target
+
+__all__ = [
+    "Leftovers",
+    "Outcome",
+    "Piece",
+    "Seal",
+    "Sealed",
+    "Store",
+    "StoredReplication",
+    "Superseded",
+    "Target",
+    "count_by_former_key",
+    "logbook",
+    "outbox",
+    "sqlite_tables",
+    "store",
+    "user_objects",
+]

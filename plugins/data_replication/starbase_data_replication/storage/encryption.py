@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.sources.settings.allowed_variables import SECRET_KEY
+from starbase_data_replication.model import SECRET_KEY
 from starbase_host import ConfigError, Database, Unavailable
 
 log = logging.getLogger("starbase.data_replication")

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import apsw
 
-from starbase_data_replication.model import Former, TableSchema
-from starbase_data_replication.model.casts import NO_AFFINITY, Cast, whole_or_text
+from starbase_data_replication.model import NO_AFFINITY, Cast, Former, TableSchema, whole_or_text
 from starbase_data_replication.storage.sqlite_tables import Found, columns_of
 from starbase_host import fold_name, quote
 

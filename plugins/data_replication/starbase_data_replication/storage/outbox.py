@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from starbase_data_replication.model.runs import ReplicationEvent, SyncRun
+from starbase_data_replication.model import ReplicationEvent, SyncRun
 from starbase_host import iso
 
 AT_ONCE = 50

@@ -13,9 +13,18 @@ from typing import Any
 
 import apsw
 
-from starbase_data_replication.model import Candidate, Former, OpenTransactions, Phase, Position, SchemaFingerprint
-from starbase_data_replication.model.options import Options, Replication
-from starbase_data_replication.model.runs import RunKind, SyncRun
+from starbase_data_replication.model import (
+    Candidate,
+    Former,
+    OpenTransactions,
+    Options,
+    Phase,
+    Position,
+    Replication,
+    RunKind,
+    SchemaFingerprint,
+    SyncRun,
+)
 from starbase_data_replication.storage import logbook, sqlite_tables
 from starbase_data_replication.storage.encryption import dump, load, overwriting
 from starbase_host import Conflict, Database, NotFound, iso

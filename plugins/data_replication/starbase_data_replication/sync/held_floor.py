@@ -8,7 +8,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import Candidate, OpenTransaction
-from starbase_data_replication.sources.protocols import ShowsTransactions, Source
+from starbase_data_replication.sources import ShowsTransactions, Source
 from starbase_host import iso
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from starbase_data_replication.config.fields import FIELDS
-from starbase_data_replication.model.options import Replication
+from starbase_data_replication.config import FIELDS
+from starbase_data_replication.model import Replication
 from starbase_data_replication.sync import tracking_values
 
 

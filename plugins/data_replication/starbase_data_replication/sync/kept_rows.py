@@ -13,13 +13,9 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Former, Position, TableSchema
-from starbase_data_replication.model.casts import as_stored
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import MAX_KEYS, Key, Reader, ReadPlan
-from starbase_data_replication.storage import store
-from starbase_data_replication.storage.leftovers import Leftovers, Piece, count_by_former_key
-from starbase_data_replication.storage.target import Target
+from starbase_data_replication.model import Former, Options, Position, TableSchema, as_stored
+from starbase_data_replication.sources import MAX_KEYS, Key, Reader, ReadPlan
+from starbase_data_replication.storage import Leftovers, Piece, Target, count_by_former_key, store
 from starbase_data_replication.sync import identity
 from starbase_data_replication.sync.prepare import Preparation
 from starbase_host import Clock, iso

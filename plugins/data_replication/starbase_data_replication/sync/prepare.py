@@ -9,13 +9,9 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
-from starbase_data_replication.model import Former, Phase, Position, TableName, TableSchema
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.model.runs import Progress
-from starbase_data_replication.sources.protocols import HidingColumns, Inspector, NoTrackingColumn
-from starbase_data_replication.storage import sqlite_tables, store
-from starbase_data_replication.storage.store import StoredReplication
-from starbase_data_replication.storage.target import Target
+from starbase_data_replication.model import Former, Options, Phase, Position, Progress, TableName, TableSchema
+from starbase_data_replication.sources import HidingColumns, Inspector, NoTrackingColumn
+from starbase_data_replication.storage import StoredReplication, Target, sqlite_tables, store
 from starbase_data_replication.sync import identity, schema_changes, tracking_values
 from starbase_data_replication.sync.rewind import refusal
 from starbase_data_replication.sync.selection import selected

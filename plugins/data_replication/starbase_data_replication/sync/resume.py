@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starbase_data_replication.model import Phase, Position, TableSchema
-from starbase_data_replication.sources.protocols import Inspector, Locatable, ReadPlan
+from starbase_data_replication.sources import Inspector, Locatable, ReadPlan
 from starbase_data_replication.sync import schema_changes
 from starbase_data_replication.sync.rewind import Rows, outer_keys
 

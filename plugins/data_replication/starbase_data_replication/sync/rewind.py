@@ -14,9 +14,8 @@ from typing import NamedTuple
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Column, HighWatermark, Row, TableSchema
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
+from starbase_data_replication.model import Column, HighWatermark, Options, Row, TableSchema
+from starbase_data_replication.sources import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
 from starbase_host import Database, quote
 
 # Behind the first ones, so many of the replica's newest rows may be gone at the source before the search for one that

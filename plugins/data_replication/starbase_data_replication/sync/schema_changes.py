@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Phase, Position, SchemaFingerprint, TableName, TableSchema
-from starbase_data_replication.model.options import Options
+from starbase_data_replication.model import Options, Phase, Position, SchemaFingerprint, TableName, TableSchema
 from starbase_host import fold_name
 
 TYPE = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<length>[0-9]+)\))?(?P<sign> unsigned)?\Z")

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from starbase_data_replication.errors import NO_KEY, SchemaMismatch
-from starbase_data_replication.model import Column, Row, Rows, TableSchema
-from starbase_data_replication.model.casts import as_text
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.settings.names import text_problem
+from starbase_data_replication.model import Column, Options, Row, Rows, TableSchema, as_text
+from starbase_data_replication.sources.settings import text_problem
 
 
 def selected(schema: TableSchema, options: Options, *, checked: bool = False) -> TableSchema:

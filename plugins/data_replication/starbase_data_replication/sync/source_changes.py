@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starbase_data_replication.model import HighWatermark, Position, TableSchema
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import Joinable, Rewindable, Source
+from starbase_data_replication.model import HighWatermark, Options, Position, TableSchema
+from starbase_data_replication.sources import Joinable, Rewindable, Source
 from starbase_data_replication.sync import schema_changes
 from starbase_data_replication.sync import warnings as notices
 from starbase_data_replication.sync import watermarks as floor

@@ -20,16 +20,16 @@ from starbase_data_replication.model import (
     Candidate,
     HighWatermark,
     OpenTransactions,
+    Options,
     Phase,
     Position,
+    Progress,
     Row,
     TableName,
     TableSchema,
     UnrepresentableValues,
 )
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.model.runs import Progress
-from starbase_data_replication.sources.protocols import (
+from starbase_data_replication.sources import (
     MAX_SHARED,
     Inspector,
     Reader,
@@ -39,9 +39,7 @@ from starbase_data_replication.sources.protocols import (
     Source,
     inspecting,
 )
-from starbase_data_replication.storage import store, user_objects
-from starbase_data_replication.storage.store import StoredReplication
-from starbase_data_replication.storage.target import Target
+from starbase_data_replication.storage import StoredReplication, Target, store, user_objects
 from starbase_data_replication.sync import resume, rewind, tracking_values
 from starbase_data_replication.sync import warnings as notices
 from starbase_data_replication.sync import watermarks as floor

@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from starbase_data_replication.errors import SyncError, kind_of
-from starbase_data_replication.model import Row, Rows, TableSchema
-from starbase_data_replication.model.casts import Cast, as_stored, float_or_text
+from starbase_data_replication.model import Cast, Row, Rows, TableSchema, as_stored, float_or_text
 
 Call = Callable[..., Awaitable[Any]]
 

@@ -10,13 +10,13 @@ from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import (
     HighWatermark,
     OpenTransactions,
+    Options,
     Phase,
     Position,
     TableSchema,
     UnrepresentableValues,
 )
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_SHARED, Inspector
+from starbase_data_replication.sources import MAX_AHEAD, MAX_SHARED, Inspector
 from starbase_data_replication.sync import tracking_values
 from starbase_data_replication.sync import watermarks as floor
 from starbase_host import iso

@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starbase_data_replication.model import Candidate, OpenTransactions, Phase, Position
-from starbase_data_replication.model.options import Options
+from starbase_data_replication.model import Candidate, OpenTransactions, Options, Phase, Position
 
 # A long transaction keeps candidates waiting; so many are kept, thinned evenly.
 MAX_CANDIDATES = 32

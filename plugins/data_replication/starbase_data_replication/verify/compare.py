@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from starbase_data_replication.errors import SchemaMismatch, catch_exits, retrieved
-from starbase_data_replication.model import Column, TableSchema
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.protocols import MAX_KEYS, Comparable, Comparing, Key, Part, Summary
+from starbase_data_replication.model import Column, Options, TableSchema
+from starbase_data_replication.sources import MAX_KEYS, Comparable, Comparing, Key, Part, Summary
 from starbase_data_replication.verify.replica_checksums import LEAF_ROWS, Replica
 from starbase_host import Database
 

@@ -16,9 +16,8 @@ from typing import Any
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Column, TableSchema
-from starbase_data_replication.model.casts import NO_AFFINITY, Cast, plain
-from starbase_data_replication.sources.protocols import DIGESTS, MD5, SHA256, Comparing, Key, Part, Summary
+from starbase_data_replication.model import NO_AFFINITY, Cast, Column, TableSchema, plain
+from starbase_data_replication.sources import DIGESTS, MD5, SHA256, Comparing, Key, Part, Summary
 from starbase_host import Database, fold_name, quote
 
 # Rows of a part at first, and of one whose rows are compared one by one.

@@ -14,14 +14,10 @@ from typing import Any, Literal
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Position, Row, TableSchema
-from starbase_data_replication.model.casts import as_stored
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.model.runs import RunKind
-from starbase_data_replication.sources.protocols import MAX_KEYS, Comparable, Key, ReadPlan
-from starbase_data_replication.storage import sqlite_tables, store
-from starbase_data_replication.storage.target import Target
-from starbase_data_replication.sync.sync import Sync
+from starbase_data_replication.model import Options, Position, Row, RunKind, TableSchema, as_stored
+from starbase_data_replication.sources import MAX_KEYS, Comparable, Key, ReadPlan
+from starbase_data_replication.storage import Target, sqlite_tables, store
+from starbase_data_replication.sync import Sync
 from starbase_data_replication.verify.compare import Compared, Comparison, Differences, compare, recheck
 from starbase_host import InvalidRequest, iso, quote
 

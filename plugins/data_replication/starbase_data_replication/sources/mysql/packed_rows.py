@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from starbase_data_replication.model import Column, Rows
-from starbase_data_replication.model.casts import NO_AFFINITY, Cast, text_or_bytes
+from starbase_data_replication.model import NO_AFFINITY, Cast, Column, Rows, text_or_bytes
 from starbase_data_replication.sources.mysql.packets import HEADER_BYTES, LENGTHS, RowParser, check_number
 from starbase_data_replication.sources.mysql.sql import column_sql, selected
 from starbase_data_replication.sources.mysql.types import AS_BYTES, EXACT_ALONE

@@ -21,8 +21,7 @@ from pymysql import _auth
 from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
-from starbase_data_replication.sources.settings.names import is_pem
-from starbase_data_replication.sources.settings.tls import using
+from starbase_data_replication.sources.settings import is_pem, using
 from starbase_host import ConfigError, overrides
 
 NATIVE, ED25519, CACHING, SHA256 = (

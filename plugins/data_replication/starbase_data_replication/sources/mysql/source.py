@@ -25,15 +25,24 @@ from starbase_data_replication.model import (
     HighWatermark,
     OpenTransaction,
     OpenTransactions,
+    Options,
     Row,
     Rows,
     TableName,
     TableSchema,
     UnrepresentableValues,
 )
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.batches import convert, fitting
-from starbase_data_replication.sources.expressions import bracketed
+from starbase_data_replication.sources import (
+    AHEAD_SECONDS,
+    Comparing,
+    Inspector,
+    Reader,
+    ReadPlan,
+    bracketed,
+    convert,
+    fitting,
+    shows_a_time,
+)
 from starbase_data_replication.sources.mysql import clock, transactions
 from starbase_data_replication.sources.mysql.absent import hides_columns
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -62,10 +71,7 @@ from starbase_data_replication.sources.mysql.sql import (
 from starbase_data_replication.sources.mysql.table_ids import table_ids
 from starbase_data_replication.sources.mysql.transaction_details import transaction_details
 from starbase_data_replication.sources.mysql.types import CLOCKS, lost
-from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
-from starbase_data_replication.sources.network.pool import Pool
-from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Inspector, Reader, ReadPlan
-from starbase_data_replication.sources.rounding import shows_a_time
+from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
 from starbase_host import check_overrides
 
 
@@ -85,7 +91,7 @@ class MysqlSource:
         max_connections: int,
         tls_required: bool = False,
         ssl_fallback: bool = False,
-        reach: Reach = DEFAULT,
+        reach: Reach = allowed_hosts.DEFAULT,
     ) -> None:
         check_overrides(Proving, Connection, Cursor)
         # Of the pool's connections: set when it is opened.

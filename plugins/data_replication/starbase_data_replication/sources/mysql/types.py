@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 
-from starbase_data_replication.model.casts import NO_AFFINITY, Cast, decimal_cast, text_or_bytes, unsigned
+from starbase_data_replication.model import NO_AFFINITY, Cast, decimal_cast, text_or_bytes, unsigned
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _DECIMAL = re.compile(r"decimal\(([0-9]+),([0-9]+)\)")

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
+from starbase_data_replication.sources import Source
+from starbase_data_replication.sources.network import Reach, allowed_hosts
 from starbase_data_replication.sources.postgresql import settings as reading
-from starbase_data_replication.sources.protocols import Source
 
 
 class PostgresqlDialect:
     """The dialect `postgresql`. reach: where a source may be."""
 
-    def __init__(self, reach: Reach = DEFAULT) -> None:
+    def __init__(self, reach: Reach = allowed_hosts.DEFAULT) -> None:
         self._reach = reach
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from asyncpg.protocol import Protocol
 
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.sources.network.allowed_hosts import CheckedLoop
+from starbase_data_replication.sources.network import CheckedLoop
 from starbase_data_replication.sources.postgresql.answers import Answers
 from starbase_host import overrides
 

@@ -16,16 +16,16 @@ from typing import Any, Self
 
 import asyncpg
 
-from starbase_data_replication.model import Column, Rows, UnrepresentableValues
-from starbase_data_replication.model.casts import NO_AFFINITY, Cast, text_or_bytes, unsigned
-from starbase_data_replication.sources.batches import (
-    LONGEST_ROW_BYTES,
-    OVERHEAD_BYTES,
-    Buffered,
-    Damaged,
-    TooMuch,
-    convert,
+from starbase_data_replication.model import (
+    NO_AFFINITY,
+    Cast,
+    Column,
+    Rows,
+    UnrepresentableValues,
+    text_or_bytes,
+    unsigned,
 )
+from starbase_data_replication.sources import LONGEST_ROW_BYTES, OVERHEAD_BYTES, Buffered, Damaged, TooMuch, convert
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import Encoding, encoding_of
 

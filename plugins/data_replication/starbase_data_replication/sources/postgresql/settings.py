@@ -20,11 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings.env_references import has_reference
-from starbase_data_replication.sources.settings.names import split_name
-from starbase_data_replication.sources.settings.reader import Reading
-from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
-from starbase_data_replication.sources.settings.tls import tls_context
+from starbase_data_replication.sources.settings import (
+    Reading,
+    has_reference,
+    masked,
+    secrets,
+    split_name,
+    tls_context,
+    unmasked,
+)
 from starbase_host import ConfigError, InvalidRequest
 
 __all__ = [

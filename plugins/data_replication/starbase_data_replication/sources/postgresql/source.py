@@ -28,15 +28,25 @@ from starbase_data_replication.model import (
     HighWatermark,
     OpenTransaction,
     OpenTransactions,
+    Options,
     Row,
     TableName,
     TableSchema,
 )
-from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.batches import fitting
-from starbase_data_replication.sources.expressions import Reading, bracketed
-from starbase_data_replication.sources.network.allowed_hosts import DEFAULT, Reach
-from starbase_data_replication.sources.network.pool import Pool
+from starbase_data_replication.sources import (
+    Comparing,
+    Inspector,
+    Reader,
+    Reading,
+    ReadPlan,
+    bracketed,
+    fitting,
+    place,
+    shows_a_time,
+    speaks_another_protocol,
+    unreachable,
+)
+from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
 from starbase_data_replication.sources.postgresql import privileges, transactions
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
@@ -54,9 +64,6 @@ from starbase_data_replication.sources.postgresql.sql import (
     table_sql,
 )
 from starbase_data_replication.sources.postgresql.transaction_details import transaction_details
-from starbase_data_replication.sources.protocols import Comparing, Inspector, Reader, ReadPlan
-from starbase_data_replication.sources.rounding import shows_a_time
-from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides
 
 GOODBYE_SECONDS = 2.0
@@ -112,7 +119,9 @@ class PostgresqlSource:
 
     notes_shared = True
 
-    def __init__(self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = DEFAULT) -> None:
+    def __init__(
+        self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = allowed_hosts.DEFAULT
+    ) -> None:
         check_overrides(Connection, GreetingLoop)
         self._arguments = {**arguments, "connection_class": Connection}
         self._reach = reach

@@ -9,14 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from starbase_data_replication.model.casts import (
-    NO_AFFINITY,
-    Cast,
-    decimal_cast,
-    float_or_text,
-    text_or_bytes,
-    unsigned,
-)
+from starbase_data_replication.model import NO_AFFINITY, Cast, decimal_cast, float_or_text, text_or_bytes, unsigned
 
 CATALOG = "pg_catalog"
 BASE = "b"

@@ -1,1 +1,42 @@
-"""Reading a sourceConfig, whatever the dialect: connection strings, variables, secrets, TLS."""
+"""Reading a sourceConfig, whatever the dialect: connection strings, variables, secrets, names, TLS.
+
+Must not know which keys a dialect has, and connects to nothing.
+"""
+
+from starbase_data_replication.sources.settings import allowed_variables
+from starbase_data_replication.sources.settings.allowed_variables import EVERY, Variables
+from starbase_data_replication.sources.settings.env_references import (
+    has_reference,
+    misspelt,
+    not_allowed,
+    partial_hosts,
+    referenced,
+    resolve,
+)
+from starbase_data_replication.sources.settings.names import is_pem, split_name, text_problem
+from starbase_data_replication.sources.settings.reader import Reading
+from starbase_data_replication.sources.settings.scrubbing import scrub
+from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
+from starbase_data_replication.sources.settings.tls import tls_context, using
+
+__all__ = [
+    "EVERY",
+    "Reading",
+    "Variables",
+    "allowed_variables",
+    "has_reference",
+    "is_pem",
+    "masked",
+    "misspelt",
+    "not_allowed",
+    "partial_hosts",
+    "referenced",
+    "resolve",
+    "scrub",
+    "secrets",
+    "split_name",
+    "text_problem",
+    "tls_context",
+    "unmasked",
+    "using",
+]

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from starbase_data_replication.model import SECRET_KEY
+
 OPTION = "allowed_env"
-# Opens every stored secret; whoever may configure must not be able to have it sent to a server of their own.
-SECRET_KEY = "STARBASE_SECRET_KEY"
-# The host's own, under the names that plugin.toml's own example has.
+# The host's own, the tokens under the names that plugin.toml's own example has. The key opens every stored secret:
+# anyone who may configure must not be able to have it sent to a server of their own.
 NEVER = frozenset((SECRET_KEY, "ADMIN_AUTHORIZATION_TOKEN", "CLIENT_AUTHORIZATION_TOKEN"))
 # What databases' connections are usually called: by libpq, the servers' own images, hosting services, frameworks. Not
 # PG*, which PGP_PRIVATE_KEY matches too.
