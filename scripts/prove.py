@@ -25,6 +25,7 @@ PAGE = ROOT / "docs" / "internals" / "proofs.md"
 SLOWEST = 15
 SUPPORTED = ROOT / "docs" / "reference" / "supported.md"
 INTERRUPTED = 2
+INTRO = "The result of the last `make prove`: every test, including the long proofs, with a new seed."
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def page(cases: list[Case], status: int, started: datetime, seed: int) -> str:
         ("servers", "; ".join(servers) or "none answered"),
         ("Hypothesis seed", str(seed)),
     ]
-    text = ["# The long proofs: the last run", "", "Written by `make prove`.", ""]
+    text = ["# The long proofs: the last run", "", INTRO, ""]
     text += table(("", ""), facts)
     if broken:
         text += ["", "## Failed", "", *(f"- `{case.name}`" for case in broken)]
@@ -82,12 +83,12 @@ def page(cases: list[Case], status: int, started: datetime, seed: int) -> str:
 
 def supported(met: Iterable[tuple[str, int]]) -> str:
     """The page of servers: of each its name and version, and how many tests have passed on it."""
-    text = ["# Servers that the tests have met", "", "Written by `make prove`, from the record of its last run.", ""]
+    text = ["# Tested servers", "", "Written by the last `make prove`.", ""]
     text += table(("server", "tests that passed"), [(server, str(count)) for server, count in sorted(met)])
     text += [
         "",
-        "Types and the main job are tested on each of them, the rest on MySQL and on the distribution's PostgreSQL and",
-        "MariaDB. Another version is likely to work where its neighbours do, but the tests have not met it.",
+        "Tests of types and of the main functions run on each of these servers, the others on MySQL and on the",
+        "distribution's PostgreSQL and MariaDB. Other versions are not tested.",
     ]
     return "\n".join(text) + "\n"
 
