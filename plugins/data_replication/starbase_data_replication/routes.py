@@ -97,7 +97,7 @@ class Api:
 
     async def _check(self, request: Request, kind: RunKind, option: str) -> Any:
         wait, flags = _waits(request), await _flags(request, option, query=WAIT)
-        run = await self._service.runner.start(request.path_params["name"], kind, thorough=flags[option])
+        run = await self._service.runner.start(request.path_params["name"], kind, **flags)
         answer = await self._answer(run, wait)
         if run.checked is None or isinstance(answer, Answer):
             return answer

@@ -96,7 +96,7 @@ class Service:
             await self._host.database.write(lambda connection: store.delete_position(connection, stored))
         except Unavailable as error:
             raise self.runner.not_begun(stored.name, RunKind.RESET, error) from error
-        return await self.runner.start(stored.name, RunKind.RESET, thorough=force)
+        return await self.runner.start(stored.name, RunKind.RESET, force=force)
 
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""

@@ -33,8 +33,9 @@ class ActiveRun:
     source was last heard of and last asked whether it is there (monotonic), and how far the run was then.
     given_up: why the watchdog has ended it. unrecorded: why its record could not be written yet.
     begun: False for one that waits for nothing but its record, because the database would not take that it began.
-    thorough: a verification repairs what it finds, a reconciliation removes however much it is. checked: what
-    such a run has found, once it has.
+    repair: a verification writes what it finds missing or different, and removes what it finds extra.
+    force: a reconciliation or a reset removes rows beyond the limits that protect them. checked: what a verification
+    or a reconciliation has found, once it has.
     """
 
     run_id: str
@@ -55,7 +56,8 @@ class ActiveRun:
     interrupt_reason: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     failure_status: int = 502
-    thorough: bool = False
+    repair: bool = False
+    force: bool = False
     checked: VerificationResult | None = None
 
 

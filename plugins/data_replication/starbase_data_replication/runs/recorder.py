@@ -93,7 +93,7 @@ class Recorder:
             **run.checked.as_dict(),
             "at": iso(record.finished_at),
             "duration_ms": record.sync_duration_ms,
-            "repaired": run.thorough,
+            "repaired": run.repair,
         }
 
 

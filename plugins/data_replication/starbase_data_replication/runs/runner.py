@@ -54,14 +54,14 @@ class Runner:
     running: dict[str, ActiveRun] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self, name: str, kind: RunKind, *, thorough: bool = False) -> ActiveRun:
+    async def start(self, name: str, kind: RunKind, *, repair: bool = False, force: bool = False) -> ActiveRun:
         """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; Changed, which
         is one too; InvalidRequest for one that its configuration does not allow; Unavailable when the database takes no
         writes, which is recorded once it does."""
         begun = None
         while begun is None:
             # Again and again only while others change who is of its group meanwhile, and get through.
-            begun = await self._begun(name, kind, thorough=thorough)
+            begun = await self._begun(name, kind, repair=repair, force=force)
         runs, stored = begun
         work = asyncio.create_task(self._contained(runs, stored), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
@@ -74,7 +74,7 @@ class Runner:
         return runs[0]
 
     async def _begun(
-        self, name: str, kind: RunKind, *, thorough: bool
+        self, name: str, kind: RunKind, *, repair: bool, force: bool
     ) -> tuple[list[ActiveRun], list[StoredReplication]] | None:
         """The runs that have begun, with what each is of; None when they are to be others than a moment before."""
         members = await self.store.database.read(partial(_members, name=name, kind=kind))
@@ -82,7 +82,7 @@ class Runner:
             self._check_free(member)
         now = self.host.clock.now()
         runs = [self._running(member, kind if member == name else _kind_beside(kind), members) for member in members]
-        runs[0].thorough = thorough
+        runs[0].repair, runs[0].force = repair, force
         # Taken before anything is awaited again, so that two requests cannot both pass.
         self.running |= {run.name: run for run in runs}
         stored, recorded = None, False
@@ -278,9 +278,9 @@ class Runner:
                 each.asked_at, each.slot = each.heard_at, slot
             syncs = [await self._make_sync(*each) for each in zip(runs, stored, strict=True)]
             if run.kind is RunKind.VERIFY:
-                run.checked = await Check(sync=syncs[0]).verify(repair=run.thorough)
+                run.checked = await Check(sync=syncs[0]).verify(repair=run.repair)
             elif run.kind is RunKind.RECONCILE:
-                run.checked = await Check(sync=syncs[0]).reconcile(force=run.thorough)
+                run.checked = await Check(sync=syncs[0]).reconcile(force=run.force)
             elif not syncs[0].together:
                 return {run.name: await syncs[0].run()}
             else:
@@ -301,7 +301,7 @@ class Runner:
             database=self.store.database,
             clock=self.host.clock,
             progress=run.progress,
-            force=run.kind is RunKind.RESET and run.thorough,
+            force=run.kind is RunKind.RESET and run.force,
             transforms=Transforms(self.host.call_plugin, replication.options.transforms),
             together=replication.options.group is not None,
             added_seconds=self.added_seconds,
@@ -332,7 +332,7 @@ def _begin(connection: apsw.Connection, *, runs: Sequence[ActiveRun], now: float
     # As they are now: each knows the run that it is of.
     stored = [store.get(connection, run.name) for run in runs]
     # In the transaction that begins it: after this, a change of the configuration ends the run.
-    allow(stored[0].replication.options, first.kind, thorough=first.thorough)
+    allow(stored[0].replication.options, first.kind, repair=first.repair)
     return stored
 
 

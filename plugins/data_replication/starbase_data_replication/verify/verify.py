@@ -52,14 +52,14 @@ class VerificationResult:
         return asdict(self)
 
 
-def allow(options: Options, kind: RunKind, *, thorough: bool) -> None:
+def allow(options: Options, kind: RunKind, *, repair: bool) -> None:
     """Raises InvalidRequest for a check that a replication of these options may not have. To be asked before a run
     begins: a caller's mistake is no failure of the replication."""
     if kind is RunKind.RECONCILE and not options.reconciles:
         raise InvalidRequest(
             fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
         )
-    if kind is RunKind.VERIFY and thorough and options.group is not None:
+    if kind is RunKind.VERIFY and repair and options.group is not None:
         raise InvalidRequest(
             fields={"repair": "would take this table to another moment than the others of its group; reset it"}
         )
