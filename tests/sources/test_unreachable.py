@@ -195,5 +195,5 @@ def test_a_key_that_is_no_number_any_more() -> None:
     target = Target("t", schema, shadow_id=1)
     connection = apsw.Connection(":memory:")
     target.match(connection, shadow=False, fresh=True)
-    with pytest.raises(SourceUnavailable, match="t: what came is no row of this table: bytes were changed"):
+    with pytest.raises(SourceUnavailable, match="t: received bytes that are not a row of this table"):
         target.apply(connection, [("1x", "a")])

@@ -4,15 +4,15 @@
 
     SyncError 502
       SourceUnavailable   the source cannot be reached or went away; trying again may help (transient)
-      SourceRejected      the source answered, and said no: a wrong password, no right to read
-      TableMissing        one of those: the source has no such table
-      SourceChanged       one of those: its table is not what it was when it was looked up (transient)
-      ReadAgain           one of those: nothing is wrong, and the next attempt reads the table in another way
-      ReplicaChanged      the replica's table is not what it was when the run looked at it (transient)
-      SchemaMismatch      the source table cannot become, or no longer fits, the replica
+      SourceRejected      the source answered with a refusal: a wrong password, a missing privilege
+        TableMissing      the source has no such table
+        SourceChanged     the source's table has changed since the run described it (transient)
+          ReadAgain       nothing is wrong; the next attempt reads the table in another way
+      ReplicaChanged      the replica's table has changed since the run looked at it (transient)
+      SchemaMismatch      the source table cannot be copied into the replica, or no longer fits it
       CastFailed          a value could not be cast; names the column and the type, never the value
-      OddAnswer           the source has answered what no server of its kind answers (transient)
-      DialectFailed       a dialect has not answered in time, or raised what no run may raise
+      OddAnswer           the source's answer is not one that a server of its kind gives (transient)
+      DialectFailed       a dialect did not answer in time, or raised an error that a run may not raise
 """
 
 from __future__ import annotations
@@ -28,38 +28,42 @@ from starbase_host import StarbaseError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What is wrong with columns that do not identify a row.
+# Why columns cannot be a key.
 NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
 
-
 CHANGED_ON_THE_WAY = (
-    "what came is no row of this table: bytes were changed on their way from the source, which only TLS notices at "
-    "once; verify the replica"
+    "received bytes that are not a row of this table: they were changed on their way from the source, which only TLS "
+    "detects at once; verify the replica"
 )
 
-
-# So many characters of an error are recorded.
+# Characters of an error that a run's record keeps: a few screens, whatever the server sends.
 MAX_SHOWN = 2_000
-# And of what the log has beside it.
+# Characters of an error and its traceback in the log: about 200 lines, more than any traceback of ours has.
 MAX_DETAILS = 20_000
 
-# What is raised over an answer of other columns, rows or types than were asked for.
-ODD = (
+# Raised when an answer has other columns, rows or types than the statement asked for.
+ODD_ANSWER_CAUSES = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError, struct.error,
 )  # fmt: skip
 
 
-def odd(error: Exception, doing: str, server: str) -> OddAnswer:
-    """What to raise for one of ODD that an answer has brought about."""
+def odd_answer(error: Exception, doing: str, server: str) -> OddAnswer:
+    """Make the error to raise for one of ODD_ANSWER_CAUSES.
+
+    doing: what was being done, with the field or table; server: the name of the kind of server.
+    """
     return OddAnswer(
-        f"{doing}: what came is no answer of {server} to what was asked ({kind_of(error)}); look at host and port of "
-        "sourceConfig, or at what stands between; the host's log has the details"
+        f"{doing}: received an answer that {server} does not give ({kind_of(error)}); look at host and port of "
+        "sourceConfig, and at any proxy in between; the host's log has the details"
     )
 
 
-def details(error: BaseException) -> str:
-    """An error for the log, of a length that a log can hold. Of what an odd answer has brought about, the place alone:
-    Python's own texts quote the value that they complain of, which may be a row's."""
+def format_for_log(error: BaseException) -> str:
+    """Format an error with its traceback for the log, cut to MAX_DETAILS characters.
+
+    For an odd answer, only the traceback and the class of its cause: Python's own messages quote the value that they
+    complain about, which may be a row's.
+    """
     if isinstance(error, OddAnswer) and error.__cause__ is not None:
         cause = error.__cause__
         text = "".join(traceback.format_tb(cause.__traceback__)) + f"{kind_of(cause)}\n{error}"
@@ -69,34 +73,37 @@ def details(error: BaseException) -> str:
 
 
 class Exited(Exception):
-    """SystemExit or KeyboardInterrupt of somebody else's code; says which."""
+    """Foreign code raised SystemExit or KeyboardInterrupt; the message is the class's name."""
 
 
-async def catch_exits(function: Callable[P, Awaitable[T]], *words: P.args, **named: P.kwargs) -> T:
-    """For each task that runs somebody else's code: asyncio lets these two out of any task, and the host ends."""
+async def catch_exits(function: Callable[P, Awaitable[T]], *arguments: P.args, **named: P.kwargs) -> T:
+    """Await a function, and raise Exited for SystemExit and KeyboardInterrupt.
+
+    For each task that runs foreign code: asyncio lets these two out of any task, and the host would end.
+    """
     try:
-        return await function(*words, **named)
+        return await function(*arguments, **named)
     except (SystemExit, KeyboardInterrupt) as error:
         raise Exited(kind_of(error)) from error
 
 
-def retrieved(task: asyncio.Task[Any]) -> None:
-    """For a task whose error may come when whoever would wait for it has ended: nobody need be told of it then."""
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Mark a task's error as retrieved, as its done callback: asyncio then does not log it if the waiter has ended."""
     if not task.cancelled():
         task.exception()
 
 
 def kind_of(error: BaseException) -> str:
-    """The name of an error's class, asked of Python itself: a class of somebody else may answer what it likes."""
+    """The name of an error's class, read from `type` itself: a foreign class may override `__name__`."""
     name: str = type.__dict__["__name__"].__get__(type(error))
     return name
 
 
 class SyncError(StarbaseError):
-    """A sync failed. The message says why, without a secret and without a row's value.
+    """A sync failed. The message says why, and holds neither a secret nor a row's value.
 
-    It is cut here, since a server may send an error of any length; by half of that again where it is recorded, so
-    that what is cut through in the middle, a secret perhaps, is not shown.
+    A server may send an error of any length, so the message is cut here to 2 * MAX_SHOWN characters. The record of the
+    run keeps the first half of that, after secrets were removed: a secret that this cut splits is in the other half.
     """
 
     code = "sync_failed"
@@ -125,14 +132,14 @@ class SourceChanged(SourceRejected):
 
 
 class OddAnswer(SyncError):
-    """Something else than the server answers: what came of it was an error of ours."""
+    """The source sent an answer that its kind of server does not give; reading it raised one of ODD_ANSWER_CAUSES."""
 
     code = "odd_answer"
     transient = True
 
 
 class ReadAgain(SourceChanged):
-    """Not shown: whoever syncs tries again at once."""
+    """Not shown to users: the sync that gets it tries again at once."""
 
 
 class ReplicaChanged(SyncError):

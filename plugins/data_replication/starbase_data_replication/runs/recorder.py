@@ -11,7 +11,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, kind_of, retrieved
+from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, kind_of, retrieve_error
 from starbase_data_replication.model import ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
@@ -111,7 +111,7 @@ def outcome(
 ) -> tuple[RunStatus, str | None, SyncResult | None, BaseException | None]:
     """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
     if not work.done():
-        work.add_done_callback(retrieved)
+        work.add_done_callback(retrieve_error)
     elif not work.cancelled() and work.exception() is None:
         return "success", None, work.result().get(run.name), None
     if run.given_up is not None:

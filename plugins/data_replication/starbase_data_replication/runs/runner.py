@@ -15,7 +15,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits, details, kind_of
+from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits, format_for_log, kind_of
 from starbase_data_replication.model import Progress, RunKind, RunStatus, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun, stop
 from starbase_data_replication.runs.recorder import Recorder, outcome
@@ -212,7 +212,7 @@ class Runner:
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
         status, error, synced, failure = outcome(run, work)
         if failure is not None:
-            text = self.connections.scrubbed(details(failure), stored.replication.source_config)
+            text = self.connections.scrubbed(format_for_log(failure), stored.replication.source_config)
             how = "met an odd answer" if isinstance(failure, OddAnswer) else "failed unexpectedly"
             log.error("run of %s %s\n%s", run.name, how, text)
         try:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, catch_exits, retrieved
+from starbase_data_replication.errors import ReadAgain, ReplicaChanged, SourceChanged, catch_exits, retrieve_error
 from starbase_data_replication.model import (
     Batch,
     Candidate,
@@ -307,7 +307,7 @@ class Sync:
                     if writing is not None:
                         await writing
                     writing = asyncio.create_task(catch_exits(self._write, batch))
-                    writing.add_done_callback(retrieved)
+                    writing.add_done_callback(retrieve_error)
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
                     self._exceptions.update(batch.exceptions)

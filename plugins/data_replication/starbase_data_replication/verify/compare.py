@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.errors import SchemaMismatch, catch_exits, retrieved
+from starbase_data_replication.errors import SchemaMismatch, catch_exits, retrieve_error
 from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources import MAX_KEYS, Comparable, Comparing, Key, Part, Summary
 from starbase_data_replication.verify.replica_checksums import LEAF_ROWS, Replica
@@ -187,7 +187,7 @@ class _Pass:
     async def _summaries(self, parts: Sequence[Part]) -> tuple[list[dict[int, Summary]], list[dict[int, Summary]]]:
         """Both sides' sums; the source works on its while the replica's are taken."""
         asking = asyncio.create_task(catch_exits(self.remote.summarise, parts))
-        asking.add_done_callback(retrieved)
+        asking.add_done_callback(retrieve_error)
         try:
             ours = [await self.replica.summarise(part) for part in parts]
             theirs = await asking

@@ -11,12 +11,12 @@ from pymysql.err import Error
 
 from starbase_data_replication.errors import (
     CHANGED_ON_THE_WAY,
-    ODD,
+    ODD_ANSWER_CAUSES,
     SourceChanged,
     SourceRejected,
     SourceUnavailable,
     SyncError,
-    odd,
+    odd_answer,
 )
 from starbase_data_replication.sources import Damaged, Unreachable
 
@@ -82,8 +82,8 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
         raise SyncError(f"{doing}: a text is not valid in its character set") from error
     except RuntimeError as error:
         raise SourceRejected(f"{doing}: {_setup_reason(error)}") from error
-    except ODD as error:
-        raise odd(error, doing, "MySQL") from error
+    except ODD_ANSWER_CAUSES as error:
+        raise odd_answer(error, doing, "MySQL") from error
 
 
 def translate(error: Error, doing: str, *, rows: bool = False) -> SyncError:

@@ -12,12 +12,12 @@ import asyncpg
 
 from starbase_data_replication.errors import (
     CHANGED_ON_THE_WAY,
-    ODD,
+    ODD_ANSWER_CAUSES,
     SourceChanged,
     SourceRejected,
     SourceUnavailable,
     SyncError,
-    odd,
+    odd_answer,
 )
 from starbase_data_replication.sources import Damaged, TooMuch, Unreachable
 from starbase_data_replication.sources.postgresql.sql import REWRITTEN
@@ -109,8 +109,8 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
         if (why := next((why for text, why in OURS.items() if text in str(error)), None)) is not None:
             raise SourceRejected(f"{doing}: {why}") from error
         raise SourceUnavailable(f"{doing}: {_reason(error)}") from error
-    except ODD as error:
-        raise odd(error, doing, "PostgreSQL") from error
+    except ODD_ANSWER_CAUSES as error:
+        raise odd_answer(error, doing, "PostgreSQL") from error
 
 
 def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -> SyncError:
