@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -86,6 +86,18 @@ class AlarmService:
             return connection.changes() > 0
 
         return await self._database.write(remove)
+
+    def replace(self, connection: apsw.Connection, plugin: str, alarms: Mapping[str, float | None]) -> None:
+        """Set or replace these alarms inside the caller's transaction, and forget those whose time is None."""
+        for name, at in alarms.items():
+            if at is None:
+                connection.execute("DELETE FROM tmp_alarms WHERE plugin = ? AND name = ?", (plugin, name))
+            else:
+                self._write(connection, plugin, name, at, "null")
+
+    def look(self) -> None:
+        """Look for alarms that are due now, rather than within LONGEST_SLEEP_SECONDS."""
+        self._changed.set()
 
     async def of_plugin(self, plugin: str) -> list[Alarm]:
         """A plugin's alarms, the next one first."""
@@ -216,6 +228,18 @@ class PluginAlarms:
     async def set(self, name: str, at: float, payload: Any = None) -> None:
         """Set or replace: `at` in seconds since 1970, `payload` JSON-able."""
         await self._service.set(self._plugin, name, at, payload)
+
+    def replace(self, connection: apsw.Connection, alarms: Mapping[str, float | None]) -> None:
+        """Set or replace alarms inside a transaction of yours, by their names; forget those whose time is None.
+
+        For the function that you give to `host.database.write`: alarms and rows then change together, or not at all.
+        Call `look` once it has returned; without that, an alarm that is due already fires up to a second late.
+        """
+        self._service.replace(connection, self._plugin, alarms)
+
+    def look(self) -> None:
+        """Look for alarms that are due now."""
+        self._service.look()
 
     async def delete(self, name: str) -> bool:
         """Forget; False when there was none."""

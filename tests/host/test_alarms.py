@@ -7,9 +7,11 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from starbase_host import Alarm, Clock, Database, Host, hookimpl
@@ -398,6 +400,31 @@ async def test_a_database_that_fails_for_a_while(timers: Timers, monkeypatch: py
         await timers.settled()
         await timers.move(1)
         assert names(timers)[-1] == "y"
+
+
+async def test_alarms_change_with_the_transaction_that_replaces_them(timers: Timers) -> None:
+    """Some are set and some forgotten, or, when the transaction is rolled back, none."""
+    alarms = timers.of("a")
+
+    def replace(connection: apsw.Connection, *, fails: bool) -> None:
+        alarms.replace(connection, {"old": None, "moved": START + 20, "new": START})
+        if fails:
+            raise ValueError("rolled back")
+
+    async with timers.running():
+        for name in ("old", "moved"):
+            await alarms.set(name, START + 5, "payload")
+        before = sorted(await timers.stored())
+        with pytest.raises(ValueError, match="rolled back"):
+            await timers.database.write(partial(replace, fails=True))
+        assert sorted(await timers.stored()) == before
+        await timers.database.write(partial(replace, fails=False))
+        assert sorted(await timers.stored()) == [("a", "moved", START + 20, 0), ("a", "new", START, 0)]
+        alarms.look()
+        await timers.settled()
+        assert names(timers) == ["new"]
+        await timers.move(20)
+        assert timers.fired[-1] == Alarm(plugin="a", name="moved", at=START + 20)
 
 
 # --- Through the host. ------------------------------------------------------------------------------------------------
