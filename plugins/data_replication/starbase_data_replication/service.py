@@ -134,7 +134,7 @@ class Service:
     async def count(self) -> None:
         """Have the replicas counted that the host before this one has changed, and not counted any more."""
         for stored in await self.store.all():
-            if stored.columns["uncounted"]:
+            if stored.uncounted:
                 self.runner.recorder.counts.due(stored)
 
     async def prune(self) -> None:
@@ -157,23 +157,36 @@ class Service:
         await self._connections.keep_only(used)
 
     def _status(self, stored: StoredReplication, next_sync_at: float | None) -> dict[str, Any]:
-        columns = dict(stored.columns)
-        running = self.runner.running.get(stored.name)
-        columns.pop("running")
-        columns.pop("last_due_at")
-        columns.pop("uncounted")
+        running, replication = self.runner.running.get(stored.name), stored.replication
         return {
-            **columns,
+            "id": stored.id,
+            "name": stored.name,
+            "target_table": replication.target_table,
+            "source_table": replication.source_table,
+            "sync_interval_minutes": replication.sync_interval_minutes,
+            "tracking_column": replication.tracking_column,
+            # StarbaseDB's name of the watermark.
+            "last_sync_value": stored.floor,
+            "last_sync_timestamp": stored.last_sync_timestamp,
+            "is_active": int(replication.is_active),
+            "created_at": stored.created_at,
+            "updated_at": stored.updated_at,
+            "last_success_at": iso(stored.last_success_at),
+            "last_error": (running.unrecorded if running is not None else None) or stored.last_error,
+            "last_error_at": iso(stored.last_error_at),
+            "consecutive_failures": stored.consecutive_failures,
+            "row_count": stored.row_count,
+            "protection": stored.protection,
+            "warnings": stored.warnings,
+            "last_verify": stored.last_verify,
+            "degraded_since": iso(stored.degraded_since),
+            "floor_held": stored.floor_held,
             "source_config": dict(stored.masked_source_config),
-            **_options(stored.replication.options),
-            "last_success_at": iso(columns["last_success_at"]),
-            "last_error": (running.unrecorded if running is not None else None) or columns["last_error"],
-            "last_error_at": iso(columns["last_error_at"]),
-            "degraded_since": iso(columns["degraded_since"]),
+            **_options(replication.options),
             "is_running": running is not None,
             "state": self._state(stored),
             "next_sync_at": iso(next_sync_at),
-            "watermark": columns["last_sync_value"],
+            "watermark": stored.floor,
             "progress": None
             if running is None
             else {
@@ -193,7 +206,7 @@ class Service:
             return "running" if running.slot is not None else "waiting"
         if not stored.replication.is_active:
             return "stopped"
-        return "degraded" if stored.columns["consecutive_failures"] else "idle"
+        return "degraded" if stored.consecutive_failures else "idle"
 
 
 def _options(options: Options) -> dict[str, Any]:

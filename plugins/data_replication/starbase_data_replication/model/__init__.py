@@ -30,7 +30,14 @@ from starbase_data_replication.model.position import (
     Phase,
     Position,
 )
-from starbase_data_replication.model.runs import Progress, ReplicationEvent, RunKind, RunStatus, SyncRun
+from starbase_data_replication.model.runs import (
+    Progress,
+    ReplicationEvent,
+    RunKind,
+    RunStatus,
+    SyncRun,
+    UnrecordedRun,
+)
 from starbase_data_replication.model.tables import Column, SchemaFingerprint, TableName, TableSchema
 
 __all__ = [
@@ -58,6 +65,7 @@ __all__ = [
     "SyncRun",
     "TableName",
     "TableSchema",
+    "UnrecordedRun",
     "UnrepresentableValues",
     "as_stored",
     "as_text",

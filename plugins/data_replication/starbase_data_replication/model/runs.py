@@ -30,6 +30,20 @@ RunStatus = Literal["success", "error", "interrupted", "skipped"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnrecordedRun:
+    """A run that has begun and is not recorded yet, as it is stored beside its replication.
+
+    run_id: the run's id, 32 hex digits.
+    kind: why it began.
+    started_at: seconds since 1970.
+    """
+
+    run_id: str
+    kind: RunKind
+    started_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyncRun:
     """One execution of a sync, as it is recorded when it has ended.
 

@@ -65,7 +65,7 @@ class Recorder:
         if status in ("success", "error"):
             self.events.send(_event(record, run.checked))
         # A run that fails because of it is tried again and again, and finds the same each time: said once.
-        if run.progress.schema_changes and (status == "success" or not stored.columns["consecutive_failures"]):
+        if run.progress.schema_changes and (status == "success" or not stored.consecutive_failures):
             changes = {"changes": list(run.progress.schema_changes)}
             self.events.send(ReplicationEvent.of(record, "schema_change", changes))
         if untold:

@@ -184,17 +184,16 @@ class Runner:
         """Record the runs that a host that was killed, or stopped, left behind; whose they were."""
         names = set()
         for stored in await self.store.all():
-            left = stored.columns["running"]
+            left = stored.unrecorded_run
             if left is not None:
-                kind = RunKind(left["kind"])
                 run = SyncRun(
-                    run_id=left["run_id"],
+                    run_id=left.run_id,
                     config_name=stored.name,
-                    kind=kind,
+                    kind=left.kind,
                     status="interrupted",
-                    started_at=left["started_at"],
+                    started_at=left.started_at,
                     finished_at=self.host.clock.now(),
-                    error_message="the host ended during the run" + (f"; {GOES_ON}" if kind.syncs else ""),
+                    error_message="the host ended during the run" + (f"; {GOES_ON}" if left.kind.syncs else ""),
                 )
                 await self.store.record(run)
                 names.add(stored.name)

@@ -7,7 +7,7 @@ them on the host's database. No SQL on a replica table, and no decision about wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from starbase_data_replication.model import (
     RunKind,
     SchemaFingerprint,
     SyncRun,
+    UnrecordedRun,
 )
 from starbase_data_replication.storage import logbook, sqlite_tables
 from starbase_data_replication.storage.encryption import dump, load, overwriting
@@ -32,13 +33,49 @@ from starbase_host import Conflict, Database, NotFound, iso
 
 @dataclass(frozen=True, kw_only=True)
 class StoredReplication:
-    """A replication as it is stored, with what is known of its runs. Times are seconds since 1970."""
+    """A replication as it is stored, with what is known of its runs.
+
+    id: the number of its row; it never changes.
+    revision: rises whenever the configuration is saved.
+    replication: the configuration; secrets are encrypted if there is a key.
+    masked_source_config: the settings of the source with `***` for each secret.
+    created_at, updated_at: when the configuration was first and last saved, ISO 8601 UTC.
+    floor: the watermark above which every sync reads, as the source's text; None before there is one.
+    last_sync_timestamp: when the last sync succeeded, ISO 8601 UTC.
+    last_success_at: the same, seconds since 1970.
+    last_error: why the last run failed, as text; kept when a later run succeeds.
+    last_error_at: when that was, seconds since 1970.
+    consecutive_failures: syncs that have failed since the last that succeeded.
+    degraded_since: when the first of them failed, seconds since 1970; None while syncs succeed.
+    row_count: rows of the replica when they were last counted; None if they never were.
+    uncounted: transactions that have changed the replica since then.
+    protection: how the floor is protected from late commits, in words.
+    warnings: what the last successful sync warned of.
+    last_verify: what the last verification found, as it is shown; None before the first.
+    floor_held: what the floor waits for, as it is shown; None while it rises.
+    unrecorded_run: the run under way, or one that was cut short by the host's end.
+    """
 
     id: int
     revision: int
     replication: Replication
     masked_source_config: Mapping[str, Any]
-    columns: Mapping[str, Any]
+    created_at: str
+    updated_at: str
+    floor: str | None
+    last_sync_timestamp: str | None
+    last_success_at: float | None
+    last_error: str | None
+    last_error_at: float | None
+    consecutive_failures: int
+    degraded_since: float | None
+    row_count: int | None
+    uncounted: int
+    protection: str | None
+    warnings: Sequence[str]
+    last_verify: Mapping[str, Any] | None
+    floor_held: Mapping[str, Any] | None
+    unrecorded_run: UnrecordedRun | None
 
     @property
     def name(self) -> str:
@@ -61,16 +98,16 @@ class Outcome:
     held: Mapping[str, Any] | None = None
 
 
-# The columns of the row that status shows as they are; source_config and options are taken apart.
-STATE_COLUMNS = (
-    "id", "name", "target_table", "source_table", "sync_interval_minutes", "tracking_column", "last_sync_value",
-    "last_sync_timestamp", "is_active", "created_at", "updated_at", "last_success_at", "last_error",
-    "last_error_at", "consecutive_failures", "last_due_at", "row_count", "protection", "warnings", "last_verify",
-    "degraded_since", "running", "uncounted", "floor_held",
+_COLUMNS = (
+    "c.id", "c.name", "c.target_table", "c.source_table", "c.sync_interval_minutes", "c.tracking_column",
+    "c.last_sync_value", "c.last_sync_timestamp", "c.is_active", "c.created_at", "c.updated_at", "c.last_success_at",
+    "c.last_error", "c.last_error_at", "c.consecutive_failures", "c.row_count", "c.protection", "c.warnings",
+    "c.last_verify", "c.degraded_since", "c.running", "c.uncounted", "c.floor_held", "c.options", "c.revision",
+    "c.source_config", "s.source_config",
 )  # fmt: skip
 
 _SELECT = f"""
-SELECT {", ".join(f"c.{name}" for name in STATE_COLUMNS)}, c.options, c.revision, c.source_config, s.source_config
+SELECT {", ".join(_COLUMNS)}
 FROM tmp_replication_configs c JOIN tmp_replication_secrets s ON s.config_id = c.id
 """
 
@@ -217,7 +254,7 @@ def check_current(connection: apsw.Connection, stored: StoredReplication) -> Non
     ).fetchone()
     if found is None or found[0] != stored.revision:
         raise Superseded(f"the configuration of {stored.name} changed during the run")
-    if _loaded(found[1]) != stored.columns["running"]:
+    if _run_id(found[1]) != (stored.unrecorded_run.run_id if stored.unrecorded_run is not None else None):
         raise Superseded(f"the run of {stored.name} has ended")
 
 
@@ -317,34 +354,57 @@ class Store:
 
 
 def _stored(row: tuple[Any, ...]) -> StoredReplication:
-    columns = dict(zip(STATE_COLUMNS, row, strict=False))
-    columns["tracking_column"] = columns["tracking_column"] or None
-    options, revision, masked, secret = row[len(STATE_COLUMNS) :]
+    column = dict(zip(_COLUMNS, row, strict=True))
+    masked = json.loads(column["c.source_config"])
     replication = Replication(
-        name=columns["name"],
-        source_config=load(secret, json.loads(masked)),
-        source_table=columns["source_table"],
-        target_table=columns["target_table"],
-        sync_interval_minutes=columns["sync_interval_minutes"],
-        tracking_column=columns["tracking_column"],
-        is_active=bool(columns["is_active"]),
-        options=Options(**json.loads(options)),
+        name=column["c.name"],
+        source_config=load(column["s.source_config"], masked),
+        source_table=column["c.source_table"],
+        target_table=column["c.target_table"],
+        sync_interval_minutes=column["c.sync_interval_minutes"],
+        # The table does not take NULL here.
+        tracking_column=column["c.tracking_column"] or None,
+        is_active=bool(column["c.is_active"]),
+        options=Options(**json.loads(column["c.options"])),
     )
-    columns["warnings"] = json.loads(columns["warnings"])
-    for name in ("running", "last_verify", "floor_held"):
-        columns[name] = _loaded(columns[name])
     return StoredReplication(
-        id=columns["id"],
-        revision=revision,
+        id=column["c.id"],
+        revision=column["c.revision"],
         replication=replication,
-        masked_source_config=json.loads(masked),
-        columns=columns,
+        masked_source_config=masked,
+        created_at=column["c.created_at"],
+        updated_at=column["c.updated_at"],
+        floor=column["c.last_sync_value"],
+        last_sync_timestamp=column["c.last_sync_timestamp"],
+        last_success_at=column["c.last_success_at"],
+        last_error=column["c.last_error"],
+        last_error_at=column["c.last_error_at"],
+        consecutive_failures=column["c.consecutive_failures"],
+        degraded_since=column["c.degraded_since"],
+        row_count=column["c.row_count"],
+        uncounted=column["c.uncounted"],
+        protection=column["c.protection"],
+        warnings=json.loads(column["c.warnings"]),
+        last_verify=_parse_json(column["c.last_verify"]),
+        floor_held=_parse_json(column["c.floor_held"]),
+        unrecorded_run=_parse_run(column["c.running"]),
     )
 
 
-def _loaded(text: str | None) -> Any:
-    """What a column holds as JSON, if it holds anything."""
+def _parse_json(text: str | None) -> Any:
     return json.loads(text) if text else None
+
+
+def _run_id(text: str | None) -> str | None:
+    """Of a stored run, only what tells it from others: it is compared for each batch."""
+    return str(json.loads(text)["run_id"]) if text else None
+
+
+def _parse_run(text: str | None) -> UnrecordedRun | None:
+    if not text:
+        return None
+    plain = json.loads(text)
+    return UnrecordedRun(run_id=plain["run_id"], kind=RunKind(plain["kind"]), started_at=plain["started_at"])
 
 
 def _plain(position: Position) -> dict[str, Any]:

@@ -181,7 +181,8 @@ class Preparation:
         self, connection: apsw.Connection, *, replica: Target, position: Position | None, former: Former | None
     ) -> Position:
         store.check_current(connection, self.stored)
-        run_id: str = self.stored.columns["running"]["run_id"]
+        run = self.stored.unrecorded_run
+        assert run is not None, "a sync begins with its run stored"
         if position is not None:
             # Somebody may have dropped the table, or one of its columns, or put another in its place: what the position
             # speaks of is gone.
@@ -204,7 +205,7 @@ class Preparation:
                 dropped=tuple(replica.dropped),
                 former=former if into_shadow and not self.whole(replica.schema) else None,
             )
-        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run_id)
+        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run.run_id)
         if self.together and not position.into_shadow:
             replica.match_stage(connection)
         if not position.into_shadow:
