@@ -1,6 +1,6 @@
 """The admin token: the configured one, or one that the host makes and keeps in a file beside the database.
 
-Owns that file. It is there whole or not at all: an empty one would lock everybody out, over restarts too.
+Owns that file, and writes it whole or not at all: an empty file would lock every caller out, even after a restart.
 """
 
 from __future__ import annotations
@@ -19,64 +19,72 @@ from starbase_host.errors import ConfigError
 log = logging.getLogger("starbase")
 
 MAX_BYTES = 4096
-MEND = "remove it, and the host makes one when it starts"
+FIX = "remove it, and the host makes a token when it starts"
 
 
 def admin_token(config: HostConfig) -> tuple[str, bool]:
-    """The token, and whether it was made now. Only for who holds the database: two could make one each."""
-    token = config.admin_token or _stored(config.token_file)
+    """Return the admin token, and whether it was made now. Raises ConfigError when the file cannot be used.
+
+    Call it only while you hold the database: two processes could make a token each.
+    """
+    token = config.admin_token or _read(config.token_file)
     if token:
         return token, False
     return _make(config.token_file), True
 
 
 def known_token(config: HostConfig) -> str:
-    """The token of a host that runs. Raises ConfigError where there is none: to make one would not tell the host."""
-    token = config.admin_token or _stored(config.token_file)
+    """Return the admin token of a running host.
+
+    Raises ConfigError when there is no token. A new one would not help: the host would not know it.
+    """
+    token = config.admin_token or _read(config.token_file)
     if not token:
-        raise ConfigError(str(config.token_file), "holds no admin token any more; restart the host, and it makes one")
+        raise ConfigError(str(config.token_file), "holds no admin token any more; restart the host to make one")
     return token
 
 
-def _stored(path: Path) -> str:
-    """What the file holds; nothing where there is no file, or an empty one."""
+def _read(path: Path) -> str:
+    """Return the token in the file; "" when the file does not exist or is empty."""
     try:
-        # A pipe would have the start wait for its other end.
+        # Without O_NONBLOCK, the start would wait for the other end of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         if path.is_symlink():
-            raise ConfigError(str(path), f"is a link to nothing; {MEND}") from None
+            raise ConfigError(str(path), f"is a link to a file that does not exist; {FIX}") from None
         return ""
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}; {MEND}") from error
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}; {FIX}") from error
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(str(path), f"is no file; {MEND}")
+            raise ConfigError(str(path), f"is not a regular file; {FIX}")
         if found.st_mode & 0o077:
-            _take_from_others(path, descriptor)
+            _restrict_to_owner(path, descriptor)
         content = os.read(descriptor, MAX_BYTES)
     finally:
         os.close(descriptor)
     token = content.decode("ascii", "replace").strip()
     if token and not is_token(token):
-        raise ConfigError(str(path), f"holds no token: printable ASCII without spaces; {MEND}")
+        raise ConfigError(str(path), f"does not hold a token, which is printable ASCII without spaces; {FIX}")
     return token
 
 
-def _take_from_others(path: Path, descriptor: int) -> None:
+def _restrict_to_owner(path: Path, descriptor: int) -> None:
     try:
         os.fchmod(descriptor, 0o600)
     except OSError as error:
-        raise ConfigError(str(path), f"is not its owner's alone ({error.strerror}); give it the mode 0600") from error
-    log.warning("others could read or write %s; now only its owner can; for another token %s", path, MEND)
+        raise ConfigError(
+            str(path), f"is open to users other than its owner ({error.strerror}); give it the mode 0600"
+        ) from error
+    log.warning("other users could read or write %s; now only its owner can; for another token, %s", path, FIX)
 
 
 def _make(path: Path) -> str:
     token = secrets.token_urlsafe(32)
     beside = path.with_name(path.name + ".new")
     try:
-        # One that a crash has left.
+        # A crash may have left one.
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -87,6 +95,6 @@ def _make(path: Path) -> str:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"look at {beside}"
-        raise ConfigError(str(path), f"cannot be written: {error.strerror}; {mend}, or set host.admin_token") from error
+        fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"look at {beside}"
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}; {fix}, or set host.admin_token") from error
     return token

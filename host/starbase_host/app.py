@@ -30,7 +30,7 @@ from starbase_host.errors import ConfigError, InvalidRequest, TooLarge, Unavaila
 from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, held_bodies, on_http_exception, read_json
 from starbase_host.lock import Lock
 from starbase_host.login_throttle import Throttle
-from starbase_host.modes import take_from_others
+from starbase_host.modes import remove_other_access
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner
 from starbase_host.routes import MAX_NAME, MAX_NAMED, Route
@@ -135,7 +135,7 @@ class Core:
             if self._fire_alarms:
                 _warn_of_short_tokens(self.config)
                 if self.config.path is not None and self.config.holds_token:
-                    take_from_others(self.config.path)
+                    remove_other_access(self.config.path)
             tokens = Tokens(
                 admin=token,
                 client=self.config.client_token,

@@ -24,7 +24,7 @@ from starbase_host.config import HostConfig
 from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError, StarbaseError
 from starbase_host.plugins import Plugins
-from starbase_host.printable import Lines, printable
+from starbase_host.printable import OneLineFormatter, printable
 
 log = logging.getLogger("starbase")
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 20)
     words, config_path, json_output = _global_options(list(sys.argv[1:] if arguments is None else arguments))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     for noisy in ("httpx", "databases"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
-"""The one source of time and of waiting, so that a test can own both.
+"""The one source of time and of sleep, so that a test can control both.
 
-Everything that asks the time or sleeps takes a `Clock`; nothing else calls `time` or `asyncio.sleep`.
+Code that reads the time or sleeps takes a `Clock`; only this module calls `time` and `asyncio.sleep`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """The system's clock. Tests pass a subclass that they can move."""
+    """The clock of the system. Tests pass a subclass that they can move."""
 
     def now(self) -> float:
-        """Seconds since 1970, UTC; may step when the machine's clock is set."""
+        """Return seconds since 1970, UTC. The value can jump when the clock of the machine is set."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never steps. For durations and time-outs."""
+        """Return seconds since an arbitrary moment; the value never jumps. For durations and time-outs."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; returns early only by cancellation."""
+        """Sleep this many seconds. Only cancellation ends it early."""
         await asyncio.sleep(seconds)
 
 
 def iso(at: float | None) -> str | None:
-    """Seconds since 1970 as ISO 8601 UTC with milliseconds and Z, the form of every time on the wire."""
+    """Format seconds since 1970 as every time on the wire: ISO 8601, UTC, milliseconds and Z. None stays None."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

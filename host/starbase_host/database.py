@@ -29,7 +29,7 @@ import apsw
 
 from starbase_host import temporary
 from starbase_host.errors import Conflict, StarbaseError, Unavailable
-from starbase_host.modes import take_from_others
+from starbase_host.modes import remove_other_access
 from starbase_host.writer import Writer
 
 T = TypeVar("T")
@@ -178,7 +178,7 @@ class Database:
             raise DatabaseError(f"{self.path}: {why}") from error
         # It is a database, and not something else that was named by mistake.
         for suffix in ("", "-wal", "-shm", "-journal"):
-            take_from_others(Path(os.path.realpath(self.path) + suffix), "host.database")
+            remove_other_access(Path(os.path.realpath(self.path) + suffix), "host.database")
         guard(self.path)
         self._file = opened.st_dev, opened.st_ino
         self._writer = Writer(connection, beside)

@@ -1,7 +1,8 @@
-"""Which virtual tables hold text of what a client may not see: a full-text index keeps words of the table, or of the
-view, that its option `content` names, and answers from them without asking for that table.
+"""Which virtual tables hold text of tables that a client may not see.
 
-Pure functions of the schema's text. They find too many rather than too few. Must not know connections or roles.
+A full-text index keeps words of the table or view that its option `content` names, and answers from them without
+asking for that table. These are pure functions of the schema's text; when in doubt they name a table. Must not know
+connections or roles.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-# The tables in which a full-text index keeps what it has read.
+# The suffixes of the tables in which a full-text index stores its data.
 SHADOWS = ["config", "content", "data", "docsize", "idx", "segdir", "segments", "stat"]
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 _QUOTES = str.maketrans("", "", "\"'`[]")
 
 
 def over_hidden(schema: Iterable[tuple[str, str]], hides: Callable[[str], bool]) -> set[str]:
-    """The virtual tables that may hold hidden text, by themselves or through views and other virtual tables.
+    """Return the names of the virtual tables that may hold hidden text, also through views and other virtual tables.
 
-    schema: name and SQL of the views and virtual tables. hides: whether a text speaks of a hidden table.
+    schema: (name, SQL) of each view and virtual table.
+    hides: whether a text mentions a hidden table.
     """
     entries = [(name, sql, _VIRTUAL.match(sql) is not None) for name, sql in schema]
     found = {name for name, sql, _ in entries if hides(sql)}
@@ -28,7 +30,7 @@ def over_hidden(schema: Iterable[tuple[str, str]], hides: Callable[[str], bool])
             name
             for name, sql, virtual in entries
             if name not in found
-            # One without the option keeps its own text; its columns may be called anything.
+            # A virtual table without the option keeps only its own text; its columns may have any name.
             and (not virtual or "content" in sql.lower())
             and names.search(_bare(sql))
         }
@@ -44,5 +46,5 @@ def _any_of(names: Iterable[str]) -> re.Pattern[str]:
 
 
 def _bare(text: str) -> str:
-    """A text as names in it are compared: however they are quoted, and their ASCII letters without case."""
+    """Remove quotes and fold ASCII letters, so that names in the text can be compared."""
     return text.translate(_QUOTES).encode().lower().decode()

@@ -1,7 +1,7 @@
-"""The lock file that keeps a second host off a database, and that tells a command where the first one is.
+"""The lock file that keeps a second host off a database, and that tells a command where the first one listens.
 
-The lock is the kernel's, on the open file: it ends with the process that holds it, however that ends. Whoever looks
-takes it shared, for a moment.
+The kernel holds the lock on the open file: it ends with the process that holds it, however that process ends. A
+process that only looks takes a shared lock for a moment.
 """
 
 from __future__ import annotations
@@ -19,16 +19,21 @@ from pathlib import Path
 
 from starbase_host.errors import ConfigError, Conflict
 
-NO_FILE = "is where the lock file belongs, and is no file; remove it"
+NO_FILE = "is where the lock file belongs, but is not a regular file; remove it"
 TRIES = 500
 PAUSE_SECONDS = 0.01
-# What a host says of itself: http, an address in figures, a port.
+# How a host writes its address: http, a numeric IP address, a port.
 URL = re.compile(r"http://([0-9.]+|\[[0-9a-f:.]+(%\w+)?\]):[0-9]{1,5}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a lock. serves: it is a host that answers at `url`, once it knows that; else it is a command."""
+    """The process that holds a lock.
+
+    pid: its process id; None when it is not known.
+    serves: True for a host that serves HTTP, False for a command.
+    url: where the host listens, such as http://127.0.0.1:8000; None until it listens, and for a command.
+    """
 
     pid: int | None = None
     serves: bool = True
@@ -40,7 +45,7 @@ class Holder:
 
 
 class Lock:
-    """The lock file that keeps a second host off the database. Says as JSON who the holder is."""
+    """The lock file. It describes its holder as JSON."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,9 +53,10 @@ class Lock:
         self._serves = False
 
     def acquire(self, *, serves: bool) -> None:
-        """Take it, unless it is taken already. serves: not for a command.
+        """Take the lock, unless this object holds it already.
 
-        Raises Conflict, which names the holder, and ConfigError when the file cannot be one or cannot be written.
+        serves: True for a host that serves HTTP, False for a command.
+        Raises Conflict, which names the holder; ConfigError when the lock file cannot be made or written.
         """
         if self._file is not None:
             return
@@ -58,7 +64,7 @@ class Lock:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise self._wrong("opened", error) from error
+            raise self._config_error("opened", error) from error
         try:
             if not _is_file(descriptor):
                 raise ConfigError("host.database", f"{self.path} {NO_FILE}")
@@ -73,39 +79,45 @@ class Lock:
             self.release()
             raise
 
-    def _wrong(self, what: str, error: OSError) -> ConfigError:
+    def _config_error(self, what: str, error: OSError) -> ConfigError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            mend = "free some space"
+            fix = "free some space"
         elif error.errno in (errno.EISDIR, errno.ENXIO):
             return ConfigError("host.database", f"{self.path} {NO_FILE}")
         else:
-            mend = "name a file where one can be written"
-        return ConfigError("host.database", f"{self.path} cannot be {what}: {error.strerror}; {mend}")
+            fix = "name a file in a directory that the host can write to"
+        return ConfigError("host.database", f"{self.path} cannot be {what}: {error.strerror}; {fix}")
 
     def _take(self, descriptor: int) -> None:
         for _ in range(TRIES):
             if _flock(descriptor, fcntl.LOCK_SH):
-                # Nobody holds it: what stands there is of one that was killed. It must be gone before the lock is ours,
-                # or a command that looks then sends the admin token to wherever that one has listened.
+                # Nobody holds it: the text in it is from a process that was killed. Remove it before the lock is ours,
+                # or a command that looks then sends the admin token to the address where that process listened.
                 os.ftruncate(descriptor, 0)
                 if _flock(descriptor, fcntl.LOCK_EX):
                     return
-            elif (holder := read(descriptor)).pid is not None:
-                mend = "stop it, or use another database" if holder.serves else "try again when it has ended"
-                raise Conflict(f"another {holder} holds {self.path}; {mend}")
-            # Somebody only looks, or takes it or lets it go at this moment.
+            elif (holder := read_holder(descriptor)).pid is not None:
+                fix = "stop it, or use another database" if holder.serves else "try again when it has ended"
+                raise Conflict(f"another {holder} holds {self.path}; {fix}")
+            # Another process only looks, or takes or releases the lock at this moment.
             time.sleep(PAUSE_SECONDS)
-        raise Conflict(f"another process holds {self.path}, and does not say which; stop it, or use another database")
+        raise Conflict(
+            f"another process holds {self.path} and has not written its pid; stop it, or use another database"
+        )
 
     def describe(self, url: str | None) -> None:
-        """Write down who holds it and at which address it answers. Raises ConfigError, as on a full disk."""
+        """Write the holder and its address into the file.
+
+        url: where the host listens; None while it does not.
+        Raises ConfigError when the file cannot be written, as on a full disk.
+        """
         assert self._file is not None
         text = json.dumps(dataclasses.asdict(Holder(pid=os.getpid(), serves=self._serves, url=url))).encode()
         try:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, text, 0)
         except OSError as error:
-            raise self._wrong("written", error) from error
+            raise self._config_error("written", error) from error
 
     def release(self) -> None:
         if self._file is not None:
@@ -115,23 +127,26 @@ class Lock:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds the lock file; None when nobody does."""
+    """Return the process that holds the lock file; None when no process does."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        # Who then takes what is no file is told so.
-        return None if not _is_file(descriptor) or _flock(descriptor, fcntl.LOCK_SH) else read(descriptor)
+        # `acquire` reports a lock file that is not a regular file.
+        return None if not _is_file(descriptor) or _flock(descriptor, fcntl.LOCK_SH) else read_holder(descriptor)
     finally:
         os.close(descriptor)
 
 
-def read(descriptor: int) -> Holder:
-    """What the holder says of itself; a Holder of which nothing is known while it writes that, or another has."""
+def read_holder(descriptor: int) -> Holder:
+    """Read what the holder has written about itself.
+
+    The result is an empty Holder while the text is being written, or when another program wrote it.
+    """
     try:
-        said = json.loads(os.pread(descriptor, 4096, 0))
-        pid, serves, url = said["pid"], said["serves"], said["url"]
+        found = json.loads(os.pread(descriptor, 4096, 0))
+        pid, serves, url = found["pid"], found["serves"], found["url"]
         if type(pid) is int and type(serves) is bool and (url is None or URL.fullmatch(url)):
             return Holder(pid=pid, serves=serves, url=url)
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -144,7 +159,7 @@ def _is_file(descriptor: int) -> bool:
 
 
 def _flock(descriptor: int, kind: int) -> bool:
-    """Take the lock if that is possible at once."""
+    """Take the lock without waiting; return whether that was possible."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

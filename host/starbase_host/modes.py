@@ -1,7 +1,7 @@
-"""Files that hold secrets, and those whom their mode lets read them.
+"""Who may read a file that holds secrets, by its mode.
 
-Owns what is done about it. Must not know what the files hold. The group is left alone: to let one read is a way of
-sharing, and is granted by hand; what everybody may do comes from a umask or a copy, and nobody has meant it.
+Takes the rights of other users away. Must not know what the files hold. The rights of the group stay: somebody gives
+them on purpose, to share a file. The rights of all other users come from a umask or a copy, and are a mistake.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ log = logging.getLogger("starbase")
 OTHERS = 0o007
 
 
-def take_from_others(path: Path, key: str | None = None) -> None:
-    """Take a file's rights from everybody but its owner and its group, if it is there and they have any.
+def remove_other_access(path: Path, key: str | None = None) -> None:
+    """Take the rights to a file from all users but its owner and its group. A file that does not exist is left out.
 
-    By its name: to open and close a file would drop the locks that SQLite has on it.
+    The file is addressed by name: to open and close it would drop the locks that SQLite has on it.
 
-    Raises ConfigError where that cannot be done, naming `key`, or the file itself.
+    key: the configuration key that an error names; by default the path.
+    Raises ConfigError when the mode cannot be changed.
     """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -31,12 +32,12 @@ def take_from_others(path: Path, key: str | None = None) -> None:
             return
         path.chmod(mode & ~OTHERS)
         if stat.S_IMODE(os.stat(path).st_mode) & OTHERS:
-            raise OSError(0, "its file system keeps no modes")
+            raise OSError(0, "its file system does not keep modes")
     except FileNotFoundError:
         return
     except OSError as error:
-        why = f"{path} can be read by everybody ({error.strerror}); give it the mode 0600"
+        why = f"{path} can be read by any user ({error.strerror}); give it the mode 0600"
         raise ConfigError(key or str(path), why) from error
     log.warning(
-        "everybody could read or write %s; now only its owner and its group can; what it holds may be known", path
+        "any user could read or write %s; now only its owner and its group can; its contents may be known", path
     )

@@ -1,7 +1,7 @@
-"""How many long values a statement can hold at once, read from its program, as EXPLAIN shows it.
+"""How many long values a statement can hold at once, counted in its program as EXPLAIN shows it.
 
-Each step that makes a value has a register of its own, and what is in it stays until the step comes again: a bound on
-one value bounds the memory of a statement only when it is divided by them.
+Each step that makes a value has its own register, which keeps the value until the step runs again. So a limit on
+one value bounds the memory of a statement only when it is divided by the number of these steps.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _VALUES = """
     AggFinal AggInverse AggStep AggStep1 AggValue Blob Cast Column Concat Function MakeRecord Param PureFunc RowCell
     RowData SorterData String String8 VColumn Variable
 """
-# SCopy makes none, but brings one value to several arguments of a function, which may put each into its answer.
+# SCopy does not make a value, but passes one value as several arguments of a function, which may return them all.
 _MAKES_ONE = frozenset((*_VALUES.split(), "SCopy"))
-# They write what they are given into JSON, where one byte of a text may become six; SQLite measures only the result.
+# These write their arguments as JSON, where one byte of text can become six; SQLite measures only the result.
 _ESCAPING = tuple(
     f"{name}("
     for name in (
@@ -27,7 +27,10 @@ _ESCAPED = 7
 
 
 def weight(program: Iterator[tuple[Any, ...]]) -> int:
-    """The number of values; at least 1. program: rows of EXPLAIN, (address, opcode, p1, p2, p3, p4, …)."""
+    """Count the values; at least 1.
+
+    program: rows of EXPLAIN, (address, opcode, p1, p2, p3, p4, …).
+    """
     found, times = 0, 1
     while True:
         try:
@@ -35,7 +38,7 @@ def weight(program: Iterator[tuple[Any, ...]]) -> int:
         except StopIteration:
             return max(1, found) * times
         except UnicodeDecodeError:
-            # It shows a BLOB of the statement's own as text.
+            # EXPLAIN shows a BLOB literal of the statement as text.
             opcode, p3, p4 = "Blob", 0, None
         if opcode in _MAKES_ONE:
             found += 1

@@ -71,13 +71,13 @@ def holding(content: bytes) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a space inside": (holding(b"two words\n"), "holds no token"),
-    "two lines": (holding(b"one\ntwo\n"), "holds no token"),
-    "no text": (holding(b"\xff\xfe\x00"), "holds no token"),
-    "another alphabet": (holding("tökén".encode()), "holds no token"),
-    "a directory": (Path.mkdir, "is no file"),
-    "a pipe": (os.mkfifo, "is no file"),
-    "a link to nothing": (dangling, "is a link to nothing"),
+    "a space inside": (holding(b"two words\n"), "does not hold a token"),
+    "two lines": (holding(b"one\ntwo\n"), "does not hold a token"),
+    "no text": (holding(b"\xff\xfe\x00"), "does not hold a token"),
+    "another alphabet": (holding("tökén".encode()), "does not hold a token"),
+    "a directory": (Path.mkdir, "is not a regular file"),
+    "a pipe": (os.mkfifo, "is not a regular file"),
+    "a link to nothing": (dangling, "is a link to a file that does not exist"),
     "a link to itself": (circle, "cannot be read"),
 }
 
@@ -103,7 +103,7 @@ def test_a_token_that_others_can_read_is_taken_from_them(tmp_path: Path) -> None
     with host:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert status_of(host, file) == 200
-        assert "others could read" in host.log
+        assert "other users could read" in host.log
         assert "a-token-that" not in host.log
 
 

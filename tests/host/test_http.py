@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from starbase_host import ConfigError
-from starbase_host.modes import take_from_others
+from starbase_host.modes import remove_other_access
 from tests.support.hosts import ADMIN, CLIENT, CONFIG, HostProcess, running
 
 
@@ -310,7 +310,7 @@ def test_what_holds_secrets_is_taken_from_everybody(tmp_path: Path) -> None:
     with host:
         assert [stat.S_IMODE(path.stat().st_mode) for path in beside] == [0o660, 0o640, 0o640]
         assert stat.S_IMODE(host.config_path.stat().st_mode) == 0o640
-        assert host.log.count("everybody could read or write") == 4
+        assert host.log.count("any user could read or write") == 4
         assert ADMIN not in host.log
 
 
@@ -329,6 +329,6 @@ def test_what_cannot_be_taken_from_everybody_is_refused(tmp_path: Path, monkeypa
     open_to_all = tmp_path / "starbase.db"
     open_to_all.touch()
     os.chmod(open_to_all, 0o644)
-    with pytest.raises(ConfigError, match=r"can be read by everybody .* give it the mode 0600"):
-        take_from_others(open_to_all, "host.database")
-    take_from_others(tmp_path / "not there")
+    with pytest.raises(ConfigError, match=r"can be read by any user .* give it the mode 0600"):
+        remove_other_access(open_to_all, "host.database")
+    remove_other_access(tmp_path / "not there")

@@ -245,7 +245,7 @@ def test_nonsense_in_the_lock_file_of_a_host_says_nothing_of_it(tmp_path: Path) 
         # Each waits some seconds for a host that may be starting.
         asked = [stack.enter_context(begun(host, *words)) for words in (("serve",), ("replication", "list"))]
         answers = [command.communicate(timeout=60)[1] for command in asked]
-        assert f"another process holds {lock_of(host)}, and does not say which" in answers[0]
+        assert f"another process holds {lock_of(host)} and has not written its pid" in answers[0]
         assert f"the host (pid unknown) that holds {lock_of(host)} has not said where it listens" in answers[1]
         lock_of(host).write_text(said)
         assert host.command("replication", "list").returncode == 0
@@ -258,7 +258,7 @@ def test_what_is_no_file_in_the_place_of_the_lock_file(tmp_path: Path, make: Cal
     make(lock_of(host))
     for words in (("serve",), ("replication", "list")):
         answer = host.command(*words)
-        why = f"{lock_of(host)} is where the lock file belongs, and is no file; remove it"
+        why = f"{lock_of(host)} is where the lock file belongs, but is not a regular file; remove it"
         assert (answer.returncode, answer.stderr) == (2, f"starbase: plugin.toml: host.database: {why}\n")
 
 
