@@ -1,8 +1,8 @@
-"""Durable one-shot timers: kept in the internal database, delivered to the plugin that set them.
+"""Durable one-shot timers: stored in the internal database, delivered to the plugin that set them.
 
-At least once, never early. What was due while the host was off fires at start. A delivery that fails is tried
-again after 2, 4, 8 … up to 300 seconds, without end. Setting an alarm again, also from inside its own
-delivery, replaces it. The alarms of a plugin that is off wait until it is back.
+An alarm is delivered at least once and never early. If it was due while the host was off, it fires at start. After a
+delivery fails, the host tries again after 2, 4, 8 … up to 300 seconds, without end. Setting an alarm again replaces it,
+also from inside its own delivery. While a plugin is not enabled, its alarms wait.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from starbase_host.database import Database
 
 log = logging.getLogger("starbase.alarms")
 
-# For each plugin, so that one whose deliveries hang holds up no other's.
+# For each plugin, so that deliveries that hang do not delay those of other plugins.
 MAX_IN_FLIGHT = 16
-# The machine's clock may be set, or the machine suspended, while we sleep: look again after this long.
+# The clock may be set, or the machine suspended, while the loop sleeps; so it checks at least this often.
 LONGEST_SLEEP_SECONDS = 1.0
 
 _SET = """
@@ -38,7 +38,15 @@ ON CONFLICT (plugin, name) DO UPDATE SET
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """A timer of one plugin. `at` is seconds since 1970, `payload` JSON-able, `attempts` failed deliveries so far."""
+    """A timer of one plugin.
+
+    plugin: the plugin that set it.
+    name: unique among the plugin's alarms.
+    at: when it is due, in seconds since 1970.
+    payload: a JSON value.
+    attempts: how many deliveries have failed so far.
+    generation: grows each time an alarm is set, so that a delivery cannot settle a newer alarm of the same name.
+    """
 
     plugin: str
     name: str
@@ -52,16 +60,19 @@ Deliver = Callable[[Alarm], Awaitable[None]]
 
 
 class OwnerAbsent(Exception):
-    """Raised by `deliver`: the alarm's plugin is off, or takes no alarms."""
+    """Raised by `deliver`: the alarm's plugin is not enabled, or does not implement `on_alarm`."""
 
 
 def retry_delay_seconds(attempts: int) -> float:
-    """How long to wait after the n-th failed delivery: 2, 4, 8 … 300."""
+    """How many seconds to wait after the n-th failed delivery: 2, 4, 8 … 300."""
     return float(min(300, 2 ** min(attempts, 9)))
 
 
 class AlarmService:
-    """All plugins' alarms. `deliver` raises when the delivery failed, OwnerAbsent when there is nobody to take it."""
+    """The alarms of all plugins.
+
+    deliver: hands an alarm to its plugin. Raises when the delivery fails; OwnerAbsent when no plugin takes the alarm.
+    """
 
     def __init__(self, database: Database, clock: Clock, deliver: Deliver) -> None:
         self._database = database
@@ -73,13 +84,13 @@ class AlarmService:
         self._generation = 0
 
     async def set(self, plugin: str, name: str, at: float, payload: Any = None) -> None:
-        """Set or replace an alarm. Raises TypeError when the payload is not JSON-able."""
+        """Set or replace an alarm. Raises TypeError when the payload cannot be written as JSON."""
         text = json.dumps(payload)
         await self._database.write(lambda c: self._write(c, plugin, name, at, text))
         self._changed.set()
 
     async def delete(self, plugin: str, name: str) -> bool:
-        """Forget an alarm; False when there was none. A delivery already under way is not called back."""
+        """Delete an alarm; return whether it existed. A delivery that is under way continues."""
 
         def remove(connection: apsw.Connection) -> bool:
             connection.execute("DELETE FROM tmp_alarms WHERE plugin = ? AND name = ?", (plugin, name))
@@ -100,7 +111,7 @@ class AlarmService:
         self._changed.set()
 
     async def of_plugin(self, plugin: str) -> list[Alarm]:
-        """A plugin's alarms, the next one first."""
+        """Return the alarms of a plugin, the next one first."""
 
         def select(connection: apsw.Connection) -> list[Alarm]:
             rows = connection.execute(f"{_SELECT} WHERE plugin = ? ORDER BY at, name", (plugin,))
@@ -110,7 +121,7 @@ class AlarmService:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Deliver alarms inside this context."""
+        """Deliver alarms while this context is open."""
         task = asyncio.create_task(self._loop(), name="alarms")
         try:
             yield
@@ -131,20 +142,20 @@ class AlarmService:
         while True:
             self._changed.clear()
             try:
-                due, next_at = await self._database.read(self._look)
+                due, next_at = await self._database.read(self._select_due)
             except Exception:
-                log.exception("the alarms could not be read; trying again")
+                log.exception("the alarms could not be read; the host tries again")
                 due, next_at = [], None
             for alarm in due:
                 key = (alarm.plugin, alarm.name)
                 self._tasks[key] = task = asyncio.create_task(self._fire(alarm))
-                task.add_done_callback(partial(self._finished, key))
+                task.add_done_callback(partial(self._on_finished, key))
             await self._wait(next_at)
 
-    def _look(self, connection: apsw.Connection) -> tuple[list[Alarm], float | None]:
-        """Alarms to fire now, and when the next one that is not in flight is due."""
+    def _select_due(self, connection: apsw.Connection) -> tuple[list[Alarm], float | None]:
+        """Return the alarms to fire now, and when the next one that is not in flight is due."""
         now = self._clock.now()
-        # Copied before the rows are read: what ends in between was settled before it left.
+        # Copied before the rows are read: a delivery that ends in between settles its row before it leaves `_tasks`.
         busy = set(self._tasks)
         in_flight = Counter(plugin for plugin, _ in busy)
         due: list[Alarm] = []
@@ -154,7 +165,7 @@ class AlarmService:
                     continue
                 if at > now:
                     return due, at
-                # Over the limit, the next delivery that ends wakes the loop.
+                # If the plugin is at its limit, the end of its next delivery wakes the loop.
                 if in_flight[plugin] < MAX_IN_FLIGHT:
                     in_flight[plugin] += 1
                     due.append(_alarm((plugin, name, at, *rest)))
@@ -180,7 +191,13 @@ class AlarmService:
             log.warning("%s; its alarms wait", error)
         except Exception as error:
             delay = retry_delay_seconds(alarm.attempts + 1)
-            log.error("alarm %s of plugin %s failed (%s); again in %g s", alarm.name, alarm.plugin, error, delay)
+            log.error(
+                "alarm %s of plugin %s failed (%s); the host tries again in %g s",
+                alarm.name,
+                alarm.plugin,
+                error,
+                delay,
+            )
             at = self._clock.now() + delay
             await self._settle(
                 "UPDATE tmp_alarms SET at = ?, attempts = attempts + 1 "
@@ -200,12 +217,12 @@ class AlarmService:
         try:
             await self._database.write(write)
         except Exception:
-            # Not settled means delivered again: at least once still holds, after a pause so that a full disk
-            # does not become a tight loop.
-            log.exception("an alarm's outcome could not be recorded; it will fire again")
+            # An alarm that is not settled is delivered again, which keeps "at least once". Without the pause, a full
+            # disk would make this a tight loop.
+            log.exception("the outcome of an alarm could not be recorded; the alarm will fire again")
             await self._clock.sleep(LONGEST_SLEEP_SECONDS)
 
-    def _finished(self, key: tuple[str, str], _: asyncio.Task[None]) -> None:
+    def _on_finished(self, key: tuple[str, str], _: asyncio.Task[None]) -> None:
         self._tasks.pop(key, None)
         self._changed.set()
 
@@ -219,14 +236,19 @@ def _alarm(row: tuple[Any, ...]) -> Alarm:
 
 
 class PluginAlarms:
-    """One plugin's view of the alarms: `host.alarms`."""
+    """The alarms of one plugin: `host.alarms`."""
 
     def __init__(self, service: AlarmService, plugin: str) -> None:
         self._service = service
         self._plugin = plugin
 
     async def set(self, name: str, at: float, payload: Any = None) -> None:
-        """Set or replace: `at` in seconds since 1970, `payload` JSON-able."""
+        """Set or replace an alarm.
+
+        name: unique among this plugin's alarms.
+        at: when it is due, in seconds since 1970.
+        payload: a JSON value, delivered with the alarm. Raises TypeError when it cannot be written as JSON.
+        """
         await self._service.set(self._plugin, name, at, payload)
 
     def replace(self, connection: apsw.Connection, alarms: Mapping[str, float | None]) -> None:
@@ -242,9 +264,9 @@ class PluginAlarms:
         self._service.look()
 
     async def delete(self, name: str) -> bool:
-        """Forget; False when there was none."""
+        """Delete an alarm; return whether it existed."""
         return await self._service.delete(self._plugin, name)
 
     async def list(self) -> Sequence[Alarm]:
-        """This plugin's alarms, the next one first."""
+        """Return this plugin's alarms, the next one first."""
         return await self._service.of_plugin(self._plugin)

@@ -1,7 +1,7 @@
-"""plugin.toml, read into frozen values; every error names the file, the key and the mend.
+"""Reads plugin.toml into frozen values; every error names the file, the key and the fix.
 
-Owns the host's own keys. What stands under `[plugins.NAME]` beside `module` and `enabled` is that plugin's
-business and is handed over as it is, with `${NAME}` resolved.
+Owns the host's keys. Under `[plugins.NAME]`, it owns only `module` and `enabled`; the plugin gets its other keys as
+they are written, with `${NAME}` replaced.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from starbase_host.errors import ConfigError, did_you_mean
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
-# No URL: its first part would be taken for an IPv6 address, and its path for a part of the port.
+# Not a URL: its first part would be read as an IPv6 address, and its path as part of the port.
 BIND = re.compile(r"[^\s\x00-\x1f/]+:([0-9]{1,5})\Z")
-# In small letters, and without a path: as a browser sends it.
+# As a browser sends it: in lowercase and without a path.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@,]+\Z")
 PLUGIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PluginConfig:
-    """One `[plugins.NAME]` table. `module` is None for a plugin installed as an entry point."""
+    """One `[plugins.NAME]` table.
+
+    name: the NAME.
+    module: the module that defines the plugin; None for a plugin that is installed as an entry point.
+    enabled: whether the host loads it.
+    options: the plugin's own keys.
+    """
 
     name: str
     module: str | None = None
@@ -37,18 +43,24 @@ class PluginConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HostConfig:
-    """The `[host]` table. Seconds are floats, sizes bytes.
+    """The `[host]` table.
 
-    bind: address and port to listen on; port 0 takes a free one.
-    database: the internal SQLite database; relative to the file that names it.
-    admin_token, client_token: None where not set. The host makes an admin token then; nobody is client.
-    cors_origins: whose pages may call every route; None for any page, but only the routes of role client.
-    max_guess_wait_seconds: how long an address that has sent many wrong tokens is told to wait at most; 0 for not.
-    max_query_rows, max_query_seconds, max_body_bytes: limits of POST /query and of every body.
-    max_client_temp_bytes, max_admin_temp_bytes: what a request to /query may write to temporary files, by its role.
-    path: the file this was read from, for messages; None for the defaults.
-    holds_token: whether that file holds a token itself, and no name of a variable in its place.
-    token_variables: the variables of the environment that its tokens are read from.
+    bind: address and port to listen on; port 0 takes a free port.
+    database: the internal SQLite database; a path relative to the directory of plugin.toml.
+    admin_token: the token of role admin; when it is None, the host makes one.
+    client_token: the token of role client; when it is None, no caller has that role.
+    hook_timeout_seconds: how long one call of a plugin's hook may take.
+    max_query_rows: how many rows one statement may return.
+    max_query_seconds: how long a statement or transaction may run.
+    max_client_temp_bytes: how many bytes a request of role client may have in temporary files.
+    max_admin_temp_bytes: the same for role admin.
+    max_body_bytes: how long the body of a request may be.
+    max_guess_wait_seconds: how long an address that sends many wrong tokens has to wait, at most; 0 turns this off.
+    cors_origins: origins whose pages may call every route; None lets any page call the routes of role client.
+    plugins: the `[plugins.NAME]` tables; None enables every installed plugin.
+    path: the file that this was read from; None for the defaults.
+    holds_token: whether that file itself contains a token, rather than a `${NAME}`.
+    token_variables: the environment variables that the tokens come from.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -78,12 +90,12 @@ class HostConfig:
 
     @property
     def token_file(self) -> Path:
-        """Where an admin token that the host made itself is kept."""
+        """The file for an admin token that the host made."""
         return self.database.with_name(self.database.name + ".admin-token")
 
     @property
     def lock_file(self) -> Path:
-        # Of the file itself, so that a symbolic link does not lead a second host past it.
+        # Beside the real file: with the name of a symbolic link, a second host would find another lock file.
         real = Path(os.path.realpath(self.database))
         return real.with_name(real.name + ".lock")
 
@@ -96,7 +108,7 @@ TYPE_WORDS: dict[tuple[type, ...], str] = {
     (list,): "a list of strings",
 }
 
-# key: (types, lower bound, upper bound). None where the type says it all.
+# key: (types, lower bound, upper bound). The bounds are None when the type is enough.
 HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
     "bind": ((str,), None, None),
     "database": ((str,), None, None),
@@ -114,28 +126,33 @@ HOST_KEYS: dict[str, tuple[tuple[type, ...], float | None, float | None]] = {
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be sent as a bearer token."""
+    """Whether a text can be sent as a bearer token: printable ASCII without spaces, not empty."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
-    """Read plugin.toml. Raises ConfigError, whose message begins with the file's name."""
-    return parse(_document(path), path=path, environ=os.environ if environ is None else environ)
+    """Read plugin.toml.
+
+    environ: the environment variables; by default those of the process.
+    Raises ConfigError, whose message begins with the name of the file.
+    """
+    return parse(_read_document(path), path=path, environ=os.environ if environ is None else environ)
 
 
 def load_plugins(path: Path, environ: Mapping[str, str] | None = None) -> HostConfig:
-    """Its plugins alone, so that their commands can be shown and those that need no host can run.
+    """Read only the plugins from plugin.toml, to show their commands and to run those that do not need a host.
 
-    A `${NAME}` that is not set stays as written. Raises ConfigError for a file that cannot be read, or a wrong plugin.
+    A `${NAME}` whose variable is not set stays as it is written. Raises ConfigError when the file cannot be read, or a
+    plugin is wrong.
     """
-    document = _document(path)
+    document = _read_document(path)
     values = os.environ if environ is None else environ
     plugins = {"plugins": document["plugins"]} if "plugins" in document else {}
     return parse(plugins, path=path, environ=_AsWritten(values))
 
 
 class _AsWritten(dict[str, str]):
-    """Variables of which each is set: one that is not has its own reference as its value."""
+    """Environment variables in which an unset NAME has the value `${NAME}`."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -144,16 +161,16 @@ class _AsWritten(dict[str, str]):
         return f"${{{name}}}"
 
 
-def _document(path: Path) -> Mapping[str, Any]:
+def _read_document(path: Path) -> Mapping[str, Any]:
     try:
-        # Some editors put a byte order mark first, which is none of TOML's.
+        # Some editors write a byte order mark first, which TOML does not allow.
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(str(path), "no such file; name another with --config") from None
+        raise ConfigError(str(path), "does not exist; name another file with --config") from None
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}; name another with --config") from error
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}; name another file with --config") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), "is not UTF-8; save it as such") from error
+        raise ConfigError(str(path), "is not UTF-8; save it as UTF-8") from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -161,11 +178,16 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 
 def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]) -> HostConfig:
-    """Check a parsed plugin.toml. `path` stands in every message and is what `database` is relative to."""
+    """Check a parsed plugin.toml.
+
+    path: the file, for messages and for a relative `database`.
+    environ: the environment variables that `${NAME}` refers to.
+    Raises ConfigError.
+    """
     reader = _Reader(path, environ)
-    reader.known(document, ("host", "plugins"), "")
+    reader.check_keys(document, ("host", "plugins"), "")
     host = reader.table(document.get("host", {}), "host")
-    reader.known(host, tuple(HOST_KEYS), "host.")
+    reader.check_keys(host, tuple(HOST_KEYS), "host.")
     values = {key: reader.value(f"host.{key}", host[key], *HOST_KEYS[key]) for key in host}
     if "bind" in values:
         reader.check_bind(values["bind"])
@@ -174,7 +196,7 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
     for token in ("admin_token", "client_token"):
         reader.check_token(f"host.{token}", values.get(token))
     if values.get("admin_token") is not None and values.get("admin_token") == values.get("client_token"):
-        raise reader.error("host.client_token", "is the same as admin_token; give the client one of its own")
+        raise reader.error("host.client_token", "is the same as admin_token; choose another token for the client")
     database = reader.database(values.pop("database", str(HostConfig.database)))
     plugins = reader.table(document.get("plugins", {}), "plugins")
     written = [host[token] for token in ("admin_token", "client_token") if token in host]
@@ -189,7 +211,7 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
 
 
 class _Reader:
-    """Checks values and words its errors with the file's name."""
+    """Checks values; its errors name the file."""
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self.path = path
@@ -198,7 +220,7 @@ class _Reader:
     def error(self, key: str, message: str) -> ConfigError:
         return ConfigError(f"{self.path.name}: {key}" if key else self.path.name, message)
 
-    def known(self, table: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> None:
+    def check_keys(self, table: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> None:
         for key in table:
             if key not in keys:
                 raise self.error(f"{prefix}{key}", f"unknown key; {did_you_mean(key, keys)}")
@@ -215,11 +237,11 @@ class _Reader:
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise self.error(key, f"must be {TYPE_WORDS[types]}")
         if isinstance(value, int | float) and low is not None and high is not None and not low <= value <= high:
-            raise self.error(key, f"must lie between {low} and {high}")
+            raise self.error(key, f"must be between {low} and {high}")
         return value
 
     def resolve(self, key: str, value: Any) -> Any:
-        """Replace `${NAME}` in strings, also inside tables and lists."""
+        """Replace `${NAME}` in strings, also inside tables and lists. Raises ConfigError when NAME is not set."""
         if isinstance(value, dict):
             return {name: self.resolve(f"{key}.{name}", item) for name, item in value.items()}
         if isinstance(value, list):
@@ -227,9 +249,9 @@ class _Reader:
         if not isinstance(value, str):
             return value
         if NO_REFERENCE.search(value):
-            # Left as it is, it would be a token that everybody can guess.
-            mend = "NAME is a letter or _, then letters, digits and _; a text that holds ${ comes out of a variable"
-            raise self.error(key, f"holds a ${{ that begins no ${{NAME}}; {mend}")
+            # If it stayed as it is, it would be a token that anyone can guess.
+            fix = "NAME is a letter or _, then letters, digits and _; to have ${ in a value, put it into a variable"
+            raise self.error(key, f"contains a ${{ that is not part of a ${{NAME}}; {fix}")
 
         def replacement(match: re.Match[str]) -> str:
             name = match.group(1)
@@ -255,8 +277,8 @@ class _Reader:
     def origins(self, found: list[Any]) -> tuple[str, ...]:
         for index, origin in enumerate(found):
             if not isinstance(origin, str) or (origin != "*" and not ORIGIN.match(origin)):
-                mend = "as browsers send it, such as https://app.example.com or http://localhost:3000, or *"
-                raise self.error(f"host.cors_origins[{index}]", f"must be an origin, {mend}")
+                example = "such as https://app.example.com or http://localhost:3000, or *"
+                raise self.error(f"host.cors_origins[{index}]", f"must be an origin as browsers send it, {example}")
         return tuple(found)
 
     def check_token(self, key: str, token: str | None) -> None:
@@ -266,14 +288,16 @@ class _Reader:
     def plugin(self, name: str, value: Any) -> PluginConfig:
         key = f"plugins.{name}"
         if not PLUGIN_NAME.match(name):
-            raise self.error(key, "a plugin's name is a letter, then letters, digits and underscores")
+            raise self.error(key, "is not a plugin's name; use a letter, then letters, digits and underscores")
         options = dict(self.table(value, key))
         enabled = self.value(f"{key}.enabled", options.pop("enabled", True), (bool,))
         module = options.pop("module", None)
         if module is not None:
             module = self.value(f"{key}.module", module, (str,))
             if not module or module.startswith(".") or module.endswith(".py") or "/" in module:
-                raise self.error(f"{key}.module", "must be a module's name, such as my_package.audit, and no file's")
-        # A plugin left out keeps its options as written: a variable that only it needs may be unset.
+                raise self.error(
+                    f"{key}.module", "must be the name of a module, such as my_package.audit, not of a file"
+                )
+        # A plugin that is not enabled keeps its options as they are written: variables that only it needs may be unset.
         resolved = self.resolve(key, options) if enabled else options
         return PluginConfig(name=name, module=module, enabled=enabled, options=resolved)

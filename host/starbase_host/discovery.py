@@ -1,4 +1,4 @@
-"""Finds the plugins that plugin.toml asks for, installed or beside it, and makes them. Knows nothing of hooks."""
+"""Discovers the plugins that plugin.toml names, installed or beside it, and makes them. Must not know hooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ PREFIX = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]*)+\Z")
 
 @dataclass(kw_only=True)
 class LoadedPlugin:
-    """A plugin that is on. `failed` says why it is not working, when it is not."""
+    """An enabled plugin.
+
+    name: its name in plugin.toml, or that of its entry point.
+    instance: the object that its factory returned.
+    worker: the thread that its plain functions run in.
+    origin: its module, or `entry point NAME`.
+    prefix: of the paths of its routes, such as /my-plugin.
+    hooks: the names of the hooks that it implements.
+    failed: the last failure of one of its hooks; None when none has failed.
+    routes: the routes that it registered.
+    """
 
     name: str
     instance: Any
@@ -34,18 +44,18 @@ class LoadedPlugin:
 
 
 def find(config: HostConfig) -> list[LoadedPlugin]:
-    """Every enabled plugin, made, in plugin.toml's order. Raises ConfigError with the file, the key and the mend."""
+    """Make every enabled plugin, in the order of plugin.toml. Raises ConfigError, which names the file and the key."""
     installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     return [_make(config, wanted, installed) for wanted in _wanted(config, installed)]
 
 
 def toml_key(config: HostConfig, key: str) -> str:
-    """A key of plugin.toml as a ConfigError's field: with the file's name, where there is a file."""
+    """Return a key as the field of a ConfigError: after the name of the file, if there is a file."""
     return f"{config.path.name}: {key}" if config.path else key
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, without line breaks."""
+    """Return the message of an exception without line breaks."""
     return " ".join(str(error).split())
 
 
@@ -61,7 +71,7 @@ def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPo
         factory = _factory(config, wanted, installed, key)
         instance = factory(wanted.options)
         if instance is None:
-            raise ConfigError(key, "its factory answered None; let `plugin(options)` return the plugin's object")
+            raise ConfigError(key, "its factory returned None; return the plugin object from `plugin(options)`")
         prefix = getattr(instance, "path_prefix", None) or "/" + wanted.name.replace("_", "-")
     except ConfigError as error:
         if error.field.startswith(key):
@@ -87,17 +97,17 @@ def _factory(
         if wanted.name not in installed:
             raise ConfigError(
                 key,
-                f"no such plugin is installed (found: {', '.join(sorted(installed)) or 'none'}); "
+                f"this plugin is not installed (found: {', '.join(sorted(installed)) or 'none'}); "
                 'install it, or name its module with `module = "…"`',
             )
         factory = installed[wanted.name].load()
     else:
         beside = str(config.path.absolute().parent) if config.path else None
         if beside is not None and beside not in sys.path:
-            # A module that lies beside plugin.toml is found, as a script's neighbours are.
+            # As for a script, Python finds a module in the directory of plugin.toml.
             sys.path.append(beside)
         module = importlib.import_module(wanted.module)
         factory = getattr(module, "plugin", None)
     if not callable(factory):
-        raise ConfigError(key, "gives no factory: define `plugin(options)` in it")
+        raise ConfigError(key, "has no factory; define `plugin(options)` in it")
     return factory  # type: ignore[no-any-return]

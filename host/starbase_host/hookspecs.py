@@ -1,7 +1,7 @@
 """The host's hooks. The docstrings are their documentation; docs/howto/write-a-plugin.md teaches each with an example.
 
-An implementation may be a plain function, which runs in the plugin's own worker thread, or a coroutine
-function, which runs on the event loop; both under `hook_timeout_seconds`. It names only the arguments it needs.
+An implementation may be a plain function, which runs in the plugin's own thread, or a coroutine function, which runs on
+the event loop. Both have `hook_timeout_seconds`. An implementation names only the arguments that it needs.
 """
 
 from __future__ import annotations
@@ -30,74 +30,77 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def register_hookspecs() -> ModuleType | type:
-    """Offer hooks of your own to other plugins: answer a module or class of functions marked with `hookspec`.
+    """Offer your own hooks to other plugins: return a module or class of functions marked with `hookspec`.
 
-    Called once at start, before anything else. Plugins that implement one of them mark it
-    `hookimpl(optionalhook=True)`, so that they start when your plugin is off.
+    Called once at start, before any other hook. Plugins that implement one of your hooks mark it
+    `hookimpl(optionalhook=True)`, so that they also start when your plugin is not enabled.
     """
     raise NotImplementedError
 
 
 @hookspec
 def register_routes(host: Host) -> Sequence[Route]:
-    """Answer the plugin's HTTP routes. Called once at start.
+    """Return the plugin's HTTP routes. Called once at start.
 
-    Every path lies under the plugin's prefix: its name with dashes, `/my-plugin`, or what the plugin object
-    states as `path_prefix`. Two plugins with one prefix, or a path outside it, stop the start.
+    Every path lies under the plugin's prefix: the `path_prefix` of the plugin object, or else its name with dashes, as
+    in `/my-plugin`. If two plugins have the same prefix, or a path lies outside it, the host does not start.
     """
     raise NotImplementedError
 
 
 @hookspec
 def register_commands(host: CommandHost) -> Sequence[click.Command]:
-    """Answer commands for the `starbase` command line. Called each time it is used.
+    """Return commands for the `starbase` command line. Called each time somebody uses it.
 
-    `host` is not the host itself, which may run elsewhere or not at all: reach it by `host.client()`. A name
-    that another command has already stops the command line.
+    `host` is not the host itself, which may run in another process or not at all: use `host.client()` to reach it. If
+    another command already has the name, the command line fails.
     """
     raise NotImplementedError
 
 
 @hookspec
 def plugin_lifespan(host: Host) -> AbstractAsyncContextManager[None]:
-    """Answer an async context manager that is entered when the host starts and left when it stops.
+    """Return an async context manager that the host enters when it starts and leaves when it stops.
 
-    Entered in plugin.toml's order, left in reverse. Entering may take three times `hook_timeout_seconds`, leaving
-    three seconds for all plugins together.
+    The host enters them in the order of plugin.toml and leaves them in reverse. Entering may take three times
+    `hook_timeout_seconds`; leaving may take three seconds for all plugins together.
     """
     raise NotImplementedError
 
 
 @hookspec
 def before_query(query: Query) -> Query | None:
-    """See a query before it runs; answer another `Query` to run instead, or None to leave it.
+    """See a query before it runs: return another `Query` to run instead, or None to leave it.
 
-    A chain in plugin.toml's order. Raise QueryRejected(message) to refuse with 403. Any other exception, a
-    time-out or nonsense refuses the query with 500: a plugin that guards queries must not fail open.
+    The plugins form a chain in the order of plugin.toml. Raise QueryRejected(message) to refuse the query with 403. Any
+    other exception, a time-out or an invalid answer refuses it with 500: a plugin that guards queries must not fail
+    open.
     """
     raise NotImplementedError
 
 
 @hookspec
 def after_query(query: Query, result: Result) -> Result | None:
-    """See a result before it is answered; answer another `Result`, or None to leave it.
+    """See a result before the caller gets it: return another `Result`, or None to leave it.
 
-    A chain in plugin.toml's order, with the same rules as `before_query`. What a write did has been committed.
+    The plugins form a chain in the order of plugin.toml, with the same rules as `before_query`. The changes of a write
+    are already committed.
     """
     raise NotImplementedError
 
 
 @hookspec
 def on_alarm(alarm: Alarm) -> None:
-    """An alarm of this plugin is due. Called for the alarm's owner only.
+    """An alarm of this plugin is due. The host calls only the plugin that set the alarm.
 
-    At least once, never early; an alarm that was due while the host was off fires at start. One that raises
-    is tried again after 2, 4, 8 … up to 300 seconds, without end. While the plugin is off, its alarms wait.
+    The host delivers an alarm at least once and never early. If it was due while the host was off, it fires at start.
+    If this hook raises, the host calls it again after 2, 4, 8 … up to 300 seconds, without end. While the plugin is not
+    enabled, its alarms wait.
     """
     raise NotImplementedError
 
 
 def names() -> list[str]:
-    """The names of the host's hooks."""
+    """Return the names of the host's hooks."""
     found: dict[str, Any] = globals()
     return [name for name, item in found.items() if hasattr(item, f"{PROJECT}_spec")]

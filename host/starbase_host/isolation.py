@@ -1,6 +1,6 @@
-"""Calls a plugin's code so that it can harm nobody else: bounded in time, in its own thread, every exception caught.
+"""Isolates calls of a plugin's code: each has a time limit and the plugin's own thread, and no exception escapes.
 
-Knows nothing of hooks or of which plugins there are.
+Must not know hooks, or which plugins exist.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ QUEUE_LIMIT = 100
 class Worker:
     """A plugin's own thread for its plain functions, with a bounded queue.
 
-    A function that hangs blocks this thread for good: later calls wait in the queue until their own time-out,
-    and fail at once when the queue is full. The thread is a daemon, so it never holds up the process's end.
+    A function that hangs blocks this thread for good: later calls wait in the queue until their own time-out, and
+    fail at once when the queue is full. The thread is a daemon, so it never delays the end of the process.
     """
 
     def __init__(self, plugin: str) -> None:
@@ -39,40 +39,42 @@ class Worker:
         function: Callable[..., Any],
         arguments: dict[str, Any] | tuple[Any, ...],
         timeout_seconds: float,
-        look: Callable[[Any], Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Call a plain function in this thread, or a coroutine function on the loop; by name, or by position.
+        """Call a plain function in this thread, or a coroutine function on the event loop; return its answer.
 
-        look: makes of the answer what is answered, in this thread and within the same time: an answer is the plugin's
-        own object, which may do anything when it is looked at. Raises what the function or `look` raises, TimeoutError
-        when both take longer, PluginFailed when the queue is full.
+        arguments: by name (a dict) or by position (a tuple).
+        timeout_seconds: the limit for the function and `convert` together.
+        convert: turns the answer into what this method returns, in this thread. An answer is an object of the plugin,
+            whose methods may do anything.
+        Raises what the function or `convert` raises; TimeoutError; PluginFailed when the queue is full.
         """
         call = partial(function, **arguments) if isinstance(arguments, dict) else partial(function, *arguments)
-        return await bounded(self._answer(function, call, look), timeout_seconds)
+        return await with_timeout(self._answer(function, call, convert), timeout_seconds)
 
     async def _answer(
-        self, function: Callable[..., Any], call: Callable[[], Any], look: Callable[[Any], Any] | None
+        self, function: Callable[..., Any], call: Callable[[], Any], convert: Callable[[Any], Any] | None
     ) -> Any:
         if inspect.iscoroutinefunction(function):
             answer = await call()
         else:
-            answer, awaitable = await asyncio.wrap_future(self.submit(partial(_asked, call)))
+            answer, awaitable = await asyncio.wrap_future(self.submit(partial(_call_and_inspect, call)))
             if awaitable:
-                # A lambda or a decorator around a coroutine function does not look like one.
+                # A lambda or a decorator hides that it wraps a coroutine function.
                 answer = await answer
-        return answer if look is None else await asyncio.wrap_future(self.submit(partial(look, answer)))
+        return answer if convert is None else await asyncio.wrap_future(self.submit(partial(convert, answer)))
 
     def call_plain(self, function: Callable[..., Any], arguments: dict[str, Any], timeout_seconds: float) -> Any:
-        """The same for a caller without a loop: blocks, and a coroutine function gets a loop of its own."""
+        """Do the same as `call` without an event loop: block, and run a coroutine function on its own loop."""
 
         def call() -> Any:
             answer = function(**arguments)
-            return asyncio.run(bounded(answer, timeout_seconds)) if inspect.isawaitable(answer) else answer
+            return asyncio.run(with_timeout(answer, timeout_seconds)) if inspect.isawaitable(answer) else answer
 
         try:
             return self.submit(call).result(timeout_seconds)
         except concurrent.futures.TimeoutError:
-            raise TimeoutError(f"no answer within {timeout_seconds:g} s") from None
+            raise TimeoutError(f"did not answer within {timeout_seconds:g} s") from None
 
     def submit(self, function: Callable[[], Any]) -> concurrent.futures.Future[Any]:
         """Queue a call. Raises PluginFailed when the queue is full."""
@@ -83,11 +85,11 @@ class Worker:
         try:
             self._jobs.put_nowait((future, function))
         except queue.Full:
-            raise PluginFailed(f"plugin {self._plugin}: {QUEUE_LIMIT} calls are waiting already") from None
+            raise PluginFailed(f"plugin {self._plugin}: {QUEUE_LIMIT} calls are already waiting") from None
         return future
 
     def close(self) -> None:
-        """Let the thread end after what is queued. Without it, it waits for ever."""
+        """Let the thread end after the queued calls. A Worker that is not closed keeps its thread."""
         if self._thread is not None:
             self._thread = None
             with contextlib.suppress(queue.Full):
@@ -104,28 +106,28 @@ class Worker:
             try:
                 result = function()
             except BaseException as error:
-                future.set_exception(_tamed(error))
+                future.set_exception(_wrap_fatal(error))
             else:
                 future.set_result(result)
 
 
 class Lifespan:
-    """A context manager of a plugin, entered and left in one task of its own, as its cancel scopes need.
+    """A plugin's async context manager, entered and left in the same task, as its cancel scopes require.
 
-    failed: hears what went wrong, at whichever end.
+    on_failure: called with the error when entering or leaving fails.
     """
 
-    def __init__(self, manager: Any, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, manager: Any, on_failure: Callable[[BaseException], None]) -> None:
         self._manager = manager
-        self._failed = failed
+        self._on_failure = on_failure
         self._entered = asyncio.Event()
         self._leave = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def enter(self, timeout_seconds: float) -> bool:
-        """Whether it was entered; never raises."""
+        """Enter it; return whether that succeeded. Does not raise the plugin's errors."""
         if not hasattr(self._manager, "__aenter__") or not hasattr(self._manager, "__aexit__"):
-            self._failed(TypeError("did not answer an async context manager"))
+            self._on_failure(TypeError("did not return an async context manager"))
             return False
         self._task = asyncio.create_task(self._run(), name="lifespan")
         waiter = asyncio.create_task(self._entered.wait())
@@ -142,22 +144,22 @@ class Lifespan:
         return False
 
     async def leave(self, timeout_seconds: float) -> bool:
-        """Whether it has been left; may be called again for one that takes longer."""
+        """Leave it; return whether it has been left in this time. If not, call this again to wait longer."""
         assert self._task is not None
         self._leave.set()
         done, _ = await asyncio.wait({self._task}, timeout=timeout_seconds)
         return bool(done)
 
     def abandon(self) -> None:
-        """Wait no longer for one that does not leave."""
+        """Stop waiting for it."""
         self._give_up("was not left in time")
 
     def _give_up(self, why: str) -> None:
         if self._task is not None and not self._task.done():
-            # One that does not heed its cancellation, and is entered after all, is left at once.
+            # If it ignores its cancellation and is entered after all, it is left at once.
             self._leave.set()
             self._task.cancel()
-            self._failed(TimeoutError(why))
+            self._on_failure(TimeoutError(why))
 
     async def _run(self) -> None:
         try:
@@ -168,19 +170,19 @@ class Lifespan:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            self._failed(_tamed(error))
+            self._on_failure(_wrap_fatal(error))
         except BaseException as error:
-            self._failed(_tamed(error))
+            self._on_failure(_wrap_fatal(error))
 
 
-def _asked(call: Callable[[], Any]) -> tuple[Any, bool]:
-    """What is answered, and whether it has yet to be awaited: that is asked of its type, which may be the plugin's."""
+def _call_and_inspect(call: Callable[[], Any]) -> tuple[Any, bool]:
+    """Return the answer, and whether it is awaitable. To ask that may run code of the plugin, so it is done here."""
     answer = call()
     return answer, inspect.isawaitable(answer)
 
 
-async def leave(lifespans: Sequence[Lifespan], timeout_seconds: float) -> None:
-    """Leave one after the other, all within this time; one that hangs does not keep the next from its turn."""
+async def leave_all(lifespans: Sequence[Lifespan], timeout_seconds: float) -> None:
+    """Leave one after the other, all within this time. One that hangs does not use up the time of the next."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
     turn = timeout_seconds / (len(lifespans) + 1)
@@ -190,46 +192,50 @@ async def leave(lifespans: Sequence[Lifespan], timeout_seconds: float) -> None:
             each.abandon()
 
 
-async def bounded(awaitable: Awaitable[Any], timeout_seconds: float) -> Any:
-    """Wait at most this long. What does not heed its cancellation is left behind, not waited for."""
-    task = asyncio.ensure_future(_contained(awaitable))
+async def with_timeout(awaitable: Awaitable[Any], timeout_seconds: float) -> Any:
+    """Await it for at most this long. Raises what it raises, and TimeoutError.
+
+    A task that ignores its cancellation is abandoned, not waited for.
+    """
+    task = asyncio.ensure_future(_await_isolated(awaitable))
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
     except asyncio.CancelledError:
         task.cancel()
-        task.add_done_callback(_forget)
+        task.add_done_callback(_retrieve_exception)
         raise
     if not done:
         task.cancel()
-        task.add_done_callback(_forget)
-        raise TimeoutError(f"no answer within {timeout_seconds:g} s")
+        task.add_done_callback(_retrieve_exception)
+        raise TimeoutError(f"did not answer within {timeout_seconds:g} s")
     if task.cancelled():
-        # From inside: nobody has cancelled the caller, who must not look as if.
+        # The awaitable cancelled itself. The caller was not cancelled, and must not appear to be.
         raise PluginFailed("raised CancelledError")
     return task.result()
 
 
-async def _contained(awaitable: Awaitable[Any]) -> Any:
+async def _await_isolated(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        tamed = _tamed(error)
-        if tamed is error:
+        wrapped = _wrap_fatal(error)
+        if wrapped is error:
             raise
-        raise tamed from error
+        raise wrapped from error
 
 
-def _tamed(error: BaseException) -> BaseException:
-    """SystemExit and its like would end the host from inside a task; an ordinary exception does not.
+def _wrap_fatal(error: BaseException) -> BaseException:
+    """Wrap an exception that would do more than fail this call; return any other unchanged.
 
-    A future takes neither a StopIteration nor a CancelledError for what it is.
+    SystemExit and KeyboardInterrupt would end the host from inside a task. A future does not carry a StopIteration or
+    a CancelledError as an ordinary exception.
     """
     odd = not isinstance(error, Exception) or isinstance(error, StopIteration | concurrent.futures.CancelledError)
     return PluginFailed(f"raised {type(error).__name__}") if odd else error
 
 
-def _forget(task: asyncio.Future[Any]) -> None:
+def _retrieve_exception(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()

@@ -1,6 +1,6 @@
-"""What a plugin's hook has answered, as plain copies: an answer's own types may do anything when they are looked at.
+"""Copies the answers of plugins' hooks into plain values: the types of an answer are the plugin's, and may do anything.
 
-Looked at in the plugin's thread, and within its time. Must not know how a hook is called.
+The copy is made in the plugin's thread, within the time limit of its hook. Must not know how a hook is called.
 """
 
 from __future__ import annotations
@@ -13,96 +13,97 @@ from typing import Any, get_args
 from starbase_host.routes import Role, Route
 
 
-class Nonsense(Exception):
-    """An answer that no query runs with, or that cannot be sent."""
+class InvalidAnswer(Exception):
+    """The answer of a query hook cannot be used. The message says what it was, such as "a dict"."""
 
 
-# What a type derived from one of these does when it is used is its plugin's business, and no answer holds one.
-_PLAIN: dict[type, Callable[[Any], Any]] = {
+# A plugin's subclass of one of these may do anything when it is used, so a copy holds the base type instead.
+_PLAIN_TYPES: dict[type, Callable[[Any], Any]] = {
     int: int.__int__, float: float.__float__, str: str.__str__, bytes: bytes.__bytes__,
 }  # fmt: skip
-_VALUES = {*_PLAIN, bool, type(None)}
+_VALUES = {*_PLAIN_TYPES, bool, type(None)}
 
 
-def plain(hook: str, current: Any, answer: Any) -> Any:
-    """`current` with what of it a plugin's hook has changed; None has changed nothing.
+def copy_answer(hook: str, current: Any, answer: Any) -> Any:
+    """Return a plain copy of a hook's answer; `current` when the answer is None.
 
-    Raises Nonsense, or what a type of the plugin's raises.
+    hook: "before_query" or "after_query".
+    Raises InvalidAnswer, and what the types of the plugin raise.
     """
     if answer is None:
         return current
     if not isinstance(answer, type(current)):
-        raise Nonsense(f"a {type(answer).__name__}")
+        raise InvalidAnswer(f"a {type(answer).__name__}")
     return _COPIES[hook](current, answer)
 
 
-def _plain_query(current: Any, answer: Any) -> Any:
+def _copy_query(current: Any, answer: Any) -> Any:
     params = answer.params
     if isinstance(params, Mapping):
-        params = {_plain_value(name): _plain_param(params[name]) for name in _copied(params)}
+        params = {_copy_value(name): _copy_param(params[name]) for name in _copy_items(params)}
     elif params is not None:
-        params = [_plain_param(value) for value in _listed(params)]
-    sql, role = _plain_value(answer.sql), _plain_value(answer.role)
+        params = [_copy_param(value) for value in _copy_list(params)]
+    sql, role = _copy_value(answer.sql), _copy_value(answer.role)
     if type(sql) is not str or role not in get_args(Role):
-        raise Nonsense("a query whose sql is no text, or whose role is none")
+        raise InvalidAnswer("a query whose sql is not text, or whose role is not admin or client")
     return dataclasses.replace(current, sql=sql, params=params, role=role, raw=bool(answer.raw))
 
 
-def _plain_result(current: Any, answer: Any) -> Any:
-    columns = tuple(map(_plain_value, _listed(answer.columns)))
-    rows = [_plain_row(row, len(columns)) for row in _listed(answer.rows)]
-    counts = {name: _plain_value(getattr(answer, name)) for name in ("rows_read", "rows_written")}
+def _copy_result(current: Any, answer: Any) -> Any:
+    columns = tuple(map(_copy_value, _copy_list(answer.columns)))
+    rows = [_copy_row(row, len(columns)) for row in _copy_list(answer.rows)]
+    counts = {name: _copy_value(getattr(answer, name)) for name in ("rows_read", "rows_written")}
     if not all(type(name) is str for name in columns) or not all(type(count) is int for count in counts.values()):
-        raise Nonsense("a result whose columns are no names, or whose counts are no numbers")
+        raise InvalidAnswer("a result whose columns are not names, or whose counts are not numbers")
     return dataclasses.replace(current, columns=columns, rows=rows, **counts)
 
 
-def _plain_row(row: Any, width: int) -> Any:
+def _copy_row(row: Any, width: int) -> Any:
     if type(row) is not tuple:
-        row = tuple(_listed(row))
+        row = tuple(_copy_list(row))
     if len(row) != width:
-        raise Nonsense("a row that has not a value for each column")
-    return row if _VALUES.issuperset(map(type, row)) else tuple(map(_plain_value, row))
+        raise InvalidAnswer("a row that does not have one value for each column")
+    return row if _VALUES.issuperset(map(type, row)) else tuple(map(_copy_value, row))
 
 
-def _plain_param(value: Any) -> Any:
-    """What is wrong with a parameter is told when it is bound; this is for what would do something then."""
+def _copy_param(value: Any) -> Any:
+    """Copy what could run code of the plugin when it is bound. Binding reports values of a wrong type."""
     if isinstance(value, Mapping):
-        return {_plain_value(name): _plain_value(value[name]) for name in _copied(value)}
+        return {_copy_value(name): _copy_value(value[name]) for name in _copy_items(value)}
     return value
 
 
-def _plain_value(value: Any) -> Any:
+def _copy_value(value: Any) -> Any:
     if type(value) in _VALUES:
         return value
-    for kind, plain in _PLAIN.items():
+    for kind, plain in _PLAIN_TYPES.items():
         if isinstance(value, kind):
             return plain(value)
-    raise Nonsense(f"a {type(value).__name__} in the place of a value")
+    raise InvalidAnswer(f"a {type(value).__name__} in place of a value")
 
 
-def _listed(values: Any) -> list[Any]:
+def _copy_list(values: Any) -> list[Any]:
     if not isinstance(values, list | tuple):
-        raise Nonsense(f"a {type(values).__name__} in the place of a list")
-    return _copied(values)
+        raise InvalidAnswer(f"a {type(values).__name__} in place of a list")
+    return _copy_items(values)
 
 
-def _copied(values: Any) -> list[Any]:
-    """What it holds. A type of a plugin's may give more than its length, and never end."""
+def _copy_items(values: Any) -> list[Any]:
+    """Copy the items of a collection. A plugin's type may yield more items than its length, without end."""
     length = len(values)
     copy = list(itertools.islice(values, length + 1))
     if len(copy) != length:
-        raise Nonsense("a list that holds not as much as it says")
+        raise InvalidAnswer("a list that yields more or fewer items than its length")
     return copy
 
 
-_COPIES = {"before_query": _plain_query, "after_query": _plain_result}
+_COPIES = {"before_query": _copy_query, "after_query": _copy_result}
 
 
 def routes_of(answer: Any) -> list[Route]:
-    """The routes of an answer. Raises TypeError."""
+    """Return the routes in an answer of `register_routes`. Raises TypeError when it is not a list of them."""
     if isinstance(answer, Sequence):
         routes = list(itertools.islice(answer, len(answer)))
         if all(isinstance(route, Route) for route in routes):
             return routes
-    raise TypeError("did not answer a list of starbase_host.Route")
+    raise TypeError("did not return a list of starbase_host.Route")

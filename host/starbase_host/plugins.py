@@ -1,7 +1,8 @@
-"""Plugins: check and call them; `discovery` makes them. An instance, never a global.
+"""Checks the plugins of one host and calls their hooks.
 
-The host calls implementations itself, because pluggy stops at the first that raises and does not await.
-Outside the two query hooks, one that raises, hangs or answers nonsense is logged with its plugin's name.
+The host calls each implementation itself: pluggy stops at the first that raises, and does not await. When an
+implementation raises, times out or returns an invalid answer, the host logs that with the plugin's name; the two query
+hooks refuse the query as well.
 """
 
 from __future__ import annotations
@@ -23,28 +24,33 @@ from starbase_host.config import HostConfig
 from starbase_host.database import Database
 from starbase_host.discovery import LoadedPlugin, find, one_line, toml_key
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, did_you_mean
-from starbase_host.isolation import Lifespan, leave
-from starbase_host.plugin_answers import Nonsense, plain, routes_of
+from starbase_host.isolation import Lifespan, leave_all
+from starbase_host.plugin_answers import InvalidAnswer, copy_answer, routes_of
 from starbase_host.routes import Route, wrong_with
 
 log = logging.getLogger("starbase.plugins")
 
 LEAVE_TIMEOUT_SECONDS = 3.0
-# Entering a lifespan may call a hook of other plugins, each of which may take the whole time of a hook.
+# Entering a lifespan may call a hook of other plugins, and each of those calls may take `hook_timeout_seconds`.
 ENTER_TIMES = 3
 
 T = TypeVar("T")
 
-# What the host itself answers; no plugin may take it.
+# The paths of the host's own routes; no plugin may register one of them.
 HOST_PATHS = ("/query", "/tables", "/health", "/status", "/plugins", "/openapi.json")
 
 
 class Host:
-    """What a plugin gets to work with; one for each plugin.
+    """The host as one plugin sees it.
 
+    name: the plugin's name.
     database: the internal SQLite database: `await host.database.write(function)`, `read(function)`, `migrate`.
-    alarms: this plugin's timers. clock: the only source of time. stopping: set when the host begins to stop.
-    serves: False in a command that needs the host for a moment, where no alarm fires.
+    alarms: this plugin's timers.
+    clock: the source of time.
+    config: the host's configuration.
+    stopping: an asyncio.Event that is set when the host begins to stop.
+    serves: False in a command that runs the host for a moment, where no alarm fires.
+    log: this plugin's logger.
     """
 
     def __init__(
@@ -69,26 +75,30 @@ class Host:
         self._plugins = plugins
 
     def plugin(self, name: str) -> Any:
-        """Another plugin's own object. Raises NotFound when it is off."""
+        """Return the object of another plugin. Raises NotFound when that plugin is not enabled."""
         return self._plugins.get(name).instance
 
     async def call(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """Call a hook in every plugin that implements it, each bounded and on its own; (plugin, answer) pairs."""
+        """Call a hook in every plugin that implements it, at the same time, each within `hook_timeout_seconds`.
+
+        Returns (plugin name, answer) pairs, without the plugins that failed. Failures are logged.
+        """
         return await self._plugins.call(hook, **arguments)
 
     async def call_plugin(
-        self, plugin: str, hook: str, *, look: Callable[[Any], Any] | None = None, **arguments: Any
+        self, plugin: str, hook: str, *, convert: Callable[[Any], Any] | None = None, **arguments: Any
     ) -> Any:
-        """Call one plugin's implementation of a hook, bounded, and answer what it answers.
+        """Call one plugin's implementation of a hook within `hook_timeout_seconds`, and return its answer.
 
-        look: makes of that answer what is answered here, in that plugin's thread and within the same time. Whatever an
-        answer's own type may do when it is looked at is then kept off the event loop.
-        Raises NotFound when that plugin is off or does not implement the hook; TimeoutError; and what either raises.
+        convert: turns the answer into what this method returns. It runs in that plugin's thread, within the same time
+            limit, so that no method of the answer's type runs on the event loop.
+        Raises NotFound when the plugin is not enabled or does not implement the hook; TimeoutError; and what the hook
+        or `convert` raises.
         """
-        return await self._plugins.call_one(plugin, hook, look=look, **arguments)
+        return await self._plugins.call_one(plugin, hook, convert=convert, **arguments)
 
     def implementers(self, hook: str) -> list[str]:
-        """The plugins that implement a hook, in plugin.toml's order."""
+        """Return the names of the plugins that implement a hook, in the order of plugin.toml."""
         return self._plugins.implementers(hook)
 
 
@@ -103,7 +113,7 @@ class Plugins:
 
     @property
     def loaded(self) -> list[LoadedPlugin]:
-        """In plugin.toml's order."""
+        """The enabled plugins, in the order of plugin.toml."""
         return list(self._loaded.values())
 
     def get(self, name: str) -> LoadedPlugin:
@@ -112,7 +122,7 @@ class Plugins:
         return self._loaded[name]
 
     def load(self) -> None:
-        """Make every enabled plugin and check its hooks. Raises ConfigError with the file, the key and the mend."""
+        """Make every enabled plugin and check its hooks. Raises ConfigError, which names the file and the key."""
         self._manager.add_hookspecs(hookspecs)
         self._loaded = {plugin.name: plugin for plugin in find(self._config)}
         for plugin in self.loaded:
@@ -121,22 +131,22 @@ class Plugins:
         self._check_hooks()
 
     async def call(self, hook: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
-        """Call every implementation at once; those that fail are logged and left out."""
+        """Call every implementation at the same time. Failures are logged, and left out of the result."""
         calls = [
-            self._call_logged(plugin, function, hook, _chosen(names, arguments))
+            self._call_logged(plugin, function, hook, _select_arguments(names, arguments))
             for plugin, function, names in self._implementations(hook)
             if only in (None, plugin.name)
         ]
         return [answer for answer in await asyncio.gather(*calls) if answer is not None]
 
     async def call_one(
-        self, plugin: str, hook: str, *, look: Callable[[Any], Any] | None = None, **arguments: Any
+        self, plugin: str, hook: str, *, convert: Callable[[Any], Any] | None = None, **arguments: Any
     ) -> Any:
-        """Call one plugin's implementation. Raises NotFound, TimeoutError, and what it, or `look`, raises."""
+        """Call one plugin's implementation. Raises NotFound, TimeoutError, and what it or `convert` raises."""
         for each, function, names in self._implementations(hook):
             if each.name == plugin:
                 return await each.worker.call(
-                    function, _chosen(names, arguments), self._config.hook_timeout_seconds, look
+                    function, _select_arguments(names, arguments), self._config.hook_timeout_seconds, convert
                 )
         raise NotFound(f"plugin {plugin} is not enabled, or does not implement {hook}")
 
@@ -144,66 +154,70 @@ class Plugins:
         return [plugin.name for plugin, _, _ in self._implementations(hook)]
 
     def call_plain(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """Call every implementation in turn, without a loop: for what happens before the host runs, or without it."""
+        """Call one implementation after the other without an event loop, before the host runs or without a host."""
         answers = []
         for plugin, function, names in self._implementations(hook):
             try:
                 answer = plugin.worker.call_plain(
-                    function, _chosen(names, arguments), self._config.hook_timeout_seconds
+                    function, _select_arguments(names, arguments), self._config.hook_timeout_seconds
                 )
             except Exception as error:
-                self._fail(plugin, hook, error, traceback=False)
+                self._record_failure(plugin, hook, error, traceback=False)
             else:
                 answers.append((plugin.name, answer))
         return answers
 
     async def before_query(self, query: T) -> T:
-        """The chain of `before_query`: what each answers is what the next one sees. Fails closed."""
+        """Pass a query through each `before_query`, in the order of plugin.toml. A failure refuses the query."""
         for plugin, function, names in self._implementations("before_query"):
-            query = await self._guarding(plugin, "before_query", function, _chosen(names, {"query": query}), query)
+            query = await self._call_query_hook(
+                plugin, "before_query", function, _select_arguments(names, {"query": query}), query
+            )
         return query
 
     async def after_query(self, query: Any, result: T) -> T:
-        """The chain of `after_query`, under the same rules."""
+        """Pass a result through each `after_query`, under the same rules."""
         for plugin, function, names in self._implementations("after_query"):
-            arguments = _chosen(names, {"query": query, "result": result})
-            result = await self._guarding(plugin, "after_query", function, arguments, result)
+            arguments = _select_arguments(names, {"query": query, "result": result})
+            result = await self._call_query_hook(plugin, "after_query", function, arguments, result)
         return result
 
     async def alarm(self, alarm: Alarm) -> None:
-        """Deliver an alarm to its owner. Raises what the owner raised, TimeoutError, or OwnerAbsent."""
+        """Deliver an alarm to its plugin. Raises what the plugin raises, TimeoutError, or OwnerAbsent."""
         for plugin, function, names in self._implementations("on_alarm"):
             if plugin.name == alarm.plugin:
-                await plugin.worker.call(function, _chosen(names, {"alarm": alarm}), self._config.hook_timeout_seconds)
+                await plugin.worker.call(
+                    function, _select_arguments(names, {"alarm": alarm}), self._config.hook_timeout_seconds
+                )
                 return
         why = "does not implement on_alarm" if alarm.plugin in self._loaded else "is not enabled"
         raise OwnerAbsent(f"plugin {alarm.plugin} {why}")
 
     @contextlib.asynccontextmanager
     async def lifespans(self, hosts: dict[str, Host]) -> AsyncIterator[None]:
-        """Keep every `plugin_lifespan` entered inside this context; left in reverse order."""
+        """Enter every `plugin_lifespan`; leave them in reverse order when this context ends."""
         entered: list[Lifespan] = []
         try:
             for plugin, function, names in self._implementations("plugin_lifespan"):
                 answer = await self._call_logged(
-                    plugin, function, "plugin_lifespan", _chosen(names, {"host": hosts[plugin.name]})
+                    plugin, function, "plugin_lifespan", _select_arguments(names, {"host": hosts[plugin.name]})
                 )
                 if answer is None:
                     continue
-                lifespan = Lifespan(answer[1], partial(self._fail, plugin, "plugin_lifespan"))
+                lifespan = Lifespan(answer[1], partial(self._record_failure, plugin, "plugin_lifespan"))
                 if await lifespan.enter(ENTER_TIMES * self._config.hook_timeout_seconds):
                     entered.append(lifespan)
             yield
         finally:
-            await leave(entered[::-1], LEAVE_TIMEOUT_SECONDS)
+            await leave_all(entered[::-1], LEAVE_TIMEOUT_SECONDS)
 
     async def routes(self, hosts: dict[str, Host]) -> list[tuple[LoadedPlugin, Route]]:
-        """All plugins' routes. Raises ConfigError for a clash of prefixes or a path outside its plugin's prefix."""
+        """Return the routes of all plugins. Raises ConfigError when prefixes clash or a route is wrong."""
         taken = dict.fromkeys(HOST_PATHS, "the host")
         found: list[tuple[LoadedPlugin, Route]] = []
         for plugin, function, names in self._implementations("register_routes"):
             answer = await self._call_logged(
-                plugin, function, "register_routes", _chosen(names, {"host": hosts[plugin.name]}), routes_of
+                plugin, function, "register_routes", _select_arguments(names, {"host": hosts[plugin.name]}), routes_of
             )
             if answer is None:
                 continue
@@ -224,14 +238,16 @@ class Plugins:
             raise ConfigError(key, f"cannot be used: {type(error).__name__}: {one_line(error)}") from error
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.instance) or []))
         for name in hookspecs.names():
-            # Left out in silence, a guard would guard nothing.
+            # If the host ignored this silently, a plugin that guards queries would guard nothing.
             if name not in plugin.hooks and callable(getattr(plugin.instance, name, None)):
                 raise ConfigError(key, f"defines {name} but does not mark it; write @hookimpl above it")
 
     def _add_hookspecs(self) -> None:
         for name, specs in self.call_plain("register_hookspecs"):
             if not _is_hookspecs(specs):
-                self._fail(self._loaded[name], "register_hookspecs", TypeError("did not answer a module or class"))
+                self._record_failure(
+                    self._loaded[name], "register_hookspecs", TypeError("did not return a module or class")
+                )
                 continue
             try:
                 self._manager.add_hookspecs(specs)
@@ -246,7 +262,7 @@ class Plugins:
     def _wrong_signature(self, error: pluggy.PluginValidationError) -> ConfigError:
         owner = next(plugin.name for plugin in self.loaded if plugin.instance is error.plugin)
         return ConfigError(
-            toml_key(self._config, f"plugins.{owner}"), f"{one_line(error)}; name only what the hook gives"
+            toml_key(self._config, f"plugins.{owner}"), f"{one_line(error)}; use only the arguments of the hook"
         )
 
     def _check_hooks(self) -> None:
@@ -285,18 +301,18 @@ class Plugins:
             if plugin.name in found
         ]
 
-    async def _guarding(
+    async def _call_query_hook(
         self, plugin: LoadedPlugin, hook: str, function: Callable[..., Any], arguments: dict[str, Any], current: T
     ) -> T:
-        """One link of a query chain: a plain copy of its answer, or `current` when it answers None."""
-        look = partial(plain, hook, current)
+        """Call one query hook; return a plain copy of its answer, or `current` when it answers None."""
+        convert = partial(copy_answer, hook, current)
         try:
-            result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, look)
+            result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, convert)
         except QueryRejected:
             raise
-        except Nonsense as error:
-            log.error("plugin %s: %s answered %s; the query is refused", plugin.name, hook, error)
-            raise PluginFailed(f"plugin {plugin.name}: {hook} answered nonsense") from error
+        except InvalidAnswer as error:
+            log.error("plugin %s: %s returned %s; the query is refused", plugin.name, hook, error)
+            raise PluginFailed(f"plugin {plugin.name}: {hook} returned an invalid answer") from error
         except Exception as error:
             log.exception("plugin %s: %s failed; the query is refused", plugin.name, hook)
             raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({type(error).__name__})") from error
@@ -308,20 +324,22 @@ class Plugins:
         function: Callable[..., Any],
         hook: str,
         arguments: dict[str, Any],
-        look: Callable[[Any], Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,
     ) -> tuple[str, Any] | None:
         try:
-            return plugin.name, await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, look)
+            return plugin.name, await plugin.worker.call(
+                function, arguments, self._config.hook_timeout_seconds, convert
+            )
         except Exception as error:
-            self._fail(plugin, hook, error)
+            self._record_failure(plugin, hook, error)
             return None
 
-    def _fail(self, plugin: LoadedPlugin, hook: str, error: BaseException, *, traceback: bool = True) -> None:
+    def _record_failure(self, plugin: LoadedPlugin, hook: str, error: BaseException, *, traceback: bool = True) -> None:
         plugin.failed = f"{hook}: {type(error).__name__}: {error}"
         log.error("plugin %s: %s", plugin.name, plugin.failed, exc_info=error if traceback else None)
 
 
-def _chosen(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]:
+def _select_arguments(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in names}
 
 

@@ -190,7 +190,7 @@ async def test_a_delivery_that_raises_is_tried_again(timers: Timers, caplog: pyt
             timers.handle = None
             await timers.move(2)
             assert await timers.stored() == []
-    assert "alarm x of plugin a failed (not yet); again in 2 s" in caplog.text
+    assert "alarm x of plugin a failed (not yet); the host tries again in 2 s" in caplog.text
 
 
 async def test_its_failures_survive_a_restart(timers: Timers) -> None:

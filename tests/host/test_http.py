@@ -171,27 +171,36 @@ WRONG_CONFIGS = {
         "[plugins.data_replication]\nenabled = 1",
         "plugins.data_replication.enabled: must be true or false",
     ),
-    "large bounds": ("[host]\nmax_query_rows = 0", "must lie between 1 and 10000000"),
+    "large bounds": ("[host]\nmax_query_rows = 0", "must be between 1 and 10000000"),
     "large bounds of a plugin": (
         "[plugins.data_replication]\nlog_max_runs_per_replication = 0",
         "must be a whole number from 1 to 10000000",
     ),
-    "out of bounds": ("[host]\nmax_query_rows = 0", "host.max_query_rows: must lie between"),
+    "out of bounds": ("[host]\nmax_query_rows = 0", "host.max_query_rows: must be between"),
     "unset variable": ("[host]\nadmin_token = '${SURELY_NOT_SET}'", "SURELY_NOT_SET is not set"),
-    "no reference": ("[host]\nadmin_token = '${ADMIN-TOKEN}'", "host.admin_token: holds a ${ that begins no ${NAME}"),
-    "open reference": ("[host]\nadmin_token = 'x${TOK'", "host.admin_token: holds a ${ that begins no ${NAME}"),
-    "empty reference": ("[plugins.data_replication]\nx = ['${}']", "plugins.data_replication.x[0]: holds a ${"),
+    "no reference": (
+        "[host]\nadmin_token = '${ADMIN-TOKEN}'",
+        "admin_token: contains a ${ that is not part of a ${NAME}",
+    ),
+    "open reference": (
+        "[host]\nadmin_token = 'x${TOK'",
+        "admin_token: contains a ${ that is not part of a ${NAME}",
+    ),
+    "empty reference": ("[plugins.data_replication]\nx = ['${}']", "plugins.data_replication.x[0]: contains a ${"),
     "no database": ("[host]\ndatabase = ''", "host.database: must name a file, such as data/starbase.db"),
     "NUL in a path": ('[host]\ndatabase = "a\\u0000b"', "host.database: must name a file"),
     "a directory as database": ("[host]\ndatabase = '.'", "host.database: "),
     "a file of something else": ("[host]\ndatabase = 'plugin.toml'", "is not a usable SQLite database: "),
     "a file as directory": ("[host]\ndatabase = 'plugin.toml/x.db'", "host.database: "),
     "a name that is too long": (f"[host]\ndatabase = '{'x' * 300}'", "host.database: "),
-    "no module": ("[plugins.a]\nmodule = ''", "plugins.a.module: must be a module's name, such as my_package.audit"),
-    "a script as module": ("[plugins.a]\nmodule = 'x.py'", "plugins.a.module: must be a module's name, such as"),
-    "a file as module": ("[plugins.a]\nmodule = './x.py'", "plugins.a.module: must be a module's name, such as"),
+    "no module": (
+        "[plugins.a]\nmodule = ''",
+        "a.module: must be the name of a module, such as my_package.audit",
+    ),
+    "a script as module": ("[plugins.a]\nmodule = 'x.py'", "plugins.a.module: must be the name of a module, such as"),
+    "a file as module": ("[plugins.a]\nmodule = './x.py'", "plugins.a.module: must be the name of a module, such as"),
     "same tokens": ("[host]\nadmin_token = 'a'\nclient_token = 'a'", "host.client_token: is the same"),
-    "missing plugin": ("[plugins.nothing]", "plugins.nothing: no such plugin is installed"),
+    "missing plugin": ("[plugins.nothing]", "plugins.nothing: this plugin is not installed"),
     "unknown option": ("[plugins.data_replication]\nmax_concurrent_sync = 1", "did you mean max_concurrent_syncs?"),
     "wrong option": ("[plugins.data_replication]\nmax_concurrent_syncs = 0", "must be a whole number from 1"),
 }
@@ -228,7 +237,7 @@ def test_a_database_that_is_a_link_to_itself_is_one_line(tmp_path: Path) -> None
 def test_a_plugin_toml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     host = HostProcess(tmp_path)
     host.config_path.write_bytes(b"\xff")
-    for words, told in (((), "is not UTF-8; save it as such"), (("--config", "/"), "Is a directory; name another")):
+    for words, told in (((), "is not UTF-8; save it as UTF-8"), (("--config", "/"), "Is a directory; name another")):
         answer = host.command("serve", *words)
         assert answer.returncode == 2, answer.stderr
         assert told in answer.stderr

@@ -227,7 +227,7 @@ class Pingable:
 async def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
     async with host_with(tmp_path, {"evil": Pingable(hook, change)}) as host:
         response = await host.query("SELECT 1")
-        assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} answered nonsense"})
+        assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} returned an invalid answer"})
 
 
 def slow(released: threading.Event) -> dict[str, dict[str, Any]]:
@@ -298,7 +298,7 @@ async def test_an_answer_is_a_plain_copy(form: str, tmp_path: Path) -> None:
     change: dict[str, Any] = {"rows": Endless([(1,)])}
     async with host_with(tmp_path, {"evil": Pingable("after_query", change, form)}) as host:
         response = await host.query("SELECT 1")
-        assert response.json() == {"error": "plugin evil: after_query answered nonsense"}
+        assert response.json() == {"error": "plugin evil: after_query returned an invalid answer"}
     change = {"rows": [[Number("nan")]]}
     async with host_with(tmp_path, {"evil": Pingable("after_query", change, form)}) as host:
         assert (await host.query("SELECT 1")).json()["result"]["rows"] == [[None]]

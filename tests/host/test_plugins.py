@@ -123,12 +123,12 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "wrong signature": (
         '[plugins.a]\nmodule = "a"',
         hooked("before_query(self, sql)"),
-        ["plugins.a", "before_query", "'sql'", "name only what the hook gives"],
+        ["plugins.a", "before_query", "'sql'", "use only the arguments of the hook"],
     ),
     "wrong signature of another plugin's hook": (
         '[plugins.data_replication]\n[plugins.a]\nmodule = "a"',
         hooked("replication_event(self, what)"),
-        ["plugins.a", "replication_event", "'what'", "name only what the hook gives"],
+        ["plugins.a", "replication_event", "'what'", "use only the arguments of the hook"],
     ),
     "pluggy's wrapper": (
         '[plugins.a]\nmodule = "a"',

@@ -63,7 +63,7 @@ async def _ask(
         # In the plugin's thread: a type of its own may take its time, or never end, when it is looked at.
         look = partial(_looked_at, lengths=lengths)
         stored: dict[str, list[Any]] = await call(
-            plugin, "transform_batch", look=look, replication=replication, columns=given
+            plugin, "transform_batch", convert=look, replication=replication, columns=given
         )
         return stored
     except Exception as error:
