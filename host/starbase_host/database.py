@@ -1,11 +1,12 @@
 """The internal SQLite database: one writer, read-only readers, migrations.
 
-APSW is the only SQLite library that may touch the file in this process: two copies of SQLite in one process
-drop each other's file locks, and a commit can fail or tear. `guard` refuses the standard module on it. For the same
-reason the descriptor that holds the file against other processes is opened before SQLite's, and closed after them.
+APSW is the only SQLite library that may open the file in this process: two copies of SQLite in one process drop each
+other's file locks, and a commit can fail or be torn. `guard` makes `sqlite3.connect` refuse the file. For the same
+reason, the descriptor that locks the file against other processes is opened before those of SQLite, and closed after
+them.
 
-A function given to `write` or `read` gets an `apsw.Connection` and runs in another thread: it must not touch
-the event loop, nor keep the connection.
+A function that you give to `write` or `read` gets an `apsw.Connection` and runs in another thread: it must not use the
+event loop, and must not keep the connection.
 """
 
 from __future__ import annotations
@@ -36,36 +37,39 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 5_000
 INTERNAL_READERS = 2
-PUT_BACK = "nothing more is written; stop the host, put the file back, and start it again"
-# What SQLite says when it is not the statement's fault, and the mend. Nothing of the transaction is kept.
+RESTORE = "the host no longer writes; stop it, put the file back, and start it again"
+# SQLite's errors that are not the fault of a statement, and the fix. The transaction is rolled back.
 UNUSABLE: dict[type[apsw.Error], str] = {
-    apsw.BusyError: "the database is locked by another process; end what writes to it, or try again",
-    apsw.FullError: "the database's disk is full; free some space",
-    apsw.IOError: "the database's disk fails or is full; look at the disk",
-    apsw.ReadOnlyError: "the database cannot be written; look at the file's mode and its disk",
-    apsw.CantOpenError: "the database cannot be opened; look at the file and its directory",
+    apsw.BusyError: "the database is locked by another process; stop that process, or try again",
+    apsw.FullError: "the disk of the database is full; free some space",
+    apsw.IOError: "the disk of the database fails or is full; check the disk",
+    apsw.ReadOnlyError: "the database cannot be written; check the mode of the file, and its disk",
+    apsw.CantOpenError: "the database cannot be opened; check the file and its directory",
     apsw.CorruptError: "the database file is damaged; stop the host, and put a copy in its place",
     apsw.NotADBError: "the database file is damaged; stop the host, and put a copy in its place",
 }
-# Of the file's bytes, one that it never has, and far from those that SQLite locks.
-HELD_BYTE = 1 << 62
+# A byte beyond the end of any database file, and far from the bytes that SQLite locks.
+LOCK_BYTE = 1 << 62
 MIGRATION_FILE = re.compile(r"(\d{3})_[a-z0-9_]+\.sql\Z")
 
-# An audit hook can never be taken out again, so there is one for the process, and this is what it looks at.
+# An audit hook cannot be removed, so the process has one, which checks these paths.
 _guarded: set[str] = set()
 _hook_installed = threading.Lock()
 
 
 class DatabaseError(StarbaseError):
-    """The internal database cannot be used: its file, its lock or its contents. The message says which."""
+    """The internal database cannot be used because of its file, its lock or its contents; the message says which."""
 
     code = "database"
 
 
 def quote(identifier: str) -> str:
-    """An identifier as SQL, whatever it holds. The one way a name gets into a statement."""
+    """Quote an identifier for SQL. Every name in a statement goes through this.
+
+    Raises ValueError when it contains NUL.
+    """
     if "\x00" in identifier:
-        raise ValueError("an identifier cannot hold NUL")
+        raise ValueError("an identifier cannot contain NUL")
     return '"' + identifier.replace('"', '""') + '"'
 
 
@@ -75,13 +79,13 @@ def fold_name(name: str) -> str:
 
 
 def connect(path: Path, *, readonly: bool) -> apsw.Connection:
-    """Open a connection with the settings that every connection of the host has."""
+    """Open a connection with the settings that all connections of the host share. Raises DatabaseError."""
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
         temporary.register()
         connection = apsw.Connection(str(path), flags=flags, vfs=temporary.VFS)
     except apsw.Error as error:
-        raise DatabaseError(f"{path}: cannot be opened: {error}; look at the file and its directory") from error
+        raise DatabaseError(f"{path}: cannot be opened: {error}; check the file and its directory") from error
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     # A misspelt column in double quotes is an error, not a string.
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
@@ -91,16 +95,16 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
-        # In KiB: the inner pages of a large table's trees stay, where changes lie scattered.
+        # In KiB. Scattered changes then find the inner pages of a large table's trees in memory.
         connection.execute("PRAGMA cache_size = -8192")
-        # A swap drops a table and renames another into its place; the newer rename would refuse while a view
-        # speaks of the table that is gone for a moment, and would rewrite the triggers of others.
+        # A swap drops a table and gives its name to another one. SQLite's newer rename fails while a view mentions the
+        # dropped table, and rewrites triggers on other tables.
         connection.execute("PRAGMA legacy_alter_table = ON")
     return connection
 
 
 def guard(path: Path) -> None:
-    """Refuse `sqlite3.connect` on this file, in this process, from now on."""
+    """Make `sqlite3.connect` refuse this file from now on, in this process."""
     with _hook_installed:
         if not _guarded:
             sys.addaudithook(_refuse_second_library)
@@ -118,34 +122,36 @@ def _refuse_second_library(event: str, arguments: tuple[Any, ...]) -> None:
         name = unquote(urlsplit(name).path)
     if os.path.realpath(name) in _guarded:
         raise RuntimeError(
-            "a second SQLite library on the host's database would break its locks; use host.database.read or .write"
+            "a second SQLite library would break the locks of the host's database; use host.database.read or .write"
         )
 
 
 class Database:
-    """The internal database, open between `open` and `close`.
+    """The internal database; usable between `open` and `close`.
 
-    private_tables: tables that no query of any role may read (they hold secrets); plugins add theirs.
+    path: the database file.
+    private_tables: names of tables that no query may read, whatever its role, because they hold secrets. Plugins add
+        theirs.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.private_tables: set[str] = set()
         self._writer: Writer | None = None
-        self._gate = threading.Lock()
+        self._open_lock = threading.Lock()
         self._open = False
         self._file = (0, 0)
         self._held: int | None = None
         self._readers = ReaderPool(path, INTERNAL_READERS, "reader")
 
     def open(self) -> None:
-        """Open the file (made if missing) and start the writer.
+        """Open the file, or make it, and start the writer.
 
-        Raises DatabaseError, and Conflict when another process has it open as this one would.
+        Raises DatabaseError; Conflict when another host or command has the file open.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            # It may hold secrets. SQLite gives the files beside it the mode of the database.
+            # The file may hold secrets. SQLite gives its other files the mode of the database file.
             self._held = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             why = f"cannot be opened: {error.strerror}; name a file that can be written"
@@ -153,69 +159,71 @@ class Database:
         try:
             self._open_held(self._held)
         except BaseException:
-            self._let_go()
+            self._unlock_file()
             raise
 
     def _open_held(self, descriptor: int) -> None:
         opened = os.fstat(descriptor)
-        if not _hold(descriptor):
-            # The lock file has been removed, or this file has come here under another path.
+        if not _lock_file(descriptor):
+            # Somebody removed the lock file, or this file has another path here.
             raise Conflict(
                 f"another host, or a `starbase` command, has {self.path} open, although its lock file does not say so; "
                 "stop that one, and start it again"
             )
         if opened.st_nlink > 1:
-            # Under its other name another host would find no lock, and SQLite another journal.
-            raise DatabaseError(f"{self.path}: the file has another name too (a hard link); remove that, or copy it")
+            # Under the other name, another host would not find the lock, nor SQLite the write-ahead log.
+            raise DatabaseError(
+                f"{self.path}: the file has a second name (a hard link); remove that name, or copy the file"
+            )
         try:
             connection = connect(self.path, readonly=False)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-            beside = connect(self.path, readonly=False)
+            checkpoint_connection = connect(self.path, readonly=False)
         except (apsw.FullError, apsw.IOError) as error:
             raise DatabaseError(f"{self.path}: {UNUSABLE[type(error)]} ({error})") from error
         except apsw.Error as error:
-            why = f"is not a usable SQLite database: {error}; name another file, or put a copy in its place"
+            why = f"is not a usable SQLite database: {error}; name another file, or replace it by a copy"
             raise DatabaseError(f"{self.path}: {why}") from error
-        # It is a database, and not something else that was named by mistake.
+        # Only now is it certain that the file is a database, and not another file that was named by mistake.
         for suffix in ("", "-wal", "-shm", "-journal"):
             remove_other_access(Path(os.path.realpath(self.path) + suffix), "host.database")
         guard(self.path)
         self._file = opened.st_dev, opened.st_ino
-        self._writer = Writer(connection, beside)
+        self._writer = Writer(connection, checkpoint_connection)
         self._open = True
 
     def close(self) -> None:
-        """Finish what is queued, then close. Blocks: call it from a thread, or when the loop has nothing left."""
-        with self._gate:
-            # A job behind the last one would never be done, and its caller would wait for ever.
+        """Finish the queued writes, then close. Blocks: call it in a thread, or when the event loop is idle."""
+        with self._open_lock:
+            # Else a job could be queued behind the last one; it would never run, and its caller would wait for ever.
             self._open = False
-        # The last connection writes the journal back into the file, which a reader may not.
+        # The connection that closes last checkpoints the WAL, which a read-only connection cannot.
         self._readers.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._let_go()
+        self._unlock_file()
 
-    def _let_go(self) -> None:
-        """Only when SQLite has closed the file: to close any descriptor of it drops SQLite's own locks on it."""
+    def _unlock_file(self) -> None:
+        """Call it only after SQLite has closed the file: closing any descriptor of the file drops SQLite's locks."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
     async def write(self, function: Callable[[apsw.Connection], T]) -> T:
-        """Run `function(connection)` on the writer thread inside BEGIN IMMEDIATE, and commit.
+        """Run `function(connection)` on the writer thread in a transaction, commit, and return its result.
 
-        When this returns, it is committed; when it raises, nothing is. A caller that is cancelled does not
-        stop the function.
+        When this raises, nothing is committed. Cancelling the caller does not stop the function.
+        Raises what the function raises; Unavailable when the database cannot be written or is closed.
         """
         return await self._on_writer(lambda connection: _in_transaction(connection, function))
 
-    async def empty_journal(self) -> None:
-        """Leave nothing in the journal, of what was overwritten in the file itself either.
+    async def truncate_wal(self) -> None:
+        """Checkpoint and truncate the WAL, so that it no longer holds content that was overwritten.
 
-        Raises Unavailable when somebody reads from it and does not end within the busy timeout.
+        Raises Unavailable when a read keeps it from that for longer than the busy timeout.
         """
-        await self._on_writer(lambda _: self._writer.empty_journal() if self._writer is not None else None)
+        await self._on_writer(lambda _: self._writer.truncate_wal() if self._writer is not None else None)
 
     async def _on_writer(self, function: Callable[[apsw.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -227,7 +235,7 @@ class Database:
                 result = function(connection)
             except tuple(UNUSABLE) as error:
                 if getattr(error, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB:
-                    # A virtual table's own: the file is as it should be.
+                    # This comes from a virtual table; the file is not damaged.
                     _deliver(loop, future, error=error)
                     return
                 why = next(why for kind, why in UNUSABLE.items() if isinstance(error, kind))
@@ -239,31 +247,36 @@ class Database:
             else:
                 _deliver(loop, future, result=result)
 
-        with self._gate:
+        with self._open_lock:
             if not self._open or self._writer is None:
                 raise Unavailable("the database is closed")
             self._writer.put(job)
         return await future
 
-    def turn(self, seconds: float) -> contextlib.AbstractContextManager[None]:
-        """What a read that may be long is inside of. It waits while the journal is too long, at most `seconds`."""
+    def gated_read(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """A context for a read that may be long. While the WAL is too long, entering it waits, at most `seconds`."""
         if self._writer is None:
             raise Unavailable("the database is closed")
         return self._writer.gate.reading(seconds)
 
-    def end_turns(self) -> None:
-        """Let no read wait any more: the host is stopping."""
+    def stop_gate(self) -> None:
+        """Let no read wait at the gate any more: the host is stopping."""
         if self._writer is not None:
             self._writer.gate.stop()
 
     async def read(self, function: Callable[[apsw.Connection], T]) -> T:
-        """Run `function(connection)` on a read-only connection in another thread."""
+        """Run `function(connection)` on a read-only connection in another thread, and return its result.
+
+        Raises what the function raises; Unavailable when the database is closed.
+        """
         return await self._readers.run(function)
 
     async def migrate(self, owner: str, package: str) -> None:
-        """Apply the numbered files `NNN_name.sql` of `package` that this database does not have yet.
+        """Apply the files `NNN_name.sql` in a package that have not been applied yet, in the order of their numbers.
 
-        Raises DatabaseError when the database is newer than the code.
+        owner: whose migrations these are: "host" or the plugin's name.
+        package: the dotted name of the package that contains the files.
+        Raises DatabaseError when a newer version of the owner has migrated this database.
         """
         found = sorted(
             (int(match.group(1)), entry.name, entry.read_text(encoding="utf-8"))
@@ -273,37 +286,41 @@ class Database:
         await self.write(lambda connection: _migrate(connection, owner, found))
 
     def _check_file(self) -> None:
-        """SQLite would go on writing into a file that has no name any more, and all of it would be gone at the end."""
+        """Raise Unavailable when the path no longer names the open file: writes to it would be lost."""
         try:
             found = os.stat(self.path)
         except OSError as error:
-            raise Unavailable(f"{self.path}: {error.strerror}; {PUT_BACK}") from None
+            raise Unavailable(f"{self.path}: {error.strerror}; {RESTORE}") from None
         if (found.st_dev, found.st_ino) != self._file:
-            raise Unavailable(f"{self.path}: is another file than when the host started; {PUT_BACK}")
+            raise Unavailable(f"{self.path}: is not the file that the host opened at its start; {RESTORE}")
 
 
-def _hold(descriptor: int) -> bool:
-    """Whether nobody else holds this database file. Then it is held until the descriptor is closed.
+def _lock_file(descriptor: int) -> bool:
+    """Lock the database file until the descriptor is closed; return False when another process has locked it.
 
-    The lock file can be removed while a host runs; what is on the file itself cannot. The lock is the descriptor's
-    (OFD), not the process's, and on one byte: neither are SQLite's locks in its way, nor it in theirs.
+    The lock file can be removed while a host runs; this lock cannot. It belongs to the descriptor (OFD), not to the
+    process, and covers one byte that SQLite never locks, so that it and SQLite's locks do not conflict.
     """
     if sys.platform == "linux":
-        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, HELD_BYTE, 1, 0)
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, LOCK_BYTE, 1, 0)
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
         except (BlockingIOError, PermissionError):
             return False
         except OSError:
-            # A file system, or a kernel, that has no such locks: there is the lock file.
+            # This file system or kernel does not have such locks; the lock file remains.
             pass
     return True
 
 
 class ReaderPool:
-    """Threads with a read-only connection each; connections are opened when first needed.
+    """A pool of threads, each with its own read-only connection, which is opened at first use.
 
-    prepare: called once for each new connection, to set its limits. turn: what each read is inside of.
+    path: the database file.
+    size: how many threads.
+    name: the prefix of the threads' names.
+    prepare: called once for each new connection, to set its limits.
+    gate: makes the context that each read runs in.
     """
 
     def __init__(
@@ -312,10 +329,10 @@ class ReaderPool:
         size: int,
         name: str,
         prepare: Callable[[apsw.Connection], None] | None = None,
-        turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        gate: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._path = path
-        self._turn = turn
+        self._gate_context = gate
         self._prepare = prepare
         self._local = threading.local()
         self._connections: list[apsw.Connection] = []
@@ -323,18 +340,18 @@ class ReaderPool:
 
     async def run(self, function: Callable[[apsw.Connection], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._in_turn, function)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run_gated, function)
         except RuntimeError as error:
             if "shutdown" in str(error):
                 raise Unavailable("the database is closed") from error
             raise
 
-    def _in_turn(self, function: Callable[[apsw.Connection], T]) -> T:
-        with self._turn():
+    def _run_gated(self, function: Callable[[apsw.Connection], T]) -> T:
+        with self._gate_context():
             return function(self._connection())
 
     def interrupt(self) -> None:
-        """Stop every statement that runs now."""
+        """Interrupt every statement that runs now."""
         for connection in list(self._connections):
             with contextlib.suppress(apsw.ConnectionClosedError):
                 connection.interrupt()
@@ -359,13 +376,13 @@ class ReaderPool:
 
 @contextlib.contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception."""
+    """Run the body in BEGIN IMMEDIATE … COMMIT; on any exception, ROLLBACK."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # SQLite itself has rolled back after a full disk or an I/O error; a second ROLLBACK would hide that.
+        # After a full disk or an I/O error, SQLite has already rolled back; a second ROLLBACK's error would hide that.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -391,7 +408,7 @@ def _deliver(
         else:
             future.set_result(result)
 
-    # The loop may be gone when a write that nobody waits for ends during shutdown.
+    # During shutdown, the loop may be closed when a write ends whose caller is gone.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle)
 

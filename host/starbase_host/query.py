@@ -124,7 +124,7 @@ class QueryRunner:
         self._clock = clock
         self._guards: dict[apsw.Connection, Guard] = {}
         # Those that run are ended by then.
-        turn = partial(database.turn, max_seconds + TURN_SECONDS)
+        turn = partial(database.gated_read, max_seconds + TURN_SECONDS)
         self._held = {role: Held(limit, ANSWERS) for role, limit in HELD_BYTES.items()}
         self._alone = threading.Lock()
         self._encoding = threading.Lock()
@@ -159,7 +159,7 @@ class QueryRunner:
     def interrupt(self) -> None:
         """Stop every statement that runs, and refuse those to come: the host is stopping."""
         self._stopping = True
-        self._database.end_turns()
+        self._database.stop_gate()
         for job in tuple(self._jobs):
             job.stop(Unavailable(STOPPING))
 

@@ -1,9 +1,9 @@
-"""When reads may begin: at once, or, while the journal is too long, when those that run have ended.
+"""When reads may begin: at once, or, while the write-ahead log (WAL) is too long, after the current reads have ended.
 
-SQLite begins at its journal's start again only when nobody reads from it. Reads that overlap without a gap would let it
-grow for as long as somebody writes.
+SQLite starts the WAL from the beginning again only when no connection reads from it. Reads that always overlap would
+let it grow as long as something writes.
 
-Knows threads, and nothing of SQLite. A read that has waited once does not wait for later ones.
+Knows threads, and nothing of SQLite. A read that has waited once does not wait for later reads.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ from collections.abc import Callable, Iterator
 
 
 class ReadGate:
-    """Counts the reads that run. drained: called in the thread of the last of them, when no other may begin."""
+    """Counts the current reads.
 
-    def __init__(self, drained: Callable[[], None]) -> None:
-        self._call = drained
+    on_drained: called in the thread of the last read that ends while the gate is closed.
+    """
+
+    def __init__(self, on_drained: Callable[[], None]) -> None:
+        self._on_drained = on_drained
         self._changed = threading.Condition()
         self._running = 0
         self._closed = False
         self._stopped = False
-        # How often it has been opened.
+        # How often the gate has been opened.
         self._rounds = 0
 
     @property
     def drained(self) -> bool:
-        """Whether reads wait, and none runs."""
+        """Whether the gate is closed and no read runs."""
         return self._closed and not self._running
 
     @contextlib.contextmanager
     def reading(self, seconds: float) -> Iterator[None]:
-        """One read. It waits for the next opening, for so many seconds at most, while the gate is closed."""
+        """Count one read. While the gate is closed, wait until it opens, for at most this many seconds."""
         with self._changed:
             if self._closed and not self._stopped:
                 rounds = self._rounds
@@ -45,18 +48,18 @@ class ReadGate:
                 self._running -= 1
                 drained = self.drained
             if drained:
-                self._call()
+                self._on_drained()
 
     def close(self) -> None:
-        """Let no read begin beside those that run, if any does, until `open`."""
-        # Nobody but the one thread that writes closes it.
+        """Let new reads wait until `open`; if no read runs now, do nothing."""
+        # Without the lock: only the writer thread closes the gate.
         if self._closed:
             return
         with self._changed:
             self._closed = self._running > 0
 
     def open(self) -> None:
-        """Let those that wait begin."""
+        """Let the waiting reads begin."""
         if not self._closed:
             return
         with self._changed:
@@ -65,7 +68,7 @@ class ReadGate:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let nobody wait any more: the host is stopping."""
+        """Let no read wait any more: the host is stopping."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""The one thread that writes to the internal database: jobs in their order; and the journal, written back beside it.
+"""The one thread that writes to the internal database, and the thread that checkpoints its write-ahead log (WAL).
 
-SQLite itself would write the journal (its WAL) back within the commit that fills it. Whoever waits for that commit
-would wait for the disk as well, and nothing else would be written meanwhile: a quarter of a load's time.
+SQLite itself would checkpoint inside the commit that fills the WAL. The caller of that commit would then wait for the
+disk, and no other job would run meanwhile: that took a quarter of the time of a load.
 """
 
 from __future__ import annotations
@@ -22,73 +22,77 @@ log = logging.getLogger("starbase.database")
 
 Job = Callable[[apsw.Connection], None]
 
-# Pages of 4 KiB. So much is worth the two waits for the disk that each time costs.
-WORTH_PAGES = 7_000
-# The journal begins anew only when all of it is written back, and nothing is added meanwhile: here the writer waits.
+# Pages of 4 KiB. Each checkpoint waits for the disk twice; with this many pages, that is worth it.
+CHECKPOINT_PAGES = 7_000
+# The WAL starts from the beginning again only when all of it is checkpointed and nothing is added meanwhile. With this
+# many pages, the writer itself checkpoints, so that nothing is added.
 FULL_PAGES = 15_000
-# Past this, reads that overlap have kept it from beginning again: new ones wait for those that run. 234 MiB.
-CROWDED_PAGES = 60_000
-# How long the reads that wait are held up once nobody reads, where the writer is in the middle of something.
-LULL_SECONDS = 0.5
-# While nobody has written for so long, less is worth it: what is written next finds room.
+# With this many pages (234 MiB), overlapping reads have kept the WAL from starting again: new reads wait until the
+# current ones have ended.
+GATE_PAGES = 60_000
+# How long waiting reads wait for the end of a write, once no read runs.
+DRAINED_WAIT_SECONDS = 0.5
+# After this many seconds without a write, fewer pages are worth a checkpoint: the next writes find an empty WAL.
 IDLE_PAGES = 1_000
 IDLE_SECONDS = 0.25
-# Whatever has held it up, a reader's snapshot or a disk: it is tried again without anybody writing.
+# When a reader's snapshot or the disk has stopped a checkpoint, it is tried again after this time without a write.
 RETRY_SECONDS = 5.0
-# Steps of the kernel's priority: a thread that writes has a third of the weight of one that answers.
-STEPS_BACK = 5
+# Steps of the kernel's priority: a writing thread gets a third of the CPU time of an answering thread.
+PRIORITY_STEPS = 5
 
 
 class Writer:
-    """Owns two connections: one to write on, and one to write the journal back. A job must not raise.
+    """The writer thread. It owns two connections: one to write, and one to checkpoint.
 
-    gate: what reads that may be long go through.
+    gate: reads that may be long go through it.
     """
 
-    def __init__(self, connection: apsw.Connection, beside: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, checkpoint_connection: apsw.Connection) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._journal = Journal(beside)
-        self.gate = self._journal.gate
+        self._checkpointer = Checkpointer(checkpoint_connection)
+        self.gate = self._checkpointer.gate
         self._thread = threading.Thread(target=self._run, args=(connection,), name="writer", daemon=True)
         self._thread.start()
 
     def put(self, job: Job) -> None:
-        """Queue a job."""
+        """Queue a job, which must not raise."""
         self._jobs.put(job)
 
-    def empty_journal(self) -> None:
-        """Write all of the journal back, and cut it to nothing. For a job.
+    def truncate_wal(self) -> None:
+        """Checkpoint the whole WAL and truncate its file. Call it only from a job.
 
-        Raises apsw.BusyError when a reader needs it for longer than the busy timeout.
+        Raises apsw.BusyError when a read keeps it from that for longer than the busy timeout.
         """
-        self._journal.empty()
+        self._checkpointer.truncate()
 
     def close(self) -> None:
-        """Finish what is queued, then close the connections. Blocks."""
+        """Finish the queued jobs, then close the connections. Blocks."""
         self._jobs.put(None)
         self._thread.join()
 
     def _run(self, connection: apsw.Connection) -> None:
-        _step_back()
-        # In the place of SQLite's own, which writes back by itself.
-        connection.set_wal_hook(self._journal.committed)
-        # The last to be closed writes back what is left.
-        with contextlib.closing(connection), contextlib.closing(self._journal):
+        _lower_priority()
+        # Replaces SQLite's own hook, which would checkpoint inside a commit.
+        connection.set_wal_hook(self._checkpointer.on_commit)
+        # The connection that closes last checkpoints what is left.
+        with contextlib.closing(connection), contextlib.closing(self._checkpointer):
             while (job := self._jobs.get()) is not None:
-                self._journal.writing = True
+                self._checkpointer.writing = True
                 job(connection)
-                self._journal.writing = False
-                # What it has written is not to be kept until the next one comes.
+                self._checkpointer.writing = False
+                # Without this, the job's data would stay in memory until the next job.
                 del job
-                if self._journal.pages >= FULL_PAGES:
-                    self._journal.write_back()
+                if self._checkpointer.pages >= FULL_PAGES:
+                    self._checkpointer.checkpoint()
 
 
-class Journal:
-    """What is committed and not yet in the file itself, and the thread that writes it back on its own connection.
+class Checkpointer:
+    """Checkpoints the WAL, on its own thread and connection.
 
-    pages: how long it is, those included that are written back already. held_up: the last time, much of it stayed.
-    writing: whether a job runs, which may have begun to add to it. gate: opened when it can begin at its start again.
+    pages: the length of the WAL in pages, with the pages that are already checkpointed.
+    held_up: whether the last checkpoint left many pages.
+    writing: whether a job runs, which may be adding pages.
+    gate: opened when the WAL can start from the beginning again.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -97,61 +101,61 @@ class Journal:
         self.writing = False
         self.gate = ReadGate(self._wake)
         self._connection = connection
-        self._written_back = 0
+        self._checkpointed = 0
         self._warned = False
         self._closed = False
         self._changed = threading.Condition()
         self._one_at_a_time = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="checkpointer", daemon=True)
         self._thread.start()
 
-    def committed(self, _: apsw.Connection, name: str, pages: int) -> int:
-        """SQLite's hook: a commit has made it so long."""
+    def on_commit(self, _: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite calls this after each commit, with the length of the WAL in pages."""
         if name == "main":
             with self._changed:
                 if pages < self.pages:
-                    self._written_back = 0
+                    self._checkpointed = 0
                 self.pages = pages
-                # A host whose syncs find nothing need not wake another thread for each of their records.
-                if pages - self._written_back >= IDLE_PAGES:
+                # Else each record of a sync that finds nothing would wake the other thread.
+                if pages - self._checkpointed >= IDLE_PAGES:
                     self._changed.notify()
-            if pages >= CROWDED_PAGES:
+            if pages >= GATE_PAGES:
                 self.gate.close()
         return apsw.SQLITE_OK
 
     def _wake(self) -> None:
-        """Nobody reads, and nobody begins to."""
+        """Wake the thread: no read runs, and none can begin."""
         with self._changed:
             self._changed.notify()
 
-    def write_back(self) -> None:
-        """Write back what no reader's snapshot keeps from it. Blocks."""
+    def checkpoint(self) -> None:
+        """Checkpoint every page that no reader's snapshot still needs. Blocks."""
         with self._one_at_a_time:
             try:
                 there, done = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error as error:
-                # Everything in it is committed, and stays; a disk that fails is told to whoever writes next.
+                # The WAL keeps everything that is committed. If the disk fails, the next write reports that.
                 if not self._warned:
-                    log.warning("the journal cannot be written back into the database now (%s); it grows", error)
+                    log.warning("the write-ahead log cannot be checkpointed now (%s), so it grows", error)
                 self._warned = self.held_up = True
                 return
-            self._wrote_back(there, done)
+            self._record_checkpoint(there, done)
 
-    def empty(self) -> None:
-        # Two at a time would be refused at once, whatever the busy timeout.
+    def truncate(self) -> None:
+        # SQLite refuses two checkpoints at a time at once, whatever the busy timeout.
         with self._one_at_a_time:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._wrote_back(0, 0)
+            self._record_checkpoint(0, 0)
 
-    def _wrote_back(self, there: int, done: int) -> None:
+    def _record_checkpoint(self, there: int, done: int) -> None:
         with self._changed:
             self._warned, self.held_up = False, there - done >= IDLE_PAGES
             if there == 0:
                 self.pages = 0
-            # It may have begun anew since.
-            self._written_back = min(done, self.pages)
+            # The WAL may have started again since.
+            self._checkpointed = min(done, self.pages)
         if there == done and not self.writing:
-            # What is written next begins at its start: those that read now read the file itself.
+            # The next write starts the WAL again, because reads that begin now read the database file itself.
             self.gate.open()
 
     def close(self) -> None:
@@ -162,35 +166,35 @@ class Journal:
         self._connection.close()
 
     def _run(self) -> None:
-        _step_back()
+        _lower_priority()
         while self._wait():
-            self.write_back()
+            self.checkpoint()
             if self.gate.drained:
-                # The writer adds to it meanwhile, and writes it back itself as soon as it may.
+                # The writer may be adding pages; it checkpoints itself at its next chance.
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closed or not self.gate.drained, LULL_SECONDS)
-                self.write_back()
+                    self._changed.wait_for(lambda: self._closed or not self.gate.drained, DRAINED_WAIT_SECONDS)
+                self.checkpoint()
                 self.gate.open()
 
     def _wait(self) -> bool:
-        """Wait until writing back is worth it; whether it still is, or this is the end."""
+        """Wait until a checkpoint is worth it; return False when this object is closed."""
         with self._changed:
             if self.held_up:
                 self._changed.wait_for(lambda: self._closed or self.gate.drained, RETRY_SECONDS)
             while not self._closed:
                 if self.gate.drained:
                     return True
-                new = self.pages - self._written_back
-                if new >= WORTH_PAGES:
+                new = self.pages - self._checkpointed
+                if new >= CHECKPOINT_PAGES:
                     return True
                 if not self._changed.wait(IDLE_SECONDS if new >= IDLE_PAGES else None):
                     return True
         return False
 
 
-def _step_back() -> None:
-    """Let whoever answers go first, where there are fewer cores than work. On Linux alone a thread has a priority."""
+def _lower_priority() -> None:
+    """Give this thread a lower priority than threads that answer requests. Only on Linux do threads have one."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + STEPS_BACK)
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + PRIORITY_STEPS)

@@ -31,7 +31,7 @@ def _execute(connection: apsw.Connection, sql: str) -> None:
 
 @pytest.fixture(name="bench")
 def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("starbase_host.writer.CROWDED_PAGES", CROWDED)
+    monkeypatch.setattr("starbase_host.writer.GATE_PAGES", CROWDED)
     monkeypatch.setattr("starbase_host.writer.FULL_PAGES", CROWDED // 2)
     bench = Bench(tmp_path / "one.db", max_seconds=0.3)
     bench.write(f"{CREATE}; {fill(10)}")

@@ -13,7 +13,7 @@ import pytest
 
 from starbase_host.database import Database, connect
 from starbase_host.errors import Unavailable
-from starbase_host.writer import FULL_PAGES, IDLE_PAGES, STEPS_BACK, WORTH_PAGES, Journal, Writer
+from starbase_host.writer import CHECKPOINT_PAGES, FULL_PAGES, IDLE_PAGES, PRIORITY_STEPS, Checkpointer, Writer
 from tests.support.filling import CREATE, PAGE, fill
 from tests.support.hosts import running, until
 
@@ -54,8 +54,8 @@ async def test_the_journal_is_bounded_while_somebody_always_writes(database: Dat
 async def test_an_emptied_journal_is_empty_whoever_writes_it_back_just_then(database: Database) -> None:
     await write(database, CREATE)
     for _ in range(3):
-        await database.write(partial(_execute, sql=fill(WORTH_PAGES)))
-        await database.empty_journal()
+        await database.write(partial(_execute, sql=fill(CHECKPOINT_PAGES)))
+        await database.truncate_wal()
         assert database.path.with_name("one.db-wal").stat().st_size == 0
 
 
@@ -69,7 +69,7 @@ async def test_a_journal_that_somebody_reads_is_not_empty(tmp_path: Path, monkey
     reader.execute("BEGIN; SELECT * FROM filled").fetchall()
     await write(database, fill(1))
     with pytest.raises(Unavailable):
-        await database.empty_journal()
+        await database.truncate_wal()
     reader.close()
     database.close()
 
@@ -84,8 +84,8 @@ def test_what_a_reader_holds_up_is_written_back_once_it_is_gone(
     connection.execute(CREATE)
     reader = connect(path, readonly=True)
     reader.execute("BEGIN; SELECT * FROM filled").fetchall()
-    journal = Journal(connect(path, readonly=False))
-    connection.set_wal_hook(journal.committed)
+    journal = Checkpointer(connect(path, readonly=False))
+    connection.set_wal_hook(journal.on_commit)
     connection.execute(fill(IDLE_PAGES))
     until(lambda: journal.held_up, what="writing back in vain")
     assert path.stat().st_size < IDLE_PAGES * PAGE
@@ -126,5 +126,5 @@ def test_those_who_write_let_those_go_first_who_answer(tmp_path: Path) -> None:
         threads = [(task / "stat").read_text().rpartition(")")[2] for task in Path(f"/proc/{host.pid}/task").iterdir()]
         # The nineteenth field, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html; two are before the bracket.
         steps = sorted(int(fields.split()[16]) for fields in threads)
-        assert steps[-2:] == [steps[0] + STEPS_BACK] * 2
+        assert steps[-2:] == [steps[0] + PRIORITY_STEPS] * 2
         assert steps[-3] == steps[0]

@@ -115,7 +115,7 @@ class Seal:
         elif self._fernets:
             # What was stored in plain is overwritten in the database; the journal must not keep it either.
             try:
-                await database.empty_journal()
+                await database.truncate_wal()
             except Unavailable as error:
                 log.warning(
                     "passwords that were stored in plain may still be read in the database's journal: %s", error
