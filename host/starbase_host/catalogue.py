@@ -1,10 +1,10 @@
-"""What a client may see of the schema: the tables, columns and indexes that it may read, in SQLite's own words.
+"""The part of the schema that a client may see: the tables, columns and indexes that it may read, in SQLite's form.
 
-SQLite's tables of the schema, and the pragmas, tell of every table, and its authorizer cannot let a part of them
-through. So a client's statement that names one is given another one in its place, which holds nothing else. Where the
-text is changed wrongly, a statement is wrong, but what is hidden stays so: the real ones are refused all the same.
+sqlite_schema and the pragmas show every table, and SQLite's authorizer cannot filter their rows. So the host rewrites a
+client's statement that names one of them: it reads a virtual table with only the visible rows. If a rewrite is wrong,
+the statement fails, but hidden names stay hidden, because the authorizer refuses the real tables to clients.
 
-Knows one connection. Must not know who may read what: `Guard` has that.
+Knows one connection. Must not know which role may read what; `Guard` does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import apsw
 
 Row = tuple[Any, ...]
 
-# Nobody can make a table of such a name.
+# No user can create a table with this prefix.
 PREFIX = "sqlite_visible_"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "schema": ("type", "name", "tbl_name", "rootpage", "sql"),
@@ -27,13 +27,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "table_xinfo": ("cid", "name", "type", "notnull", "dflt_value", "pk", "hidden"),
     "index_list": ("seq", "name", "unique", "origin", "partial"),
 }
-# Of a table, which is their argument.
+# The pragmas that take a table as argument.
 OF_A_TABLE = ("table_info", "table_xinfo", "index_list")
 TABLES = frozenset(f"{PREFIX}{name}".encode() for name in COLUMNS)
 
 _NAME = r"sqlite_(?:schema|master)|pragma_(?:table_list|table_x?info|index_list)"
-# A client's text is as long and as odd as it likes: what is not closed is one token to the end, and nothing is read
-# twice, or a few letters of SQL would keep the interpreter for hours.
+# A client's text can be long and malformed: an unclosed token ends at the end of the text, and the possessive
+# quantifiers never backtrack. Else a short statement could block the interpreter for hours.
 _TOKEN = re.compile(
     rf"""
     '(?:[^']++|'')*+(?:'|\Z) | --[^\n]*+ | /\*.*?(?:\*/|\Z)
@@ -54,27 +54,27 @@ _PRAGMA = re.compile(
 )
 
 
-def speaks_of_it(sql: str) -> bool:
-    """Whether a statement could ask for the schema."""
+def mentions_schema(sql: str) -> bool:
+    """Whether a statement may read the schema."""
     folded = sql.lower()
     return "pragma" in folded or "sqlite_schema" in folded or "sqlite_master" in folded
 
 
-def rewritten(sql: str) -> str:
-    """A client's statement, asking for what it may see."""
-    if not speaks_of_it(sql):
+def rewrite(sql: str) -> str:
+    """Rewrite a client's statement so that it reads only the visible part of the schema."""
+    if not mentions_schema(sql):
         return sql
     if (pragma := _PRAGMA.match(sql)) is not None:
-        return _of_pragma(pragma)
-    return _TOKEN.sub(_of_token, sql)
+        return _rewrite_pragma(pragma)
+    return _TOKEN.sub(_rewrite_token, sql)
 
 
-def original(text: str) -> str:
-    """A message of SQLite's, in the words of the statement as it was sent."""
+def restore_names(text: str) -> str:
+    """Put the names of the original statement back into a message of SQLite."""
     return re.sub(rf"{PREFIX}(table|index)_", r"pragma_\1_", text).replace(PREFIX, "sqlite_")
 
 
-def _of_token(token: re.Match[str]) -> str:
+def _rewrite_token(token: re.Match[str]) -> str:
     name = next((group for group in token.groups() if group is not None), None)
     if name is None or _follows_a_dot(token):
         return token.group()
@@ -83,14 +83,14 @@ def _of_token(token: re.Match[str]) -> str:
 
 
 def _follows_a_dot(token: re.Match[str]) -> bool:
-    """Whether it is another database's, or a column of this name."""
+    """Whether a dot comes before the token, so that it names a column, or a table of another database."""
     sql, at = token.string, token.start()
     while at and sql[at - 1].isspace():
         at -= 1
     return at > 0 and sql[at - 1] == "."
 
 
-def _of_pragma(pragma: re.Match[str]) -> str:
+def _rewrite_pragma(pragma: re.Match[str]) -> str:
     name = pragma["name"].lower()
     columns = ", ".join(f'"{column}"' for column in COLUMNS[name])
     given = [(kind, pragma[f"{at}{kind}"]) for at in "ie" for kind in "abcde" if pragma[f"{at}{kind}"] is not None]
@@ -106,18 +106,21 @@ def _of_pragma(pragma: re.Match[str]) -> str:
 
 @dataclass(kw_only=True)
 class Catalogue:
-    """What one connection's client may see, as it was last looked up. rows: by table, or all of them under None."""
+    """What the client of one connection may see, as of the last `load`.
+
+    rows: for each table of COLUMNS, its rows by folded table name, and all of them under None.
+    """
 
     rows: dict[str, dict[bytes | None, list[Row]]] = field(default_factory=dict)
 
     def register(self, connection: apsw.Connection) -> None:
-        """Make the tables that a rewritten statement names."""
+        """Register the virtual tables that rewritten statements read."""
         for name in COLUMNS:
             module: Any = _Module(self, name)
             connection.create_module(f"{PREFIX}{name}", module, use_bestindex_object=False, eponymous=True,
                                      eponymous_only=True, read_only=True)  # fmt: skip
 
-    def look_up(
+    def load(
         self,
         ask: Callable[[str], list[Row]],
         tables: Mapping[str, str],
@@ -125,9 +128,12 @@ class Catalogue:
         hides: Callable[[str], bool],
         mentions_hidden: Callable[[str], bool],
     ) -> None:
-        """Look it up anew. ask: runs a statement. tables: the tables and views that may be read, and quoted names.
+        """Load the visible part of the schema.
 
-        hides: whether an index's name is not shown. mentions_hidden: whether a text speaks of what is not.
+        ask: runs a statement and returns its rows.
+        tables: the readable tables and views, each with its quoted name.
+        hides: whether the name of an index is hidden.
+        mentions_hidden: whether a text may mention a hidden name.
         """
         rows: dict[str, dict[bytes | None, list[Row]]] = {name: {None: []} for name in COLUMNS}
         for kind, name, table, page, sql in ask("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema"):
@@ -160,7 +166,7 @@ class _Table:
         self._module = module
 
     def BestIndex(self, constraints: Sequence[tuple[int, int]], orders: object) -> Any:
-        """By the table, where one is given: all of them are held by their names."""
+        """Use the table's name as an index, if the statement gives one."""
         module = self._module
         argument = len(COLUMNS[module.name])
         used: list[Any] = [None] * len(constraints)
@@ -201,7 +207,7 @@ class _Cursor:
         row = self._rows[self._at]
         if number < 0:
             return self._at
-        # The schema that a pragma's table may be asked for is always the same.
+        # The hidden column `schema` of a pragma's table is always "main".
         return row[number] if number < len(row) else "main"
 
     def Next(self) -> None:

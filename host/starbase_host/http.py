@@ -43,7 +43,7 @@ from starbase_host.errors import (
 )
 from starbase_host.login_throttle import Throttle
 from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
-from starbase_host.wire import PIECE_BYTES, Body, Budget, Held
+from starbase_host.wire import PIECE_BYTES, Body, Budget, Quota
 
 log = logging.getLogger("starbase.http")
 
@@ -181,7 +181,7 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     limit: int = request.app.state.max_body_bytes
     of_client = getattr(request.state, "role", None) == "client"
     # It lives as long as the request does: `endpoint` closes it.
-    held = request.state.held_body = Budget(bytes=limit, held=request.app.state.bodies)
+    held = request.state.held_body = Budget(bytes=limit, quota=request.app.state.bodies)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -212,9 +212,9 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
         return await run_in_threadpool(parse_json, text, "the body")
 
 
-def held_bodies() -> Held:
+def held_bodies() -> Quota:
     """What counts the bodies of one host's clients."""
-    return Held(CLIENTS_BODIES_BYTES, "bodies that clients have sent; try again, or send a shorter one")
+    return Quota(CLIENTS_BODIES_BYTES, "bodies that clients have sent; try again, or send a shorter one")
 
 
 def _marks(text: bytes) -> int:

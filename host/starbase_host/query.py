@@ -1,15 +1,16 @@
 """Runs a user's SQL under a role, with the plugins' hooks before and after.
 
-What SQLite says is read-only runs on a pool of read-only connections, one pool for each role, so that a long read
-blocks neither a write nor, beyond its own pool, anybody else. The rest runs on the writer thread in one transaction.
-Owns the limits of time and of the answer, and the forms on the wire. What a role may do is the sandbox's business,
-one statement is statement.py's. Must not know HTTP.
+Statements that SQLite reports as read-only run on read-only connections. Each role has its own pool of them, so that a
+long read blocks neither writes nor the other role. All other statements run on the writer thread, in one transaction.
+Owns the limits on time, memory and the answer. The sandbox decides what a role may do; statement.py runs a single
+statement. Must not know HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,29 +27,29 @@ from starbase_host.errors import InvalidRequest, QueryTimeout, StarbaseError, To
 from starbase_host.memory import Memory
 from starbase_host.sandbox import Guard, NotReadOnly
 from starbase_host.sandbox_rules import MIB, Role
-from starbase_host.statement import bind, execute, explain, prepare
-from starbase_host.wire import Body, Budget, Held, Kept, Sink, Text, pour
+from starbase_host.statement import bind, execute, prepare, translate_error
+from starbase_host.wire import Body, Budget, JsonSink, Quota, RowSink, Sink, write_rows
 
 STOPPING = "the host is stopping"
 OUT_OF_MEMORY = (
-    "the queries that run now need too much memory together, and this one has run the longest; collect fewer values in "
+    "the current queries need too much memory together, and this one has run the longest; collect fewer values into "
     "one (json_group_array, json_group_object), or ask for less at a time"
 )
-# Of one answer, as JSON.
+# The limit of one answer, as JSON.
 ANSWER_BYTES = 64 * MIB
-# To end what is over its time, and to write the journal back.
-TURN_SECONDS = 5.0
+# After max_seconds, the time to interrupt the reads that run and to checkpoint.
+GATE_MARGIN_SECONDS = 5.0
 TEMP_BYTES: Mapping[Role, int] = {"client": 256 * MIB, "admin": 4096 * MIB}
 TOO_MUCH_TEMPORARY = (
     "the query needs more than {:,.3g} MiB of temporary space, the limit of role {}; sort, group or join fewer rows or "
-    "columns, or have an index made for it"
+    "columns, or create an index for it"
 )
-# Of all answers to a role that are being made or wait to be read.
 WATCH_SECONDS = 0.02
-# How long a thread that runs Python may go on while another waits for its turn. While queries take long, their threads
-# would take turns of Python's own 5 ms, eight before the event loop's next.
+# How long a thread may run Python while another one waits to. With Python's default of 5 ms, the event loop could wait
+# for eight threads of long queries, 40 ms in all.
 SWITCH_SECONDS, BUSY_SWITCH_SECONDS = sys.getswitchinterval(), 0.0005
-HELD_BYTES: Mapping[Role, int] = {"admin": 512 * MIB, "client": 64 * MIB}
+# The limit of all answers to one role that are being made or wait to be sent.
+QUOTA_BYTES: Mapping[Role, int] = {"admin": 512 * MIB, "client": 64 * MIB}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Query:
     sql: exactly one statement.
     params: a list for `?`, an object for `:name`, `@name` and `$name`, in JSON's values; {"$base64": "…"} is a BLOB.
     role: under which it runs. A client only reads, and sees no table whose name begins with tmp_ or sqlite_.
-    raw: whether the caller asked for columns and rows apart (/query/raw) instead of one object for each row.
+    raw: whether the caller statements for columns and rows apart (/query/raw) instead of one object for each row.
     """
 
     sql: str
@@ -69,11 +70,12 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a statement answered; what `after_query` sees and may replace.
+    """The result of a statement; `after_query` sees it and may replace it.
 
-    columns: the names, repeated where the statement repeats them. Empty for what answers nothing.
-    rows: None, int, float, str, and bytes for a BLOB and for text that is not UTF-8.
-    rows_read: how many rows it answered. rows_written: how many it inserted, changed and deleted, triggers included.
+    columns: the names of the columns, with duplicates; empty for a statement that does not return rows.
+    rows: their values are None, int, float, str, and bytes for a BLOB or for text that is not UTF-8.
+    rows_read: how many rows it returned.
+    rows_written: how many rows it and its triggers inserted, changed and deleted.
     """
 
     columns: tuple[str, ...]
@@ -86,7 +88,7 @@ ANSWERS = "answers that wait to be read; try again, or ask for less"
 
 
 class QueryHooks(Protocol):
-    """The plugins, as far as queries go: both chains, already checked. Whatever they raise refuses the query."""
+    """The query hooks of all plugins. If one raises, the query is refused."""
 
     async def before_query(self, query: Query) -> Query: ...
 
@@ -98,9 +100,11 @@ class QueryHooks(Protocol):
 class QueryRunner:
     """Runs queries until `close`.
 
-    max_rows, max_bytes: of an answer; the bytes of a transaction's answers are counted together.
-    max_seconds: a statement or transaction may run, not counting the time it waits for a thread.
-    temp_bytes: what each request may have in temporary files at a time.
+    max_rows: how many rows a statement may return.
+    max_bytes: how long an answer may be as JSON; all statements of a transaction together.
+    max_seconds: how long a statement or transaction may run, without the time that it waits for a thread.
+    temp_bytes: how many bytes a request of each role may have in temporary files at a time.
+    readers: how many reads of one role run at a time.
     """
 
     def __init__(
@@ -123,15 +127,15 @@ class QueryRunner:
         self._temp_bytes = temp_bytes
         self._clock = clock
         self._guards: dict[apsw.Connection, Guard] = {}
-        # Those that run are ended by then.
-        turn = partial(database.gated_read, max_seconds + TURN_SECONDS)
-        self._held = {role: Held(limit, ANSWERS) for role, limit in HELD_BYTES.items()}
-        self._alone = threading.Lock()
-        self._encoding = threading.Lock()
+        # By then, the reads that run have been interrupted.
+        gate = partial(database.gated_read, max_seconds + GATE_MARGIN_SECONDS)
+        self._quotas = {role: Quota(limit, ANSWERS) for role, limit in QUOTA_BYTES.items()}
+        self._exclusive_lock = threading.Lock()
+        self._encoding_lock = threading.Lock()
         self._memory = Memory()
         self._pools: dict[Role, ReaderPool] = {
-            "admin": ReaderPool(database.path, readers, "query-admin", partial(self._prepare, "admin"), turn),
-            "client": ReaderPool(database.path, readers, "query-client", partial(self._prepare, "client"), turn),
+            "admin": ReaderPool(database.path, readers, "query-admin", partial(self._prepare, "admin"), gate),
+            "client": ReaderPool(database.path, readers, "query-client", partial(self._prepare, "client"), gate),
         }
         self._jobs: set[_Job] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -140,44 +144,47 @@ class QueryRunner:
     async def run(self, query: Query) -> Result:
         """Run one statement. Raises StarbaseError."""
         query = await self._plugins.before_query(query)
-        (result,) = await self._results([query], self._single)
+        (result,) = await self._results([query], self._execute_one)
         return result
 
     async def run_transaction(self, queries: Sequence[Query]) -> list[Result]:
-        """Run all or nothing, in one snapshot. The error of a statement says which one, counting from 0."""
-        return await self._results(await self._before(queries), self._several)
+        """Run all statements in one transaction, or none.
+
+        Raises StarbaseError, which names the statement that failed, counted from 0.
+        """
+        return await self._results(await self._apply_before_query(queries), self._execute_all)
 
     async def answer(self, query: Query) -> Body:
-        """Run one statement, and make its answer's JSON. Raises StarbaseError."""
+        """Run one statement, and encode its answer. Raises StarbaseError."""
         query = await self._plugins.before_query(query)
-        return await self._answer([query], self._single)
+        return await self._answer([query], self._execute_one)
 
     async def answer_transaction(self, queries: Sequence[Query]) -> Body:
-        """Run as `run_transaction` does, and make the answer's JSON: a list of what each statement answers."""
-        return await self._answer(await self._before(queries), self._several)
+        """Do the same as `run_transaction`, and encode the answer: a list of the statements' answers."""
+        return await self._answer(await self._apply_before_query(queries), self._execute_all)
 
     def interrupt(self) -> None:
-        """Stop every statement that runs, and refuse those to come: the host is stopping."""
+        """Interrupt the current queries and refuse new ones: the host is stopping."""
         self._stopping = True
         self._database.stop_gate()
         for job in tuple(self._jobs):
-            job.stop(Unavailable(STOPPING))
+            job.interrupt(Interruption.STOPPING)
 
     def close(self) -> None:
-        """Interrupt, then close the readers. Blocks: call it from a thread, or when the loop has nothing left."""
+        """Interrupt, then close the readers. Blocks: call it in a thread, or when the event loop is idle."""
         self.interrupt()
         for pool in self._pools.values():
             pool.close()
         self._guards.clear()
 
-    async def _before(self, queries: Sequence[Query]) -> list[Query]:
+    async def _apply_before_query(self, queries: Sequence[Query]) -> list[Query]:
         if not queries:
-            raise InvalidRequest(fields={"transaction": "holds no statement"})
+            raise InvalidRequest(fields={"transaction": "has no statements"})
         return [await self._plugins.before_query(query) for query in queries]
 
-    async def _results(self, queries: list[Query], work: _Work) -> list[Result]:
+    async def _results(self, queries: list[Query], work: _Execute) -> list[Result]:
         budget = self._budget(queries)
-        kept = [Kept(budget) for _ in queries]
+        kept = [RowSink(budget) for _ in queries]
         await self._run(zip(queries, kept, strict=True), work, budget)
         return [
             await self._plugins.after_query(
@@ -186,106 +193,106 @@ class QueryRunner:
             for query, each in zip(queries, kept, strict=True)
         ]
 
-    async def _answer(self, queries: list[Query], work: _Work) -> Body:
+    async def _answer(self, queries: list[Query], work: _Execute) -> Body:
         if self._plugins.implementers("after_query"):
             results = await self._results(queries, work)
-            return await asyncio.to_thread(self._written, queries, results, several=work == self._several)
+            return await asyncio.to_thread(self._encode, queries, results, transaction=work == self._execute_all)
         budget = self._budget(queries)
-        texts = [Text(budget, raw=query.raw, turn=self._encoding) for query in queries]
+        texts = [JsonSink(budget, raw=query.raw, lock=self._encoding_lock) for query in queries]
         await self._run(zip(queries, texts, strict=True), work, budget)
-        return Body(texts, budget, several=work == self._several)
+        return Body(texts, budget, transaction=work == self._execute_all)
 
-    def _written(self, queries: list[Query], results: list[Result], *, several: bool) -> Body:
+    def _encode(self, queries: list[Query], results: list[Result], *, transaction: bool) -> Body:
         budget = self._budget(queries)
-        texts = [Text(budget, raw=query.raw, turn=self._encoding) for query in queries]
+        texts = [JsonSink(budget, raw=query.raw, lock=self._encoding_lock) for query in queries]
         for text, result in zip(texts, results, strict=True):
             text.begin(result.columns)
-            pour(iter(result.rows), text, len(result.rows))
+            write_rows(iter(result.rows), text, len(result.rows))
             text.finish(result.columns, result.rows_read, result.rows_written)
-        return Body(texts, budget, several=several)
+        return Body(texts, budget, transaction=transaction)
 
     def _budget(self, queries: list[Query]) -> Budget:
-        return Budget(bytes=self._max_bytes, held=self._held[_role_of(queries)])
+        return Budget(bytes=self._max_bytes, quota=self._quotas[_role_of(queries)])
 
-    async def _run(self, pairs: Iterable[_Asked], work: _Work, budget: Budget) -> None:
-        asked = list(pairs)
+    async def _run(self, pairs: Iterable[_Statement], work: _Execute, budget: Budget) -> None:
+        statements = list(pairs)
         if self._stopping:
             raise Unavailable(STOPPING)
-        role = _role_of([query for query, _ in asked])
-        job = _Job(role)
+        role = _role_of([query for query, _ in statements])
+        job = _Job(role, self._max_seconds)
         self._jobs.add(job)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_jobs())
         try:
             with contextlib.suppress(NotReadOnly):
-                await self._pools[role].run(lambda reader: self._read(reader, job, asked, work))
+                await self._pools[role].run(lambda reader: self._read(reader, job, statements, work))
                 return
-            await self._database.write(lambda writer: self._write(writer, job, asked, work))
+            await self._database.write(lambda writer: self._write(writer, job, statements, work))
         except StarbaseError:
             budget.close()
             raise
         except apsw.Error as error:
-            # What is left here is the host's own BEGIN and COMMIT.
-            raise explain(error, None) from error
+            # Only the host's BEGIN and COMMIT raise this here.
+            raise translate_error(error, None) from error
         except asyncio.CancelledError:
-            job.stop(Unavailable("nobody waits for the answer"))
+            job.interrupt(Interruption.CALLER_LEFT)
             raise
         finally:
             if not job.running:
                 self._jobs.discard(job)
 
     def _prepare(self, role: Role, connection: apsw.Connection) -> None:
-        guard = Guard(connection, role, turn=self._alone)
+        guard = Guard(connection, role, exclusive_lock=self._exclusive_lock)
         guard.protect(self._database.private_tables)
         guard.install()
         self._guards[connection] = guard
 
-    def _read(self, reader: apsw.Connection, job: _Job, asked: list[_Asked], work: _Work) -> None:
+    def _read(self, reader: apsw.Connection, job: _Job, statements: list[_Statement], work: _Execute) -> None:
         guard = self._guards[reader]
         guard.protect(self._database.private_tables)
         try:
-            self._timed(job, guard, asked, work)
+            self._run_timed(job, guard, statements, work)
         finally:
-            # Only now, when nobody interrupts any more.
+            # Only now, when nothing can interrupt it.
             if reader.in_transaction:
-                guard.trusted("ROLLBACK")
+                guard.run_trusted("ROLLBACK")
 
-    def _write(self, writer: apsw.Connection, job: _Job, asked: list[_Asked], work: _Work) -> None:
+    def _write(self, writer: apsw.Connection, job: _Job, statements: list[_Statement], work: _Execute) -> None:
         guard = Guard(writer, "admin", writer=True)
         guard.protect(self._database.private_tables)
-        with guard.borrowed():
-            self._timed(job, guard, asked, work)
+        with guard.borrow():
+            self._run_timed(job, guard, statements, work)
 
-    def _timed(self, job: _Job, guard: Guard, asked: list[_Asked], work: _Work) -> None:
-        job.begin(guard.connection, self._clock.monotonic() + self._max_seconds)
+    def _run_timed(self, job: _Job, guard: Guard, statements: list[_Statement], work: _Execute) -> None:
+        job.begin(guard.connection, self._clock.monotonic())
         try:
-            with temporary.within(self._temp_bytes[guard.role]) as space:
-                work(guard, asked)
+            with temporary.limit_space(self._temp_bytes[guard.role]) as space:
+                work(guard, statements)
         except (StarbaseError, apsw.InterruptError) as error:
             if space.refused:
                 raise TooLarge(TOO_MUCH_TEMPORARY.format(space.limit / MIB, guard.role)) from error
-            if isinstance(error, StarbaseError) and job.error is None:
+            if isinstance(error, StarbaseError) and job.interruption is None:
                 raise
-            raise (job.error or Unavailable(STOPPING)) from error
+            raise job.error() from error
         finally:
             job.end()
 
-    def _single(self, guard: Guard, asked: list[_Asked]) -> None:
-        for query, sink in asked:
+    def _execute_one(self, guard: Guard, statements: list[_Statement]) -> None:
+        for query, sink in statements:
             execute(guard, query.sql, bind(query.params), sink, self._max_rows)
 
-    def _several(self, guard: Guard, asked: list[_Asked]) -> None:
-        """On a reader in one snapshot, when all only read. On the writer, whose transaction is already open."""
+    def _execute_all(self, guard: Guard, statements: list[_Statement]) -> None:
+        """Run all statements: on a reader in one snapshot if they only read, else on the writer, in its transaction."""
         if not guard.writer:
-            guard.trusted("BEGIN")
+            guard.run_trusted("BEGIN")
             if guard.role == "admin":
-                _each(asked, lambda query, _: prepare(guard, query.sql, bind(query.params)))
-        _each(asked, lambda query, sink: execute(guard, query.sql, bind(query.params), sink, self._max_rows))
+                _for_each(statements, lambda query, _: prepare(guard, query.sql, bind(query.params)))
+        _for_each(statements, lambda query, sink: execute(guard, query.sql, bind(query.params), sink, self._max_rows))
 
     async def _watch_jobs(self) -> None:
-        """Interrupt what is over its time; again and again, since an interrupt just before a step is lost.
+        """Interrupt the jobs that are over their time, repeatedly: an interrupt just before a step is lost.
 
-        A progress handler would wait for Python's lock at each of its calls while others run.
+        A progress handler would wait for Python's interpreter lock at each of its calls.
         """
         try:
             await self._watch_each()
@@ -296,35 +303,45 @@ class QueryRunner:
         while self._jobs:
             await self._clock.sleep(min(WATCH_SECONDS, max(0.005, self._max_seconds / 20)))
             now = self._clock.monotonic()
-            self._relieve()
+            self._free_memory()
             soon = any(job.running and now > job.deadline - self._max_seconds + WATCH_SECONDS for job in self._jobs)
             sys.setswitchinterval(BUSY_SWITCH_SECONDS if soon else SWITCH_SECONDS)
             for job in tuple(self._jobs):
-                job.check(now, self._max_seconds)
-                if job.error is not None and not job.running:
+                job.check(now)
+                if job.interruption is not None and not job.running:
                     self._jobs.discard(job)
 
-    def _relieve(self) -> None:
-        """Stop the query that has run the longest, a client's if there is one, while all take too much memory."""
+    def _free_memory(self) -> None:
+        """While SQLite uses too much memory, interrupt the longest query, one of a client if there is one."""
         if not self._memory.is_too_much():
             return
-        running = [job for job in self._jobs if job.running and job.error is None]
+        running = [job for job in self._jobs if job.running and job.interruption is None]
         if running:
             longest = min(running, key=lambda job: (job.role != "client", job.deadline))
-            longest.stop(TooLarge(OUT_OF_MEMORY))
+            longest.interrupt(Interruption.OUT_OF_MEMORY)
 
 
-_Asked = tuple[Query, Sink]
-_Work = Callable[[Guard, list[_Asked]], None]
+class Interruption(enum.Enum):
+    """Why a query was interrupted."""
+
+    STOPPING = STOPPING
+    TIMED_OUT = "the query ran too long"
+    OUT_OF_MEMORY = "the current queries need too much memory"
+    CALLER_LEFT = "the caller no longer waits for the answer"
+
+
+_Statement = tuple[Query, Sink]
+_Execute = Callable[[Guard, list[_Statement]], None]
 
 
 class _Job:
-    """One request while it has a connection: what may be interrupted, and only then."""
+    """One request. It can be interrupted only while it has a connection; an earlier reason ends it when it begins."""
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, max_seconds: float) -> None:
         self.role: Role = role
-        self.error: StarbaseError | None = None
+        self.interruption: Interruption | None = None
         self.deadline = 0.0
+        self._max_seconds = max_seconds
         self._connection: apsw.Connection | None = None
         self._lock = threading.Lock()
 
@@ -332,38 +349,48 @@ class _Job:
     def running(self) -> bool:
         return self._connection is not None
 
-    def begin(self, connection: apsw.Connection, deadline: float) -> None:
+    def begin(self, connection: apsw.Connection, now: float) -> None:
         with self._lock:
-            if self.error is not None:
-                raise self.error
-            self._connection, self.deadline = connection, deadline
+            if self.interruption is not None:
+                raise self.error()
+            self._connection, self.deadline = connection, now + self._max_seconds
 
     def end(self) -> None:
         with self._lock:
             self._connection = None
 
-    def stop(self, error: StarbaseError) -> None:
+    def interrupt(self, reason: Interruption) -> None:
+        """Interrupt the job if it runs. The first reason stays."""
         with self._lock:
-            self.error = self.error or error
+            self.interruption = self.interruption or reason
             if self._connection is not None:
                 self._connection.interrupt()
 
-    def check(self, now: float, seconds: float) -> None:
-        if self.error is not None:
-            self.stop(self.error)
+    def check(self, now: float) -> None:
+        """Interrupt the job when it is over its time, or again when the last interrupt was lost."""
+        if self.interruption is not None:
+            self.interrupt(self.interruption)
         elif self.running and now >= self.deadline:
-            self.stop(QueryTimeout(f"the query ran longer than {seconds:g} seconds and was stopped"))
+            self.interrupt(Interruption.TIMED_OUT)
+
+    def error(self) -> StarbaseError:
+        """Return the error for the reason of the interruption. Without one, only the end of the host interrupts."""
+        if self.interruption is Interruption.TIMED_OUT:
+            return QueryTimeout(f"the query ran longer than {self._max_seconds:g} seconds and was stopped")
+        if self.interruption is Interruption.OUT_OF_MEMORY:
+            return TooLarge(OUT_OF_MEMORY)
+        return Unavailable((self.interruption or Interruption.STOPPING).value)
 
 
 def _role_of(queries: list[Query]) -> Role:
     return "client" if any(query.role == "client" for query in queries) else "admin"
 
 
-def _each(asked: list[_Asked], work: Callable[[Query, Sink], None]) -> None:
-    """Do it for each; the error of one says which."""
-    for index, (query, sink) in enumerate(asked):
+def _for_each(statements: list[_Statement], run: Callable[[Query, Sink], None]) -> None:
+    """Run each statement; name it in its error."""
+    for index, (query, sink) in enumerate(statements):
         try:
-            work(query, sink)
+            run(query, sink)
         except StarbaseError as error:
             place = f"transaction[{index}]"
             if isinstance(error, InvalidRequest):

@@ -1,6 +1,7 @@
-"""Functions of SQLite's that a client gets in Python, with limits: their work grows with the product of two lengths.
+"""SQLite functions that the host replaces for clients by Python versions with limits.
 
-Nothing interrupts SQLite inside a call, so that a short statement could stop a reader for hours.
+The work of these functions grows with the product of two lengths, and SQLite cannot be interrupted inside a call: a
+short statement could block a reader for hours.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from starbase_host.errors import InvalidRequest, TooLarge
 
 
 def replace_trim(connection: apsw.Connection) -> None:
-    """Replace trim(X, Y), whose work in SQLite is the product of both lengths, by Python's with limits."""
+    """Replace trim(X, Y), ltrim(X, Y) and rtrim(X, Y) on this connection."""
 
     def limited(strip: Callable[[str, str], str]) -> Callable[..., Any]:
         def trim(value: Any, characters: Any) -> str | None:
             if value is None or characters is None:
                 return None
-            return strip(*_short_texts("trim", value, characters))
+            return strip(*_check_texts("trim", value, characters))
 
         return trim
 
@@ -33,14 +34,14 @@ def replace_trim(connection: apsw.Connection) -> None:
 
 
 def replace_unhex(connection: apsw.Connection) -> None:
-    """Replace unhex(X, Y), whose work in SQLite is the product of both lengths too."""
+    """Replace unhex(X, Y) on this connection."""
 
     def unhex(*arguments: Any) -> Any:
         value, ignored = arguments
         if value is None or ignored is None:
             return None
-        text, between = _short_texts("unhex", value, ignored)
-        # SQLite reads no further than a zero.
+        text, between = _check_texts("unhex", value, ignored)
+        # SQLite stops reading at a NUL.
         text, between = text.partition("\0")[0], between.translate(_HEX_DIGITS)
         others = f"[{re.escape(between)}]*+" if between else ""
         if not re.fullmatch(f"{others}(?:[0-9A-Fa-f]{{2}}{others})*+", text):
@@ -53,8 +54,8 @@ def replace_unhex(connection: apsw.Connection) -> None:
 _HEX_DIGITS = dict.fromkeys(map(ord, "0123456789ABCDEFabcdef"))
 
 
-def _short_texts(name: str, value: Any, characters: Any) -> tuple[str, str]:
-    """Both arguments of a function that goes through the second for each character of the first."""
+def _check_texts(name: str, value: Any, characters: Any) -> tuple[str, str]:
+    """Return both arguments. Raises InvalidRequest when one is not text, TooLarge when one is too long."""
     if not isinstance(value, str) or not isinstance(characters, str):
         raise InvalidRequest(f"{name}(X, Y) takes text; write CAST(X AS TEXT)")
     if len(value) > rules.TRIM_CHARACTERS or len(characters) > rules.TRIM_SET_CHARACTERS:

@@ -1,7 +1,7 @@
 """What each role may do in SQL, as data: limits, functions, pragmas, modules, actions.
 
-Lists of what is allowed, so that a function or module of a later SQLite is refused until somebody has looked at it.
-Must not know connections; sandbox.py puts these rules to SQLite.
+The lists name what is allowed, so that a function or module of a later SQLite is refused until somebody has checked it.
+Must not know connections; sandbox.py applies these rules.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ Role = Literal["admin", "client"]
 KIB = 1024
 MIB = 1024 * KIB
 
-# No value of a user's statement is longer; a client's is shorter when the statement calls a function that makes or
-# walks text, because SQLite cannot be interrupted inside a call: see CLIENT_FUNCTIONS.
+# The longest value in a user's statement. For a client it is shorter when the statement calls a function that makes or
+# reads text, because SQLite cannot be interrupted inside a call; see CLIENT_FUNCTIONS.
 VALUE_BYTES = 64 * MIB
-# One row, before its size can be counted, is at most this: a statement of many columns gets shorter values.
+# The longest row, whose size can be counted only once it exists: a statement with many columns gets shorter values.
 ROW_BYTES = 256 * MIB
-# All values that a client's statement holds at once. Beyond the first, it is run again while no other client's is that
-# takes so much: what several clients take together stays bounded, and one of them may still read a long value.
+# How much memory all values of a client's statement may use together. A statement that needs more than the first limit
+# runs again under the second one, alone: so the memory of all clients is bounded, and each can still read a long value.
 CLIENT_SHARED_BYTES = 4 * MIB
-CLIENT_ALONE_BYTES = 32 * MIB
-# The longer a client's text is, the more calls it can hold: beyond this its values get shorter in proportion.
+CLIENT_EXCLUSIVE_BYTES = 32 * MIB
+# A longer text can contain more calls: above this many characters, values get shorter in proportion.
 CLIENT_SHORT_SQL = 1000
 CLIENT_SQL_CHARACTERS = 100_000
 CLIENT_PROGRAM_STEPS = 50_000
 CLIENT_PATTERN_BYTES = 100
 TRIM_CHARACTERS, TRIM_SET_CHARACTERS = 64 * KIB, 100
 
-# The readers' limits must never be below the writer's: a view that one could make would keep the others from
-# reading the schema at all. (Hence, too, no SQLITE_LIMIT_SQL_LENGTH and _COLUMN here: tables may be wide.)
+# A reader's limit must not be below the writer's: a view that the writer accepts would keep readers from reading the
+# schema at all. That is why SQLITE_LIMIT_SQL_LENGTH and SQLITE_LIMIT_COLUMN are not here: tables may be wide.
 LIMITS = {
     apsw.SQLITE_LIMIT_LENGTH: VALUE_BYTES,
     apsw.SQLITE_LIMIT_EXPR_DEPTH: 500,
@@ -46,12 +46,12 @@ LIMITS = {
 }
 
 HIDDEN_PREFIXES = (b"tmp_", b"sqlite_")
-# What the host and its plugins make for themselves; nobody's SQL writes there.
+# The tables of the host and its plugins; no user's SQL may write them.
 OWN_PREFIX = b"tmp_"
-# Pages and samples of every table, whatever it is called.
+# These show the pages of every table, and samples of its values.
 ALWAYS_PRIVATE = frozenset((b"sqlite_dbpage", b"sqlite_dbdata", b"sqlite_dbptr"))
 SAMPLES = frozenset((b"sqlite_stat3", b"sqlite_stat4"))
-# Virtual tables that are there without being created. A client may use the first two.
+# Virtual tables that exist without being created. A client may use the safe ones.
 SAFE_MODULES = frozenset((b"json_each", b"json_tree"))
 OTHER_MODULES = frozenset(b"dbstat carray fts3tokenize bytecode tables_used generate_series completion fsdir".split())
 CREATABLE_MODULES = frozenset(b"fts5 fts4 fts3 rtree rtree_i32 geopoly".split())
@@ -71,12 +71,12 @@ _TEXT = """
     lower ltrim match printf quote randomblob rtrim snippet string_agg trim unhex unistr unistr_quote upper
     zeroblob
 """
-# Their work is their text times their pattern.
+# Their work grows with the product of text and pattern.
 _PATTERN = "glob like"
 # Their work grows with the square of their text.
 _SEARCH = "instr replace"
-# Without bound in memory (median), quadratic and more (json_patch, and json_pretty, which puts its second argument
-# before every value), or of use only to who can write.
+# These have no bound in memory (median), or quadratic work or more (json_patch, and json_pretty, which writes its
+# second argument before every value), or are of use only to a role that can write.
 _ADMIN = """
     changes fts5_get_locale fts5_insttoken fts5_locale fts5_source_id geopoly_area geopoly_bbox geopoly_blob
     geopoly_ccw geopoly_contains_point geopoly_debug geopoly_group_bbox geopoly_json geopoly_overlap geopoly_regular
@@ -84,12 +84,12 @@ _ADMIN = """
     offsets percentile percentile_cont percentile_disc rtreecheck rtreedepth rtreenode sqlite_compileoption_get
     sqlite_compileoption_used sqlite_source_id subtype total_changes
 """
-# SQLite calls these itself for ALTER TABLE; a statement that names one is an error.
+# SQLite calls these itself for ALTER TABLE; a statement that names one fails.
 _ALTER = """
     sqlite_add_constraint sqlite_drop_column sqlite_drop_constraint sqlite_fail sqlite_find_constraint
     sqlite_rename_column sqlite_rename_quotefix sqlite_rename_table sqlite_rename_test
 """
-# name -> how long a value may be in a client's statement that calls it
+# name -> how many bytes a value may have in a client's statement that calls the function
 CLIENT_FUNCTIONS: Mapping[str, int] = {
     **dict.fromkeys(_QUICK.split(), VALUE_BYTES),
     **dict.fromkeys(_TEXT.split(), 4 * MIB),
@@ -102,7 +102,7 @@ PRAGMAS_OF_A_TABLE = frozenset(
     b"foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check quick_check table_info "
     b"table_list table_xinfo".split()
 )
-# Without an argument these only tell.
+# Without an argument, these only read.
 PRAGMAS = PRAGMAS_OF_A_TABLE | frozenset(
     b"application_id auto_vacuum cache_size collation_list compile_options data_version database_list encoding "
     b"foreign_keys freelist_count function_list journal_mode journal_size_limit max_page_count module_list page_count "
@@ -132,33 +132,33 @@ WRITES = CREATES | frozenset(
         apsw.SQLITE_UPDATE,
     )
 )
-# A trigger's body is not judged when it is made, and would run unguarded in a write of the host's own. The new name of
-# a table is not told to the authorizer.
+# SQLite does not ask the authorizer about the body of a trigger when it is created, and the trigger would later run
+# without a guard, in a write of the host. Nor does it pass the new name of a table.
 DEFERRED = frozenset((apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER))
 HARMLESS = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
 
 TOO_LONG = "a value is longer than {:,} bytes; shorten it"
-TOO_LONG_BESIDE = (
-    "a value is longer than {:,} bytes, a client's limit in a statement that calls {}(); do without it, or ask as admin"
+TOO_LONG_FOR_FUNCTION = (
+    "a value is longer than {:,} bytes, a client's limit in a statement that calls {}(); avoid it, or ask as admin"
 )
-TOO_LONG_TOGETHER = (
-    "a value is longer than {:,} bytes, its part of what a client's statement may hold at once; ask for fewer columns, "
-    "compute less in one statement, or ask as admin"
+TOO_LONG_FOR_SHARE = (
+    "a value is longer than {:,} bytes, its share of what a client's statement may hold at once; ask for fewer "
+    "columns, compute less in one statement, or ask as admin"
 )
 CLIENT_REFUSAL = (
-    "the client role may only read tables and views, and none whose name begins with tmp_ or sqlite_, but for "
+    "the client role may only read tables and views, but not those whose name begins with tmp_ or sqlite_, except "
     "sqlite_schema; GET /tables lists what it may read"
 )
-OWN_REFUSAL = "what begins with tmp_ belongs to the host and its plugins: SQL may read it, and their routes change it"
+OWN_REFUSAL = "names that begin with tmp_ belong to the host and its plugins; SQL may only read them"
 FULL_TEXT_REFUSAL = (
-    "a full-text index would show the role client text of tables whose names begin with tmp_ or sqlite_: let its "
-    "content be a table, or a view of tables, that a client may read"
+    "a full-text index would show the role client text of tables whose names begin with tmp_ or sqlite_; use a table "
+    "or a view as its content that a client may read"
 )
-SEQUENCE_REFUSAL = "sqlite_sequence counts for the host and its plugins too; SQL may not set it"
+SEQUENCE_REFUSAL = "the host and its plugins use sqlite_sequence too; SQL may not change it"
 COLUMN_ACTIONS = frozenset((apsw.SQLITE_READ, apsw.SQLITE_UPDATE))
 REFUSED = {
-    apsw.SQLITE_TRANSACTION: "send the statements as a transaction; BEGIN, COMMIT and ROLLBACK are the host's",
-    apsw.SQLITE_SAVEPOINT: "send the statements as a transaction; savepoints are the host's",
-    apsw.SQLITE_ATTACH: "no other database may be attached or written",
-    apsw.SQLITE_DETACH: "no database may be detached",
+    apsw.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK are not allowed; send the statements as a transaction",
+    apsw.SQLITE_SAVEPOINT: "savepoints are not allowed; send the statements as a transaction",
+    apsw.SQLITE_ATTACH: "attaching or writing another database is not allowed",
+    apsw.SQLITE_DETACH: "detaching a database is not allowed",
 }

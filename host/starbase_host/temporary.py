@@ -1,11 +1,11 @@
-"""How much SQLite may write into temporary files for one caller: sorts, materialized tables, automatic indexes.
+"""Limits what SQLite writes to temporary files for one caller: sorts, materialized tables, automatic indexes.
 
-SQLite has no limit for them, and asks its VFS for every file. So connections have a VFS that is the machine's own in
-everything but how a temporary file is opened: one that a bounded caller opens, in its thread, counts what it grows by.
-The database, its journal and its shared memory keep the machine's own functions, and cost nothing more.
+SQLite has no such limit, but opens every file through its VFS. So the host's connections use a VFS that differs from
+the default VFS only in how it opens temporary files: when the calling thread has a limit, a file counts how it grows.
+The database, its WAL and its shared memory keep the default functions, at no cost.
 
-The layouts are those that sqlite3.h publishes for version 3. Must not know roles, statements or threads other than its
-caller's.
+The structures have the layouts that sqlite3.h publishes for version 3. Must not know roles, statements, or any thread
+but its caller's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 
-# The name under which the VFS is registered; for `apsw.Connection`.
+# The name of the VFS, for `apsw.Connection`.
 VFS = "starbase"
 TEMPORARY = (
     apsw.SQLITE_OPEN_TEMP_DB
@@ -49,7 +49,7 @@ class _Vfs(ctypes.Structure):
 
 
 class _Methods(ctypes.Structure):
-    """sqlite3_io_methods; a file begins with a pointer to them."""
+    """sqlite3_io_methods; the structure of an open file begins with a pointer to it."""
 
     _fields_ = [
         ("iVersion", c_int), ("xClose", c_void_p), ("xRead", c_void_p), ("xWrite", c_void_p), ("xTruncate", c_void_p),
@@ -61,7 +61,11 @@ class _Methods(ctypes.Structure):
 
 
 class Space:
-    """What one caller has in temporary files, in bytes. refused: whether it wanted more than the limit."""
+    """The temporary files of one caller.
+
+    limit, used: bytes.
+    refused: whether the caller needed more than the limit.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -69,7 +73,7 @@ class Space:
         self.refused = False
 
     def take(self, size: int) -> bool:
-        """Whether it may grow by so many bytes; then it has."""
+        """Count this many bytes more; return False when they would exceed the limit."""
         if self.used + size > self.limit:
             self.refused = True
             return False
@@ -79,38 +83,44 @@ class Space:
 
 @dataclass
 class _File:
-    """A temporary file that is open, by the address of SQLite's handle. methods: the machine's own."""
+    """An open temporary file.
+
+    space: what its bytes count for.
+    methods: the address of the default sqlite3_io_methods.
+    size: bytes.
+    """
 
     space: Space
     methods: int
     size: int = 0
 
 
-_here = threading.local()
+_thread = threading.local()
+# By the address of SQLite's structure of the open file.
 _files: dict[int, _File] = {}
-# By the address of the machine's own: the same with the three functions below, and those that they call.
+# By the address of the default methods: a copy that counts, and its three callbacks.
 _counting: dict[int, tuple[_Methods, Any, Any, Any]] = {}
 _registering = threading.Lock()
-_kept: list[Any] = []
+_keep_alive: list[Any] = []
 
 
 @contextlib.contextmanager
-def within(limit: int) -> Iterator[Space]:
-    """Bound the temporary files that this thread's statements open inside, on connections that have the VFS.
+def limit_space(limit: int) -> Iterator[Space]:
+    """Limit the temporary files of this thread's statements to `limit` bytes, on connections that use the VFS.
 
-    A statement that wants more fails with apsw.FullError.
+    A statement that needs more fails with apsw.FullError.
     """
-    space = _here.space = Space(limit)
+    space = _thread.space = Space(limit)
     try:
         yield space
     finally:
-        _here.space = None
+        _thread.space = None
 
 
 def register() -> None:
-    """Make the VFS, once for the process. Raises apsw.Error where there is nothing to make it of."""
+    """Register the VFS, once for the process. Raises apsw.Error when SQLite has no default VFS."""
     with _registering:
-        if _kept:
+        if _keep_alive:
             return
         made = apsw.VFS(VFS, base="")
         own, ours = _vfs_of(""), _vfs_of(VFS)
@@ -121,21 +131,21 @@ def register() -> None:
 
         def open_file(vfs: int, name: int | None, file: int, flags: int, answered: int | None) -> int:
             code: int = native(vfs, name, file, flags, answered)
-            space = getattr(_here, "space", None)
+            space = getattr(_thread, "space", None)
             if space is not None and flags & TEMPORARY and code == apsw.SQLITE_OK:
                 _count(file, space)
             return code
 
         callback = _Open(open_file)
         ours.xOpen = ctypes.cast(callback, c_void_p).value
-        # Connections may outlive everything that Python takes down at the end.
-        _kept.extend((made, callback))
+        # Connections may outlive the Python objects that the interpreter clears at its end.
+        _keep_alive.extend((made, callback))
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(callback))
 
 
 def _vfs_of(name: str) -> _Vfs:
-    """SQLite's structure of a VFS, by a connection that has it; the machine's own has no name here."""
+    """Return the sqlite3_vfs of this name, taken from a connection; "" stands for the default VFS."""
     with contextlib.closing(apsw.Connection(":memory:", vfs=name or None)) as connection:
         address = c_void_p()
         connection.file_control("main", apsw.SQLITE_FCNTL_VFS_POINTER, ctypes.addressof(address))
@@ -144,17 +154,17 @@ def _vfs_of(name: str) -> _Vfs:
 
 
 def _count(file: int, space: Space) -> None:
-    """From now on, the file counts what it grows by."""
+    """Make an open file count for a space as it grows."""
     begins = c_void_p.from_address(file)
     methods = begins.value
     assert methods is not None
     if methods not in _counting:
-        _counting[methods] = _made_counting(methods)
+        _counting[methods] = _make_counting(methods)
     _files[file] = _File(space, methods)
     begins.value = ctypes.addressof(_counting[methods][0])
 
 
-def _made_counting(methods: int) -> tuple[_Methods, Any, Any, Any]:
+def _make_counting(methods: int) -> tuple[_Methods, Any, Any, Any]:
     own = _Methods.from_address(methods)
     native_close, native_write, native_truncate = _Close(own.xClose), _Write(own.xWrite), _Truncate(own.xTruncate)
 

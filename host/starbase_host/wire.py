@@ -1,8 +1,8 @@
-"""The JSON text of a query's answer: made in small pieces, in a reader's thread, and counted as it grows.
+"""The JSON of a query's answer: encoded in small pieces, in the thread of a reader, and counted as it grows.
 
-Encoding holds Python's interpreter lock for the length of one call, so that no piece is long: the event loop has its
-turn in between. Owns the forms of values on the wire, and how much of answers the host holds at once. Must not know
-SQLite, roles or HTTP.
+Encoding holds Python's interpreter lock for the whole call, so each piece is short, and the event loop runs in between.
+Owns how values look on the wire, and how many bytes of answers the host holds at once. Must not know SQLite, roles or
+HTTP.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from starbase_host.errors import TooLarge, Unavailable
 Row = tuple[Any, ...]
 
 KIB = 1024
-# What is encoded by one call, about; a row of its own that is longer than LONG_BYTES is taken apart.
+# About what one call encodes. A row that is longer than LONG_BYTES is split.
 PIECE_BYTES = 32 * KIB
 LONG_BYTES = 128 * KIB
-# Shorter answers are not counted among those that the host holds: whoever asks for little is answered.
+# Shorter answers do not count for the quota: a caller that asks for little always gets its answer.
 SMALL_BYTES = 64 * KIB
-# A multiple of 3, so that the pieces of one BLOB are one text.
+# A multiple of 3, so that the base64 pieces of a BLOB can be joined.
 _BLOB_PIECE = 48 * KIB
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _escape = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Held:
-    """How many bytes of one kind the host holds at once for all its callers, of those that are not small.
+class Quota:
+    """How many bytes of one kind the host may hold at once for all callers. Small amounts do not count.
 
-    what: they are, and how a caller does with fewer, for the error.
+    limit: bytes.
+    what: names the kind and says how to need fewer bytes; the end of the error message.
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -44,7 +45,7 @@ class Held:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> None:
-        """Hold so many bytes more. Raises Unavailable when that is over the limit."""
+        """Count this many bytes more. Raises Unavailable when that exceeds the limit."""
         with self._lock:
             if self._bytes + count > self._limit:
                 raise Unavailable(f"the host already holds {self._limit:,} bytes of {self._what}")
@@ -56,34 +57,35 @@ class Held:
 
 
 class Budget:
-    """How many bytes one request may still answer, in all its statements together.
+    """How many bytes one request may use, in all its statements together.
 
-    What it has spent counts among what the host holds for as long as this object lives.
+    bytes: the limit.
+    quota: the quota of the host. What the request has used counts for it until `close`, or while this object exists.
     """
 
-    def __init__(self, *, bytes: int, held: Held) -> None:
+    def __init__(self, *, bytes: int, quota: Quota) -> None:
         self._bytes = bytes
         self._spent = self._taken = 0
-        self._held = held
+        self._quota = quota
 
     def spend(self, count: int) -> None:
-        """Raises TooLarge when the request's bytes are used up, and Unavailable when the host's are."""
+        """Use this many bytes. Raises TooLarge when the request has no more, Unavailable when the host has no more."""
         self._spent += count
         if self._spent > self._bytes:
             raise TooLarge("the answer is too large; ask for fewer rows or columns")
         if self._spent > SMALL_BYTES:
-            self._held.take(self._spent - self._taken)
+            self._quota.take(self._spent - self._taken)
             self._taken = self._spent
 
     def give_back(self, count: int) -> None:
         self._spent -= count
         if self._taken > self._spent:
-            self._held.give(self._taken - self._spent)
+            self._quota.give(self._taken - self._spent)
             self._taken = self._spent
 
     def close(self) -> None:
-        """Give back all: nothing came of it. An error that somebody keeps would keep this object alive."""
-        self._held.give(self._taken)
+        """Give back all bytes, after an error. The traceback may keep this object for long."""
+        self._quota.give(self._taken)
         self._taken = 0
 
     def __del__(self) -> None:
@@ -91,9 +93,11 @@ class Budget:
 
 
 class Sink(Protocol):
-    """Where a statement's rows go. `restart` comes before `begin`, and again where the statement is run again.
+    """Where the rows of a statement go: `restart`, `begin`, any number of `take` and `take_long`, then `finish`.
 
-    row_bytes: what each row costs beside its texts.
+    When the statement runs again, so does `restart`, which drops the rows.
+
+    row_bytes: what each row costs beside its texts and BLOBs.
     """
 
     row_bytes: int
@@ -109,8 +113,8 @@ class Sink(Protocol):
     def finish(self, columns: tuple[str, ...], read: int, written: int) -> None: ...
 
 
-class Kept:
-    """Rows as they are, for who works on them: counted by what they take of memory."""
+class RowSink:
+    """Keeps the rows as Python values; counts the memory that they take."""
 
     def __init__(self, budget: Budget) -> None:
         self.columns: tuple[str, ...] = ()
@@ -144,14 +148,14 @@ class Kept:
         self.columns, self.read, self.written = columns, read, written
 
 
-class Text:
-    """Rows as the JSON of /query, an object for each, or of /query/raw, where names stay that stand there twice."""
+class JsonSink:
+    """Encodes the rows as the JSON of /query, one object a row, or of /query/raw, which keeps duplicate names."""
 
-    def __init__(self, budget: Budget, *, raw: bool, turn: threading.Lock) -> None:
-        """turn: held while a piece is encoded. Encoding is Python's, so that two at a time would be no quicker, and
-        the event loop would wait for both.
+    def __init__(self, budget: Budget, *, raw: bool, lock: threading.Lock) -> None:
+        """lock: held while a piece is encoded. Two threads would not encode faster than one, because both need Python's
+        interpreter lock, and the event loop would wait for both.
         """
-        self._turn = turn
+        self._lock = lock
         self.row_bytes = 0
         self._budget = budget
         self._raw = raw
@@ -161,7 +165,7 @@ class Text:
 
     @property
     def pieces(self) -> list[bytes]:
-        """The whole text, once it is finished."""
+        """The whole text, after `finish`."""
         return self._pieces
 
     def restart(self) -> None:
@@ -175,21 +179,21 @@ class Text:
         self.row_bytes = 16 * len(columns) + (0 if self._raw else sum(map(len, columns)))
 
     def take(self, rows: list[Row]) -> None:
-        """Rows that are not long together."""
-        with self._turn:
+        """Encode rows that are short together, in one call."""
+        with self._lock:
             if self._raw:
-                text = _utf8([_wire(row) for row in rows])
+                text = _utf8([_json_row(row) for row in rows])
             else:
-                # Of two columns with one name the last stays.
-                text = _utf8([dict(zip(self._columns, _wire(row), strict=False)) for row in rows])
+                # Of two columns with the same name, the last one stays.
+                text = _utf8([dict(zip(self._columns, _json_row(row), strict=False)) for row in rows])
         self._add(self._head() + text[1:-1])
 
     def take_long(self, row: Row) -> None:
-        """A row that would be a long piece."""
+        """Encode one long row in transaction calls."""
         piece = bytearray(self._head())
         parts = _row_parts(None if self._raw else self._columns, row)
         while True:
-            with self._turn:
+            with self._lock:
                 part = next(parts, None)
             if part is None:
                 break
@@ -200,7 +204,7 @@ class Text:
         self._add(bytes(piece))
 
     def finish(self, columns: tuple[str, ...], read: int, written: int) -> None:
-        # Without a row, nothing has said yet what its columns are.
+        # If no row has come, the columns are not written yet.
         head = b"" if self._pieces else self._opening(columns)
         tail = b"" if not self._raw else b',"meta":{"rows_read":%d,"rows_written":%d}}' % (read, written)
         self._add(head + b"]" + tail)
@@ -218,22 +222,25 @@ class Text:
 
 
 class Body:
-    """The whole JSON of an answer, `{"result": …}`, in pieces; counted among what the host holds while it lives."""
+    """The whole JSON of an answer, `{"result": …}`, in pieces. It counts for the quota while this object exists.
 
-    def __init__(self, texts: Sequence[Text], budget: Budget, *, several: bool) -> None:
+    size: bytes, of all pieces.
+    """
+
+    def __init__(self, texts: Sequence[JsonSink], budget: Budget, *, transaction: bool) -> None:
         self._budget = budget
-        pieces = [b'{"result":[' if several else b'{"result":']
+        pieces = [b'{"result":[' if transaction else b'{"result":']
         for number, text in enumerate(texts):
             if number:
                 pieces.append(b",")
             pieces += text.pieces
-        pieces.append(b"]}" if several else b"}")
+        pieces.append(b"]}" if transaction else b"}")
         self.size = sum(map(len, pieces))
-        self.pieces = list(_together(pieces))
+        self.pieces = list(_join_short(pieces))
 
 
-def _together(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Short pieces put together: each that is sent costs the event loop a turn."""
+def _join_short(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Join short pieces: sending each piece costs the event loop one iteration."""
     short: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -246,8 +253,11 @@ def _together(pieces: Sequence[bytes]) -> Iterator[bytes]:
         yield b"".join(short)
 
 
-def pour(rows: Iterator[Row], sink: Sink, most: int) -> int:
-    """Bring the rows to where they go, few at a time; how many there were. Raises TooLarge when there are more."""
+def write_rows(rows: Iterator[Row], sink: Sink, most: int) -> int:
+    """Write the rows into the sink, a few at a time; return how many there were.
+
+    Raises TooLarge when there are more than `most`.
+    """
     count = 0
     batch: list[Row] = []
     size = 0
@@ -275,11 +285,11 @@ def pour(rows: Iterator[Row], sink: Sink, most: int) -> int:
     return count
 
 
-def _wire(row: Row) -> Sequence[Any]:
-    return row if {float, bytes}.isdisjoint(map(type, row)) else [_wire_value(value) for value in row]
+def _json_row(row: Row) -> Sequence[Any]:
+    return row if {float, bytes}.isdisjoint(map(type, row)) else [_json_value(value) for value in row]
 
 
-def _wire_value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if type(value) is bytes:
         return {"$base64": base64.b64encode(value).decode("ascii")}
     if type(value) is float and value - value != 0:
@@ -296,7 +306,7 @@ def _utf8(value: Any) -> bytes:
 
 
 def _row_parts(columns: tuple[str, ...] | None, row: Row) -> Iterator[bytes]:
-    """One row's JSON in parts, none of them long."""
+    """Encode one row in short parts."""
     if columns is None:
         yield b"["
         for number, value in enumerate(row):
@@ -327,4 +337,4 @@ def _value_parts(value: Any) -> Iterator[bytes]:
             yield base64.b64encode(value[start : start + _BLOB_PIECE])
         yield b'"}'
     else:
-        yield _utf8(_wire_value(value))
+        yield _utf8(_json_value(value))

@@ -59,7 +59,7 @@ def guard() -> Iterator[Guard]:
 
 def calls(guard: Guard) -> Iterator[tuple[str, str, int]]:
     """Name, statement and number of arguments of each call that a client may make of a function."""
-    listed = guard.trusted("SELECT DISTINCT name, narg FROM pragma_function_list ORDER BY 1, 2")
+    listed = guard.run_trusted("SELECT DISTINCT name, narg FROM pragma_function_list ORDER BY 1, 2")
     for name, count in listed:
         if name not in CLIENT_FUNCTIONS or name in SQUARE:
             continue

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from starbase_host.errors import TooLarge, Unavailable
 from starbase_host.query import ANSWERS, Query, Result
-from starbase_host.wire import LONG_BYTES, Budget, Held, Row, Text, pour
+from starbase_host.wire import LONG_BYTES, Budget, JsonSink, Quota, Row, write_rows
 from tests.support.hosts import CLIENT, CONFIG, HostProcess, running
 from tests.support.memory import MEBIBYTE, watched
 from tests.support.query_bench import Bench, Hooks, a_bench
@@ -84,11 +84,11 @@ def test_a_long_value_is_read_and_many_of_them_are_not(shared: Bench) -> None:
     (row,) = shared.json("SELECT ? AS a", ["ä" * 3_000_000])
     assert row == {"a": "ä" * 3_000_000}
     error = shared.refusal("SELECT " + ", ".join(f"?1||{n} AS a{n}" for n in range(20)), ["x" * 2_000_000])
-    assert "its part of what a client's statement may hold at once" in str(error)
+    assert "its share of what a client's statement may hold at once" in str(error)
 
 
 def test_a_client_that_waits_to_be_alone_is_interrupted(tmp_path: Path) -> None:
-    with a_bench(tmp_path, max_seconds=0.3) as bench, bench.runner._alone:
+    with a_bench(tmp_path, max_seconds=0.3) as bench, bench.runner._exclusive_lock:
         long = bench.refusal("SELECT ?||1", ["x" * 3_000_000])
         assert "ran longer" in str(long)
         assert bench.rows("SELECT 1") == [(1,)]
@@ -115,10 +115,10 @@ def test_a_client_that_waits_to_be_alone_is_interrupted(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_pieces_are_the_json_of_the_rows(answer: tuple[tuple[str, ...], list[Row]], raw: bool) -> None:
     columns, rows = answer
-    text = Text(Budget(bytes=1 << 30, held=Held(1 << 30, ANSWERS)), raw=raw, turn=threading.Lock())
+    text = JsonSink(Budget(bytes=1 << 30, quota=Quota(1 << 30, ANSWERS)), raw=raw, lock=threading.Lock())
     text.restart()
     text.begin(columns)
-    assert pour(iter(rows), text, len(rows)) == len(rows)
+    assert write_rows(iter(rows), text, len(rows)) == len(rows)
     text.finish(columns, len(rows), 0)
     assert max(map(len, text.pieces)) < 8 * LONG_BYTES
     read = json.loads(b"".join(text.pieces), parse_constant=pytest.fail)
@@ -165,7 +165,7 @@ def test_rows_that_a_plugin_sees_are_bounded_by_what_they_take(tmp_path: Path) -
 def test_answers_that_wait_to_be_read_are_bounded_and_small_ones_always_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starbase_host.query.HELD_BYTES", {"admin": 9_000_000, "client": 9_000_000})
+    monkeypatch.setattr("starbase_host.query.QUOTA_BYTES", {"admin": 9_000_000, "client": 9_000_000})
     with a_bench(tmp_path, max_seconds=60) as bench:
         big = Query(sql="SELECT printf('%.3000000c', 'x') AS x", role="client")
         held = [bench.wait(bench.runner.answer(big)) for _ in range(2)]

@@ -67,26 +67,26 @@ def test_parameters(shared: Bench, sql: str, params: Any, row: tuple[Any, ...]) 
 @pytest.mark.parametrize(
     ("sql", "params", "message"),
     [
-        ("SELECT ?, ?", [1], "params: sql takes 2 parameters, params holds 1"),
-        ("SELECT ?", [1, 2], "params: sql takes 1 parameters, params holds 2"),
-        ("SELECT ?", None, "params: sql takes 1 parameters, params holds 0"),
-        ("SELECT 1", [1], "params: sql takes 0 parameters, params holds 1"),
+        ("SELECT ?, ?", [1], "params: sql takes 2 parameters, but params has 1"),
+        ("SELECT ?", [1, 2], "params: sql takes 1 parameters, but params has 2"),
+        ("SELECT ?", None, "params: sql takes 1 parameters, but params has 0"),
+        ("SELECT 1", [1], "params: sql takes 0 parameters, but params has 1"),
         ("SELECT :a", {}, "params.a: is missing"),
         ("SELECT :a", {"a": 1, "b": 2}, "params.b: sql has no parameter of this name"),
-        ("SELECT ?", {"a": 1}, "params: sql has parameters without a name"),
-        ("SELECT :a", {"a": 1, ":a": 2}, "params: names one parameter twice"),
-        ("SELECT ?", [2**63], "params[0]: an integer has 64 bits"),
-        ("SELECT ?", [-(2**63) - 1], "params[0]: an integer has 64 bits"),
-        ("SELECT :a", {"a": "\ud800"}, "params.a: holds half of a surrogate pair"),
+        ("SELECT ?", {"a": 1}, "params: sql has parameters without names"),
+        ("SELECT :a", {"a": 1, ":a": 2}, "params: names a parameter twice"),
+        ("SELECT ?", [2**63], "params[0]: is not a 64-bit integer"),
+        ("SELECT ?", [-(2**63) - 1], "params[0]: is not a 64-bit integer"),
+        ("SELECT :a", {"a": "\ud800"}, "params.a: contains half of a surrogate pair"),
         ("SELECT ?", [math.nan], "params[0]: NaN"),
         ("SELECT ?, ?", [[1], {"a": 1}], "params[1]: must be"),
         ("SELECT ?", [{"$base64": "?"}], "params[0]: $base64"),
         ("SELECT ?", "text", "params: must be a list"),
         ("SELECT ?", 5, "params: must be a list"),
-        ("", None, "sql: holds no statement"),
-        (" ; -- nothing", None, "sql: holds no statement"),
-        ("SELECT 1\0", None, "sql: holds NUL"),
-        ("SELECT '\ud800'", None, "sql: holds half of a surrogate pair"),
+        ("", None, "sql: does not contain a statement"),
+        (" ; -- nothing", None, "sql: does not contain a statement"),
+        ("SELECT 1\0", None, "sql: contains NUL"),
+        ("SELECT '\ud800'", None, "sql: contains half of a surrogate pair"),
         ("SELECT 1; SELECT 2", None, "more than one statement"),
         ("SELEC 1", None, 'near "SELEC": syntax error'),
         ("SELECT missing FROM orders", None, "no such column: missing"),
@@ -185,12 +185,12 @@ def test_a_long_stored_value_is_read_and_not_searched(tmp_path: Path) -> None:
         for _ in range(2):
             assert bench.rows(by_id, [7], "admin")[0][2] == 50_000_000
             assert bench.rows(by_id, [8])[0][2] == 6_000_000
-        part = "a value is longer than 8,388,608 bytes, its part of what a client's statement may hold at once"
+        part = "a value is longer than 8,388,608 bytes, its share of what a client's statement may hold at once"
         assert str(bench.refusal(by_id, [7])).startswith(part)
         searched = bench.refusal("SELECT instr(name, 'y') FROM orders")
         assert isinstance(searched, TooLarge)
         limit = "a value is longer than 65,536 bytes, a client's limit in a statement that calls instr()"
-        assert str(searched) == f"{limit}; do without it, or ask as admin"
+        assert str(searched) == f"{limit}; avoid it, or ask as admin"
         assert bench.rows("SELECT name LIKE 'o%' FROM orders WHERE id = 1") == [(1,)]
         for _ in range(3):
             assert bench.rows("SELECT length(?)", ["x" * 1_000_000]) == [(1_000_000,)]
@@ -264,7 +264,7 @@ def test_a_transaction_is_atomic_and_names_the_statement(bench: Bench) -> None:
     with pytest.raises(InvalidRequest) as caught:
         bench.transaction(["SELECT 1", ("SELECT ?", [2**64])])
     assert list(caught.value.fields) == ["transaction[1].params[0]"]
-    with pytest.raises(InvalidRequest, match="holds no statement"):
+    with pytest.raises(InvalidRequest, match="has no statements"):
         bench.transaction([])
 
 

@@ -110,14 +110,14 @@ def test_a_journal_that_cannot_be_written_back_ends_no_writer(
         connection.execute(f"{CREATE}; {fill(IDLE_PAGES)}")
 
     writer.put(broken)
-    until(lambda: "written back" in caplog.text, what="the warning")
+    until(lambda: "cannot be checkpointed" in caplog.text, what="the warning")
     ran = threading.Event()
     for _ in range(3):
         writer.put(partial(_execute, sql=fill(FULL_PAGES // 2)))
     writer.put(lambda _: ran.set())
     assert ran.wait(30)
     writer.close()
-    assert caplog.text.count("written back") == 1
+    assert caplog.text.count("cannot be checkpointed") == 1
     assert not path.with_name("one.db-wal").exists()
 
 

@@ -549,7 +549,7 @@ def test_a_full_text_index_that_does_not_match_is_no_damage(postgres_database: T
         host.result("POST", "/data-replication/reconcile/t")
         response = host.request("POST", "/query", {"sql": "SELECT * FROM found WHERE found MATCH 'apple'"})
         assert response.status_code == 400
-        assert "build it again, as admin: INSERT INTO it(it) VALUES ('rebuild')" in response.json()["error"]
+        assert "rebuild the index as admin with INSERT INTO NAME(NAME) VALUES ('rebuild')" in response.json()["error"]
         host.result("POST", "/query", {"sql": "INSERT INTO found(found) VALUES ('rebuild')"})
         assert host.query("SELECT * FROM found WHERE found MATCH 'apple'") == []
 
