@@ -1,4 +1,4 @@
-"""Keeps a trail of every query that was answered and of every replication run, and forgets it after a while."""
+"""Records every query that was answered and every replication run, and deletes old entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ LATEST = "SELECT at, what, detail FROM tmp_audit ORDER BY rowid DESC LIMIT 100"
 
 
 def plugin(options: Mapping[str, Any]) -> Audit:
-    """What the entry point names. Option `keep_days` (30): how long an entry is kept."""
+    """Make the plugin; the entry point names this function.
+
+    options: `keep_days`, how many days an entry is kept (default 30).
+    Raises ConfigError when an option is unknown or wrong.
+    """
     for name in options.keys() - {"keep_days"}:
         raise ConfigError(name, "unknown option; known: keep_days")
     keep_days = options.get("keep_days", 30)
@@ -24,6 +28,8 @@ def plugin(options: Mapping[str, Any]) -> Audit:
 
 
 class Audit:
+    """The plugin. keep_days: how many days an entry is kept."""
+
     def __init__(self, keep_days: float) -> None:
         self.keep_seconds = keep_days * DAY
 
@@ -41,11 +47,11 @@ class Audit:
 
     @hookimpl(optionalhook=True)
     async def replication_event(self, event: Any) -> None:
-        await self.note(f"sync {event.status}", f"{event.config_name}: {event.records_processed} rows")
+        await self.record(f"sync {event.status}", f"{event.config_name}: {event.records_processed} rows")
 
     @hookimpl
     async def after_query(self, query: Query, result: Result) -> None:
-        await self.note(f"query by {query.role}", f"{query.sql}: {len(result.rows)} rows")
+        await self.record(f"query by {query.role}", f"{query.sql}: {len(result.rows)} rows")
 
     @hookimpl
     async def on_alarm(self, alarm: Alarm) -> None:
@@ -57,7 +63,7 @@ class Audit:
         rows = await self.host.database.read(lambda connection: connection.execute(LATEST).fetchall())
         return [{"at": at, "what": what, "detail": detail} for at, what, detail in rows]
 
-    async def note(self, what: str, detail: str) -> None:
+    async def record(self, what: str, detail: str) -> None:
         await self.write("INSERT INTO tmp_audit VALUES (?, ?, ?)", iso(self.host.clock.now()), what, detail)
 
     async def write(self, sql: str, *values: str | None) -> None:

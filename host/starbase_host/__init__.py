@@ -1,4 +1,4 @@
-"""The host. These names are all that a plugin may import."""
+"""The host. A plugin may import these names, and nothing else of this package."""
 
 from starbase_host.alarms import Alarm
 from starbase_host.client import CommandHost

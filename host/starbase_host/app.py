@@ -1,4 +1,4 @@
-"""The application: `create_app(config)` builds it; its lifespan owns everything alive, and ends it in order."""
+"""The application: `create_app(config)` builds it; its lifespan starts the parts of the host and stops them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
 from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError, InvalidRequest, TooLarge, Unavailable
-from starbase_host.http import Answer, BodyResponse, Cors, Tokens, endpoint, held_bodies, on_http_exception, read_json
+from starbase_host.http import Answer, BodyResponse, Cors, Tokens, body_quota, endpoint, on_http_exception, read_json
 from starbase_host.lock import Lock
-from starbase_host.login_throttle import Throttle
+from starbase_host.login_throttle import LoginThrottle
 from starbase_host.modes import remove_other_access
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner
@@ -56,7 +56,7 @@ QUERY_BODY = {
     ]
 }
 
-# What the role client may read, in one statement: one row a table, whose columns are JSON.
+# The tables that the role client may read: one row for each, with its columns as JSON.
 TABLES = """
     SELECT t.name, t.type, json_group_array(json_object('name', c.name, 'type', c.type, 'key', c.pk) ORDER BY c.cid)
     FROM pragma_table_list AS t JOIN pragma_table_info(t.name) AS c WHERE t.type <> 'shadow' GROUP BY t.name
@@ -69,23 +69,23 @@ _TABLE = {
 }
 TABLES_ANSWER = {"type": "array", "items": {"type": "object", "properties": _TABLE, "required": list(_TABLE)}}
 
-# The query parameters of the host's own routes; what a probe adds against caches is not refused.
-NONE: dict[str, dict[str, Any]] = {}
+# For routes without query parameters. /health accepts any, because probes add some to avoid caches.
+NO_QUERY: dict[str, dict[str, Any]] = {}
 log = logging.getLogger("starbase")
 
-# Below it, a token can be guessed: a right one is never made to wait.
+# A shorter token can be guessed, because guesses with the right token never have to wait.
 SHORT_TOKEN = 16
-# Each is prepared, run and answered by itself, and a client's body has room for tens of thousands.
+# Each statement has its own costs, and a client's body could contain tens of thousands.
 CLIENT_STATEMENTS = 1000
 VERSION = importlib.metadata.version("starbase-host")
 
 
 def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: bool = True) -> Starlette:
-    """The host as an ASGI application. Plugins are loaded here, so that a wrong configuration raises ConfigError.
+    """Build the host as an ASGI application, with `app.state.core` as its `Core`.
 
-    clock: the only source of time. fire_alarms=False is for a command that needs the host for a moment:
-    schedules keep still, and the lock file says that a command holds it. While the application runs,
-    `app.state.core` is its `Core`.
+    clock: the source of time.
+    fire_alarms: False for a command that runs the host for a moment: no alarm fires, and the lock file names a command.
+    Raises ConfigError when a plugin cannot be loaded.
     """
     core = Core(config, clock or Clock(), fire_alarms=fire_alarms)
     core.plugins.load()
@@ -94,17 +94,17 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
         middleware=[Middleware(Cors, config.cors_origins)],
         exception_handlers={HTTPException: on_http_exception},
     )
-    # A redirect would be an answer outside the envelope.
+    # A redirect would not have the envelope.
     app.router.redirect_slashes = False
     app.state.core = core
     app.state.max_body_bytes = config.max_body_bytes
     app.state.parsing = asyncio.Lock()
-    app.state.bodies = held_bodies()
+    app.state.bodies = body_quota()
     return app
 
 
 class Core:
-    """Everything alive in one host, and its own endpoints."""
+    """The parts of one host, and the endpoints of its own routes."""
 
     def __init__(self, config: HostConfig, clock: Clock, *, fire_alarms: bool) -> None:
         self.config = config
@@ -128,9 +128,9 @@ class Core:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Lock, database, plugins, alarms: entered in this order, left in reverse."""
+        """Start the lock, the database, the plugins and the alarms; stop them in reverse order."""
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(self.holding())
+            stack.enter_context(self.hold_lock())
             token, self.made_token = admin_token(self.config)
             if self._fire_alarms:
                 _warn_of_short_tokens(self.config)
@@ -139,10 +139,10 @@ class Core:
             tokens = Tokens(
                 admin=token,
                 client=self.config.client_token,
-                throttle=Throttle(self.config.max_guess_wait_seconds),
+                throttle=LoginThrottle(self.config.max_guess_wait_seconds),
                 clock=self.clock,
             )
-            with self._as_configured():
+            with self._name_database_key():
                 self.database.open()
             stack.push_async_callback(asyncio.to_thread, self.database.close)
             stack.callback(self.queries.close)
@@ -155,28 +155,28 @@ class Core:
             await stack.enter_async_context(self.plugins.lifespans(hosts))
             if self._fire_alarms:
                 await stack.enter_async_context(self.alarms.running())
-            # First of all when it ends: whoever waits for something long lets go.
+            # This runs first at the end, so that long waits end.
             stack.callback(self.stop)
             yield
 
     @contextlib.contextmanager
-    def holding(self) -> Iterator[None]:
-        """The lock, inside this context; the lifespan has it anyway, `server` takes it before its address."""
-        with self._as_configured():
+    def hold_lock(self) -> Iterator[None]:
+        """Hold the lock inside this context. The server enters it before it binds its address; the lifespan too."""
+        with self._name_database_key():
             self.lock.acquire(serves=self._fire_alarms)
         try:
             yield
         finally:
             self.lock.release()
 
-    def listens(self, url: str) -> None:
-        """Tell commands where the host is."""
-        with self._as_configured():
+    def announce(self, url: str) -> None:
+        """Write the address into the lock file, for commands."""
+        with self._name_database_key():
             self.lock.describe(url)
 
     @contextlib.contextmanager
-    def _as_configured(self) -> Iterator[None]:
-        """What is wrong with the file that was named, said as what is wrong with its key."""
+    def _name_database_key(self) -> Iterator[None]:
+        """Turn an error of the database file into an error of the key `host.database`."""
         try:
             yield
         except (ConfigError, DatabaseError) as error:
@@ -184,7 +184,7 @@ class Core:
             raise ConfigError(toml_key(self.config, "host.database"), why) from error
 
     def stop(self) -> None:
-        """Let everything that waits or runs long know that the host is stopping. May be called early, and twice."""
+        """Tell everything that waits or runs long that the host is stopping. May be called more than once."""
         self.plugins.stopping.set()
         self.queries.interrupt()
 
@@ -201,25 +201,25 @@ class Core:
 
     def _routes(self) -> list[Route]:
         return [
-            Route("/query", self.query, ("POST",), "client", "Run SQL; rows as objects", NONE, QUERY_BODY),
-            Route("/query/raw", self.query_raw, ("POST",), "client", "Run SQL; columns and rows", NONE, QUERY_BODY),
+            Route("/query", self.query, ("POST",), "client", "Run SQL; rows as objects", NO_QUERY, QUERY_BODY),
+            Route("/query/raw", self.query_raw, ("POST",), "client", "Run SQL; columns and rows", NO_QUERY, QUERY_BODY),
             Route(
                 "/tables",
                 self.tables,
                 ("GET",),
                 "client",
-                "The tables that may be read, and their columns",
-                NONE,
+                "The tables that you can read, and their columns",
+                NO_QUERY,
                 answer=TABLES_ANSWER,
             ),
             Route("/health", self.health, ("GET",), None, "Whether the host is ready"),
-            Route("/status", self.status, ("GET",), "admin", "The host, its database and its plugins", NONE),
-            Route("/plugins", self.list_plugins, ("GET",), "admin", "The plugins, their hooks and routes", NONE),
+            Route("/status", self.status, ("GET",), "admin", "The host, its database and its plugins", NO_QUERY),
+            Route("/plugins", self.list_plugins, ("GET",), "admin", "The plugins, their hooks and routes", NO_QUERY),
             Route("/openapi.json", self.openapi, role=None, summary="This document", envelope=False),
         ]
 
     async def openapi(self, request: Request) -> Response:
-        """GET /openapi.json. Needs no token: tools read it without one, and it tells no more than the documentation."""
+        """GET /openapi.json: without a token, because tools read it so. It reveals no more than the documentation."""
         return JSONResponse(self._document)
 
     async def query(self, request: Request) -> Response:
@@ -227,11 +227,11 @@ class Core:
         return await self._run(request, raw=False)
 
     async def query_raw(self, request: Request) -> Response:
-        """POST /query/raw: columns and rows, duplicate names kept."""
+        """POST /query/raw: columns and rows, with duplicate names."""
         return await self._run(request, raw=True)
 
     async def tables(self, request: Request) -> Any:
-        """GET /tables: what the role client may read, whoever asks."""
+        """GET /tables: what the role client may read, also for an admin."""
         found = await self.queries.run(Query(sql=TABLES, role="client"))
         return [{"name": name, "type": kind, "columns": json.loads(columns)} for name, kind, columns in found.rows]
 
@@ -273,9 +273,9 @@ class Core:
         unknown = sorted(set(body) - {"transaction"})
         statements = body["transaction"]
         if unknown or not isinstance(statements, list) or not statements:
-            raise InvalidRequest('"transaction" must stand alone and be a list of {"sql", "params"}')
+            raise InvalidRequest('"transaction" must be the only field, and a list of {"sql", "params"}')
         if role == "client" and len(statements) > CLIENT_STATEMENTS:
-            raise TooLarge(f"the transaction holds more than {CLIENT_STATEMENTS:,} statements, a client's limit")
+            raise TooLarge(f"the transaction has more than {CLIENT_STATEMENTS:,} statements, a client's limit")
         queries = [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
         return BodyResponse(await self.queries.answer_transaction(queries))
 
@@ -284,7 +284,7 @@ def _warn_of_short_tokens(config: HostConfig) -> None:
     for key in ("admin_token", "client_token"):
         if 0 < len(getattr(config, key) or "") < SHORT_TOKEN:
             log.warning(
-                "host.%s is shorter than %d characters, so that it can be guessed; take a random one of 32",
+                "host.%s is shorter than %d characters, so it can be guessed; use a random one with 32 characters",
                 key,
                 SHORT_TOKEN,
             )
@@ -292,12 +292,12 @@ def _warn_of_short_tokens(config: HostConfig) -> None:
 
 def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
     if not isinstance(body, dict):
-        raise InvalidRequest(fields={where.rstrip(".") or "body": "must be an object with sql"})
+        raise InvalidRequest(fields={where.rstrip(".") or "body": "must be an object with the field sql"})
     unknown = [key for key in body if key not in ("sql", "params")]
     fields = {f"{where}{key[:MAX_NAME]}": "unknown field; known: sql, params" for key in unknown[:MAX_NAMED]}
     sql, params = body.get("sql"), body.get("params")
     if not isinstance(sql, str) or not sql.strip():
-        fields[f"{where}sql"] = "must be a string that holds one SQL statement"
+        fields[f"{where}sql"] = "must be a string with one SQL statement"
     if params is not None and not isinstance(params, list | dict):
         fields[f"{where}params"] = "must be a list, or an object for named parameters"
     if fields:

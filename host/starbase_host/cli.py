@@ -1,6 +1,6 @@
-"""The `starbase` command: serve, plugins, and whatever commands plugins contribute.
+"""The `starbase` command: serve, plugins, and the commands that plugins register.
 
-Exit status: 0 done; 1 the operation failed; 2 wrong usage or configuration; 3 no such name; 4 in conflict with
+Exit status: 0 done; 1 the operation failed; 2 wrong usage or configuration; 3 the name does not exist; 4 conflict with
 something that runs; 5 the token was refused; 6 the source failed, or the host cannot be reached.
 """
 
@@ -28,24 +28,27 @@ from starbase_host.printable import OneLineFormatter, printable
 
 log = logging.getLogger("starbase")
 
-# Rows by the hundred thousand hold no cycles to look for. At its defaults the collector took a tenth of a first load.
+# Rows have no reference cycles. With its defaults, the garbage collector took a tenth of the time of a first load.
 COLLECT_AFTER = 50_000
 
 EXIT_CODES = {400: 2, 401: 5, 403: 5, 404: 3, 409: 4, 502: 6, 503: 6}
 DEFAULT_CONFIG = Path("plugin.toml")
 
-HELP = """A host for plugins, with its own SQLite database.
+HELP = """Run a host for plugins, with its own SQLite database.
 
---config FILE (default: plugin.toml) and --json may stand anywhere. Without a plugin.toml, the host runs with its
+You can write --config FILE (default: plugin.toml) and --json anywhere. Without a plugin.toml, the host uses its
 defaults and every installed plugin.
 
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no such name, 4 conflict, 5 token refused,
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 name does not exist, 4 conflict, 5 token refused,
 6 the source failed or the host cannot be reached.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script. Never shows a traceback: an error is one line on stderr, and an exit status."""
+    """Run the console script. An error is one line on stderr and an exit status, never a traceback.
+
+    arguments: by default those of the process.
+    """
     gc.set_threshold(COLLECT_AFTER, 20, 20)
     words, config_path, json_output = _global_options(list(sys.argv[1:] if arguments is None else arguments))
     handler = logging.StreamHandler(sys.stderr)
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     for noisy in ("httpx", "databases"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Its warnings are of requests that are none: whoever sends those must not fill the log.
+    # uvicorn warns of malformed requests; a client that sends them must not fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     try:
         config = _load(config_path)
@@ -73,19 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
-        # The reader of a pipe (head, less) is done; Python would complain about stdout once more at exit.
+        # The reader of a pipe, such as head, has ended. Python would report stdout again at exit.
         sys.stdout = None
         status = 0
     except Exception as error:
         log.debug("unexpected", exc_info=True)
         status = _fail(f"{type(error).__name__}: {error}", 1, json_output=json_output)
-    # What is left ends with the process; to look through it for cycles once more would take a tenth of a second.
+    # The process ends now; a last garbage collection would take a tenth of a second.
     gc.freeze()
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _global_options(words: list[str]) -> tuple[list[str], str | None, bool]:
-    """Take --config and --json out, wherever they stand before a `--`."""
+    """Remove --config and --json from the words before a `--`; return the rest, the path, and whether --json is set."""
     rest: list[str] = []
     config_path: str | None = None
     json_output = False
@@ -106,7 +109,7 @@ def _global_options(words: list[str]) -> tuple[list[str], str | None, bool]:
 
 
 def _load(config_path: str | None) -> HostConfig | ConfigError:
-    """The configuration, or what is wrong with it: not every command needs one."""
+    """Return the configuration, or its error: not every command needs a configuration."""
     path = Path(config_path) if config_path is not None else DEFAULT_CONFIG
     if config_path is None and not path.exists():
         return HostConfig(database=Path.cwd() / HostConfig.database)
@@ -117,46 +120,46 @@ def _load(config_path: str | None) -> HostConfig | ConfigError:
 
 
 def _plugins_config(config: HostConfig | ConfigError, config_path: str | None) -> HostConfig:
-    """The configuration that says which plugins have commands. Raises ConfigError where even that is not to be had."""
+    """Return a configuration with the plugins, for their commands. Raises ConfigError when even that is wrong."""
     if isinstance(config, HostConfig):
         return config
     return configuration.load_plugins(Path(config_path) if config_path is not None else DEFAULT_CONFIG)
 
 
 class _Commands(click.Group):
-    """The host's own commands; the plugins' are asked for only when another one is wanted."""
+    """The commands of the host and of plugins. Plugins are loaded only when the command is not one of the host."""
 
     def __init__(self, host: CommandHost, plugins_config: Callable[[], HostConfig]) -> None:
         super().__init__("starbase", help=HELP, params=[_version_option(host)])
         self._host = host
         self._plugins_config = plugins_config
-        self._complete = False
+        self._loaded = False
         self.add_command(_serve_command(host))
         self.add_command(_plugins_command(host))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         try:
-            self._ask_plugins()
+            self._load_plugin_commands()
         except StarbaseError as error:
-            # Help is what a user reads to find out what is wrong: it must not depend on that.
-            click.echo(f"starbase: without the commands of plugins: {printable(str(error))}", err=True)
+            # Help must work even with a wrong configuration: users read it to find out what is wrong.
+            click.echo(f"starbase: the commands of plugins are missing: {printable(str(error))}", err=True)
         return super().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.commands:
-            self._ask_plugins()
+            self._load_plugin_commands()
         return super().get_command(ctx, cmd_name)
 
-    def _ask_plugins(self) -> None:
-        if self._complete:
+    def _load_plugin_commands(self) -> None:
+        if self._loaded:
             return
-        self._complete = True
+        self._loaded = True
         config = self._plugins_config()
         plugins = Plugins(config)
         plugins.load()
         for name, commands in plugins.call_plain("register_commands", host=self._host):
             if not isinstance(commands, Sequence) or not all(isinstance(each, click.Command) for each in commands):
-                log.error("plugin %s: register_commands answered no list of commands", name)
+                log.error("plugin %s: register_commands did not return a list of commands", name)
                 continue
             for command in commands:
                 if command.name in self.commands:
@@ -200,7 +203,7 @@ def _serve_command(host: CommandHost) -> click.Command:
 
 
 def _plugins_command(host: CommandHost) -> click.Command:
-    @click.command("plugins", help="List the plugins that are enabled, with their hooks.")
+    @click.command("plugins", help="List the enabled plugins and their hooks.")
     def plugins() -> None:
         loaded = Plugins(host.config)
         loaded.load()

@@ -1,6 +1,6 @@
-"""How a command talks to the host: over HTTP where one is running, else in this process for a moment.
+"""How a command talks to the host: over HTTP if one is running, else in this process for a moment.
 
-Which of the two is decided by the database's lock file. Both speak the same routes.
+The lock file of the database decides which. Both have the same routes.
 """
 
 from __future__ import annotations
@@ -30,26 +30,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("starbase")
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-# What only reads or configures is answered soon, whatever else the host does; only a run may take hours.
+# A request that reads or configures gets its answer soon, even from a busy host; only a run may take hours.
 READ_TIMEOUT_SECONDS = 60.0
-# How long a host that starts may take until it says where it listens.
+# How long a starting host may take until its lock file has its address.
 START_SECONDS = 5.0
-LOOK_SECONDS = 0.05
-# No host has such an address.
+POLL_SECONDS = 0.05
+# No real host has this address.
 IN_PROCESS = "http://in-process"
 
 
 class CommandFailed(StarbaseError):
-    """The host refused or could not be reached. `status` is HTTP's; 503 when it could not be reached."""
+    """The host returned an error, or cannot be reached.
+
+    status: the HTTP status of the error; 503 when the host cannot be reached.
+    """
 
     code = "command_failed"
     status = 503
 
 
 class HostClient:
-    """Requests to one host, as admin.
+    """Sends requests to one host, as admin.
 
-    in_process: whether no host is running, so that this command does the work and no alarm fires.
+    in_process: True when no host is running, so that this process does the work, and no alarm fires.
     """
 
     def __init__(
@@ -69,9 +72,13 @@ class HostClient:
         params: dict[str, Any] | None = None,
         patient: bool = False,
     ) -> Any:
-        """The `result` of a route's answer. patient: wait however long that takes, else for READ_TIMEOUT_SECONDS.
+        """Call a route and return its `result`.
 
-        Raises CommandFailed with the route's error, or when the host does not answer.
+        method, path: such as "GET", "/status".
+        body: a JSON value; None sends no body.
+        params: the query parameters.
+        patient: wait for the answer without a limit; else READ_TIMEOUT_SECONDS.
+        Raises CommandFailed with the error of the route, or when the host does not answer.
         """
         answer = self.begin(method, path, body=body, params=params, patient=patient)
         try:
@@ -89,7 +96,7 @@ class HostClient:
         params: dict[str, Any] | None = None,
         patient: bool = False,
     ) -> concurrent.futures.Future[Any]:
-        """The same, without waiting: the future holds the result, or raises."""
+        """Do the same as `request` without waiting; the future has the result or the error."""
         return asyncio.run_coroutine_threadsafe(self._request(method, path, body, params, patient), self._loop)
 
     async def _request(self, method: str, path: str, body: Any, params: dict[str, Any] | None, patient: bool) -> Any:
@@ -101,7 +108,7 @@ class HostClient:
         try:
             response = await self._client.request(method, path, content=content, params=params, timeout=timeout)
         except httpx.ReadTimeout:
-            undone = "" if method == "GET" else "; what was asked of it may still be done"
+            undone = "" if method == "GET" else "; it may still do what you asked"
             why = f"has not answered within {seconds:g} s{undone}; look at its log, or restart it"
             raise CommandFailed(f"the host at {self._client.base_url} {why}") from None
         except httpx.TransportError as error:
@@ -110,36 +117,42 @@ class HostClient:
         try:
             answer = response.json()
         except ValueError:
-            raise CommandFailed(f"the host answered {response.status_code} and no JSON", status=502) from None
+            raise CommandFailed(f"the host returned status {response.status_code} without JSON", status=502) from None
         if response.is_success:
             return answer["result"]
         if response.status_code == 401:
             raise CommandFailed(
-                f"the host at {self._client.base_url} was started with another admin token than the one that this "
-                f"command took from {self._token_from}; start the host again, or put its token there",
+                f"the host at {self._client.base_url} has another admin token than {self._token_from}, where this "
+                "command reads it; restart the host, or put its token there",
                 status=401,
             )
         raise CommandFailed(str(answer.get("error")), status=response.status_code)
 
 
 class CommandHost:
-    """What `register_commands` gets: the configuration, the way to the host, and the way to print."""
+    """The argument of `register_commands`: the configuration, the connection to the host, and the output.
+
+    json_output: whether the user asked for JSON with --json.
+    """
 
     def __init__(self, config: HostConfig | ConfigError, *, json_output: bool = False) -> None:
-        """config: a ConfigError is raised by the first command that needs the configuration."""
+        """config: if it is a ConfigError, the first command that needs the configuration raises it."""
         self._config = config
         self.json_output = json_output
 
     @property
     def config(self) -> HostConfig:
-        """The configuration. Raises ConfigError where plugin.toml cannot be read, or something in it is wrong."""
+        """The configuration. Raises ConfigError when plugin.toml cannot be read or is wrong."""
         if isinstance(self._config, ConfigError):
             raise self._config
         return self._config
 
     @contextlib.contextmanager
     def client(self) -> Iterator[HostClient]:
-        """A client of the running host, or of one that lives in this process until the context ends."""
+        """Connect to the running host, or start one in this process until the context ends.
+
+        Raises ConfigError, Conflict or CommandFailed.
+        """
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="client", daemon=True)
         thread.start()
@@ -158,20 +171,20 @@ class CommandHost:
             loop.close()
 
     def emit(self, result: Any, text: str) -> None:
-        """Print a command's answer: `text` for a person, `result` as JSON with --json.
+        """Print the result of a command: `text`, or `result` as JSON with --json.
 
-        What a terminal would obey is shown as its escape; of `text` the line breaks and tabs stay.
+        Control characters are shown as escapes, except line breaks and tabs in `text`.
         """
         shown = printable_json(json.dumps(result, ensure_ascii=False)) if self.json_output else ""
         click.echo(shown or printable(text, lines=True))
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> httpx.AsyncClient:
-        # Only a command needs it: the host itself starts without.
+        # Imported here, because the host itself does not need it, and would start later.
         import httpx
 
         url = await self._address()
         if url is not None:
-            # Plain HTTP to our own host: the machine's certificates may be wrong or gone, and need not be read.
+            # This is plain HTTP to our own host. The machine's certificates are not needed, and may be missing.
             nothing_trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(verify=nothing_trusted)
         else:
@@ -187,9 +200,10 @@ class CommandHost:
         return await stack.enter_async_context(client)
 
     async def _address(self) -> str | None:
-        """Where the host that holds the database listens; None when nobody holds it.
+        """Return the URL of the host that holds the database; None when no process holds it.
 
-        Only the holder itself says so: at the configured address anybody may listen, and would get the admin token.
+        Only the lock file is trusted for that: another process may listen at the configured address, and would get the
+        admin token.
         """
         path = self.config.lock_file
         deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -201,10 +215,10 @@ class CommandHost:
                 return holder.url
             if asyncio.get_running_loop().time() > deadline:
                 raise CommandFailed(
-                    f"the {holder} that holds {path} has not said where it listens; look at its log, and try again"
+                    f"the {holder} that holds {path} has not written its address; check its log, and try again"
                 )
             if waited_for is None and holder.pid is not None:
                 waited_for = holder
                 log.info("the %s is starting or stopping; waiting for it", holder)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         return None

@@ -1,7 +1,7 @@
-"""HTTP: who may call what, one envelope for answers and errors, bounded bodies, CORS.
+"""HTTP: authorization, one envelope for answers and errors, limits on bodies, CORS.
 
-Knows no SQL and no plugin by name. `endpoint(...)` wraps every route, the host's and the plugins' alike, so
-that none can forget the token or leak a traceback.
+Must not know SQL, or a plugin by name. `endpoint(...)` wraps every route of the host and of plugins, so that no route
+can forget to check the token or leak a traceback.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from starbase_host.errors import (
     TooManyGuesses,
     Unauthorized,
 )
-from starbase_host.login_throttle import Throttle
-from starbase_host.routes import MAX_NAME, Role, Route, wrong_in_query
+from starbase_host.login_throttle import LoginThrottle
+from starbase_host.routes import MAX_NAME, Role, Route, query_problems
 from starbase_host.wire import PIECE_BYTES, Body, Budget, Quota
 
 log = logging.getLogger("starbase.http")
 
-# Answers hold rows and settings: no cache keeps them, and no browser takes one for a page.
+# Answers contain rows and settings: caches must not keep them, and browsers must not show one as a page.
 SAFE_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 CORS_HEADERS = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
@@ -55,25 +55,29 @@ CORS_HEADERS = [
     (b"access-control-max-age", b"86400"),
 ]
 
-# Where a request's scope says that its route is for admins.
+# The key of a request's scope that says whether its route is for admins.
 ADMINS = "starbase.admins"
 
-# The whole body must have come by then; a client that sends a byte now and then would hold a connection for ever.
+# The time for a whole body: else a client that sends a byte now and then would hold a connection for ever.
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
-# A client's body holds at most so many commas and brackets outside of its texts: what is taken apart is so in one call,
-# which nobody else has a turn in.
-CLIENT_MARKS = 100_000
-# Longer bodies of clients, while their requests last, are at most this together: each may take four bytes a character,
-# and hundreds of them can wait for a reader.
+# How many commas and opening brackets a client's body may have outside its strings: it is parsed in one call, and no
+# other thread runs meanwhile.
+CLIENT_SEPARATORS = 100_000
+# The limit on the bodies of all clients together, without the small ones: a body may take four bytes a character while
+# its request lasts, and hundreds of requests can wait for a reader.
 CLIENTS_BODIES_BYTES = 16 * 1024 * 1024
-# A longer body is taken apart in a thread: everybody would wait for it.
+# A longer body is parsed in a thread, because the event loop would wait for it.
 LOOP_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint answers when the status is not 200. `result` goes into the envelope."""
+    """The answer of an endpoint with another status than 200.
+
+    result: a JSON value, for the envelope.
+    status: the HTTP status.
+    """
 
     result: Any
     status: int = 200
@@ -81,18 +85,27 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The bearer tokens of this host. client None: nobody has that role."""
+    """The bearer tokens of this host.
+
+    admin: the token of role admin.
+    client: the token of role client; None when no caller has that role.
+    throttle: the failed logins.
+    clock: for `throttle`.
+    """
 
     admin: str = field(repr=False)
     client: str | None = field(repr=False)
-    throttle: Throttle
+    throttle: LoginThrottle
     clock: Clock
 
     def role_of(self, authorization: str | None, address: str) -> Role:
-        """The role of an Authorization header that came from this address. Raises Unauthorized or TooManyGuesses.
+        """Return the role of an Authorization header. Raises Unauthorized or TooManyGuesses.
 
-        A right token is never made to wait, or whoever guesses from its address could lock it out. Each token that is
-        sent is compared with both, by digests, so that the time tells neither what is right nor how long it is.
+        authorization: the value of the header.
+        address: the IP address of the caller.
+
+        A right token never has to wait: else anyone who guesses from the same address could lock its owner out. The
+        token is compared with both tokens by their digests, so that the time reveals neither a token nor its length.
         """
         scheme, _, token = (authorization or "").partition(" ")
         offered = token.strip().encode("utf-8", "surrogateescape")
@@ -105,7 +118,7 @@ class Tokens:
             now = self.clock.monotonic()
             if (wait := self.throttle.wait_seconds(address, now)) > 0:
                 raise TooManyGuesses(math.ceil(wait))
-            self.throttle.failed(address, offered, now)
+            self.throttle.record_failure(address, offered, now)
         raise Unauthorized("send a valid token as `Authorization: Bearer TOKEN`")
 
     @functools.cached_property
@@ -122,7 +135,7 @@ def _digest(token: bytes) -> bytes:
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> Response:
-    """The one way an answer is made."""
+    """Make a JSON response; every answer and error goes through this."""
     try:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=_json_default).encode()
     except UnicodeEncodeError:
@@ -132,9 +145,9 @@ def json_response(body: dict[str, Any], status: int = 200) -> Response:
 
 
 class BodyResponse(Response):
-    """A query's answer, sent in pieces: the event loop has its turn between them, and each is let go once it is sent.
+    """The answer of a query, sent in pieces. Between them the event loop runs; after it is sent, a piece is freed.
 
-    All of it is made before, so that what goes wrong while it is made still has its status.
+    The body is complete before, so that an error while it is made still has its own status.
     """
 
     media_type = "application/json"
@@ -142,28 +155,28 @@ class BodyResponse(Response):
     def __init__(self, body: Body) -> None:
         short = body.size <= PIECE_BYTES
         super().__init__(b"".join(body.pieces) if short else b"")
-        # It counts among what the host holds for as long as it lives.
-        self._held = body
+        # The body counts for the quota while it exists.
+        self._body = body
         if short:
             body.pieces.clear()
         else:
             self.headers["content-length"] = str(body.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._held.pieces:
+        if not self._body.pieces:
             await super().__call__(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        pieces = self._held.pieces[::-1]
-        self._held.pieces.clear()
+        pieces = self._body.pieces[::-1]
+        self._body.pieces.clear()
         while pieces:
             await send({"type": "http.response.body", "body": pieces.pop(), "more_body": bool(pieces)})
-            # While the socket takes all that it is given, to send waits for nothing.
+            # As long as the socket takes everything, `send` never yields to the event loop.
             await asyncio.sleep(0)
 
 
 def error_response(error: StarbaseError) -> Response:
-    """The one shape of an error."""
+    """Make the response of an error."""
     response = json_response({"error": str(error)}, error.status)
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
@@ -173,15 +186,16 @@ def error_response(error: StarbaseError) -> Response:
 
 
 async def read_json(request: Request, *, empty: Any = ...) -> Any:
-    """The request's body as JSON; `empty` is what one without a byte stands for, where it may be left out.
+    """Return the body of a request as a JSON value.
 
-    Raises InvalidRequest as `parse_json` does; TooLarge when it is over the limit; RequestTimeout when it has not come
-    within BODY_SECONDS.
+    empty: the value of an empty body, if the route allows one.
+    Raises InvalidRequest as `parse_json` does; TooLarge when the body is over the limit; RequestTimeout when it does
+    not arrive within BODY_SECONDS; Unavailable when the bodies of all clients are over their limit.
     """
     limit: int = request.app.state.max_body_bytes
     of_client = getattr(request.state, "role", None) == "client"
-    # It lives as long as the request does: `endpoint` closes it.
-    held = request.state.held_body = Budget(bytes=limit, quota=request.app.state.bodies)
+    # `endpoint` closes it at the end of the request.
+    budget = request.state.body_budget = Budget(bytes=limit, quota=request.app.state.bodies)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -189,60 +203,66 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:
-                    raise TooLarge(f"the body is over {limit} bytes")
+                    raise TooLarge(f"the body is longer than {limit} bytes")
                 if of_client:
-                    held.spend(len(chunk))
+                    budget.spend(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
-        raise RequestTimeout(f"the body did not come within {BODY_SECONDS:g} seconds") from None
+        raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
     except ClientDisconnect:
-        raise InvalidRequest("the connection ended inside the body") from None
+        raise InvalidRequest("the connection ended before the end of the body") from None
     text = b"".join(chunks)
-    if of_client and _marks(text) > CLIENT_MARKS:
+    if of_client and _count_separators(text) > CLIENT_SEPARATORS:
         async with request.app.state.parsing:
             texts_apart = await run_in_threadpool(_TEXTS.sub, b"", text)
-        if _marks(texts_apart) > CLIENT_MARKS:
-            raise TooLarge(f"the body holds more than {CLIENT_MARKS:,} values, a client's limit; send a list as text")
+        if _count_separators(texts_apart) > CLIENT_SEPARATORS:
+            raise TooLarge(
+                f"the body has more than {CLIENT_SEPARATORS:,} values, a client's limit; send a list as text"
+            )
     if not text and empty is not ...:
         return empty
     if len(text) <= LOOP_BYTES:
         return parse_json(text, "the body")
-    # One at a time: each holds the interpreter, and the event loop would wait for all of them.
+    # One at a time: parsing holds the interpreter lock, and the event loop would wait for all of them.
     async with request.app.state.parsing:
         return await run_in_threadpool(parse_json, text, "the body")
 
 
-def held_bodies() -> Quota:
-    """What counts the bodies of one host's clients."""
+def body_quota() -> Quota:
+    """Make the quota for the bodies of all clients of one host."""
     return Quota(CLIENTS_BODIES_BYTES, "bodies that clients have sent; try again, or send a shorter one")
 
 
-def _marks(text: bytes) -> int:
+def _count_separators(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-# One that is not closed goes to the end: else each quotation mark in it would be tried as a beginning.
+# An unclosed string ends at the end of the text: else each quotation mark in it would be tried as a beginning.
 _TEXTS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 
 
 def parse_json(text: bytes, what: str) -> Any:
-    """A text as JSON; `what` is what a message calls it.
+    """Parse JSON.
 
-    Raises InvalidRequest when it is none, is nested deeper than MAX_DEPTH, or holds a key twice in one object.
+    what: what an error calls the text, such as "the body".
+    Raises InvalidRequest when the text is not JSON, is nested more than MAX_DEPTH deep, or has a key twice in one
+    object.
     """
     try:
-        body = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
+        body = json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_make_object)
     except RecursionError:
         raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} deep") from None
-    except _Twice as error:
-        raise InvalidRequest(fields={_shown(str(error)): f"stands twice in one object of {what}; leave one"}) from None
+    except _DuplicateKey as error:
+        raise InvalidRequest(
+            fields={_printable_name(str(error)): f"occurs twice in one object of {what}; remove one"}
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, _NotJson) as error:
         raise InvalidRequest(f"{what} is not JSON: {error}") from error
     except ValueError:
-        # The only one left: to make a number of so many digits takes Python the square of the time.
+        # The only other ValueError: Python limits the digits of a number, because parsing it takes quadratic time.
         digits = sys.get_int_max_str_digits()
         raise InvalidRequest(
-            f"{what} holds a number of more than {digits} digits; shorten it, or send it as text"
+            f"{what} has a number with more than {digits} digits; shorten it, or send it as text"
         ) from None
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(body):
         raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} deep")
@@ -250,29 +270,29 @@ def parse_json(text: bytes, what: str) -> Any:
 
 
 class _NotJson(ValueError):
-    """Something that Python's reader takes, and JSON does not have."""
+    """Something that Python's parser accepts, but that is not JSON."""
 
 
-class _Twice(ValueError):
-    """A key that an object has twice."""
+class _DuplicateKey(ValueError):
+    """An object has a key twice; the message is the key."""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """One object. Of a key that stands there twice, the first value would be dropped in silence."""
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object. If a key occurs twice, Python would silently drop the first value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(key for key, _ in pairs)
-        raise _Twice(next(key for key, count in counts.items() if count > 1))
+        raise _DuplicateKey(next(key for key, count in counts.items() if count > 1))
     return found
 
 
-def _shown(name: str) -> str:
-    """A name that a caller has sent, so that any text can hold it."""
+def _printable_name(name: str) -> str:
+    """Make a name that a caller sent safe for a message: short, and valid UTF-8."""
     return name[:MAX_NAME].encode("utf-8", "backslashreplace").decode()
 
 
 def _is_deep(body: Any) -> bool:
-    """Whether a value is nested more than MAX_DEPTH deep; level by level, as a recursion could be too deep."""
+    """Whether a value is nested more than MAX_DEPTH deep. Not recursive: that could exceed Python's own limit."""
     level = [body]
     for _ in range(MAX_DEPTH + 1):
         lists = [item for item in level if isinstance(item, list)]
@@ -282,7 +302,7 @@ def _is_deep(body: Any) -> bool:
 
 
 def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a route's function: token, role, query parameters, envelope, errors."""
+    """Wrap the endpoint of a route: check token, role and query parameters; make the envelope; translate errors."""
     function, role = route.endpoint, route.role
     is_coroutine = inspect.iscoroutinefunction(function)
 
@@ -308,12 +328,12 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException:
-            # SystemExit too: what a plugin's route raises must not end the host.
+            # Also SystemExit: a plugin's route must not end the host.
             log.exception("%s %s failed", request.method, request.url.path)
             return error_response(StarbaseError("internal error; the host's log has the details"))
         finally:
-            if (held := getattr(request.state, "held_body", None)) is not None:
-                held.close()
+            if (budget := getattr(request.state, "body_budget", None)) is not None:
+                budget.close()
 
     handle.for_admins = role == "admin"  # type: ignore[attr-defined]
     return handle
@@ -321,27 +341,27 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
 
 def _check_query(route: Route, request: Request) -> None:
     names = [name for name, _ in request.query_params.multi_items()]
-    if problems := wrong_in_query(route, names):
+    if problems := query_problems(route, names):
         raise InvalidRequest(fields=problems)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals, in our envelope."""
+    """Put Starlette's own errors into the envelope."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return error_response(NotFound(f"no route {request.url.path}"))
+        return error_response(NotFound(f"the route {request.url.path} does not exist"))
     if error.status_code == 405:
-        response = error_response(MethodNotAllowed(f"{request.method} is not for {request.url.path}"))
+        response = error_response(MethodNotAllowed(f"{request.url.path} does not take {request.method}"))
         response.headers.update(error.headers or {})
         return response
     return json_response({"error": str(error.detail)}, error.status_code)
 
 
 class Cors:
-    """Adds CORS headers to answers that pages of other origins may read; answers OPTIONS with 204, asking nobody.
+    """Adds CORS headers to answers that pages of other origins may read; answers OPTIONS with 204 without a token.
 
-    origins: those whose pages may call every route, "*" for any; None for any page, but not on a route for admins: what
-    calls StarbaseDB from a browser has a client token.
+    origins: origins whose pages may call every route; "*" stands for any. None lets any page call every route but those
+        for admins, because code in a browser has a client token.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str] | None = None) -> None:
@@ -358,7 +378,7 @@ class Cors:
                 given = message.get("headers", [])
                 names = {name.lower() for name, _ in given}
                 safe = [header for header in SAFE_HEADERS if header[0] not in names]
-                message["headers"] = [*given, *safe, *_ending(scope), *self._headers(scope)]
+                message["headers"] = [*given, *safe, *_close_headers(scope), *self._headers(scope)]
             await send(message)
 
         if scope["method"] == "OPTIONS":
@@ -373,21 +393,21 @@ class Cors:
         if b"*" in self._origins:
             return [(b"access-control-allow-origin", b"*"), *CORS_HEADERS]
         origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
-        # Else a cache could hand one origin's answer to another.
+        # Else a cache could give one origin the answer for another.
         vary = (b"vary", b"Origin")
         if origin not in self._origins:
             return [vary]
         return [(b"access-control-allow-origin", origin), *CORS_HEADERS, vary]
 
 
-def _ending(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Two lengths of one body: what is read here as the next request, a proxy may have read as a part of it."""
+def _close_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Close the connection after a request with two lengths: a proxy may read part of its body as the next request."""
     names = {name for name, _ in scope["headers"]}
     return [(b"connection", b"close")] if {b"content-length", b"transfer-encoding"} <= names else []
 
 
 def _is_for_admins(scope: Scope) -> bool:
-    """Whether the request that a browser asks leave for would meet a route for admins."""
+    """Whether the request that a preflight asks about would reach a route for admins."""
     asked = next((value for name, value in scope["headers"] if name == b"access-control-request-method"), b"")
     meant = {**scope, "method": asked.decode("latin-1") or "GET"}
     met = [(route.matches(meant)[0], route) for route in scope["app"].router.routes]
@@ -396,11 +416,11 @@ def _is_for_admins(scope: Scope) -> bool:
     return any(getattr(route.endpoint, "for_admins", True) for route in best_met)
 
 
-def _no_constant(text: str) -> Any:
-    raise _NotJson(f"{text} is none of its values")
+def _reject_constant(text: str) -> Any:
+    raise _NotJson(f"{text} is not a JSON value")
 
 
 def _json_default(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$base64": base64.b64encode(bytes(value)).decode()}
-    raise TypeError(f"{type(value).__name__} is not JSON-able")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,8 +1,8 @@
-"""Methods of libraries that are replaced here although the library promises nothing about them.
+"""Overrides of library methods that are not part of the library's public interface.
 
-Owns the mark on such a method, the check that the library still has it and calls it, and the check that a library's
-release is one that this project was tested with. A guard that a new release no longer calls would fail in silence:
-nothing would miss it until somebody got past it.
+Owns the mark on such an override, the check that the library still has and calls the method, and the check that the
+release of the library is one that this project was tested with. If a new release no longer called an override that
+guards something, nobody would notice until somebody got past the guard.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ MARK = "_overrides"
 
 
 def overrides(*callers: str, library: str = "") -> Callable[[Method], Method]:
-    """Mark a method that replaces a library's.
+    """Mark a method that overrides one of a library.
 
-    callers: the library's own functions that must call it, by their dotted names
-        (`aiomysql.connection.Connection._connect`).
-    library: the import name, where no function of the library calls the method: the event loop does, or compiled code.
+    callers: the functions of the library that must call it, by dotted name, such as
+        `aiomysql.connection.Connection._connect`.
+    library: the import name of the library, when no Python function of it calls the method, but the event loop or
+        compiled code does.
     """
     name = library or _top(callers[0])
 
@@ -38,28 +39,30 @@ def overrides(*callers: str, library: str = "") -> Callable[[Method], Method]:
 
 
 def check_overrides(*classes: type) -> None:
-    """Check every marked method of these classes, and of those of ours that they derive from.
+    """Check every marked method of these classes and of their base classes.
 
-    Raises IncompatibleLibrary that names the library, its version and the method: where no class of the library that
-    ours derive from has the method, where its arguments are not ours, or where a caller does not call it.
+    Raises IncompatibleLibrary, which names the library, its version and the method, when no base class of the library
+    has the method, when its arguments differ, or when a caller does not call it.
     """
     ours = dict.fromkeys(base for one in classes for base in one.__mro__)
     marked = [(one, name, method) for one in ours for name, method in vars(one).items() if hasattr(method, MARK)]
-    wrong = [(library, _wrong_with(*each, library)) for each in marked for library, _ in [getattr(each[2], MARK)]]
+    wrong = [(library, _mismatch(*each, library)) for each in marked for library, _ in [getattr(each[2], MARK)]]
     wrong += [
-        (_top(caller), _uncalled(name, caller)) for _, name, method in marked for caller in getattr(method, MARK)[1]
+        (_top(caller), _missing_call(name, caller)) for _, name, method in marked for caller in getattr(method, MARK)[1]
     ]
     for library, why in wrong:
         if why is not None:
             needed = _requirements("starbase-host", library)
-            mend = f"install '{needed[0]}'" if needed else "install another version of it"
-            raise IncompatibleLibrary(f"{library} {_version(library)} {why}; {mend}")
+            fix = f"install '{needed[0]}'" if needed else "install another version of it"
+            raise IncompatibleLibrary(f"{library} {_version(library)} {why}; {fix}")
 
 
 def check_versions(distribution: str, *libraries: str) -> None:
-    """Check that these libraries are installed in a version that a distribution's own requirements allow.
+    """Check that the installed versions of these libraries meet the requirements of a distribution.
 
-    Raises IncompatibleLibrary that names the library, its version and what to install. Imports none of them.
+    distribution: the name of an installed package, such as starbase-host.
+    libraries: their names in its requirements. They are not imported.
+    Raises IncompatibleLibrary, which names the library, its version and what to install.
     """
     for library in libraries:
         for needed in _requirements(distribution, library):
@@ -67,33 +70,33 @@ def check_versions(distribution: str, *libraries: str) -> None:
             for mark, bound in re.findall(r"(>=|<)\s*([0-9.]+)", needed):
                 if (found < _numbers(bound)) == (mark == ">="):
                     raise IncompatibleLibrary(
-                        f"{library} {_version(library)} is installed, whose private methods this host was not tested "
-                        f"with; install '{needed}'"
+                        f"{library} {_version(library)} is installed, but this host overrides its private methods, and "
+                        f"was not tested with this version; install '{needed}'"
                     )
 
 
-def _wrong_with(one: type, name: str, method: Any, library: str) -> str | None:
-    """Why a method does not stand in the place of the library's; None where it does, or our class has no base there."""
+def _mismatch(one: type, name: str, method: Any, library: str) -> str | None:
+    """Why a method does not override the library's; None when it does, or the class has no base class there."""
     bases = [base for base in one.__mro__[1:] if _top(base.__module__) == library]
     if not bases:
         return None
     theirs = next((vars(base)[name] for base in bases if name in vars(base)), None)
     shown = f"{bases[0].__qualname__}.{name}"
     if theirs is None:
-        return f"has no {shown}, which this host replaces"
+        return f"has no {shown}, which this host overrides"
     if inspect.iscoroutinefunction(theirs) != inspect.iscoroutinefunction(method):
-        return f"has another kind of {shown} than this host replaces"
+        return f"has another kind of {shown} than the one that this host overrides"
     if not _accepts(method, theirs):
-        return f"gives {shown} other arguments than this host takes"
+        return f"calls {shown} with other arguments than this host takes"
     return None
 
 
-def _uncalled(name: str, caller: str) -> str | None:
-    """Why a method is not called by this function of the library; None where it is."""
+def _missing_call(name: str, caller: str) -> str | None:
+    """Why this function of the library does not call a method; None when it does."""
     found = _find(caller)
     if found is None:
-        return f"has no {caller}, which is to call {name}"
-    return None if name in _names(found.__code__) else f"does not call {name} in {caller} any more"
+        return f"has no {caller}, which must call {name}"
+    return None if name in _names(found.__code__) else f"no longer calls {name} in {caller}"
 
 
 def _top(dotted: str) -> str:
@@ -101,12 +104,12 @@ def _top(dotted: str) -> str:
 
 
 def _accepts(ours: Any, theirs: Any) -> bool:
-    """Whether whoever calls the library's method may call ours in the same way."""
+    """Whether our method can be called in every way that the library's method can."""
     mine, other = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
     kinds = {parameter.kind for parameter in mine.values()}
     rest = inspect.Parameter.VAR_POSITIONAL in kinds and inspect.Parameter.VAR_KEYWORD in kinds
     some = inspect.Parameter.VAR_KEYWORD in kinds
-    # Leading arguments may bear other names: they are given by their place.
+    # Positional arguments may have other names.
     places = [name for name, one in mine.items() if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     for place, (name, parameter) in enumerate(other.items()):
         named = parameter.kind is inspect.Parameter.KEYWORD_ONLY
@@ -131,7 +134,7 @@ def _find(dotted: str) -> Any:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """Every name that a function uses, the functions inside it included."""
+    """Yield every name that a function uses, also in the functions inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -146,7 +149,7 @@ def _version(library: str) -> str:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """A version's numbers, without zeros at its end: 0.3 and 0.3.0 are one version."""
+    """The numbers of a version, without zeros at the end: 0.3 and 0.3.0 are the same version."""
     numbers = [int(part) for part in re.findall(r"[0-9]+", re.split(r"[^0-9.]", text, maxsplit=1)[0])]
     while numbers and not numbers[-1]:
         numbers.pop()
@@ -154,7 +157,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _requirements(distribution: str, library: str) -> list[str]:
-    """What a distribution requires of a library, without its extras'."""
+    """What a distribution requires of a library, without the requirements of its extras."""
     try:
         needed = requires(distribution) or []
     except PackageNotFoundError:

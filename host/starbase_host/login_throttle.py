@@ -1,9 +1,9 @@
-"""Failed logins, by address: who guesses tokens is told to wait longer and longer. Knows no HTTP; time is a parameter.
+"""Failed logins, by address: an address that guesses tokens has to wait longer and longer.
 
-A guess is a token that is wrong and was not tried from that address before, so that a client with an old token, which
-tells nobody anything, is not taken for somebody who guesses. Only wrong tokens are ever told to wait: a right one that
-had to would be locked out by whoever guesses from its address. What keeps a token from being guessed is its length. An
-address is the peer's own: what a header says of it can be written by anybody.
+A guess is a wrong token that the address has not sent before, so that a client with an old token does not count as one
+that guesses. Only wrong tokens have to wait: if right ones had to, anyone who guesses from the same address could lock
+their owners out. What really protects a token is its length. The address is that of the peer, because anyone can write
+a header. Must not know HTTP; time is a parameter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-# So many wrong tokens cost nothing: somebody may have several to try, and a guess of a good token needs far more.
+# This many guesses are free: a user may have several tokens to try, and guessing a good token takes far more.
 FREE_GUESSES = 20
 LONGEST_SECONDS = 60.0
 FORGET_SECONDS = 900.0
@@ -28,24 +28,27 @@ class _Guesses:
     last: float = 0.0
 
 
-class Throttle:
-    """The failed logins of one host. Bounded: at most MAX_ADDRESSES, each with a few numbers.
+class LoginThrottle:
+    """The failed logins of one host. It remembers at most MAX_ADDRESSES, each with a few numbers.
 
-    longest_seconds: the longest wait; 0 for none at all.
+    longest_seconds: the longest wait; 0 turns waiting off.
     """
 
     def __init__(self, longest_seconds: float = LONGEST_SECONDS) -> None:
         self._longest = longest_seconds
-        # The one that failed longest ago comes first.
+        # The address whose last failure is the oldest comes first.
         self._guesses: OrderedDict[str, _Guesses] = OrderedDict()
 
     def wait_seconds(self, address: str, now: float) -> float:
-        """How long this address has still to wait before another wrong token of it is taken for a mistake."""
+        """How many seconds this address has to wait before it may send another wrong token.
+
+        now: in seconds, of the same clock as in `record_failure`.
+        """
         found = self._guesses.get(_network(address))
         return max(0.0, found.until - now) if found is not None else 0.0
 
-    def failed(self, address: str, token: bytes, now: float) -> None:
-        """Note a wrong token."""
+    def record_failure(self, address: str, token: bytes, now: float) -> None:
+        """Record a wrong token."""
         network = _network(address)
         found = self._guesses.pop(network, None)
         if found is None or now - found.last > FORGET_SECONDS:
@@ -64,10 +67,10 @@ class Throttle:
             self._guesses.popitem(last=False)
 
 
-# Asked at every request, mostly by the same few.
+# Called for every wrong token, mostly from the same few addresses.
 @functools.lru_cache(maxsize=1024)
 def _network(address: str) -> str:
-    """What one party is sure to have: an IPv4 address, or 64 bits of an IPv6 one."""
+    """The addresses that one party can have at will: one IPv4 address, or the /64 network of an IPv6 address."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document of a host: made from its routes, the plugins' among them, and from nothing else.
+"""The OpenAPI 3.1 document of a host, made only from its routes and those of its plugins.
 
-Knows no plugin, no configuration and no value: there is nothing secret that it could tell.
+Must not know plugins, configuration or values, so that it cannot contain a secret.
 """
 
 from __future__ import annotations
@@ -21,15 +21,23 @@ ROLES = {
 }
 ERROR = {
     "type": "object",
-    "properties": {"error": {"type": "string", "description": "What is wrong, and the mend."}},
+    "properties": {"error": {"type": "string", "description": "What is wrong, and how to fix it."}},
     "required": ["error"],
     "additionalProperties": False,
 }
-REFUSALS = {401: "No token, or a wrong one", 403: "A token that may not do this", 404: "No such route, or no such name"}
+REFUSALS = {
+    401: "The token is missing or wrong",
+    403: "The token's role may not do this",
+    404: "The name does not exist",
+}
 
 
 def document(routes: Iterable[tuple[str, Route]], version: str) -> dict[str, Any]:
-    """The document of these routes, each with the name of its owner, the host or a plugin."""
+    """Make the document.
+
+    routes: (owner, route), where the owner is "host" or the name of a plugin.
+    version: the version of the host.
+    """
     paths: dict[str, dict[str, Any]] = {}
     owners: dict[str, None] = {}
     for owner, route in routes:
@@ -53,7 +61,7 @@ def document(routes: Iterable[tuple[str, Route]], version: str) -> dict[str, Any
 
 
 def _path(path: str) -> tuple[str, list[dict[str, Any]]]:
-    """A route's path as OpenAPI writes it, and its parameters."""
+    """Return the path of a route as OpenAPI writes it, and its parameters."""
     _, template, convertors = compile_path(path)
     found = []
     for name, convertor in convertors.items():
@@ -89,7 +97,10 @@ def _responses(route: Route, parameters: list[dict[str, Any]]) -> dict[str, Any]
     refusals = [401, *([403] if route.role == "admin" else [])] if route.role is not None else []
     for status in refusals + ([404] if parameters else []):
         found[str(status)] = {"description": REFUSALS[status], "content": _json({"$ref": "#/components/schemas/Error"})}
-    error = {"description": "Not done, and why", "content": _json({"$ref": "#/components/schemas/Error"})}
+    error = {
+        "description": "The request failed; the error says why",
+        "content": _json({"$ref": "#/components/schemas/Error"}),
+    }
     return {**found, "default": error}
 
 

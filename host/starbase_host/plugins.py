@@ -26,7 +26,7 @@ from starbase_host.discovery import LoadedPlugin, find, one_line, toml_key
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, did_you_mean
 from starbase_host.isolation import Lifespan, leave_all
 from starbase_host.plugin_answers import InvalidAnswer, copy_answer, routes_of
-from starbase_host.routes import Route, wrong_with
+from starbase_host.routes import Route, route_problem
 
 log = logging.getLogger("starbase.plugins")
 
@@ -288,7 +288,7 @@ class Plugins:
         taken[plugin.prefix] = plugin.name
 
     def _check_route(self, plugin: LoadedPlugin, route: Route) -> None:
-        wrong = wrong_with(route, plugin.prefix)
+        wrong = route_problem(route, plugin.prefix)
         if wrong is not None:
             raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), f"its route {route.path} {wrong}")
 

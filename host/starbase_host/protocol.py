@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with bounds: how many connections, how long a request may take to come, and its headers.
+"""uvicorn's HTTP protocol with limits: on connections, on the size of headers, and on the time of a request.
 
-Its refusals are in the host's envelope, as those of the routes are. Knows no route.
+Its errors have the same envelope as those of the routes. Must not know routes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from starbase_host.library_overrides import overrides
 
-# Of all clients together; each costs a file descriptor, of which a process has 1,024 where nobody has raised that.
+# For all clients together. Each connection needs a file descriptor, and a process has 1,024 of them by default.
 MAX_CONNECTIONS = 500
-# The request line and all headers: their size, and the time from the first byte (or the connection) to the last.
+# The size of the request line and all headers, and the time from the first byte (or the connection) to the last.
 HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 10.0
 PIECE_BYTES = 4 * 1024
-# How long an answer may wait for its client to take more of it: at one time, and in all.
+# How long an answer may wait for a client that does not read: at a time, and in total.
 STALLED_SECONDS = 30.0
 ANSWER_SECONDS = 300.0
-# A line that ends without CR, a CR that ends none, a header that goes on in the next line: others read a request with
-# these in another way, and would see another request.
+# A line that ends without CR, a CR that does not end a line, a header that continues in the next line: a proxy may
+# parse such a request differently, and see another request.
 _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 PHRASES = {
     400: "Bad Request",
@@ -38,14 +38,14 @@ PHRASES = {
 
 
 class StrictBuffer(ReceiveBuffer):
-    """What has come of a request; its headers are refused where two readers may disagree about them."""
+    """The bytes of a request. It refuses headers that two parsers could understand differently."""
 
     @overrides("h11._readers.maybe_read_from_IDLE_client")
     def maybe_extract_lines(self) -> list[bytearray] | None:
         before = bytes(self)
         lines = super().maybe_extract_lines()
         if lines is not None and _AMBIGUOUS.search(before, 0, len(before) - len(self)):
-            raise h11.RemoteProtocolError("a line that does not end as HTTP's do, or a header in several lines")
+            raise h11.RemoteProtocolError("a line does not end with CR LF, or a header continues in the next line")
         return lines
 
 
@@ -54,7 +54,7 @@ class Protocol(H11Protocol):
 
     _header_timer: asyncio.TimerHandle | None = None
     _stalled_timer: asyncio.TimerHandle | None = None
-    # Of the answer under way: which it is, how long it has waited, and since when it waits.
+    # The current answer, how long it has waited for the client, and since when it waits now.
     _answering: Any = None
     _waited = 0.0
     _waits_since = 0.0
@@ -63,29 +63,29 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.conn._receive_buffer = StrictBuffer()
-        # Whatever a client does not take at once counts as waiting for it.
+        # Every byte that the client does not take at once counts as waiting.
         transport.set_write_buffer_limits(high=0)
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, "the host has too many connections; try again")
             return
-        self._header_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+        self._header_timer = self.loop.call_later(HEADER_SECONDS, self._time_out_headers)
 
     @overrides(library="uvicorn")
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():
-            # h11 counts what is incomplete after each piece: headers that come in one piece would be of any size.
+            # h11 checks the size only after each piece: headers that come in one piece could have any size.
             size = len(data) if self._in_request() else PIECE_BYTES
             super().data_received(data[:size])
             data = data[size:]
         if self._in_request():
             self._cancel_timer()
         elif self._header_timer is None and not self.transport.is_closing():
-            # The first bytes of a request on a connection that has served another.
-            self._header_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+            # The first bytes of a second request on this connection.
+            self._header_timer = self.loop.call_later(HEADER_SECONDS, self._time_out_headers)
 
     @overrides(library="uvicorn")
     def pause_writing(self) -> None:
-        """Called by asyncio: the client takes no more now."""
+        """asyncio calls this when the client does not take more bytes."""
         super().pause_writing()
         if self._answering is not self.cycle:
             self._answering, self._waited = self.cycle, 0.0
@@ -95,7 +95,7 @@ class Protocol(H11Protocol):
 
     @overrides(library="uvicorn")
     def resume_writing(self) -> None:
-        """Called by asyncio: the client has taken all."""
+        """asyncio calls this when the client has taken all bytes."""
         super().resume_writing()
         self._waited += self.loop.time() - self._waits_since
         self._cancel_stalled()
@@ -108,13 +108,13 @@ class Protocol(H11Protocol):
 
     @overrides("uvicorn.protocols.http.h11_impl.H11Protocol.handle_events")
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn where h11 cannot read a request."""
+        """uvicorn calls this when h11 cannot parse a request."""
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)
         if self._in_request():
-            # An answer is under way, or will be; a second one would be taken for a part of it.
+            # The current request has its own answer; a second one would be read as part of it.
             self.transport.close()
         elif status == 431:
-            self._refuse(431, f"the request line and headers are over {HEADER_BYTES} bytes")
+            self._refuse(431, f"the request line and headers are longer than {HEADER_BYTES} bytes")
         else:
             self._refuse(400, "the request is not HTTP/1.1")
 
@@ -131,10 +131,10 @@ class Protocol(H11Protocol):
             self._stalled_timer.cancel()
             self._stalled_timer = None
 
-    def _too_slow(self) -> None:
+    def _time_out_headers(self) -> None:
         self._header_timer = None
         if not self._in_request() and not self.transport.is_closing():
-            self._refuse(408, f"the request's headers did not come within {HEADER_SECONDS:g} seconds")
+            self._refuse(408, f"the headers of the request did not arrive within {HEADER_SECONDS:g} seconds")
 
     def _refuse(self, status: int, message: str) -> None:
         self._cancel_timer()
@@ -155,6 +155,6 @@ class Protocol(H11Protocol):
             for event in events:
                 self.transport.write(self.conn.send(event) or b"")
         except h11.LocalProtocolError:
-            # Something has been answered on this connection, and not to its end.
+            # An answer on this connection has begun, but not ended.
             pass
         self.transport.close()

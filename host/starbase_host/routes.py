@@ -1,4 +1,4 @@
-"""What a route is, the host's and the plugins' alike, and what may be wrong with one. Knows no plugin, no request."""
+"""What a route is, for the host and for plugins, and what can be wrong with one. Must not know plugins or requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.routing import compile_path
 
 Role = Literal["admin", "client"]
 
-# An answer names no more of what is wrong, and no more of a name.
+# An error names at most this many problems, and shows at most this many characters of a name.
 MAX_NAMED, MAX_NAME = 20, 60
 
 
@@ -19,17 +19,21 @@ MAX_NAMED, MAX_NAME = 20, 60
 class Route:
     """An HTTP route of a plugin.
 
-    path: under the plugin's prefix, such as `/my-plugin/things/{name}`.
-    endpoint: a coroutine function of a Starlette `Request`; what it answers becomes `{"result": …}`, and a
-        StarbaseError that it raises `{"error": …}` with its status. `Answer` sets another status.
-    role: who may call it: "admin"; "client", which the admin may too; None, which needs no token.
+    path: below the plugin's prefix, such as `/my-plugin/things/{name}`.
+    endpoint: a coroutine function that takes a Starlette `Request`. What it returns becomes `{"result": …}`; `Answer`
+        sets another status than 200. A StarbaseError that it raises becomes `{"error": …}` with its status.
+    methods: the HTTP methods.
+    role: the role that a caller needs: "admin"; "client", which includes admin; None for no token.
+    query: its query parameters by name, each with a JSON Schema. Unknown or repeated parameters return 400. With None,
+        the endpoint gets every parameter.
 
-    query: its query parameters by name, each as a JSON Schema; a call with another one, or with one twice, is answered
-        with 400. None, as left out: whatever a caller sends reaches the endpoint.
+    The other fields only describe the route in /openapi.json.
 
-    The rest is told by /openapi.json and changes nothing. summary: one line. body, and answer (what becomes `result`),
-    as JSON Schemas. statuses: what it answers when all went well. envelope: False for a route that answers a Response
-    of its own, which `answer` then describes whole.
+    summary: one line.
+    body: a JSON Schema of the request's body.
+    answer: a JSON Schema of `result`.
+    statuses: the statuses of a successful call.
+    envelope: False for a route that returns its own Response, which `answer` then describes as a whole.
     """
 
     path: str
@@ -44,10 +48,10 @@ class Route:
     envelope: bool = True
 
 
-def wrong_with(route: Route, prefix: str) -> str | None:
-    """What is wrong with a route and its mend, or None."""
+def route_problem(route: Route, prefix: str) -> str | None:
+    """What is wrong with a route, and the fix; None when nothing is."""
     if not isinstance(route.path, str) or not (route.path + "/").startswith(prefix + "/"):
-        return f"lies outside its prefix {prefix}; move it there, or give the plugin another path_prefix"
+        return f"lies outside its prefix {prefix}; move it below the prefix, or give the plugin another path_prefix"
     try:
         compile_path(route.path)
     except (AssertionError, ValueError) as error:
@@ -57,20 +61,20 @@ def wrong_with(route: Route, prefix: str) -> str | None:
     if route.role not in (*get_args(Role), None):
         return f"has the role {route.role!r}; it must be admin, client or None"
     if isinstance(route.methods, str) or not all(isinstance(method, str) for method in route.methods):
-        return 'has methods that are no list of names; write ("GET",)'
-    return _wrong_in_document(route)
+        return 'has methods that are not a list of names; write ("GET",)'
+    return _document_problem(route)
 
 
-def _wrong_in_document(route: Route) -> str | None:
-    """The same of what only /openapi.json tells: one plugin's mistake must not take it from the others."""
+def _document_problem(route: Route) -> str | None:
+    """The same for the fields of /openapi.json: a mistake of one plugin must not break the document for all."""
     if not isinstance(route.summary, str):
-        return "has a summary that is no text"
+        return "has a summary that is not text"
     if isinstance(route.statuses, str) or not all(status in range(200, 300) for status in route.statuses):
-        return "has statuses that are no list of numbers from 200 to 299; write (200,)"
+        return "has statuses that are not a list of numbers from 200 to 299; write (200,)"
     schemas = [*route.query.values()] if isinstance(route.query, Mapping) else [route.query]
     schemas = [schema for schema in (*schemas, route.body, route.answer) if schema is not None]
     if not all(isinstance(schema, Mapping) for schema in schemas):
-        return "has a query, body or answer that is no JSON Schema; write a dict"
+        return "has a query, body or answer that is not a JSON Schema; write a dict"
     try:
         json.dumps(schemas)
     except (TypeError, ValueError) as error:
@@ -78,10 +82,12 @@ def _wrong_in_document(route: Route) -> str | None:
     return None
 
 
-def wrong_in_query(route: Route, names: Sequence[str]) -> dict[str, str]:
-    """What is wrong with a call's query parameters, each by its name; `names` as they were sent.
+def query_problems(route: Route, names: Sequence[str]) -> dict[str, str]:
+    """What is wrong with the query parameters of a call, by name.
 
-    Left out in silence, a misspelt one would look as if it had been done.
+    names: the names as the caller sent them, with repetitions.
+
+    If an unknown parameter were ignored, a misspelt one would seem to work.
     """
     if route.query is None:
         return {}
@@ -91,17 +97,17 @@ def wrong_in_query(route: Route, names: Sequence[str]) -> dict[str, str]:
         shown = name[:MAX_NAME] or "(no name)"
         if name in route.query:
             if names.count(name) > 1:
-                problems[shown] = "is given twice; give it once"
+                problems[shown] = "occurs twice; give it once"
         elif (schema := _property(route, name)) is not None:
             form = f': {{"{name}": true}}' if schema.get("type") == "boolean" else ""
-            problems[shown] = f"belongs into the body{form}"
+            problems[shown] = f"belongs in the body{form}"
         else:
             problems[shown] = f"is not a parameter of this route; {known}"
     return problems
 
 
 def _property(route: Route, name: str) -> Mapping[str, Any] | None:
-    """The schema of a field of a route's body, where the body is told field by field."""
+    """The schema of a field of a route's body, if the body's schema lists its fields."""
     properties = (route.body or {}).get("properties")
     schema = properties.get(name) if isinstance(properties, Mapping) else None
     return schema if isinstance(schema, Mapping) else None

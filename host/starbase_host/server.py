@@ -1,4 +1,4 @@
-"""Serves the application with uvicorn: the socket, the signals, and an end within five seconds."""
+"""Serves the application with uvicorn: the socket, the signals, and a shutdown within five seconds."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ log = logging.getLogger("starbase")
 
 GRACE_SECONDS = 2
 KEEP_ALIVE_SECONDS = 5
-# From the signal to the end of the process, at the latest.
+# The longest time from the signal to the end of the process.
 LAST_SECONDS = 4.5
 SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM))
-PORT_MENDS = {
+PORT_FIXES = {
     errno.EADDRINUSE: "choose another port",
-    errno.EACCES: "choose a port above 1023, or allow this one to the process",
+    errno.EACCES: "choose a port above 1023, or allow the process to use this one",
 }
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which tells the host that it stops before it waits for open requests to end."""
+    """uvicorn's server. When it stops, it tells the host first, and then waits for open requests.
+
+    ready: called when the server accepts requests.
+    ending: called when the server begins to stop.
+    """
 
     def __init__(self, config: uvicorn.Config, core: Core, listener: socket.socket) -> None:
         super().__init__(config)
@@ -60,7 +64,8 @@ class Server(uvicorn.Server):
     @overrides("uvicorn.server.Server._serve")
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.ending()
-        # The address is given up before the lock: who listens there next must get no command's token.
+        # Before the lock is released, the address goes out of its file: a command must not send its token to the next
+        # process that listens there.
         with contextlib.suppress(ConfigError):
             self.core.lock.describe(None)
         self.core.stop()
@@ -69,15 +74,18 @@ class Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIterator[tuple[Server, str]]:
-    """A running host inside this context: the server (set `should_exit` to stop it) and its address."""
+    """Run a host inside this context; yields the server (set `should_exit` to stop it) and its URL.
+
+    Raises ConfigError, Conflict, or IncompatibleLibrary when the host cannot start.
+    """
     check_overrides(Server, Protocol, StrictBuffer)
     app = create_app(config, clock=clock)
     core: Core = app.state.core
-    # The lock first: the second host on a database must hear of the first, and not that its port is taken.
-    with core.holding(), contextlib.closing(bind(config)) as listener:
+    # The lock first: a second host on a database must report the first one, not that its port is taken.
+    with core.hold_lock(), contextlib.closing(bind(config)) as listener:
         async with app.router.lifespan_context(app):
             url = _url(listener)
-            core.listens(url)
+            core.announce(url)
             settings = uvicorn.Config(
                 app,
                 http=Protocol,
@@ -85,7 +93,7 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                # A header of theirs would let callers name their own address.
+                # With proxy headers, callers could forge their address.
                 proxy_headers=False,
                 server_header=False,
                 h11_max_incomplete_event_size=HEADER_BYTES,
@@ -93,60 +101,61 @@ async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIte
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
             yield Server(settings, core, listener), url
-            # Where uvicorn was never served, nothing has said yet that the end has come.
+            # If the server was never started, nothing has stopped the core yet.
             core.stop()
 
 
 def serve(config: HostConfig, ready: Callable[[str, bool], None]) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
-    `ready` hears the address once requests are answered, and whether an admin token was made.
+    ready: called when the host accepts requests, with its URL and whether it made an admin token.
+    Raises what `serving` raises.
     """
-    ending = Ending()
+    ending = Shutdown()
 
     async def run() -> None:
         ending.main = asyncio.current_task()
         async with serving(config) as (server, url):
             server.ready = lambda: ready(url, server.core.made_token)
-            server.ending = ending.hurry
+            server.ending = ending.start_timer
             ending.server = server
-            # What is alive now stays: it need not be looked through again.
+            # These objects stay until the end, so the collector need not check them again.
             gc.collect()
             gc.freeze()
             await server.serve()
 
     before = {number: signal.signal(number, ending.on_signal) for number in SIGNALS}
     try:
-        # The runner puts its own handler on SIGINT only where Python's default one stands.
-        with ending.watching(), asyncio.Runner() as runner, contextlib.suppress(asyncio.CancelledError):
+        # asyncio.Runner sets its own SIGINT handler only if Python's default one is set.
+        with ending.watch_signals(), asyncio.Runner() as runner, contextlib.suppress(asyncio.CancelledError):
             runner.run(run())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    ending.leave()
+    ending.exit_if_threads_run()
 
 
-class Ending:
-    """What a signal does: end the start, or the server; and end the process when that takes too long."""
+class Shutdown:
+    """What a signal does: it ends the start or the server, and the process if that takes too long."""
 
     def __init__(self) -> None:
         self.main: asyncio.Task[None] | None = None
         self.server: Server | None = None
-        self._signalled = False
+        self._timer_started = False
 
     def on_signal(self, *_: object) -> None:
-        """Called while the host starts, and once more when uvicorn, which has caught it, is done."""
-        self.hurry()
+        """Handle a signal while the host starts, and again after uvicorn, which catches it, is done."""
+        self.start_timer()
         if self.server is not None:
             self.server.should_exit = True
         elif self.main is not None:
             self.main.get_loop().call_soon_threadsafe(self.main.cancel)
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Hear of a signal in a thread as well: Python calls a handler only once the main thread runs Python again.
+    def watch_signals(self) -> Iterator[None]:
+        """Watch for signals in a thread too: Python calls a handler only when the main thread runs Python again.
 
-        What a driver or a plugin computes there may take for ever. The signal itself writes its number.
+        A driver or a plugin may keep the main thread busy for ever. The signal itself writes its number to a socket.
         """
         hearing, telling = socket.socketpair()
         telling.setblocking(False)
@@ -155,7 +164,7 @@ class Ending:
             with contextlib.suppress(OSError):
                 while numbers := hearing.recv(64):
                     if not SIGNALS.isdisjoint(numbers):
-                        self.hurry()
+                        self.start_timer()
 
         with hearing, telling:
             threading.Thread(target=hear, name="signals", daemon=True).start()
@@ -164,34 +173,34 @@ class Ending:
                 yield
             finally:
                 signal.set_wakeup_fd(before)
-                # The thread reads the end.
+                # Ends the thread's recv.
                 telling.shutdown(socket.SHUT_RDWR)
 
-    def hurry(self) -> None:
-        """Whatever a plugin or a statement does that cannot be interrupted, the process ends. Once is enough."""
-        if not self._signalled:
-            self._signalled = True
-            timer = threading.Timer(LAST_SECONDS, self.leave)
+    def start_timer(self) -> None:
+        """Start the timer that ends the process, even if a plugin or a statement cannot be interrupted."""
+        if not self._timer_started:
+            self._timer_started = True
+            timer = threading.Timer(LAST_SECONDS, self.exit_if_threads_run)
             timer.daemon = True
             timer.start()
 
-    def leave(self) -> None:
-        """End now where threads that do not end would keep the interpreter. What is committed is safe."""
+    def exit_if_threads_run(self) -> None:
+        """End the process now if threads would keep the interpreter from ending. Committed data is safe."""
         left = [
             thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
         ]
         if left or threading.current_thread() is not threading.main_thread():
-            log.warning("the host ends although some of its threads do not: %s", [thread.name for thread in left])
+            log.warning("the host ends while some of its threads still run: %s", [thread.name for thread in left])
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
 
 
 def bind(config: HostConfig) -> socket.socket:
-    """The listening socket. Raises ConfigError when the address cannot be had."""
+    """Make the listening socket. Raises ConfigError when the host cannot listen on the address."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # Named, or asyncio does not know the connections for TCP and leaves Nagle's algorithm on: an answer is written in
-    # two pieces, of which the second then waits 40 ms for the client to acknowledge the first.
+    # Without IPPROTO_TCP, asyncio does not recognize the connections as TCP and leaves Nagle's algorithm on. An answer
+    # is written in two pieces, and the second would wait 40 ms until the client acknowledges the first.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -200,9 +209,9 @@ def bind(config: HostConfig) -> socket.socket:
         listener.setblocking(False)
     except (OSError, UnicodeError) as error:
         listener.close()
-        reason = f"cannot listen on {config.bind}: {getattr(error, 'strerror', None) or 'is no name'}"
-        mend = PORT_MENDS.get(getattr(error, "errno", None) or 0, "write an address of this machine, such as 127.0.0.1")
-        raise ConfigError(toml_key(config, "host.bind"), f"{reason}; {mend}") from error
+        reason = f"cannot listen on {config.bind}: {getattr(error, 'strerror', None) or 'is not a valid host name'}"
+        fix = PORT_FIXES.get(getattr(error, "errno", None) or 0, "use an address of this machine, such as 127.0.0.1")
+        raise ConfigError(toml_key(config, "host.bind"), f"{reason}; {fix}") from error
     return listener
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from starbase_host import Clock, http, protocol
 from starbase_host.app import create_app
-from starbase_host.login_throttle import FORGET_SECONDS, FREE_GUESSES, MAX_ADDRESSES, Throttle
+from starbase_host.login_throttle import FORGET_SECONDS, FREE_GUESSES, MAX_ADDRESSES, LoginThrottle
 from starbase_host.server import serving
 from tests.support.hosts import ADMIN, CLIENT, CONFIG, running
 from tests.support.plugin_hosts import config_of
@@ -33,41 +33,41 @@ class Hand(Clock):
         return self.at
 
 
-def guess(throttle: Throttle, address: str, times: int, *, now: float = 0.0, first: int = 0) -> None:
+def guess(throttle: LoginThrottle, address: str, times: int, *, now: float = 0.0, first: int = 0) -> None:
     for number in range(first, first + times):
-        throttle.failed(address, b"%d" % number, now)
+        throttle.record_failure(address, b"%d" % number, now)
 
 
 def test_guesses_make_an_address_wait_twice_as_long_each_time() -> None:
-    throttle = Throttle(60)
+    throttle = LoginThrottle(60)
     guess(throttle, "10.0.0.1", FREE_GUESSES)
     assert throttle.wait_seconds("10.0.0.1", 0) == 0
     waits = []
     for number in range(10):
-        throttle.failed("10.0.0.1", b"guess %d" % number, 0)
+        throttle.record_failure("10.0.0.1", b"guess %d" % number, 0)
         waits.append(throttle.wait_seconds("10.0.0.1", 0))
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
     assert throttle.wait_seconds("10.0.0.1", 59) == 1
     assert throttle.wait_seconds("10.0.0.1", 60) == 0
     assert throttle.wait_seconds("10.0.0.2", 0) == 0
-    throttle.failed("10.0.0.1", b"later", FORGET_SECONDS + 1)
+    throttle.record_failure("10.0.0.1", b"later", FORGET_SECONDS + 1)
     assert throttle.wait_seconds("10.0.0.1", FORGET_SECONDS + 1) == 0
 
 
 def test_one_old_token_is_no_guess_and_zero_turns_it_off() -> None:
-    throttle = Throttle(60)
+    throttle = LoginThrottle(60)
     for _ in range(1000):
-        throttle.failed("10.0.0.1", b"the token of last year", 0)
+        throttle.record_failure("10.0.0.1", b"the token of last year", 0)
     assert throttle.wait_seconds("10.0.0.1", 0) == 0
-    off = Throttle(0)
+    off = LoginThrottle(0)
     guess(off, "10.0.0.1", 1000)
     assert off.wait_seconds("10.0.0.1", 0) == 0
 
 
 def test_an_ipv6_network_is_one_address_and_a_mapped_one_is_ipv4() -> None:
-    throttle = Throttle(60)
+    throttle = LoginThrottle(60)
     for number in range(FREE_GUESSES + 5):
-        throttle.failed(f"2001:db8::{number:x}", b"%d" % number, 0)
+        throttle.record_failure(f"2001:db8::{number:x}", b"%d" % number, 0)
     assert throttle.wait_seconds("2001:db8::ffff:1", 0) > 0
     assert throttle.wait_seconds("2001:db8:0:1::1", 0) == 0
     guess(throttle, "::ffff:10.0.0.9", FREE_GUESSES + 1)
@@ -75,9 +75,9 @@ def test_an_ipv6_network_is_one_address_and_a_mapped_one_is_ipv4() -> None:
 
 
 def test_its_memory_is_bounded() -> None:
-    throttle = Throttle(60)
+    throttle = LoginThrottle(60)
     for number in range(MAX_ADDRESSES + 500):
-        throttle.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", b"x", number)
+        throttle.record_failure(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", b"x", number)
     guess(throttle, "10.9.9.9", 5000)
     assert len(throttle._guesses) == MAX_ADDRESSES
     assert max(len(each.tokens) for each in throttle._guesses.values()) <= FREE_GUESSES
@@ -85,9 +85,9 @@ def test_its_memory_is_bounded() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["10.0.0.1", "::1", "", "x"]), st.binary(max_size=2), st.floats(0, 1e6))))
 def test_an_address_that_has_not_failed_never_waits(calls: list[tuple[str, bytes, float]]) -> None:
-    throttle = Throttle(60)
+    throttle = LoginThrottle(60)
     for address, token, now in calls:
-        throttle.failed(address, token, now)
+        throttle.record_failure(address, token, now)
         assert throttle.wait_seconds("10.0.0.2", now) == 0
         assert 0 <= throttle.wait_seconds(address, now) <= 60
 

@@ -159,7 +159,7 @@ def test_a_host_that_does_not_say_where_it_is_gets_no_token(tmp_path: Path, stra
     with held(Lock(lock_of(host)), serves=True):
         command = host.command("replication", "list")
     assert command.returncode == 6, command.stderr
-    assert f"the host (pid {os.getpid()}) that holds {lock_of(host)} has not said where it listens" in command.stderr
+    assert f"the host (pid {os.getpid()}) that holds {lock_of(host)} has not written its address" in command.stderr
     assert "try again" in command.stderr
     assert heard == []
 
@@ -214,7 +214,7 @@ def test_a_command_that_runs_nothing_does_not_wait_without_end(tmp_path: Path) -
                 _, err = command.communicate(timeout=30)
                 assert (command.returncode, err.count("\n")) == (6, 1), err
                 assert f"the host at {host.url} has not answered within 0.5 s; " in err
-                assert "what was asked of it may still be done" in err
+                assert "it may still do what you asked" in err
             assert err.startswith("starbase: [0] none: ")
             assert err.endswith("; nothing was applied before it\n")
             assert [command.poll() for command in patient] == [None] * len(patient)
@@ -246,7 +246,7 @@ def test_nonsense_in_the_lock_file_of_a_host_says_nothing_of_it(tmp_path: Path) 
         asked = [stack.enter_context(begun(host, *words)) for words in (("serve",), ("replication", "list"))]
         answers = [command.communicate(timeout=60)[1] for command in asked]
         assert f"another process holds {lock_of(host)} and has not written its pid" in answers[0]
-        assert f"the host (pid unknown) that holds {lock_of(host)} has not said where it listens" in answers[1]
+        assert f"the host (pid unknown) that holds {lock_of(host)} has not written its address" in answers[1]
         lock_of(host).write_text(said)
         assert host.command("replication", "list").returncode == 0
 
@@ -342,12 +342,12 @@ def test_a_second_host_on_the_same_port_is_told_of_the_first(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("bind", "mend"),
     [
-        ("no-such-name.invalid:8000", "write an address of this machine"),
-        ("192.0.2.1:8000", "write an address of this machine"),
+        ("no-such-name.invalid:8000", "use an address of this machine"),
+        ("192.0.2.1:8000", "use an address of this machine"),
         ("http://127.0.0.1:8000", "must be ADDRESS:PORT, such as 127.0.0.1:8000"),
         ("127.0.0.1:8000/", "must be ADDRESS:PORT, such as 127.0.0.1:8000"),
         ("a\\u0000b:8000", "must be ADDRESS:PORT, such as 127.0.0.1:8000"),
-        (f"{'a' * 70}:8000", "write an address of this machine"),
+        (f"{'a' * 70}:8000", "use an address of this machine"),
     ],
 )
 def test_an_address_that_is_none_is_not_mended_by_another_port(tmp_path: Path, bind: str, mend: str) -> None:

@@ -60,17 +60,17 @@ def refused(host: HostProcess, method: str, path: str, body: Any = None) -> str:
     [
         ("POST", "/sync/t?Wait=false", "Wait: is not a parameter of this route; known: wait"),
         ("POST", "/sync/t?foo=1&bar", "foo: is not a parameter of this route; known: wait; bar: is not a parameter"),
-        ("POST", "/sync/t?wait=false&wait=true", "wait: is given twice; give it once"),
+        ("POST", "/sync/t?wait=false&wait=true", "wait: occurs twice; give it once"),
         ("POST", "/sync/t?force=true", "force: is not a parameter of this route; known: wait"),
-        ("POST", "/reset/t?force=true", 'force: belongs into the body: {"force": true}'),
-        ("POST", "/verify/t?repair=true", 'repair: belongs into the body: {"repair": true}'),
-        ("POST", "/reconcile/t?force", 'force: belongs into the body: {"force": true}'),
+        ("POST", "/reset/t?force=true", 'force: belongs in the body: {"force": true}'),
+        ("POST", "/verify/t?repair=true", 'repair: belongs in the body: {"repair": true}'),
+        ("POST", "/reconcile/t?force", 'force: belongs in the body: {"force": true}'),
         ("POST", "/start/t?wait=false", "wait: is not a parameter of this route; it takes none"),
         ("POST", "/stop/t?=1", "(no name): is not a parameter of this route; it takes none"),
-        ("POST", "/configure?name=t", "name: belongs into the body"),
+        ("POST", "/configure?name=t", "name: belongs in the body"),
         ("DELETE", "/configure/t?force=1", "force: is not a parameter of this route; it takes none"),
         ("GET", "/logs?Limit=5", "Limit: is not a parameter of this route; known: limit, name"),
-        ("GET", "/logs?limit=5&limit=6", "limit: is given twice; give it once"),
+        ("GET", "/logs?limit=5&limit=6", "limit: occurs twice; give it once"),
         ("GET", "/status?name=t", "name: is not a parameter of this route; it takes none"),
     ],
 )
@@ -166,7 +166,7 @@ WITHOUT_FIELDS = [("POST", verb) for verb in ("sync", "start", "stop")] + [("DEL
         (b"x", "the body is not JSON"),
         (b"[]", "the body must be an object"),
         (b"null", "the body must be an object"),
-        (b'{"a": 1, "a": 2}', "a: stands twice in one object of the body"),
+        (b'{"a": 1, "a": 2}', "a: occurs twice in one object of the body"),
     ],
 )
 def test_a_body_with_nothing_that_is_known(host: HostProcess, method: str, verb: str, body: bytes, error: str) -> None:
@@ -215,10 +215,10 @@ def test_an_empty_body_is_none(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_that_stands_twice(host: HostProcess, path: str, body: bytes, key: str) -> None:
-    assert refused(host, "POST", path, body) == f"{key}: stands twice in one object of the body; leave one"
+    assert refused(host, "POST", path, body) == f"{key}: occurs twice in one object of the body; remove one"
 
 
 def test_a_number_that_is_too_long(host: HostProcess) -> None:
     for path in ("/query", f"{PREFIX}/configure"):
         error = refused(host, "POST", path, b'{"params": ' + b"9" * 5000 + b"}")
-        assert error == "the body holds a number of more than 4300 digits; shorten it, or send it as text"
+        assert error == "the body has a number with more than 4300 digits; shorten it, or send it as text"

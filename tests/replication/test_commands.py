@@ -91,8 +91,8 @@ def test_a_list_and_one_alone(host: HostProcess) -> None:
         ("", "list.json is not JSON: "),
         ('{"name": NaN}', "list.json is not JSON: NaN"),
         ("[" * 100 + "]" * 100, "list.json is nested more than 64 deep"),
-        ('[{"name": "x", "name": "y"}]', "name: stands twice in one object of "),
-        ('{"syncIntervalMinutes": ' + "9" * 5000 + "}", "list.json holds a number of more than 4300 digits"),
+        ('[{"name": "x", "name": "y"}]', "name: occurs twice in one object of "),
+        ('{"syncIntervalMinutes": ' + "9" * 5000 + "}", "list.json has a number with more than 4300 digits"),
     ],
 )
 def test_a_file_that_is_no_json(host: HostProcess, text: str, error: str) -> None:
@@ -135,7 +135,7 @@ def test_help_helps_whatever_is_wrong_with_plugin_toml(tmp_path: Path, case: str
     overview = host.command("--help")
     assert "serve" in overview.stdout
     assert ("replication" in overview.stdout) == known
-    without = [line for line in overview.stderr.splitlines() if "without the commands of plugins" in line]
+    without = [line for line in overview.stderr.splitlines() if "the commands of plugins are missing" in line]
     assert (len(without), overview.stderr.count("\n")) == ((0, 0) if known else (1, 1))
     assert known or word in without[0]
     # What needs the configuration is refused as ever.
@@ -192,7 +192,7 @@ def test_a_token_that_is_not_the_hosts(host: HostProcess, tmp_path: Path) -> Non
     other.write_text(CONFIG.replace(ADMIN, "another-token").replace("data/starbase.db", str(host.database)))
     ran = host.command("--config", str(other), "replication", "list")
     assert (ran.returncode, ran.stdout) == (5, "")
-    assert "was started with another admin token" in ran.stderr
+    assert "has another admin token than" in ran.stderr
     assert f"admin_token in {other}" in ran.stderr
     assert "another-token" not in ran.stderr
 
