@@ -227,7 +227,10 @@ class Pingable:
 async def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
     async with host_with(tmp_path, {"evil": Pingable(hook, change)}) as host:
         response = await host.query("SELECT 1")
-        assert (response.status_code, response.json()) == (500, {"error": f"plugin evil: {hook} returned an invalid answer"})
+        assert (response.status_code, response.json()) == (
+            500,
+            {"error": f"plugin evil: {hook} returned an invalid answer"},
+        )
 
 
 def slow(released: threading.Event) -> dict[str, dict[str, Any]]:
