@@ -78,7 +78,7 @@ def test_parameters(shared: Bench, sql: str, params: Any, row: tuple[Any, ...]) 
         ("SELECT ?", [2**63], "params[0]: is not a 64-bit integer"),
         ("SELECT ?", [-(2**63) - 1], "params[0]: is not a 64-bit integer"),
         ("SELECT :a", {"a": "\ud800"}, "params.a: contains half of a surrogate pair"),
-        ("SELECT ?", [math.nan], "params[0]: NaN"),
+        ("SELECT ?", [math.nan], "params[0]: is NaN"),
         ("SELECT ?, ?", [[1], {"a": 1}], "params[1]: must be"),
         ("SELECT ?", [{"$base64": "?"}], "params[0]: $base64"),
         ("SELECT ?", "text", "params: must be a list"),
