@@ -82,19 +82,19 @@ def _restrict_to_owner(path: Path, descriptor: int) -> None:
 
 def _make(path: Path) -> str:
     token = secrets.token_urlsafe(32)
-    beside = path.with_name(path.name + ".new")
+    new_path = path.with_name(path.name + ".new")
     try:
         # A crash may have left one.
-        beside.unlink(missing_ok=True)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        new_path.unlink(missing_ok=True)
+        descriptor = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(token + "\n")
             file.flush()
             os.fsync(descriptor)
-        beside.replace(path)
+        new_path.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"look at {beside}"
+            new_path.unlink(missing_ok=True)
+        fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"look at {new_path}"
         raise ConfigError(str(path), f"cannot be written: {error.strerror}; {fix}, or set host.admin_token") from error
     return token

@@ -102,10 +102,10 @@ def _factory(
             )
         factory = installed[wanted.name].load()
     else:
-        beside = str(config.path.absolute().parent) if config.path else None
-        if beside is not None and beside not in sys.path:
+        directory = str(config.path.absolute().parent) if config.path else None
+        if directory is not None and directory not in sys.path:
             # As for a script, Python finds a module in the directory of plugin.toml.
-            sys.path.append(beside)
+            sys.path.append(directory)
         module = importlib.import_module(wanted.module)
         factory = getattr(module, "plugin", None)
     if not callable(factory):

@@ -9,7 +9,7 @@
       RequestTimeout 408 Conflict 409    TooLarge 413        TooManyGuesses 429
       PluginFailed 500   IncompatibleLibrary 500   Unavailable 503
 
-A message is for the person who reads it: it names the field, the cause and the fix, and never holds a secret or a
+A message is for a person: it names the field, the cause and the fix, and never holds a secret or a
 row's value. `status` is for the HTTP caller; `transient` tells a caller whether to try again.
 """
 

@@ -54,12 +54,12 @@ QUOTA_BYTES: Mapping[Role, int] = {"admin": 512 * MIB, "client": 64 * MIB}
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One statement that somebody asked to run; what `before_query` sees and may replace.
+    """A statement that a caller asks to run; `before_query` sees it and may replace it.
 
     sql: exactly one statement.
-    params: a list for `?`, an object for `:name`, `@name` and `$name`, in JSON's values; {"$base64": "…"} is a BLOB.
-    role: under which it runs. A client only reads, and sees no table whose name begins with tmp_ or sqlite_.
-    raw: whether the caller statements for columns and rows apart (/query/raw) instead of one object for each row.
+    params: a list for `?`, an object for `:name`, `@name` and `$name`; JSON values, and {"$base64": "…"} for a BLOB.
+    role: the role that it runs under. A client only reads, and does not see tables named tmp_… or sqlite_….
+    raw: True for columns and rows (/query/raw), False for one object for each row (/query).
     """
 
     sql: str

@@ -46,7 +46,8 @@ class Guard:
     SQLite calls the tracer after it has prepared a statement and before the first step. Then it is known whether the
     statement only reads, what its parameters are, and how many columns it returns.
 
-    connection, role: what it guards, and for whom.
+    connection: the connection that it guards.
+    role: the role whose rules it applies.
     denied: why the authorizer refused the current statement; None when it did not.
     text: the current statement as SQLite sees it; None before the tracer has run.
     writer: whether the connection is the writer's.
