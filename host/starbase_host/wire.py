@@ -189,7 +189,7 @@ class JsonSink:
         self._add(self._head() + text[1:-1])
 
     def take_long(self, row: Row) -> None:
-        """Encode one long row in transaction calls."""
+        """Encode one long row in several calls."""
         piece = bytearray(self._head())
         parts = _row_parts(None if self._raw else self._columns, row)
         while True:
