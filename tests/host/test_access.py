@@ -137,11 +137,11 @@ async def test_a_websocket_is_closed(tmp_path: Path) -> None:
     [
         ({"role": "root"}, "must be admin, client or None"),
         ({"role": ""}, "must be admin, client or None"),
-        ({"summary": 1}, "no text"),
+        ({"summary": 1}, "not text"),
         ({"statuses": "200"}, "not a list of numbers"),
         ({"statuses": (500,)}, "not a list of numbers"),
-        ({"body": []}, "no JSON Schema"),
-        ({"query": {"a": 1}}, "no JSON Schema"),
+        ({"body": []}, "not a JSON Schema"),
+        ({"query": {"a": 1}}, "not a JSON Schema"),
         ({"body": {"a": object()}}, "not JSON"),
     ],
 )
