@@ -155,7 +155,7 @@ def test_help_without_the_file_that_config_names(tmp_path: Path) -> None:
     host.config_path.unlink()
     shown = host.command("--help")
     assert (shown.returncode, "serve" in shown.stdout) == (0, True)
-    assert "no such file" in shown.stderr
+    assert "does not exist" in shown.stderr
 
 
 def test_version(tmp_path: Path) -> None:
