@@ -1,6 +1,6 @@
 """The sources that are open: one for each remote, shared by the replications that read from it.
 
-The one place where sealed settings are opened, and `${NAME}`s are read: just before connecting.
+The one place where encrypted settings are decrypted, and `${NAME}`s are read: just before connecting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starbase_data_replication.errors import DialectFailed, kind_of
 from starbase_data_replication.model import Replication, TableName
 from starbase_data_replication.sources import Dialect, Dialects, Source, bounded
 from starbase_data_replication.sources.settings import EVERY, Variables, referenced, resolve, scrub, secrets
-from starbase_data_replication.storage import Seal
+from starbase_data_replication.storage import SecretKeys
 from starbase_host import ConfigError, StarbaseError
 
 log = logging.getLogger("starbase.data_replication")
@@ -39,10 +39,12 @@ class Connections:
     variables: which variables of the environment their settings may name.
     """
 
-    def __init__(self, dialects: Dialects, *, seal: Seal, max_connections: int, variables: Variables = EVERY) -> None:
+    def __init__(
+        self, dialects: Dialects, *, secret_keys: SecretKeys, max_connections: int, variables: Variables = EVERY
+    ) -> None:
         self.variables = variables
         self._dialects = dialects
-        self._seal = seal
+        self._secret_keys = secret_keys
         self._max_connections = max_connections
         # By the settings as written: the settings as resolved, and the source opened with them.
         self._open: dict[str, tuple[str, Source]] = {}
@@ -62,27 +64,27 @@ class Connections:
     def key(self, settings: Mapping[str, Any]) -> str:
         """What the replications that share one source have in common; of settings as stored."""
         with contextlib.suppress(ConfigError):
-            settings = self._seal.open(settings)
+            settings = self._secret_keys.decrypt(settings)
         return _key(settings)
 
-    def opened(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Stored settings with their secrets. Raises ConfigError when no key opens them."""
-        return self._seal.open(settings)
+    def decrypt(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored settings with their secrets. Raises ConfigError if no key decrypts them."""
+        return self._secret_keys.decrypt(settings)
 
-    def unsealed(self, replication: Replication) -> Replication:
-        """The replication with its secrets; as it is, when no key opens them."""
+    def decrypted(self, replication: Replication) -> Replication:
+        """The replication with its secrets; as it is, if no key decrypts them."""
         with contextlib.suppress(ConfigError):
-            return replace(replication, source_config=self._seal.open(replication.source_config))
+            return replace(replication, source_config=self._secret_keys.decrypt(replication.source_config))
         return replication
 
-    def sealed(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
+    def encrypted(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
         """The replication as it is to be stored; `shown` is what may be shown of its settings."""
-        return replace(replication, source_config=self._seal.close(replication.source_config, shown))
+        return replace(replication, source_config=self._secret_keys.encrypt(replication.source_config, shown))
 
     def scrubbed(self, text: str, settings: Mapping[str, Any]) -> str:
         """A text without these stored settings' secrets, and with `${NAME}` for what the environment put there."""
         with contextlib.suppress(ConfigError):
-            settings = self._seal.open(settings)
+            settings = self._secret_keys.decrypt(settings)
         hidden = secrets(settings)
         try:
             resolved = resolve(settings, variables=self.variables)
@@ -134,7 +136,7 @@ class Connections:
         wanted = set()
         for settings in used:
             with contextlib.suppress(ConfigError):
-                wanted.add(_key(self._seal.open(settings)))
+                wanted.add(_key(self._secret_keys.decrypt(settings)))
         for written in self._open.keys() - wanted:
             await self._close(written)
 

@@ -21,7 +21,7 @@ from starbase_data_replication.sources.mysql import MysqlDialect
 from starbase_data_replication.sources.network import Reach, allowed_hosts
 from starbase_data_replication.sources.postgresql import PostgresqlDialect
 from starbase_data_replication.sources.settings import Variables, allowed_variables, not_allowed
-from starbase_data_replication.storage import Seal, Sealed, Store, user_objects
+from starbase_data_replication.storage import EncryptedSettings, SecretKeys, Store, user_objects
 from starbase_host import (
     Alarm,
     CommandHost,
@@ -56,7 +56,7 @@ def plugin(options: Mapping[str, Any]) -> DataReplication:
     Raises IncompatibleLibrary for a driver in a version that its requirements do not allow.
     """
     check_versions("starbase-host", *BOUND)
-    return DataReplication(seal=Seal.from_environment(), **_checked(options))
+    return DataReplication(secret_keys=SecretKeys.from_environment(), **_checked(options))
 
 
 class DataReplication:
@@ -65,7 +65,7 @@ class DataReplication:
     def __init__(
         self,
         *,
-        seal: Seal,
+        secret_keys: SecretKeys,
         allowed_source_hosts: list[str] | None,
         allowed_env: list[str],
         max_concurrent_syncs: int,
@@ -75,7 +75,7 @@ class DataReplication:
         log_retention_days: float,
         log_max_runs_per_replication: int,
     ) -> None:
-        self._seal = seal
+        self._secret_keys = secret_keys
         self._allowed_env = allowed_env
         self._max_concurrent_syncs = max_concurrent_syncs
         self._max_connections_per_source = max_connections_per_source
@@ -111,7 +111,7 @@ class DataReplication:
         store = Store(host.database)
         connections = Connections(
             self._dialects,
-            seal=self._seal,
+            secret_keys=self._secret_keys,
             max_connections=self._max_connections_per_source,
             variables=Variables(self._allowed_env, never=host.config.token_variables),
         )
@@ -146,7 +146,7 @@ class DataReplication:
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
         service = self._running()
         await host.database.migrate("data_replication", "starbase_data_replication.storage.migrations")
-        await self._seal.renew(host.database, serves=host.serves)
+        await self._secret_keys.rotate_stored(host.database, serves=host.serves)
         await self._dialects.gather(host)
         await service.wake(due=await self._unable(host, service))
         watchdog = Watchdog(
@@ -172,12 +172,12 @@ class DataReplication:
         """
         names = set()
         for stored in await service.store.all():
-            settings = self._connections.unsealed(stored.replication).source_config
+            settings = self._connections.decrypted(stored.replication).source_config
             for field, why in not_allowed(settings, self._connections.variables).items():
                 host.log.warning("replication %s cannot sync: %s: %s", stored.replication.name, field, why)
                 names.add(stored.name)
-            if isinstance(settings, Sealed):
-                # The seal has logged these already.
+            if isinstance(settings, EncryptedSettings):
+                # `rotate_stored` has logged these already.
                 names.add(stored.name)
         return names
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from starbase_data_replication.storage.encryption import Seal, Sealed, dump, load
+from starbase_data_replication.storage.encryption import EncryptedSettings, SecretKeys, dump, load
 from starbase_host import ConfigError
 from tests.support.canary import PASSWORD, files_with, leaks
 from tests.support.hosts import HostProcess, until
@@ -23,7 +23,7 @@ OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 @pytest.fixture
 def seen(postgres_database: TestDatabase) -> TestDatabase:
     """A database with a table, and a role of its own that logs in with the canary."""
-    role = f"sealed_{postgres_database.name[-8:]}"
+    role = f"encrypted_{postgres_database.name[-8:]}"
     literal = PASSWORD.replace("'", "''")
     postgres_database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{literal}'")
     postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
@@ -40,7 +40,7 @@ def configure(host: HostProcess, database: TestDatabase, name: str, **change: An
 
 
 def test_a_key_may_come_and_be_changed_and_be_lost(seen: TestDatabase, tmp_path: Path) -> None:
-    """One life of a database: plain, sealed, rotated, the old key gone, the key lost, mended."""
+    """One life of a database: plain, encrypted, rotated, the old key gone, the key lost, fixed."""
     host = HostProcess(tmp_path, environ={"SOURCE_PLAIN": PASSWORD}).start()
     try:
         configure(host, seen, "literal")
@@ -70,7 +70,7 @@ def test_a_key_may_come_and_be_changed_and_be_lost(seen: TestDatabase, tmp_path:
             host.stop()
         assert host.log.count(VARIABLE) == 1
 
-        _with_a_wrong_key(host, seen, OLD, f"no key in {VARIABLE} opens it")
+        _with_a_wrong_key(host, seen, OLD, f"no key in {VARIABLE} decrypts it")
         host.environ[VARIABLE] = ""
         host.start()
         refused = host.request("POST", "/data-replication/sync/literal")
@@ -88,9 +88,11 @@ def test_a_key_may_come_and_be_changed_and_be_lost(seen: TestDatabase, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("key", "why"), [(NEW, f"no key in {VARIABLE} opens it"), ("", f"{VARIABLE} is not set")], ids=["another", "none"]
+    ("key", "why"),
+    [(NEW, f"no key in {VARIABLE} decrypts it"), ("", f"{VARIABLE} is not set")],
+    ids=["another", "none"],
 )
-def test_a_password_that_no_key_opens_shows_at_the_start(
+def test_a_password_that_no_key_decrypts_shows_at_the_start(
     seen: TestDatabase, tmp_path: Path, key: str, why: str
 ) -> None:
     """Not an hour later, when its next sync is due."""
@@ -111,7 +113,7 @@ def test_a_password_that_no_key_opens_shows_at_the_start(
 
 
 def _with_a_wrong_key(host: HostProcess, seen: TestDatabase, key: str, why: str) -> None:
-    """The host starts, says which replications it cannot open, and harms neither them nor the others."""
+    """The host starts, says which replications it cannot decrypt, and harms neither them nor the others."""
     host.environ[VARIABLE] = key
     before = len(host.log)
     host.start()
@@ -154,25 +156,42 @@ def test_a_key_that_is_none_stops_the_start_with_one_line(tmp_path: Path, keys: 
 
 def test_a_key_of_openssl_is_one() -> None:
     for _ in range(20):
-        Seal(subprocess.run(["openssl", "rand", "-base64", "32"], capture_output=True, text=True, check=True).stdout)
+        SecretKeys(
+            subprocess.run(["openssl", "rand", "-base64", "32"], capture_output=True, text=True, check=True).stdout
+        )
 
 
-def test_what_may_be_shown_whole_is_not_sealed_and_what_is_sealed_shows_nothing() -> None:
-    seal = Seal(OLD)
+def test_what_may_be_shown_whole_is_not_encrypted_and_what_is_encrypted_shows_nothing() -> None:
+    keys = SecretKeys(OLD)
     plain = {"dialect": "postgresql", "password": "${NAME}"}
-    assert seal.close(plain, plain) is plain
+    assert keys.encrypt(plain, plain) is plain
     settings, shown = {"dialect": "postgresql", "password": PASSWORD}, {"dialect": "postgresql", "password": "***"}
-    sealed = seal.close(settings, shown)
-    assert isinstance(sealed, Sealed)
-    assert dict(sealed) == shown
-    assert leaks(repr(sealed) + dump(sealed)) == []
-    again = load(dump(sealed), shown)
-    assert seal.open(again) == settings
-    for other in (Seal(NEW), Seal(None), Seal("")):
+    encrypted = keys.encrypt(settings, shown)
+    assert isinstance(encrypted, EncryptedSettings)
+    assert dict(encrypted) == shown
+    assert leaks(repr(encrypted) + dump(encrypted)) == []
+    again = load(dump(encrypted), shown)
+    assert keys.decrypt(again) == settings
+    for other in (SecretKeys(NEW), SecretKeys(None), SecretKeys("")):
         with pytest.raises(ConfigError, match=VARIABLE):
-            other.open(again)
-        assert other.close(again, shown) is again
-    assert Seal(f"{NEW},{OLD}").open(again) == settings
+            other.decrypt(again)
+        assert other.encrypt(again, shown) is again
+    assert SecretKeys(f"{NEW},{OLD}").decrypt(again) == settings
+
+
+def test_a_text_that_an_earlier_version_stored_is_decrypted_and_rotated() -> None:
+    key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+    stored = (
+        "fernet:gAAAAABpVbkAw8l8t129KJOoI0wIdWJr_5Qr_vrADftOjbBj-69kN967loEN1hzwDBJWx7Jv848qvnVaPM9qOU6JQ8"
+        "c7I5k-X5J4BOeQJXg_6seTBEZreRtqvK0bu-7xitQtErA_ptda"
+    )
+    shown = {"dialect": "postgresql", "password": "***"}
+    assert SecretKeys(key).decrypt(load(stored, shown)) == {"dialect": "postgresql", "password": "p"}
+    assert SecretKeys(f"{key},{NEW}").rotate(stored, shown) == stored, "the first key has encrypted it already"
+    rotated = SecretKeys(f"{NEW},{key}").rotate(stored, shown)
+    assert rotated is not None
+    assert SecretKeys(NEW).decrypt(load(rotated, shown)) == {"dialect": "postgresql", "password": "p"}
+    assert SecretKeys(OLD).rotate(stored, shown) is None
 
 
 def test_the_key_itself_cannot_be_named_in_a_source_config(tmp_path: Path) -> None:

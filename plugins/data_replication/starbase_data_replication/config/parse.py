@@ -155,7 +155,7 @@ def _source(
             return {"sourceConfig.dialect": ALSO_CALLED[name.lower()]}
         return {"sourceConfig.dialect": f"is not a dialect; {did_you_mean(name[:60], dialects)}"}
     if not {"source_config", "source_table"} & values.keys():
-        # What is stored was judged when it came; its secrets may be sealed, and the key lost.
+        # What is stored was judged when it came; its secrets may be encrypted, and the key lost.
         return {}
     sent = settings
     if existing is not None and "source_config" in values:

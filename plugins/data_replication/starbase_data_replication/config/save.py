@@ -33,10 +33,10 @@ class Secrets(Protocol):
     def variables(self) -> Variables:
         """Which variables of the environment a sourceConfig may name."""
 
-    def sealed(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
+    def encrypted(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
         """The replication as it is to be stored; `shown` is what may be shown of its settings."""
 
-    def unsealed(self, replication: Replication) -> Replication:
+    def decrypted(self, replication: Replication) -> Replication:
         """The replication with its secrets; as it is, when no key opens them."""
 
 
@@ -61,7 +61,7 @@ class Configuring:
             async with self._one_of(asked.options.group):
                 others = await self._check_group(asked)
                 self._check_transforms(asked)
-                replication = self.secrets.sealed(asked, masked)
+                replication = self.secrets.encrypted(asked, masked)
                 judged = _Judged(replication=replication, masked=masked, existing=existing, others=others)
                 stored = await self.host.database.write(partial(judged.save, now=now))
         return stored, existing is not None
@@ -77,7 +77,7 @@ class Configuring:
     ) -> tuple[StoredReplication | None, Replication, Mapping[str, Any]]:
         """What is stored under this name, what it is to become, and what may be shown of its settings."""
         stored = await self.host.database.read(partial(store.find, name=name)) if name is not None else None
-        existing = self.secrets.unsealed(stored.replication) if stored is not None else None
+        existing = self.secrets.decrypted(stored.replication) if stored is not None else None
 
         def judge() -> tuple[Replication, Mapping[str, Any]]:
             asked = parse.parse(body, existing=existing, dialects=self.dialects, variables=self.secrets.variables)
@@ -92,7 +92,7 @@ class Configuring:
         if replication.options.group is None:
             return []
         others = await self.host.database.read(partial(_others, replication=replication))
-        opened = [self.secrets.unsealed(each) for each in others]
+        opened = [self.secrets.decrypted(each) for each in others]
         check = partial(parse.check_group, replication, opened, self.dialects)
         await self.dialects.call({replication.dialect, *(each.dialect for each in others)}, check)
         return others

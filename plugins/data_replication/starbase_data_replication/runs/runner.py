@@ -289,7 +289,7 @@ class Runner:
 
     async def _make_sync(self, run: ActiveRun, stored: StoredReplication) -> Sync:
         replication = stored.replication
-        settings = self.connections.opened(replication.source_config)
+        settings = self.connections.decrypt(replication.source_config)
         run.source = await self.connections.source(settings)
         table, source = await self.connections.table(settings, replication.source_table)
         return Sync(

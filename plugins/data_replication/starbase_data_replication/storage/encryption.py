@@ -1,8 +1,8 @@
-"""How the secrets of a sourceConfig lie in the database: sealed, when STARBASE_SECRET_KEY gives a key.
+"""How the secrets of a sourceConfig are stored: encrypted, if STARBASE_SECRET_KEY gives a key.
 
 Owns the texts in `tmp_replication_secrets`: plain JSON, or `fernet:` and a Fernet token of that JSON. Must not know
-which settings are secret: whoever stores says how the settings may be shown, and what may be shown whole is not
-sealed, so that a lost key costs only what needed it.
+which settings are secret: the caller passes what may be shown of them, and settings that may be shown whole are not
+encrypted. So a lost key costs only the settings that needed it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from starbase_data_replication.model import SECRET_KEY
 from starbase_host import ConfigError, Database, Unavailable
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet, MultiFernet
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -25,8 +28,12 @@ MARK = "fernet:"
 MAKE = "make one with `openssl rand -base64 32`"
 
 
-class Sealed(Mapping[str, Any]):
-    """Settings whose secrets are sealed: what may be shown of them, and the text that `Seal.open` opens."""
+class EncryptedSettings(Mapping[str, Any]):
+    """Settings whose secrets are encrypted. As a mapping, they are what may be shown.
+
+    Attributes:
+        text: the settings as they are stored, for `SecretKeys.decrypt`.
+    """
 
     def __init__(self, shown: Mapping[str, Any], text: str) -> None:
         self._shown = dict(shown)
@@ -42,77 +49,71 @@ class Sealed(Mapping[str, Any]):
         return len(self._shown)
 
 
-class Seal:
-    """The keys of one host: the first seals, each opens. Without a key nothing is sealed."""
+class SecretKeys:
+    """The keys of one host: the first encrypts, any of them decrypts. Without a key nothing is encrypted."""
 
     def __init__(self, keys: str | None) -> None:
         """keys: the value of STARBASE_SECRET_KEY, keys separated by commas. Raises ConfigError."""
-        self._fernets: list[Any] = []
-        for number, key in enumerate((keys or "").split(","), start=1):
-            if keys and keys.strip():
-                self._fernets.append(_fernet(key.strip(), number))
+        self._first: Fernet | None = None
+        self._all: MultiFernet | None = None
+        if keys and keys.strip():
+            # Imported only if there is a key: the import takes a while, and most hosts have none.
+            from cryptography.fernet import MultiFernet
+
+            fernets = [_fernet(key.strip(), number) for number, key in enumerate(keys.split(","), start=1)]
+            self._first, self._all = fernets[0], MultiFernet(fernets)
 
     @classmethod
-    def from_environment(cls) -> Seal:
+    def from_environment(cls) -> SecretKeys:
         return cls(os.environ.get(SECRET_KEY))
 
-    @property
-    def has_key(self) -> bool:
-        return bool(self._fernets)
-
-    def close(self, settings: Mapping[str, Any], shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    def encrypt(self, settings: Mapping[str, Any], shown: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings as they are to be stored; `shown` is what may be shown of them."""
-        if not self._fernets or isinstance(settings, Sealed) or dict(settings) == dict(shown):
+        if self._all is None or isinstance(settings, EncryptedSettings) or dict(settings) == dict(shown):
             return settings
-        token = self._fernets[0].encrypt(json.dumps(dict(settings)).encode()).decode()
-        return Sealed(shown, MARK + token)
+        token = self._all.encrypt(json.dumps(dict(settings)).encode()).decode()
+        return EncryptedSettings(shown, MARK + token)
 
-    def open(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The settings with their secrets. Raises ConfigError when no key opens them."""
-        if not isinstance(settings, Sealed):
+    def decrypt(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings with their secrets. Raises ConfigError if no key decrypts them."""
+        if not isinstance(settings, EncryptedSettings):
             return settings
-        opened = self._opened(settings.text, self._fernets)
-        if opened is None:
-            raise ConfigError("sourceConfig", f"its password is encrypted, and {self._mend()}")
-        return dict(json.loads(opened))
+        decrypted = _decrypt(self._all, settings.text)
+        if decrypted is None:
+            raise ConfigError("sourceConfig", f"its password is encrypted, and {self._cause_and_fix()}")
+        return dict(json.loads(decrypted))
 
-    def renewed(self, text: str, shown: Mapping[str, Any]) -> str | None:
-        """A stored text as the first key seals it: the same where it does so already, None where no key opens it."""
+    def rotate(self, text: str, shown: Mapping[str, Any]) -> str | None:
+        """A stored text, encrypted with the first key: the same text if it is already, None if no key decrypts it."""
         if not text.startswith(MARK):
-            return dump(self.close(json.loads(text), shown))
-        if self._opened(text, self._fernets[:1]) is not None:
+            return dump(self.encrypt(json.loads(text), shown))
+        if _decrypt(self._first, text) is not None:
+            # The token stays as it is, so that a start writes nothing.
             return text
-        opened = self._opened(text, self._fernets)
-        return None if opened is None else dump(self.close(json.loads(opened), shown))
+        if self._all is None or _decrypt(self._all, text) is None:
+            return None
+        return MARK + self._all.rotate(_token(text)).decode()
 
-    def _opened(self, text: str, fernets: list[Any]) -> bytes | None:
-        from cryptography.fernet import InvalidToken
-
-        for fernet in fernets:
-            with contextlib.suppress(InvalidToken):
-                return bytes(fernet.decrypt(text.removeprefix(MARK).encode()))
-        return None
-
-    def _mend(self) -> str:
-        why = f"no key in {SECRET_KEY} opens it" if self._fernets else f"{SECRET_KEY} is not set"
+    def _cause_and_fix(self) -> str:
+        cause = f"{SECRET_KEY} is not set" if self._all is None else f"no key in {SECRET_KEY} decrypts it"
         return (
-            f"{why}; start the host with the key that it was stored with (several are separated by commas), "
+            f"{cause}; start the host with the key that it was stored with (several are separated by commas), "
             "or configure the source again with its password"
         )
 
-    async def renew(self, database: Database, *, serves: bool = True) -> None:
-        """Seal what is stored with the first key; say, in one line each, what is not sealed or cannot be opened.
+    async def rotate_stored(self, database: Database, *, serves: bool = True) -> None:
+        """Encrypt what is stored with the first key. Log, in one line each, what stays in plain or is not decrypted.
 
         serves: a host that stays is warned of a missing key before there is a password to protect.
         """
-        plain, unreadable = await database.write(self._renew_rows)
-        if not self._fernets and (plain or serves):
+        plain, unreadable = await database.write(self._rotate_rows)
+        if self._all is None and (plain or serves):
             log.warning(
                 "%s is not set: passwords that stand in a sourceConfig are stored unencrypted (%d now); %s, "
                 "or write ${NAME} in their place",
                 SECRET_KEY, len(plain), MAKE,
             )  # fmt: skip
-        elif self._fernets:
+        elif self._all is not None:
             # What was stored in plain is overwritten in the database; the journal must not keep it either.
             try:
                 await database.truncate_wal()
@@ -121,10 +122,12 @@ class Seal:
                     "passwords that were stored in plain may still be read in the database's journal: %s", error
                 )
         if unreadable:
-            log.error("the stored passwords of %s cannot be opened: %s", ", ".join(unreadable), self._mend())
+            log.error(
+                "the stored passwords of %s cannot be decrypted: %s", ", ".join(unreadable), self._cause_and_fix()
+            )
 
-    def _renew_rows(self, connection: apsw.Connection) -> tuple[list[str], list[str]]:
-        """Names of the replications that had a secret in plain, and of those that no key opens."""
+    def _rotate_rows(self, connection: apsw.Connection) -> tuple[list[str], list[str]]:
+        """Names of the replications that had a secret in plain, and of those that no key decrypts."""
         rows = connection.execute(
             "SELECT c.id, c.name, c.source_config, s.source_config FROM tmp_replication_configs c "
             "JOIN tmp_replication_secrets s ON s.config_id = c.id ORDER BY c.name"
@@ -135,30 +138,30 @@ class Seal:
             name, shown, text = map(str, row[1:])
             if not text.startswith(MARK) and json.loads(text) != json.loads(shown):
                 plain.append(name)
-            renewed = self.renewed(text, json.loads(shown))
-            if renewed is None:
+            rotated = self.rotate(text, json.loads(shown))
+            if rotated is None:
                 unreadable.append(name)
-            elif renewed != text:
+            elif rotated != text:
                 with overwriting(connection):
                     connection.execute(
-                        "UPDATE tmp_replication_secrets SET source_config = ? WHERE config_id = ?", (renewed, row[0])
+                        "UPDATE tmp_replication_secrets SET source_config = ? WHERE config_id = ?", (rotated, row[0])
                     )
         return plain, unreadable
 
 
 def dump(settings: Mapping[str, Any]) -> str:
     """Settings as the text that is stored."""
-    return settings.text if isinstance(settings, Sealed) else json.dumps(dict(settings))
+    return settings.text if isinstance(settings, EncryptedSettings) else json.dumps(dict(settings))
 
 
 def load(text: str, shown: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of a stored text, sealed where they are; `shown` is what may be shown of them."""
-    return Sealed(shown, text) if text.startswith(MARK) else dict(json.loads(text))
+    """The settings of a stored text, encrypted if they are so there; `shown` is what may be shown of them."""
+    return EncryptedSettings(shown, text) if text.startswith(MARK) else dict(json.loads(text))
 
 
 @contextlib.contextmanager
 def overwriting(connection: apsw.Connection) -> Iterator[None]:
-    """What is changed or removed in here is overwritten with zeros, not only marked as free."""
+    """Have SQLite overwrite with zeros what is changed or removed inside, instead of only marking it as free."""
     before = connection.pragma("secure_delete")
     connection.pragma("secure_delete", True)
     try:
@@ -167,7 +170,23 @@ def overwriting(connection: apsw.Connection) -> Iterator[None]:
         connection.pragma("secure_delete", before)
 
 
-def _fernet(key: str, number: int) -> Any:
+def _token(text: str) -> bytes:
+    return text.removeprefix(MARK).encode()
+
+
+def _decrypt(keys: Fernet | MultiFernet | None, text: str) -> bytes | None:
+    """The JSON of a stored text; None if no key decrypts it."""
+    if keys is None:
+        return None
+    from cryptography.fernet import InvalidToken
+
+    try:
+        return keys.decrypt(_token(text))
+    except InvalidToken:
+        return None
+
+
+def _fernet(key: str, number: int) -> Fernet:
     from cryptography.fernet import Fernet
 
     try:
