@@ -99,15 +99,15 @@ class AlarmService:
         return await self._database.write(remove)
 
     def replace(self, connection: apsw.Connection, plugin: str, alarms: Mapping[str, float | None]) -> None:
-        """Set or replace these alarms inside the caller's transaction, and forget those whose time is None."""
+        """Set or replace alarms inside the caller's transaction; delete those whose time is None."""
         for name, at in alarms.items():
             if at is None:
                 connection.execute("DELETE FROM tmp_alarms WHERE plugin = ? AND name = ?", (plugin, name))
             else:
                 self._write(connection, plugin, name, at, "null")
 
-    def look(self) -> None:
-        """Look for alarms that are due now, rather than within LONGEST_SLEEP_SECONDS."""
+    def wake(self) -> None:
+        """Check now for alarms that are due, not only after LONGEST_SLEEP_SECONDS."""
         self._changed.set()
 
     async def of_plugin(self, plugin: str) -> list[Alarm]:
@@ -120,7 +120,7 @@ class AlarmService:
         return await self._database.read(select)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def run(self) -> AsyncIterator[None]:
         """Deliver alarms while this context is open."""
         task = asyncio.create_task(self._loop(), name="alarms")
         try:
@@ -252,16 +252,19 @@ class PluginAlarms:
         await self._service.set(self._plugin, name, at, payload)
 
     def replace(self, connection: apsw.Connection, alarms: Mapping[str, float | None]) -> None:
-        """Set or replace alarms inside a transaction of yours, by their names; forget those whose time is None.
+        """Set or replace alarms inside your own transaction; delete those whose time is None.
 
-        For the function that you give to `host.database.write`: alarms and rows then change together, or not at all.
-        Call `look` once it has returned; without that, an alarm that is due already fires up to a second late.
+        connection: that of the function which you give to `host.database.write`, so that alarms and rows change
+            together, or not at all.
+        alarms: for each name, when it is due in seconds since 1970, or None.
+
+        Call `wake` after `write` has returned; otherwise an alarm that is already due fires up to a second late.
         """
         self._service.replace(connection, self._plugin, alarms)
 
-    def look(self) -> None:
-        """Look for alarms that are due now."""
-        self._service.look()
+    def wake(self) -> None:
+        """Check now for alarms that are due; see `replace`."""
+        self._service.wake()
 
     async def delete(self, name: str) -> bool:
         """Delete an alarm; return whether it existed."""

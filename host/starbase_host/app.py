@@ -154,7 +154,7 @@ class Core:
             app.router.routes[:] = [_starlette_route(route, tokens) for _, route in routes]
             await stack.enter_async_context(self.plugins.lifespans(hosts))
             if self._fire_alarms:
-                await stack.enter_async_context(self.alarms.running())
+                await stack.enter_async_context(self.alarms.run())
             # This runs first at the end, so that long waits end.
             stack.callback(self.stop)
             yield

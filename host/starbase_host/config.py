@@ -148,10 +148,10 @@ def load_plugins(path: Path, environ: Mapping[str, str] | None = None) -> HostCo
     document = _read_document(path)
     values = os.environ if environ is None else environ
     plugins = {"plugins": document["plugins"]} if "plugins" in document else {}
-    return parse(plugins, path=path, environ=_AsWritten(values))
+    return parse(plugins, path=path, environ=_UnsetAsWritten(values))
 
 
-class _AsWritten(dict[str, str]):
+class _UnsetAsWritten(dict[str, str]):
     """Environment variables in which an unset NAME has the value `${NAME}`."""
 
     def __contains__(self, name: object) -> bool:

@@ -257,7 +257,7 @@ class Database:
         """A context for a read that may be long. While the WAL is too long, entering it waits, at most `seconds`."""
         if self._writer is None:
             raise Unavailable("the database is closed")
-        return self._writer.gate.reading(seconds)
+        return self._writer.gate.read(seconds)
 
     def stop_gate(self) -> None:
         """Let no read wait at the gate any more: the host is stopping."""

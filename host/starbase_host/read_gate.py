@@ -34,7 +34,7 @@ class ReadGate:
         return self._closed and not self._running
 
     @contextlib.contextmanager
-    def reading(self, seconds: float) -> Iterator[None]:
+    def read(self, seconds: float) -> Iterator[None]:
         """Count one read. While the gate is closed, wait until it opens, for at most this many seconds."""
         with self._changed:
             if self._closed and not self._stopped:

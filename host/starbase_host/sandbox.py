@@ -31,7 +31,7 @@ class NotReadOnly(Exception):
     """Raised on a reader, before the first step of a statement that would write."""
 
 
-class Prepared(Exception):
+class OnlyPrepared(Exception):
     """Raised before the first step, when the statement is only to be prepared."""
 
 
@@ -292,7 +292,7 @@ class Guard:
                 raise Forbidden("the client role may use only EXPLAIN QUERY PLAN, not EXPLAIN")
             self._measure(sql, bindings)
         if self._only_prepare:
-            raise Prepared
+            raise OnlyPrepared
         if self.role == "client":
             share = self._exclusive_share(sql, bindings) if self._is_exclusive else self._share
             self.shares = share < self.longest and not self._is_exclusive

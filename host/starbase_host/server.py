@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(config: HostConfig, *, clock: Clock | None = None) -> AsyncIterator[tuple[Server, str]]:
+async def run_server(config: HostConfig, *, clock: Clock | None = None) -> AsyncIterator[tuple[Server, str]]:
     """Run a host inside this context; yields the server (set `should_exit` to stop it) and its URL.
 
     Raises ConfigError, Conflict, or IncompatibleLibrary when the host cannot start.
@@ -109,13 +109,13 @@ def serve(config: HostConfig, ready: Callable[[str, bool], None]) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     ready: called when the host accepts requests, with its URL and whether it made an admin token.
-    Raises what `serving` raises.
+    Raises what `run_server` raises.
     """
     ending = Shutdown()
 
     async def run() -> None:
         ending.main = asyncio.current_task()
-        async with serving(config) as (server, url):
+        async with run_server(config) as (server, url):
             server.ready = lambda: ready(url, server.core.made_token)
             server.ending = ending.start_timer
             ending.server = server

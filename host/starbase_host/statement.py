@@ -16,7 +16,7 @@ import apsw
 
 from starbase_host.catalogue import restore_names
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
-from starbase_host.sandbox import Guard, Prepared
+from starbase_host.sandbox import Guard, OnlyPrepared
 from starbase_host.sandbox_rules import CLIENT_REFUSAL, TOO_LONG, VALUE_BYTES
 from starbase_host.wire import Row, Sink, write_rows
 
@@ -140,7 +140,7 @@ def _prepare(guard: Guard, sql: str, values: Values, *, fresh: bool = False) -> 
     try:
         cached = guard.begin(sql, only_prepare=True)
         cursor.execute(sql, values, can_cache=cached and not fresh)
-    except Prepared:
+    except OnlyPrepared:
         return
     finally:
         cursor.close(True)

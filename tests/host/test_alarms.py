@@ -109,8 +109,8 @@ class Timers:
             await asyncio.to_thread(self.database.close)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with self.open(), self.service.running():
+    async def run(self) -> AsyncIterator[None]:
+        async with self.open(), self.service.run():
             await self.settled()
             yield
 
@@ -130,7 +130,7 @@ def names(timers: Timers) -> list[str]:
 
 
 async def test_never_early_and_once(timers: Timers) -> None:
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START + 5, {"some": ["payload", None, 1.5]})
         await timers.move(0)
         await timers.move(4.999)
@@ -143,7 +143,7 @@ async def test_never_early_and_once(timers: Timers) -> None:
 
 
 async def test_a_clock_that_is_set_back_makes_none_early(timers: Timers) -> None:
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START + 5)
         # The service sleeps towards an hour that has moved away meanwhile.
         timers.clock.move(-3600)
@@ -159,7 +159,7 @@ async def test_what_was_due_while_the_host_was_off_fires_at_start(timers: Timers
         await timers.of("a").set("future", START + 100)
     timers.clock.move(50)
     second = again(timers)
-    async with second.running():
+    async with second.run():
         assert names(second) == ["past"]
         assert [alarm.name for alarm in await second.of("a").list()] == ["future"]
         await second.move(50)
@@ -174,7 +174,7 @@ async def test_a_delivery_that_raises_is_tried_again(timers: Timers, caplog: pyt
 
     with caplog.at_level(logging.ERROR):
         timers.handle = fail
-        async with timers.running():
+        async with timers.run():
             await timers.of("a").set("x", START)
             await timers.settled()
             for attempt, delay in enumerate([2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300], start=1):
@@ -198,13 +198,13 @@ async def test_its_failures_survive_a_restart(timers: Timers) -> None:
         raise ValueError("not yet")
 
     timers.handle = fail
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START)
         await timers.settled()
         await timers.move(2)
         assert await timers.stored() == [("a", "x", START + 6, 2)]
     second = again(timers)
-    async with second.running():
+    async with second.run():
         await second.move(3.9)
         assert second.fired == []
         await second.move(0.1)
@@ -222,7 +222,7 @@ async def test_set_again_inside_its_own_delivery(timers: Timers, fails: bool) ->
             raise ValueError("after it was set")
 
     timers.handle = set_again
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START, 1)
         await timers.settled()
         assert await timers.stored() == [("a", "x", START + 60, 0)]
@@ -241,7 +241,7 @@ async def test_deleted_inside_its_own_delivery(timers: Timers) -> None:
         raise ValueError("after it was deleted")
 
     timers.handle = delete
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START)
         await timers.settled()
         await timers.move(1000)
@@ -249,7 +249,7 @@ async def test_deleted_inside_its_own_delivery(timers: Timers) -> None:
 
 
 async def test_set_delete_and_list_are_one_plugins_own(timers: Timers) -> None:
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START + 20, "late")
         await timers.of("a").set("y", START + 10)
         await timers.of("b").set("x", START + 30)
@@ -270,7 +270,7 @@ async def test_set_delete_and_list_are_one_plugins_own(timers: Timers) -> None:
 
 @pytest.mark.parametrize("payload", [object(), {1, 2}, b"bytes"])
 async def test_a_payload_that_json_cannot_hold(timers: Timers, payload: object) -> None:
-    async with timers.running():
+    async with timers.run():
         with pytest.raises(TypeError):
             await timers.of("a").set("x", START, payload)
         assert await timers.stored() == []
@@ -283,7 +283,7 @@ async def test_it_is_not_delivered_again_while_a_delivery_is_under_way(timers: T
         await release.wait()
 
     timers.handle = hang
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START)
         await timers.settled(in_flight=1)
         # Set again meanwhile: delivered again, but afterwards.
@@ -302,11 +302,11 @@ async def test_an_end_in_the_middle_of_a_delivery_loses_nothing(timers: Timers) 
         await asyncio.Event().wait()
 
     timers.handle = hang
-    async with timers.running():
+    async with timers.run():
         await timers.of("a").set("x", START)
         await timers.settled(in_flight=1)
     second = again(timers)
-    async with second.running():
+    async with second.run():
         assert [alarm.attempts for alarm in second.fired] == [0]
 
 
@@ -321,7 +321,7 @@ async def test_one_plugin_that_hangs_holds_up_no_other(timers: Timers) -> None:
         await timers.of("good").set("x", START)
     second = again(timers)
     second.handle = hang
-    async with second.open(), second.service.running():
+    async with second.open(), second.service.run():
         await second.settled(in_flight=MAX_IN_FLIGHT)
         assert [alarm.plugin for alarm in second.fired].count("good") == 1
         await second.of("good").set("y", START + 1)
@@ -334,7 +334,7 @@ async def test_more_than_may_be_in_flight_are_all_delivered(timers: Timers) -> N
         for number in range(5 * MAX_IN_FLIGHT):
             await timers.of("a").set(f"{number:04}", START - 1000 + number)
     second = again(timers)
-    async with second.running():
+    async with second.run():
         assert names(second) == [f"{number:04}" for number in range(5 * MAX_IN_FLIGHT)]
 
 
@@ -344,7 +344,7 @@ async def test_the_alarms_of_a_plugin_that_is_off_wait(timers: Timers, caplog: p
             raise OwnerAbsent("plugin off is not enabled")
 
     timers.handle = absent
-    async with timers.running():
+    async with timers.run():
         for name in ("x", "y"):
             await timers.of("off").set(name, START)
         await timers.settled()
@@ -355,7 +355,7 @@ async def test_the_alarms_of_a_plugin_that_is_off_wait(timers: Timers, caplog: p
         assert names(timers)[-1] == "z"
         assert {row[0] for row in await timers.stored()} == {"off"}
     second = again(timers)
-    async with second.running():
+    async with second.run():
         assert sorted((alarm.name, alarm.at, alarm.attempts) for alarm in second.fired) == [
             ("x", START, 0),
             ("y", START, 0),
@@ -366,7 +366,7 @@ async def test_the_alarms_of_a_plugin_that_is_off_wait(timers: Timers, caplog: p
 
 async def test_a_database_that_fails_for_a_while(timers: Timers, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outcome that could not be written is delivered again; a look that failed is looked again."""
-    async with timers.running():
+    async with timers.run():
         write = timers.database.write
         broken: list[bool] = []
 
@@ -411,7 +411,7 @@ async def test_alarms_change_with_the_transaction_that_replaces_them(timers: Tim
         if fails:
             raise ValueError("rolled back")
 
-    async with timers.running():
+    async with timers.run():
         for name in ("old", "moved"):
             await alarms.set(name, START + 5, "payload")
         before = sorted(await timers.stored())
@@ -420,7 +420,7 @@ async def test_alarms_change_with_the_transaction_that_replaces_them(timers: Tim
         assert sorted(await timers.stored()) == before
         await timers.database.write(partial(replace, fails=False))
         assert sorted(await timers.stored()) == [("a", "moved", START + 20, 0), ("a", "new", START, 0)]
-        alarms.look()
+        alarms.wake()
         await timers.settled()
         assert names(timers) == ["new"]
         await timers.move(20)

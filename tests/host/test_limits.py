@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starbase_host import Clock, http, protocol
 from starbase_host.app import create_app
 from starbase_host.login_throttle import FORGET_SECONDS, FREE_GUESSES, MAX_ADDRESSES, LoginThrottle
-from starbase_host.server import serving
+from starbase_host.server import run_server
 from tests.support.hosts import ADMIN, CLIENT, CONFIG, running
 from tests.support.plugin_hosts import config_of
 
@@ -144,7 +144,7 @@ def test_a_short_token_is_warned_of(tmp_path: Path) -> None:
 @contextlib.asynccontextmanager
 async def served(directory: Path) -> AsyncIterator[tuple[str, int]]:
     """A host on a real socket in this process."""
-    async with serving(config_of(directory, {}, bind="127.0.0.1:0")) as (server, url):
+    async with run_server(config_of(directory, {}, bind="127.0.0.1:0")) as (server, url):
         task = asyncio.create_task(server.serve())
         try:
             yield "127.0.0.1", int(url.rpartition(":")[2])

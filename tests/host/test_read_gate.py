@@ -95,12 +95,12 @@ def test_a_read_that_has_waited_is_not_made_to_wait_again() -> None:
     """Whoever closes the gate again at once, and however many read."""
     drained = threading.Event()
     gate = ReadGate(drained.set)
-    first, ended = gate.reading(0), threading.Event()
+    first, ended = gate.read(0), threading.Event()
     first.__enter__()
     gate.close()
 
     def read() -> None:
-        with gate.reading(30):
+        with gate.read(30):
             ended.wait(30)
 
     waiting = [threading.Thread(target=read) for _ in range(4)]
@@ -109,7 +109,7 @@ def test_a_read_that_has_waited_is_not_made_to_wait_again() -> None:
     assert not drained.is_set()
     first.__exit__(None, None, None)
     assert drained.wait(5)
-    with gate.reading(0):
+    with gate.read(0):
         gate.open()
         gate.close()
         until(lambda: gate._running == 5, what="all that waited are in")
@@ -121,12 +121,12 @@ def test_a_read_that_has_waited_is_not_made_to_wait_again() -> None:
 
 def test_no_read_waits_longer_than_it_may_nor_when_the_host_stops() -> None:
     gate = ReadGate(lambda: None)
-    with gate.reading(0):
+    with gate.read(0):
         gate.close()
         began = time.monotonic()
-        with gate.reading(0.05):
+        with gate.read(0.05):
             assert 0.05 <= time.monotonic() - began < 5
-        waiting = threading.Thread(target=lambda: gate.reading(30).__enter__())
+        waiting = threading.Thread(target=lambda: gate.read(30).__enter__())
         waiting.start()
         gate.stop()
         waiting.join(5)
@@ -136,5 +136,5 @@ def test_no_read_waits_longer_than_it_may_nor_when_the_host_stops() -> None:
 def test_nobody_waits_where_nobody_reads() -> None:
     gate = ReadGate(lambda: None)
     gate.close()
-    with gate.reading(0):
+    with gate.read(0):
         assert not gate.drained
