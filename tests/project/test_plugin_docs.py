@@ -10,13 +10,14 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
+import starbase_data_replication
 import starbase_host
 from starbase_data_replication import hookspecs as replication_hookspecs
 from starbase_host import hookspecs
@@ -101,6 +102,42 @@ def test_every_hook_is_tried(hook: str) -> None:
 def test_every_name_that_the_host_exports_is_told() -> None:
     missing = [name for name in starbase_host.__all__ if f"`{name}`" not in TEXT]
     assert missing == []
+
+
+def test_every_name_that_data_replication_exports_is_documented() -> None:
+    missing = [name for name in starbase_data_replication.__all__ if f"`{name}`" not in TEXT]
+    assert missing == []
+
+
+def third_parties() -> Iterator[tuple[str, str]]:
+    """Modules as others write them: in the documentation, in the examples, and the dialects in texts of tests."""
+    yield from files().items()
+    for path in (ROOT / "examples").rglob("*.py"):
+        yield path.name, path.read_text(encoding="utf-8")
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if "\ndef plugin(" in text and "def replication_dialects(" in text:
+                yield path.name, text
+
+
+def test_others_import_what_data_replication_exports() -> None:
+    """Its modules may move; what `starbase_data_replication` itself exports stays."""
+    seen = set()
+    for name, text in third_parties():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("starbase_data_replication."):
+                assert node.module == "starbase_data_replication", f"{name} imports {node.module}"
+                assert {alias.name for alias in node.names} <= set(starbase_data_replication.__all__), name
+                seen.add(name)
+            if isinstance(node, ast.Import):
+                assert not any("starbase_data_replication." in alias.name for alias in node.names), name
+    assert {"csv_files.py", "test_acme.py", "test_secrets_canary.py", "test_dialect_isolation.py"} <= seen
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_no_page_imports_a_module_of_data_replication(page: Path) -> None:
+    assert re.findall(r"(?:from|import) starbase_data_replication\.\w+", page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("name", files())

@@ -39,7 +39,7 @@ class Gossip:
     def secret_parts(self, settings):
         return {**settings, "password": "***"}
     def table_name(self, settings, source_table):
-        from starbase_data_replication.model import TableName
+        from starbase_data_replication import TableName
         return TableName(schema=None, name=source_table)
     def open(self, settings, *, max_connections):
         try:

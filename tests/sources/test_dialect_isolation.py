@@ -15,8 +15,7 @@ from tests.support.hosts import CONFIG, LISTENER, HostProcess, events_of, runnin
 # A dialect whose table is two rows, and which misbehaves where a file beside it says so: `describe exit`.
 ODD = """
 import asyncio, contextlib, pathlib, threading
-from starbase_data_replication.model.casts import Cast
-from starbase_data_replication.model import Batch, Column, HighWatermark, TableName, TableSchema
+from starbase_data_replication import Batch, Cast, Column, HighWatermark, TableName, TableSchema
 from starbase_host import hookimpl
 
 DEED = pathlib.Path(__file__).with_name("deed")

@@ -15,7 +15,8 @@ from itertools import takewhile
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import NO_AFFINITY, Column, Options, TableSchema, text_or_bytes
-from starbase_data_replication.sources import SHA256, Key, Part, Summary, bracketed, keys_of
+from starbase_data_replication.sources.batches import keys_of
+from starbase_data_replication.sources.expressions import bracketed
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.rows import RowStream
@@ -29,6 +30,7 @@ from starbase_data_replication.sources.mysql.sql import (
     table_sql,
 )
 from starbase_data_replication.sources.mysql.types import AS_JSON, EXACT_ALONE, GEOMETRIES, JSON, shortest_float
+from starbase_data_replication.sources.protocols import SHA256, Key, Part, Summary
 
 FETCHED_ROWS = 1000
 FETCHED_BYTES = 1024 * 1024

@@ -22,20 +22,12 @@ from aiomysql.connection import FieldDescriptorPacket
 from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.err import InternalError, OperationalError
 
-from starbase_data_replication.sources import (
-    ANSWER_BYTES,
-    COLUMN_BYTES,
-    MESSAGE_BYTES,
-    VALUE_BYTES,
-    Reading,
-    TooMuch,
-    place,
-    speaks_another_protocol,
-    unreachable,
-)
+from starbase_data_replication.sources.batches import ANSWER_BYTES, COLUMN_BYTES, MESSAGE_BYTES, VALUE_BYTES, TooMuch
+from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.network import Reach
+from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides, overrides
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.

@@ -13,11 +13,12 @@ from pymysql.err import Error
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources import NoTrackingColumn, drawn
 from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.grounds import INTEGERS, TABLES, generated, grounds, partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
+from starbase_data_replication.sources.origins import drawn
+from starbase_data_replication.sources.protocols import NoTrackingColumn
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 # What TRUNCATE changes. MySQL's data dictionary finds it by its name; MariaDB would read the whole of InnoDB's. It

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources import Source
 from starbase_data_replication.sources.mysql import settings as reading
 from starbase_data_replication.sources.network import Reach, allowed_hosts
+from starbase_data_replication.sources.protocols import Source
 
 
 class MysqlDialect:

@@ -18,7 +18,8 @@ from starbase_data_replication.errors import (
     SyncError,
     odd_answer,
 )
-from starbase_data_replication.sources import Damaged, Unreachable
+from starbase_data_replication.sources.batches import Damaged
+from starbase_data_replication.sources.unreachable import Unreachable
 
 # Server errors after which trying again may help: too many connections or too little memory or disk, a server
 # that is going down, a connection or statement that was killed or took too long, a lock. The last line has those

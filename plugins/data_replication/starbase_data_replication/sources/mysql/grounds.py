@@ -16,10 +16,11 @@ from pymysql.constants import ER
 from pymysql.err import Error
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources import PICKED, Grounds, computed_reason, computed_warning, drawn
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
 from starbase_data_replication.sources.mysql.views import TOKEN, clock, is_readable, origin, picked, plain, words_of
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
+from starbase_data_replication.sources.protocols import Grounds
 
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
 TABLES = ("BASE TABLE", "SYSTEM VERSIONED")

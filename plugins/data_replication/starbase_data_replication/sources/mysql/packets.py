@@ -14,7 +14,7 @@ from pymysql.constants import CR
 from pymysql.err import InternalError, OperationalError, raise_mysql_exception
 
 from starbase_data_replication.model import Rows, text_or_bytes
-from starbase_data_replication.sources import LONGEST_ROW_BYTES, TooMuch
+from starbase_data_replication.sources.batches import LONGEST_ROW_BYTES, TooMuch
 
 HEADER_BYTES = 4
 LENGTH_BITS = 0xFFFFFF

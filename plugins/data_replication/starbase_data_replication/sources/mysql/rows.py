@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
-from starbase_data_replication.sources import OVERHEAD_BYTES, Buffered
+from starbase_data_replication.sources.batches import OVERHEAD_BYTES, Buffered
 from starbase_data_replication.sources.mysql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
 from starbase_data_replication.sources.mysql.packets import RowParser
 

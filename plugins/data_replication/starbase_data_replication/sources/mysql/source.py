@@ -32,17 +32,8 @@ from starbase_data_replication.model import (
     TableSchema,
     UnrepresentableValues,
 )
-from starbase_data_replication.sources import (
-    AHEAD_SECONDS,
-    Comparing,
-    Inspector,
-    Reader,
-    ReadPlan,
-    bracketed,
-    convert,
-    fitting,
-    shows_a_time,
-)
+from starbase_data_replication.sources.batches import convert, fitting
+from starbase_data_replication.sources.expressions import bracketed
 from starbase_data_replication.sources.mysql import clock, transactions
 from starbase_data_replication.sources.mysql.absent import hides_columns
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -72,6 +63,8 @@ from starbase_data_replication.sources.mysql.table_ids import table_ids
 from starbase_data_replication.sources.mysql.transaction_details import transaction_details
 from starbase_data_replication.sources.mysql.types import CLOCKS, lost
 from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
+from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Inspector, Reader, ReadPlan
+from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_host import check_overrides
 
 

@@ -12,19 +12,8 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, Options, TableName, TableSchema
-from starbase_data_replication.sources import (
-    MAX_AHEAD,
-    MAX_NEWEST,
-    MAX_SHARED,
-    Key,
-    Reading,
-    ReadPlan,
-    below_a_shown_number,
-    below_a_shown_time,
-    chosen,
-    departing,
-    withholds,
-)
+from starbase_data_replication.sources.conditions import chosen, departing, withholds
+from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.types import (
     BYTES_MARK,
     CLOCKS,
@@ -34,6 +23,8 @@ from starbase_data_replication.sources.mysql.types import (
     Order,
     text_literal,
 )
+from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_NEWEST, MAX_SHARED, Key, ReadPlan
+from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
 # Begins the last text of a position whose key has columns that fall: which, by number.
 FALLING = "falling"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from starbase_data_replication.model import OpenTransaction, OpenTransactions
-from starbase_data_replication.sources import MAX_SHOWN
 from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.protocols import MAX_SHOWN
 
 OPEN_TRANSACTIONS = """
 SELECT CAST(t.trx_mysql_thread_id AS CHAR), t.trx_state, t.trx_query IS NULL

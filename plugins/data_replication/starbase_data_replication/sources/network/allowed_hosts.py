@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starbase_data_replication.errors import SourceRejected, SourceUnavailable
-from starbase_data_replication.sources import Unreachable, not_known, place, unreachable
+from starbase_data_replication.sources.unreachable import Unreachable, not_known, place, unreachable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from starbase_data_replication.sources import (
+from starbase_data_replication.sources.batches import (
     ANSWER_BYTES,
     COLUMN_BYTES,
     LONGEST_ROW_BYTES,

@@ -12,7 +12,8 @@ from itertools import takewhile
 from typing import Any, Self
 
 from starbase_data_replication.model import NO_AFFINITY, Column, Options, TableSchema, whole_or_text
-from starbase_data_replication.sources import MD5, SHA256, Key, Part, Reading, Summary, bracketed, keys_of
+from starbase_data_replication.sources.batches import keys_of
+from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.sql import (
@@ -24,6 +25,7 @@ from starbase_data_replication.sources.postgresql.sql import (
     sent,
     table_sql,
 )
+from starbase_data_replication.sources.protocols import MD5, SHA256, Key, Part, Summary
 
 BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encoding="utf-8")
 

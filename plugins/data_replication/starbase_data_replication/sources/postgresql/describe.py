@@ -7,7 +7,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources import Grounds, NoTrackingColumn, drawn
+from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.grounds import GROUNDS, grounds, numbered
@@ -20,6 +20,7 @@ from starbase_data_replication.sources.postgresql.types import (
     in_bytes,
     in_encoding,
 )
+from starbase_data_replication.sources.protocols import Grounds, NoTrackingColumn
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 

@@ -19,8 +19,9 @@ from starbase_data_replication.errors import (
     SyncError,
     odd_answer,
 )
-from starbase_data_replication.sources import Damaged, TooMuch, Unreachable
+from starbase_data_replication.sources.batches import Damaged, TooMuch
 from starbase_data_replication.sources.postgresql.sql import REWRITTEN
+from starbase_data_replication.sources.unreachable import Unreachable
 
 # SQLSTATE classes and codes after which trying again may help: connection, resources, operator intervention,
 # and a snapshot that a standby or a serialisation conflict took away.

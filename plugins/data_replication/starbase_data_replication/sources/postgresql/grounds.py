@@ -12,8 +12,9 @@ from importlib.resources import files
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources import PICKED, Grounds, computed_reason, computed_warning, drawn
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
 from starbase_data_replication.sources.postgresql.types import CLOCKS, RISES
+from starbase_data_replication.sources.protocols import Grounds
 
 GROUNDS = files(__package__).joinpath("grounds.sql").read_text(encoding="utf-8")
 

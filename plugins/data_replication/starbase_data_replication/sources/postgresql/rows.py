@@ -25,7 +25,14 @@ from starbase_data_replication.model import (
     text_or_bytes,
     unsigned,
 )
-from starbase_data_replication.sources import LONGEST_ROW_BYTES, OVERHEAD_BYTES, Buffered, Damaged, TooMuch, convert
+from starbase_data_replication.sources.batches import (
+    LONGEST_ROW_BYTES,
+    OVERHEAD_BYTES,
+    Buffered,
+    Damaged,
+    TooMuch,
+    convert,
+)
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import Encoding, encoding_of
 

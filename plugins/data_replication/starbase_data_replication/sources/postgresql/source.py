@@ -33,19 +33,8 @@ from starbase_data_replication.model import (
     TableName,
     TableSchema,
 )
-from starbase_data_replication.sources import (
-    Comparing,
-    Inspector,
-    Reader,
-    Reading,
-    ReadPlan,
-    bracketed,
-    fitting,
-    place,
-    shows_a_time,
-    speaks_another_protocol,
-    unreachable,
-)
+from starbase_data_replication.sources.batches import fitting
+from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
 from starbase_data_replication.sources.postgresql import privileges, transactions
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -64,6 +53,9 @@ from starbase_data_replication.sources.postgresql.sql import (
     table_sql,
 )
 from starbase_data_replication.sources.postgresql.transaction_details import transaction_details
+from starbase_data_replication.sources.protocols import Comparing, Inspector, Reader, ReadPlan
+from starbase_data_replication.sources.rounding import shows_a_time
+from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides
 
 GOODBYE_SECONDS = 2.0

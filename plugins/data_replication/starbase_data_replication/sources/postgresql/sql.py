@@ -6,20 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from starbase_data_replication.model import Column, Options, TableName, TableSchema, text_or_bytes
-from starbase_data_replication.sources import (
-    AHEAD_SECONDS,
-    MAX_AHEAD,
-    MAX_NEWEST,
-    MAX_SHARED,
-    Key,
-    Reading,
-    ReadPlan,
-    below_a_shown_number,
-    below_a_shown_time,
-    chosen,
-    departing,
-    withholds,
-)
+from starbase_data_replication.sources.conditions import chosen, departing, withholds
+from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.postgresql.types import (
     CLOCKS,
     COUNTING,
@@ -29,6 +17,8 @@ from starbase_data_replication.sources.postgresql.types import (
     UNBOUNDED,
     clock_unit,
 )
+from starbase_data_replication.sources.protocols import AHEAD_SECONDS, MAX_AHEAD, MAX_NEWEST, MAX_SHARED, Key, ReadPlan
+from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
 SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 

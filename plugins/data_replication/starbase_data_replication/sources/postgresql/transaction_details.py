@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from starbase_data_replication.model import OpenTransaction, OpenTransactions
-from starbase_data_replication.sources import MAX_SHOWN
+from starbase_data_replication.sources.protocols import MAX_SHOWN
 
 OPEN_TRANSACTIONS = files(__package__).joinpath("transaction_details.sql").read_text(encoding="utf-8")
 HIDDEN = "hidden from this role; GRANT pg_monitor TO it shows more"
