@@ -69,6 +69,7 @@ def test_the_body_of_configure_is_told_field_by_field() -> None:
             assert (schema["minimum"], schema["maximum"]) == (field.low, field.high)
         assert schema["description"].startswith(field.doc)
         assert ("null" in schema.get("type", ())) == field.nullable
+    assert told["properties"]["group"]["pattern"] == told["properties"]["name"]["pattern"]
 
 
 def fuzz(host: HostProcess, examples: int) -> None:

@@ -11,11 +11,12 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starbase_data_replication.config.fields import DELETES_KEYS, DELETES_WORDS, TYPES, Field, Kind
+from starbase_data_replication.config.fields import COLLATIONS, DELETES_KEYS, DELETES_WORDS, NAME_PATTERN, TYPES, Field
+from starbase_data_replication.model import LONGEST_LABEL, LONGEST_NAME, Kind
 from starbase_data_replication.sources.settings import text_problem
 from starbase_host import fold_name
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+NAME = re.compile(NAME_PATTERN + r"\Z")
 OFFSET = re.compile(r"[+-](?:0[0-9]|1[0-3]):[0-5][0-9]\Z|[+-]14:00\Z")
 ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*)*\Z")
 RESERVED = ("tmp_", "sqlite_")
@@ -82,7 +83,7 @@ def _types(field: Field, value: Any) -> str | None:
 
 
 def _collations(field: Field, value: Any) -> str | None:
-    if not isinstance(value, Mapping) or not all(kind == "nocase" for kind in value.values()):
+    if not isinstance(value, Mapping) or not all(kind in COLLATIONS for kind in value.values()):
         return 'must be an object of columns and how they are compared: {"email": "nocase"}'
     return _names(field, [*value.keys()])
 
@@ -94,8 +95,8 @@ def _transforms(field: Field, value: Any) -> str | None:
 
 
 def _column(name: str) -> str | None:
-    if not 0 < len(name) <= 255:
-        return "names a column of no characters, or of more than 255"
+    if not 0 < len(name) <= LONGEST_NAME:
+        return f"names a column of no characters, or of more than {LONGEST_NAME}"
     why = text_problem(name, control=True)
     return None if why is None else f"names a column that {why}"
 
@@ -105,7 +106,7 @@ def _deletes(field: Field, value: Any) -> str | None:
         return None
     if isinstance(value, Mapping) and len(value) == 1:
         key, column = next(iter(value.items()))
-        if key in DELETES_KEYS and isinstance(column, str) and 0 < len(column) <= 255:
+        if key in DELETES_KEYS and isinstance(column, str) and 0 < len(column) <= LONGEST_NAME:
             return _column(column)
     return f"must be {' or '.join(DELETES_WORDS)}, or an object with one of {', '.join(DELETES_KEYS)} and a column"
 
@@ -134,16 +135,15 @@ def _text(field: Field, value: str) -> str | None:
         return "must not be empty"
     if len(value) > field.high:
         return f"must not be longer than {field.high:g} characters"
-    if (why := text_problem(value, control=field.json in ("sourceTable", "trackingColumn"))) is not None:
+    if (why := text_problem(value, control=field.control)) is not None:
         return why
-    check = CHECKS.get(field.json)
-    return None if check is None else check(value)
+    return None if field.form is None else FORMS[field.form](value)
 
 
 def _check_name(value: str) -> str | None:
     if NAME.match(value):
         return None
-    return "must be 1 to 63 letters A to Z, digits, _ . and -, with a letter or digit first"
+    return f"must be 1 to {LONGEST_LABEL} letters A to Z, digits, _ . and -, with a letter or digit first"
 
 
 def _check_target(value: str) -> str | None:
@@ -193,9 +193,4 @@ STRUCTURED: Mapping[Kind, Callable[[Field, Any], str | None]] = {
     "transforms": _transforms,
 }
 
-CHECKS: Mapping[str, Callable[[str], str | None]] = {
-    "name": _check_name,
-    "group": _check_name,
-    "targetTable": _check_target,
-    "trackingTimeZone": _check_zone,
-}
+FORMS: Mapping[str, Callable[[str], str | None]] = {"name": _check_name, "target": _check_target, "zone": _check_zone}

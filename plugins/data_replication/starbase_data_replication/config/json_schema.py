@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from starbase_data_replication.config.fields import DELETES_KEYS, DELETES_WORDS, FIELDS, TYPES, Field
+from starbase_data_replication.config.fields import (
+    COLLATIONS,
+    DELETES_KEYS,
+    DELETES_WORDS,
+    FIELDS,
+    NAME_PATTERN,
+    TYPES,
+    Field,
+)
+from starbase_data_replication.model import LONGEST_NAME
 
-COLUMN = {"type": "string", "minLength": 1, "maxLength": 255}
-NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+COLUMN = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 SOURCE_CONFIG = {"type": "object", "properties": {"dialect": {"type": "string"}}, "required": ["dialect"]}
 DELETES = {
     "oneOf": [
@@ -50,7 +58,7 @@ def _of(field: Field) -> dict[str, Any]:
 
 
 def _text(field: Field) -> dict[str, Any]:
-    pattern = {"pattern": NAME_PATTERN} if field.json == "name" else {}
+    pattern = {"pattern": f"^{NAME_PATTERN}$"} if field.form == "name" else {}
     return {"type": "string", "minLength": field.low, "maxLength": field.high, **pattern}
 
 
@@ -64,7 +72,7 @@ def _other(field: Field) -> dict[str, Any]:
         "names": names,
         "renames": {"type": "object", "additionalProperties": COLUMN},
         "types": {"type": "object", "additionalProperties": {"type": "string", "enum": list(TYPES)}},
-        "collations": {"type": "object", "additionalProperties": {"type": "string", "enum": ["nocase"]}},
+        "collations": {"type": "object", "additionalProperties": {"type": "string", "enum": list(COLLATIONS)}},
         "transforms": {"type": "object", "additionalProperties": {**names, "minItems": 1}},
         "boolean": {"type": "boolean"},
         "choice": {"type": "string", "enum": list(field.choices)},

@@ -20,7 +20,7 @@ from starbase_data_replication.model.casts import (
     whole_or_text,
 )
 from starbase_data_replication.model.environment import SECRET_KEY
-from starbase_data_replication.model.options import Options, Replication
+from starbase_data_replication.model.options import LONGEST_LABEL, LONGEST_NAME, Declaration, Kind, Options, Replication
 from starbase_data_replication.model.position import (
     Candidate,
     Former,
@@ -41,14 +41,18 @@ from starbase_data_replication.model.runs import (
 from starbase_data_replication.model.tables import Column, SchemaFingerprint, TableName, TableSchema
 
 __all__ = [
+    "LONGEST_LABEL",
+    "LONGEST_NAME",
     "NO_AFFINITY",
     "SECRET_KEY",
     "Batch",
     "Candidate",
     "Cast",
     "Column",
+    "Declaration",
     "Former",
     "HighWatermark",
+    "Kind",
     "OpenTransaction",
     "OpenTransactions",
     "Options",

@@ -1,80 +1,269 @@
-"""What a user asks for: a replication, and its options. Frozen values; `fields` says what is known of each field."""
+"""What a user asks for: a replication and its options. Frozen values.
+
+Owns the one declaration of each field of `configure`: its type, default, bounds and meaning. The checks, the JSON
+Schema and the command line are made from them, and a test compares docs/reference/configuration.md with them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+Kind = Literal[
+    "string",
+    "object",
+    "number",
+    "boolean",
+    "choice",
+    "deletes",
+    "names",
+    "renames",
+    "types",
+    "collations",
+    "transforms",
+]
+
+# Of a column or a table, in characters: more than any dialect's servers allow.
+LONGEST_NAME = 255
+# Of the name of a replication or a group, in characters: as long as a label of DNS.
+LONGEST_LABEL = 63
+MINUTES_OF_A_YEAR = 525_600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What the type and the default of a field do not say.
+
+    doc: its meaning, in Markdown; whole sentences.
+    kind: which values it takes; None means that its type says so.
+    low: the lowest number, or the least length of a string in characters, or the fewest names of a list.
+    high: the highest number, or the greatest length of a string in characters.
+    choices: the words that it may be; () means any value of its kind.
+    form: what a string must look like besides its length; None means any text.
+    control: whether a string may contain control characters, such as a line break.
+    """
+
+    doc: str
+    kind: Kind | None = None
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    form: Literal["name", "target", "zone"] | None = None
+    control: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a replication may set beside the fields that StarbaseDB knows.
+    """What a replication may set besides the fields that StarbaseDB knows. Each `doc` says what the field means."""
 
-    close_wait_seconds: how long a sync waits for the transactions that were alive when it noted the watermark.
-    lookback_seconds: the floor stays below what was noted less than this long ago; None means 60 where the
-        source tells which transactions are alive, 300 where it does not.
-    settle_seconds: for tracking columns that hold a time, how far behind the source's clock a value must lie
-        before it may become the floor.
-    tracking_time_zone: the zone that zoneless tracking times are written in; None means the server's own.
-    mode: "incremental", or "full": every sync loads the whole table beside the old one.
-    null_tracking: what to do with rows whose tracking value is NULL: "read", "ignore" or "error".
-    row_security: "refuse" a table of which the source hides rows from this user, or take it "filtered".
-    deletes: "ignore", "reconcile", {"mark": column of the replica} or {"sourceColumn": column of the source}.
-    deletes_interval_minutes, deletes_max_share: when keys are compared, and how large a share may be removed.
-    verify_interval_minutes: when the whole replica is compared; None means never.
-    on_source_rewind: "reload" or "error": what to do when the source's tracking values have gone back.
-    on_schema_change: "apply", "backfill" or "error": what to do when the source table changes its shape.
-    columns, exclude_columns: which of the source's columns are copied; None and () are all of them.
-    where: an expression of the source's SQL; only rows for which it is true are copied.
-    rename: the source's name of a column to the replica's.
-    types: the source's name of a column to "text", for decimals that are kept as their digits, or "datetime", for
-        moments in SQLite's own form.
-    collations: the source's name of a column to "nocase": texts that the replica compares without regard to case.
-    key_columns: the columns that identify a row, for views and for tables without a key.
-    transforms: a plugin's name to the columns that its `transform_batch` changes on their way.
-    group: replications of one group are read from one snapshot and committed together.
-    max_rows_per_second: how fast syncs may read; None means as fast as they can.
-    """
-
-    close_wait_seconds: float = 2.0
-    lookback_seconds: float | None = None
-    settle_seconds: float = 2.0
-    tracking_time_zone: str | None = None
-    mode: str = "incremental"
-    null_tracking: str = "read"
-    row_security: str = "refuse"
-    deletes: str | Mapping[str, str] = "ignore"
-    deletes_interval_minutes: float = 60.0
-    deletes_max_share: float = 0.3
-    verify_interval_minutes: float | None = None
-    on_schema_change: str = "apply"
-    on_source_rewind: str = "reload"
-    columns: Sequence[str] | None = None
-    exclude_columns: Sequence[str] = ()
-    where: str | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
-    types: Mapping[str, str] = field(default_factory=dict)
-    collations: Mapping[str, str] = field(default_factory=dict)
-    key_columns: Sequence[str] | None = None
-    transforms: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    group: str | None = None
-    max_rows_per_second: float | None = None
+    close_wait_seconds: Annotated[
+        float,
+        Declaration(
+            low=0,
+            high=300,
+            doc="How long a sync waits for the transactions that were open when it began.",
+        ),
+    ] = 2.0
+    lookback_seconds: Annotated[
+        float | None,
+        Declaration(
+            low=0,
+            high=86_400,
+            doc="How far back each sync reads again, to find values that were not assigned by the transaction that "
+            "wrote them; null is 60 if the source shows its open transactions, else 300.",
+        ),
+    ] = None
+    settle_seconds: Annotated[
+        float,
+        Declaration(
+            low=0,
+            high=3600,
+            doc="If the tracking column contains a time: how far behind the source's clock a row is settled.",
+        ),
+    ] = 2.0
+    tracking_time_zone: Annotated[
+        str | None,
+        Declaration(
+            low=1,
+            high=64,
+            form="zone",
+            doc="The zone of tracking times that have none: an IANA name or an offset such as `+02:00`; null is the "
+            "server's own.",
+        ),
+    ] = None
+    mode: Annotated[
+        str,
+        Declaration(
+            choices=("incremental", "full"),
+            doc="`incremental` reads what is new; `full` loads the whole table beside the old one and swaps it in.",
+        ),
+    ] = "incremental"
+    null_tracking: Annotated[
+        str,
+        Declaration(
+            choices=("read", "ignore", "error"),
+            doc="Rows whose tracking column is NULL: `read` them at every sync, at most 10,000; `ignore` them, "
+            "counted in a warning; or let the run fail with an `error`.",
+        ),
+    ] = "read"
+    row_security: Annotated[
+        str,
+        Declaration(
+            choices=("refuse", "filtered"),
+            doc="A source that hides rows from this user, by row level security or a view that depends on its reader: "
+            "`refuse` it, or copy what is `filtered`, and keep rows that may only be hidden.",
+        ),
+    ] = "refuse"
+    deletes: Annotated[
+        str | Mapping[str, str],
+        Declaration(
+            kind="deletes",
+            doc="Rows that are gone from the source: `ignore` keeps them; `reconcile` compares the keys on a schedule "
+            'and removes them; `{"mark": "column"}` writes the time into this extra column of the replica '
+            'instead; `{"sourceColumn": "deleted_at"}` removes rows in which this column is not NULL, as they are '
+            "read.",
+        ),
+    ] = "ignore"
+    deletes_interval_minutes: Annotated[
+        float,
+        Declaration(
+            low=0.01,
+            high=MINUTES_OF_A_YEAR,
+            doc="With `reconcile` or `mark`: minutes from one comparison of the keys to the next.",
+        ),
+    ] = 60.0
+    deletes_max_share: Annotated[
+        float,
+        Declaration(
+            low=0,
+            high=1,
+            doc="A comparison that would remove more than this share of the replica's rows stops with an error "
+            "instead.",
+        ),
+    ] = 0.3
+    verify_interval_minutes: Annotated[
+        float | None,
+        Declaration(
+            low=0.01,
+            high=MINUTES_OF_A_YEAR,
+            doc="Minutes from one verification of the whole replica to the next; null is never.",
+        ),
+    ] = None
+    on_schema_change: Annotated[
+        str,
+        Declaration(
+            choices=("apply", "backfill", "error"),
+            doc="When the source table changes: `apply` follows it, and fills a new column from then on; `backfill` "
+            "loads the table again for a new column; `error` lets the run fail.",
+        ),
+    ] = "apply"
+    on_source_rewind: Annotated[
+        str,
+        Declaration(
+            choices=("reload", "error"),
+            doc="When the source's tracking values have gone back, after a TRUNCATE with restarted ids, a restore or "
+            "a failover: `reload` loads the table again; `error` lets the run fail until you decide.",
+        ),
+    ] = "reload"
+    columns: Annotated[
+        Sequence[str] | None,
+        Declaration(
+            kind="names",
+            low=1,
+            doc="The columns to copy; null copies all, also those that are added later.",
+        ),
+    ] = None
+    exclude_columns: Annotated[
+        Sequence[str],
+        Declaration(
+            kind="names",
+            low=0,
+            doc="Columns not to copy.",
+        ),
+    ] = ()
+    where: Annotated[
+        str | None,
+        Declaration(
+            low=1,
+            high=10_000,
+            doc="A condition in the source's SQL, over its columns: only rows for which it is true are copied. A row "
+            "that no longer fits it is removed.",
+        ),
+    ] = None
+    rename: Annotated[
+        Mapping[str, str],
+        Declaration(
+            kind="renames",
+            doc="Other names in the replica: from the source's name of a column to the replica's.",
+        ),
+    ] = field(default_factory=dict)
+    types: Annotated[
+        Mapping[str, str],
+        Declaration(
+            kind="types",
+            doc='What to keep columns as: `{"price": "text"}` keeps every digit and zero of a decimal, and compares '
+            'as text does; `{"updated_at": "datetime"}` keeps a moment as SQLite\'s own date functions write it.',
+        ),
+    ] = field(default_factory=dict)
+    collations: Annotated[
+        Mapping[str, str],
+        Declaration(
+            kind="collations",
+            doc='Texts to compare without regard to case, as the source does: `{"email": "nocase"}` declares the '
+            "column `COLLATE NOCASE`, which knows ASCII. For columns of a `_ci` collation, or citext, outside of "
+            "the key.",
+        ),
+    ] = field(default_factory=dict)
+    key_columns: Annotated[
+        Sequence[str] | None,
+        Declaration(
+            kind="names",
+            low=1,
+            doc="The columns that identify a row, for a view or a table without a key; null takes the source's own "
+            "key.",
+        ),
+    ] = None
+    transforms: Annotated[
+        Mapping[str, Sequence[str]],
+        Declaration(
+            kind="transforms",
+            doc="Plugins that change values on their way: the name of a plugin that implements `transform_batch`, and "
+            "its columns.",
+        ),
+    ] = field(default_factory=dict)
+    group: Annotated[
+        str | None,
+        Declaration(
+            low=1,
+            high=LONGEST_LABEL,
+            form="name",
+            doc="Replications of one group are read from one snapshot of their source and committed together.",
+        ),
+    ] = None
+    max_rows_per_second: Annotated[
+        float | None,
+        Declaration(
+            low=1,
+            high=10_000_000,
+            doc="How many rows per second a sync may read from the source; null is unlimited.",
+        ),
+    ] = None
 
     @property
     def selection(self) -> dict[str, Any]:
-        """What of the source table is copied, and as what: rows that were copied before do not fit another one."""
+        """What is copied of the source table, and as what. After a change, rows that were copied before do not fit."""
         names = ("columns", "exclude_columns", "where", "rename", "types", "collations", "key_columns", "transforms")
         return {name: value for name in names if (value := getattr(self, name))}
 
     @property
     def mark_column(self) -> str | None:
-        """The extra column of the replica that says since when a row is gone from the source."""
+        """The extra column of the replica that holds the time at which a row was found gone from the source."""
         return self.deletes.get("mark") if isinstance(self.deletes, Mapping) else None
 
     @property
     def deleted_column(self) -> str | None:
-        """The column of the source that says that a row is to be taken as deleted."""
+        """The column of the source that marks a row as deleted when it is not NULL."""
         return self.deletes.get("sourceColumn") if isinstance(self.deletes, Mapping) else None
 
     @property
@@ -83,7 +272,7 @@ class Options:
         return self.deletes == "reconcile" or self.mark_column is not None
 
     def lookback(self, *, known: bool) -> float:
-        """Seconds; `known` says whether the source tells which transactions are alive."""
+        """Seconds; `known` says whether the source shows which transactions are open."""
         if self.lookback_seconds is not None:
             return self.lookback_seconds
         return 60.0 if known else 300.0
@@ -93,17 +282,67 @@ class Options:
 class Replication:
     """One configured link: a source table, and the SQLite table that mirrors it.
 
-    tracking_column: None for one that was not named: then it is `id`, if that rises.
-    source_config is as the user wrote it (with `${NAME}` unresolved and secrets in place); it is never logged.
+    source_config is as the user wrote it (`${NAME}` unresolved, secrets included). Never log it.
     """
 
-    name: str
-    source_config: Mapping[str, Any] = field(repr=False)
-    source_table: str
-    target_table: str
-    sync_interval_minutes: float = 60.0
-    tracking_column: str | None = None
-    is_active: bool = True
+    name: Annotated[
+        str,
+        Declaration(
+            low=1,
+            high=LONGEST_LABEL,
+            form="name",
+            doc="The replication's name: letters, digits, `_`, `.` and `-`; it begins with a letter or digit.",
+        ),
+    ]
+    source_config: Annotated[
+        Mapping[str, Any],
+        Declaration(
+            kind="object",
+            doc="Where the source is: `dialect`, and the dialect's own keys. A string may contain `${NAME}`.",
+        ),
+    ] = field(repr=False)
+    source_table: Annotated[
+        str,
+        Declaration(
+            low=1,
+            high=512,
+            control=True,
+            doc="The table to read: `table` or `schema.table`. Put a name that contains a dot in double quotes.",
+        ),
+    ]
+    target_table: Annotated[
+        str,
+        Declaration(
+            low=1,
+            high=LONGEST_NAME,
+            form="target",
+            doc="The SQLite table to write; the first sync creates it. Not `tmp_…` or `sqlite_…`.",
+        ),
+    ]
+    sync_interval_minutes: Annotated[
+        float,
+        Declaration(
+            low=0.01,
+            high=MINUTES_OF_A_YEAR,
+            doc="Minutes from one sync to the next.",
+        ),
+    ] = 60.0
+    tracking_column: Annotated[
+        str | None,
+        Declaration(
+            low=1,
+            high=LONGEST_NAME,
+            control=True,
+            doc="The column whose growing values show new and changed rows. null is `id`, if its values rise; "
+            "otherwise the first sync names the columns that would do.",
+        ),
+    ] = None
+    is_active: Annotated[
+        bool,
+        Declaration(
+            doc="Whether it syncs on its schedule. You can always sync it by hand.",
+        ),
+    ] = True
     options: Options = Options()
 
     @property
