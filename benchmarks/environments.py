@@ -21,7 +21,7 @@ INSTALL_SECONDS = 600.0
 
 
 def installed(name: str, requirements: Sequence[str], *, stamp: str) -> Path:
-    """The directory of an environment's programs, made anew if its stamp is another one. Raises Failed."""
+    """The directory of an environment's programs, made again if its stamp has changed. Raises Failed."""
     directory = ENVIRONMENTS / name
     there = directory / "requirements"
     if not there.exists() or there.read_text() != stamp:

@@ -41,14 +41,14 @@ class Probe:
             task.cancel()
 
     async def _watch(self) -> None:
-        """Ask to be woken in a millisecond, again and again: what it takes longer, somebody else had the loop."""
+        """Ask to be woken in a millisecond, again and again: any extra time, something else had the loop."""
         while True:
             began = time.perf_counter()
             await asyncio.sleep(STEP_SECONDS)
             self._late.append(time.perf_counter() - began - STEP_SECONDS)
 
     async def lag(self, request: Request) -> Any:
-        """Seconds, one for each look since the last time somebody asked."""
+        """Seconds, one for each wake-up since the last request."""
         late, self._late = self._late, []
         return late
 

@@ -69,7 +69,7 @@ def _ours(source: Source, settings: Settings) -> list[list[str]]:
 
 
 def _syncs(directory: Path, count: int) -> None:
-    """A host that syncs so often, one after the other, and ends: then the server's sessions have told all they know."""
+    """Sync `count` times in one host, then end it, so that the server's sessions report their counters."""
     with ours.host_in(directory) as host:
         for _ in range(count):
             host.sync("orders")

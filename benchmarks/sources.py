@@ -81,7 +81,7 @@ class Source:
         self.rows = 0
 
     def fill(self, rows: int, table: str = "orders") -> None:
-        """Make the table anew, with an index on updated_at, and let the server know its statistics."""
+        """Recreate the table, with an index on updated_at, and update its statistics."""
         self.database.execute(f"DROP TABLE IF EXISTS {table}")
         self.database.execute(CREATE[self.dialect].format(table=table))
         step = 2 * 86_400_000_000 // rows

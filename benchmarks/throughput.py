@@ -74,7 +74,7 @@ def _wrk(url: str, seconds: int, connections: int, method: str, body: str, heade
         raise Failed("some answers were not 200")
     found = re.search(r"Requests/sec:\s+([\d.]+)", output)
     if found is None:
-        raise Failed("wrk told no figure")
+        raise Failed("wrk reported no figure")
     return float(found.group(1))
 
 
