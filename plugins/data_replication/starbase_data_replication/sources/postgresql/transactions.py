@@ -23,7 +23,7 @@ ALIVE = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-
 # mark need not wait for it. The number is "starbase" in ASCII.
 MARK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
 
-# What alive.sql reads, and the functions that its views call in the name of whoever asks.
+# What transactions.sql reads, and the functions that its views call in the name of whoever asks.
 RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")
 FUNCTIONS = (
     "pg_is_in_recovery", "pg_postmaster_start_time", "pg_backend_pid", "pg_lock_status", "pg_stat_get_activity",
