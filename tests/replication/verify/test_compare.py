@@ -30,7 +30,7 @@ from starbase_data_replication.sync.identity import identity_of
 from starbase_data_replication.sync.sync import Sync
 from starbase_data_replication.verify import compare as comparing
 from starbase_data_replication.verify import replica_checksums
-from starbase_data_replication.verify.compare import Compared, Comparison, Differences, What
+from starbase_data_replication.verify.compare import CompareProgress, Comparison, Differences, What
 from starbase_host import Clock, Database
 from tests.support.servers import TestDatabase, sequence
 from tests.support.stored import under_way
@@ -48,7 +48,7 @@ class Mirror:
     database: Database
     options: Options
     sync: Callable[[], Coroutine[Any, Any, Any]]
-    progress: list[Compared] = field(default_factory=list)
+    progress: list[CompareProgress] = field(default_factory=list)
 
     @property
     def comparable(self) -> Comparable:
@@ -58,7 +58,7 @@ class Mirror:
     async def compare(self, what: What = "rows", **more: Any) -> Comparison:
         return await comparing.compare(
             self.comparable, self.schema, self.database, "t", options=self.options, what=what,
-            progress=self.progress.append, **more,
+            on_progress=self.progress.append, **more,
         )  # fmt: skip
 
     async def recheck(self, keys: Sequence[Key]) -> Differences:
@@ -259,7 +259,7 @@ def check_key(database: TestDatabase, directory: Path, case: KeyCase, seed: int)
                 wanted = {**wanted, "different": set()}
             assert {kind: set(getattr(result.keys, kind)) for kind in wanted} == wanted
             assert (result.missing, result.extra, result.different) == tuple(map(len, wanted.values()))
-            assert result.complete
+            assert len(result.keys) == result.differences
         await check_rows_by_key(mirror, keys, chosen)
 
     mirrored(database, directory, work, tracking=names[0])
@@ -299,7 +299,7 @@ def test_one_value_among_many_costs_few_sums(source_database: TestDatabase, tmp_
     async def work(mirror: Mirror) -> None:
         equal = await mirror.compare()
         assert (equal.equal, equal.rows_compared, equal.ranges) == (True, 100_000, 13)
-        assert mirror.progress[-1] == Compared(rows=100_000, ranges=13)
+        assert mirror.progress[-1] == CompareProgress(rows=100_000, ranges=13)
         await mirror.replica("UPDATE t SET name = 'Name' WHERE id = 77777")
         found = await mirror.compare()
         assert found.keys == Differences(different=((77777,),))
@@ -326,16 +326,17 @@ def test_either_side_is_empty(source_database: TestDatabase, tmp_path: Path, row
             chunks.append(differences)
 
         source_database.execute("CREATE TABLE kept AS SELECT id FROM t; DELETE FROM t")
-        result = await mirror.compare("keys", found=found)
+        result = await mirror.compare("keys", on_differences=found)
         assert (result.missing, result.extra, result.rows_compared) == (0, rows, 0)
         source_database.execute("INSERT INTO t SELECT id FROM kept")
         await mirror.replica("DELETE FROM t")
-        result = await mirror.compare("keys", found=found)
+        result = await mirror.compare("keys", on_differences=found)
         assert (result.missing, result.extra, result.replica_rows) == (rows, 0, 0)
         assert all(len(chunk) <= comparing.REPORTED_KEYS for chunk in chunks)
         for kind in ("missing", "extra"):
             assert sorted(key for chunk in chunks for key in getattr(chunk, kind)) == [(n + 1,) for n in range(rows)]
-        assert (result.complete, len(result.keys)) == (rows == 0, min(rows, comparing.KEPT_KEYS))
+        complete = len(result.keys) == result.differences
+        assert (complete, len(result.keys)) == (rows == 0, min(rows, comparing.KEPT_KEYS))
 
     mirrored(source_database, tmp_path, work)
 

@@ -1,7 +1,7 @@
-"""Comparing a replica with its source: what is missing, what is too much, what differs.
+"""Compare a replica with its source: which rows are missing, extra or different.
 
-Owns the descent: sums of parts first, then of smaller parts where they differ, then rows one by one. What is
-compared is what both sides say of the same part; neither side's SQL is known here, and nothing is changed.
+Owns the descent: sums of parts first, then of smaller parts where they differ, then single rows. Knows neither
+side's SQL, and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,18 +20,27 @@ from starbase_host import Database
 
 What = Literal["keys", "rows"]
 
-# Parts that are asked for in one statement.
+# Parts in one statement: enough that a round trip costs little beside the reading of 16 * PART_ROWS rows, and few
+# enough that progress is reported often.
 PARTS_AT_ONCE = 16
-# Rows of the replica whose keys and hashes are held at once, of a table that only hashes take apart.
+# Rows of the replica whose keys and hashes are in memory at once, if only hashes take the table apart: some 20 MB of
+# short keys.
 HELD_ROWS = 100_000
-# Differences handed out at once, and keys kept of each kind.
+# Differences given to `on_differences` at once: one statement asks for as many keys again. And keys kept of each kind:
+# more are of no use to a reader, and memory must not grow with the differences.
 REPORTED_KEYS = MAX_KEYS
 KEPT_KEYS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Differences:
-    """Keys of rows that differ, as the replica stores them: not in the replica, not in the source, not the same."""
+    """Keys of rows that differ, as the replica stores them.
+
+    Attributes:
+        missing: not in the replica.
+        extra: not in the source.
+        different: in both, and not the same.
+    """
 
     missing: tuple[Key, ...] = ()
     extra: tuple[Key, ...] = ()
@@ -43,10 +52,18 @@ class Differences:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a comparison has found. The counts are exact; `keys` holds the first KEPT_KEYS of each kind.
+    """What a comparison has found. The counts are exact.
 
-    rows_compared: the source's rows. replica_rows: the replica's. ranges: parts whose sums were compared.
-    Of a table without a key there are counts only: a row that differs is one missing and one extra.
+    A table without a key has counts only: a row that differs is one missing and one extra.
+
+    Attributes:
+        rows_compared: rows of the source.
+        replica_rows: rows of the replica.
+        ranges: parts whose sums were compared.
+        missing: rows that are not in the replica.
+        extra: rows that are not in the source.
+        different: rows that are in both and not the same.
+        keys: their keys, the first KEPT_KEYS of each kind.
     """
 
     rows_compared: int
@@ -65,22 +82,22 @@ class Comparison:
     def equal(self) -> bool:
         return not self.differences
 
-    @property
-    def complete(self) -> bool:
-        """Whether `keys` holds every key."""
-        return len(self.keys) == self.differences
-
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """How far a comparison is: rows of the source, and parts."""
+class CompareProgress:
+    """How far a comparison has come.
+
+    Attributes:
+        rows: rows of the source that were compared.
+        ranges: parts whose sums were compared.
+    """
 
     rows: int
     ranges: int
 
 
-Found = Callable[[Differences], Awaitable[None]]
-Tell = Callable[[Compared], None]
+OnDifferences = Callable[[Differences], Awaitable[None]]
+OnProgress = Callable[[CompareProgress], None]
 
 
 async def compare(
@@ -91,18 +108,28 @@ async def compare(
     *,
     options: Options,
     what: What,
-    progress: Tell | None = None,
-    found: Found | None = None,
+    on_progress: OnProgress | None = None,
+    on_differences: OnDifferences | None = None,
 ) -> Comparison:
     """Compare a replica table with its source. The source is read from one snapshot.
 
-    found: is given all differences, at most REPORTED_KEYS at once, as they are found. It is awaited with the
-        snapshot open, so it must not use the source: one task has one connection.
+    on_progress: called after each comparison of sums.
+    on_differences: awaited with all differences as they are found, at most REPORTED_KEYS at once. The snapshot is open
+        then, so it must not use the source: one task has one connection.
+
+    Raises SchemaMismatch if nothing of a row can be compared, or a key has no value.
     """
     columns = _columns(schema, what)
     async with source.comparing(schema, columns, options) as remote:
         replica = Replica(database, table_name, schema, columns, remote, mark=options.mark_column)
-        return await _Pass(remote=remote, replica=replica, keyed=bool(schema.key), tell=progress, found=found).run()
+        descent = _Descent(
+            remote=remote,
+            replica=replica,
+            keyed=bool(schema.key),
+            on_progress=on_progress,
+            on_differences=on_differences,
+        )
+        return await descent.run()
 
 
 async def recheck(
@@ -115,18 +142,18 @@ async def recheck(
     options: Options,
     what: What,
 ) -> Differences:
-    """Compare just these keys again, from a new snapshot: what still differs."""
+    """Compare only the rows with these keys, from a new snapshot. Returns those that still differ."""
     columns = _columns(schema, what)
     async with source.comparing(schema, columns, options) as remote:
         replica = Replica(database, table_name, schema, columns, remote, mark=options.mark_column)
-        again = _Pass(remote=remote, replica=replica, keyed=True, kept=len(keys))
+        descent = _Descent(remote=remote, replica=replica, keyed=True, kept=len(keys))
         for at in range(0, len(keys), MAX_KEYS):
-            await again.compare_rows(Part(keys=tuple(keys[at : at + MAX_KEYS])))
-    return again.result.keys
+            await descent.compare_rows(Part(keys=tuple(keys[at : at + MAX_KEYS])))
+    return descent.result.keys
 
 
 def _columns(schema: TableSchema, what: What) -> Sequence[Column]:
-    """What is compared. What a plugin has changed on its way is not the source's any more."""
+    """The columns to compare: without those that a plugin changes, because their values are no longer the source's."""
     if what == "keys" and schema.key:
         return schema.key_columns
     columns = [column for column in schema.columns if not column.transformed]
@@ -139,21 +166,30 @@ def _columns(schema: TableSchema, what: What) -> Sequence[Column]:
 
 
 @dataclass(kw_only=True)
-class _Pass:
-    """One comparison under way."""
+class _Descent:
+    """One comparison under way: from sums of parts down to rows.
+
+    Attributes:
+        remote: the source's snapshot.
+        replica: the replica's side.
+        keyed: whether rows have a key.
+        on_progress, on_differences: see `compare`.
+        kept: keys to keep of each kind.
+        result: what was found until now.
+    """
 
     remote: Comparing
     replica: Replica
     keyed: bool
-    tell: Tell | None = None
-    found: Found | None = None
+    on_progress: OnProgress | None = None
+    on_differences: OnDifferences | None = None
     kept: int = KEPT_KEYS
     result: Comparison = field(
         default=Comparison(
             rows_compared=0, replica_rows=0, ranges=0, missing=0, extra=0, different=0, keys=Differences()
         )
     )
-    # Whether every small part of the last one that was looked into would have differed: sums save nothing then.
+    # Whether the last part held so many differences that each of its small parts has one: sums save nothing then.
     _dense: bool = field(default=False, init=False)
 
     async def run(self) -> Comparison:
@@ -168,7 +204,7 @@ class _Pass:
         return self.result
 
     async def _compare(self, parts: Sequence[Part], *, whole: bool = False) -> None:
-        """Compare the sums of these parts, then look into those that differ. whole: their rows count as compared."""
+        """Compare the sums of these parts, then the parts of those that differ. whole: their rows count as compared."""
         theirs, ours = await self._summaries(parts)
         result = replace(self.result, ranges=self.result.ranges + sum(part.buckets for part in parts))
         if whole:
@@ -178,14 +214,14 @@ class _Pass:
                 replica_rows=result.replica_rows + sum(each.rows for part in ours for each in part.values()),
             )
         self.result = result
-        if self.tell is not None:
-            self.tell(Compared(rows=result.rows_compared, ranges=result.ranges))
+        if self.on_progress is not None:
+            self.on_progress(CompareProgress(rows=result.rows_compared, ranges=result.ranges))
         for part, their, our in zip(parts, theirs, ours, strict=True):
             if their != our:
-                await self._look_into(part, their, our)
+                await self._descend(part, their, our)
 
     async def _summaries(self, parts: Sequence[Part]) -> tuple[list[dict[int, Summary]], list[dict[int, Summary]]]:
-        """Both sides' sums; the source works on its while the replica's are taken."""
+        """Both sides' sums. The source computes its sums while the replica's are computed."""
         asking = asyncio.create_task(catch_exits(self.remote.summarise, parts))
         asking.add_done_callback(retrieve_error)
         try:
@@ -198,9 +234,9 @@ class _Pass:
             raise
         return _filled(theirs), _filled(ours)
 
-    async def _look_into(self, part: Part, theirs: dict[int, Summary], ours: dict[int, Summary]) -> None:
+    async def _descend(self, part: Part, theirs: dict[int, Summary], ours: dict[int, Summary]) -> None:
         if part.buckets > 1:
-            for chosen in _together(part.buckets, theirs, ours):
+            for chosen in _bucket_groups(part.buckets, theirs, ours):
                 await self.compare_rows(replace(part, chosen=chosen))
             return
         rows = min(sum(each.rows for each in side.values()) for side in (theirs, ours))
@@ -215,15 +251,15 @@ class _Pass:
             self._dense = (self.result.differences - before) * LEAF_ROWS > rows
 
     async def compare_rows(self, part: Part) -> None:
-        """Compare a part row by row. The replica's are held; the source's are streamed."""
+        """Compare a part row by row. The replica's hashes are held in memory; the source's are streamed."""
         if not self.keyed:
             await self._compare_keyless(part)
             return
         held: dict[Key, int] = {}
         await self.replica.walk(part, lambda key, _, hashed: held.update({key: hashed}))
-        asked = None if part.keys is None else frozenset(part.keys)
-        # A row that several of the keys are equal to, by the source's collation, may come once for each.
-        once: set[Key] = set()
+        wanted = None if part.keys is None else frozenset(part.keys)
+        # By the source's collation several of the keys may equal one row, which then comes once for each.
+        seen: set[Key] = set()
         async for rows in self.remote.hashes(part):
             missing, different = [], []
             for key, hashed in rows:
@@ -231,20 +267,20 @@ class _Pass:
                     raise SchemaMismatch(
                         "keyColumns: a row has no value in the columns that are to identify it; fill it"
                     )
-                if asked is not None:
-                    if key in once:
+                if wanted is not None:
+                    if key in seen:
                         continue
-                    once.add(key)
+                    seen.add(key)
                 ours = held.pop(key, None)
                 if ours == hashed:
                     continue
                 if ours is not None:
                     different.append(key)
-                elif asked is None or key in asked:
-                    # What the source takes for equal to a key that was asked for is another row of the replica.
+                elif wanted is None or key in wanted:
+                    # A key that only the source's collation takes for a wanted one is another row of the replica.
                     missing.append(key)
-            await self._note(Differences(missing=tuple(missing), different=tuple(different)))
-        await self._note(Differences(extra=tuple(held)))
+            await self._add(Differences(missing=tuple(missing), different=tuple(different)))
+        await self._add(Differences(extra=tuple(held)))
 
     async def _compare_keyless(self, part: Part) -> None:
         held: Counter[int] = Counter()
@@ -259,7 +295,7 @@ class _Pass:
         result = self.result
         self.result = replace(result, missing=result.missing + missing, extra=result.extra + held.total())
 
-    async def _note(self, differences: Differences) -> None:
+    async def _add(self, differences: Differences) -> None:
         if not differences:
             return
         result = self.result
@@ -274,18 +310,18 @@ class _Pass:
                 different=(result.keys.different + differences.different)[: self.kept],
             ),
         )
-        if self.found is not None:
+        if self.on_differences is not None:
             for chunk in _chunks(differences):
-                await self.found(chunk)
+                await self.on_differences(chunk)
 
 
 def _filled(parts: Sequence[dict[int, Summary]]) -> list[dict[int, Summary]]:
-    """Without the buckets that are empty, which one side may name and the other not."""
+    """The summaries without empty buckets: one side may list them and the other not."""
     return [{bucket: each for bucket, each in part.items() if each.rows} for part in parts]
 
 
-def _together(buckets: int, theirs: dict[int, Summary], ours: dict[int, Summary]) -> Iterator[tuple[int, ...]]:
-    """The buckets that differ, as many at once as may be held: each time, the source reads all its keys."""
+def _bucket_groups(buckets: int, theirs: dict[int, Summary], ours: dict[int, Summary]) -> Iterator[tuple[int, ...]]:
+    """The buckets that differ, in groups of at most HELD_ROWS rows: the source reads all its keys for each group."""
     chosen: list[int] = []
     rows = 0
     for bucket in range(buckets):

@@ -1,7 +1,7 @@
-"""Verify and reconcile: a replica compared with its source, and what is done about the differences.
+"""Verify and reconcile: compare a replica with its source, and act on the differences.
 
-Owns which differences count, the second look at what may have changed meanwhile, the limit on removals, and the
-table that holds the differences of a pass, so that memory does not grow with them. `compare` finds them.
+Owns which differences count, the second look at rows that may have changed meanwhile, the limit on removals, and the
+table that holds the differences of a comparison, so that memory does not grow with them. `compare` finds them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starbase_data_replication.model import Options, Position, Row, RunKind, Tab
 from starbase_data_replication.sources import MAX_KEYS, Comparable, Key, ReadPlan
 from starbase_data_replication.storage import Target, sqlite_tables, store
 from starbase_data_replication.sync import Sync
-from starbase_data_replication.verify.compare import Compared, Comparison, Differences, compare, recheck
+from starbase_data_replication.verify.compare import CompareProgress, Comparison, Differences, compare, recheck
 from starbase_host import InvalidRequest, iso, quote
 
 REPORTED_KEYS = 100
@@ -35,8 +35,15 @@ class TooManyRemovals(SchemaMismatch):
 class VerificationResult:
     """What a verification or a reconciliation has found and done.
 
-    missing, extra, different: how many rows differ still after the second look, before any repair; keys: at most
-    REPORTED_KEYS of each. changed: rows written, marked or removed.
+    Attributes:
+        rows_compared: rows of the source.
+        ranges: parts whose sums were compared.
+        missing: rows that are not in the replica, counted after the second look and before any repair.
+        extra: rows that are not in the source, counted so too.
+        different: rows that are in both and not the same, counted so too.
+        keys: the keys of each kind, at most REPORTED_KEYS; bytes as hex.
+        changed: rows written, marked or removed.
+        warnings: what was not done, for the user.
     """
 
     rows_compared: int
@@ -53,8 +60,10 @@ class VerificationResult:
 
 
 def allow(options: Options, kind: RunKind, *, repair: bool) -> None:
-    """Raises InvalidRequest for a check that a replication of these options may not have. To be asked before a run
-    begins: a caller's mistake is no failure of the replication."""
+    """Raise InvalidRequest if a replication with these options may not be checked so.
+
+    Call it before a run begins: a caller's mistake is not a failure of the replication.
+    """
     if kind is RunKind.RECONCILE and not options.reconciles:
         raise InvalidRequest(
             fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
@@ -67,22 +76,22 @@ def allow(options: Options, kind: RunKind, *, repair: bool) -> None:
 
 @dataclass(kw_only=True)
 class Check:
-    """One pass over one replication, within the run of `sync`."""
+    """One verification or reconciliation of the replication of `sync`, within its run."""
 
     sync: Sync
 
     async def verify(self, *, repair: bool) -> VerificationResult:
-        """Compare every row; what differs is synced and compared again before it is reported, or repaired."""
-        async with _Pass(self.sync, "rows") as (schema, comparison, replica, found):
+        """Compare every row. What differs is synced and compared again before it is reported or repaired."""
+        async with _FirstLook(self.sync, "rows") as (schema, comparison, replica, found):
             above: Position | None = None
             if comparison.differences and schema.key:
-                # What changed since the last sync is no difference: bring the replica up to date, and look again.
-                above = await self._reached()
+                # What changed since the last sync is not a difference: bring the replica up to date, and look again.
+                above = await self._sync_again()
             counts = {kind: 0 if schema.key else int(getattr(comparison, kind)) for kind in KINDS}
             keys: dict[str, list[list[Any]]] = {kind: [] for kind in KINDS}
             changed = 0
-            async for again in self._again(schema, found, "rows"):
-                differences = await self._unexplained(schema, again, above)
+            async for again in self._look_again(schema, found, "rows"):
+                differences = await self._without_younger(schema, again, above)
                 for kind in KINDS:
                     counts[kind] += len(getattr(differences, kind))
                     room = REPORTED_KEYS - len(keys[kind])
@@ -96,12 +105,12 @@ class Check:
             return VerificationResult(
                 rows_compared=comparison.rows_compared, ranges=comparison.ranges, keys=keys, changed=changed,
                 missing=counts["missing"], extra=counts["extra"], different=counts["different"],
-                warnings=_withheld(schema, counts["extra"]) if repair else (),
+                warnings=_warnings_of_kept(schema, counts["extra"]) if repair else (),
             )  # fmt: skip
 
     async def reconcile(self, *, force: bool) -> VerificationResult:
         """Remove, or mark, the rows of the replica whose keys are gone from the source."""
-        async with _Pass(self.sync, "keys") as (schema, comparison, replica, found):
+        async with _FirstLook(self.sync, "keys") as (schema, comparison, replica, found):
             if not schema.key:
                 raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
             if schema.hidden is not None and comparison.extra and not force:
@@ -116,35 +125,38 @@ class Check:
                     f"deletesMaxShare ({share:g}) allows; look at the source, then reconcile with force"
                 )
             changed = missing = 0
-            async for differences in self._again(schema, found, "keys"):
+            async for differences in self._look_again(schema, found, "keys"):
                 changed += await self._remove(replica, differences.extra)
                 missing += len(differences.missing)
             return VerificationResult(
                 rows_compared=comparison.rows_compared, ranges=comparison.ranges, missing=comparison.missing,
-                extra=gone, different=0, keys={}, changed=changed, warnings=_absent(schema, missing) if changed else (),
+                extra=gone, different=0, keys={}, changed=changed,
+                warnings=_warnings_of_missing(schema, missing) if changed else (),
             )  # fmt: skip
 
     @property
     def _options(self) -> Options:
         return self.sync.stored.replication.options
 
-    async def _reached(self) -> Position | None:
-        """Where the replica stands, brought up to date; None for one of a group: it may not go ahead of the others."""
+    async def _sync_again(self) -> Position | None:
+        """Bring the replica up to date. Returns its position; None in a group, where it must not pass the others."""
         return None if self.sync.together else (await self.sync.run()).position
 
-    async def _again(
-        self, schema: TableSchema, found: Found, what: Literal["keys", "rows"]
+    async def _look_again(
+        self, schema: TableSchema, found: DifferencesTable, what: Literal["keys", "rows"]
     ) -> AsyncIterator[Differences]:
-        """What was found, compared once more, in pieces."""
+        """Compare what was found once more, piece by piece. Yields what still differs."""
         name = self.sync.stored.replication.target_table
         async for keys in found.pieces():
             yield await recheck(
                 _comparable(self.sync), schema, self.sync.database, name, keys, options=self._options, what=what
             )
 
-    async def _unexplained(self, schema: TableSchema, found: Differences, position: Position | None) -> Differences:
-        """Without the rows that lie above the floor: those every sync reads, so that a difference in one that has
-        just been synced is a change that is younger than the sync."""
+    async def _without_younger(self, schema: TableSchema, found: Differences, position: Position | None) -> Differences:
+        """The differences without rows above the floor.
+
+        Every sync reads those, so a difference in one that was just synced is a change that is younger than the sync.
+        """
         if position is None or self._options.mode == "full":
             return found
         keys = [*found.missing, *found.different]
@@ -165,7 +177,7 @@ class Check:
             return replica.apply(connection, rows)
 
         written = await self.sync.database.write(write)
-        # What this user is not shown may be there all the same.
+        # Rows that are hidden from this user may be there all the same.
         return written + (await self._remove(replica, differences.extra) if schema.hidden is None else 0)
 
     async def _remove(self, replica: Target, keys: Sequence[Key]) -> int:
@@ -189,8 +201,8 @@ class Check:
         return rows
 
 
-class Found:
-    """The keys of one pass's differences, in a table of their own."""
+class DifferencesTable:
+    """The keys of one comparison's differences, in a table."""
 
     def __init__(self, sync: Sync, schema: TableSchema) -> None:
         self._database = sync.database
@@ -198,12 +210,12 @@ class Found:
         self._width = len(schema.key)
         self._columns = ", ".join(f"k{number}" for number in range(self._width))
 
-    async def begin(self) -> None:
+    async def create(self) -> None:
         columns = self._columns or "none"
         await self._execute(f"DROP TABLE IF EXISTS {quote(self.table)}")
         await self._execute(f"CREATE TABLE {quote(self.table)} ({columns})")
 
-    async def end(self) -> None:
+    async def drop(self) -> None:
         await self._execute(f"DROP TABLE IF EXISTS {quote(self.table)}")
 
     async def add(self, differences: Differences) -> None:
@@ -216,18 +228,14 @@ class Found:
         if self._width:
             await self._database.write(write)
 
-    async def pieces(self, kind: str | None = None) -> AsyncIterator[list[Key]]:
+    async def pieces(self) -> AsyncIterator[list[Key]]:
         """The keys, at most MAX_KEYS at once."""
         after = 0
-        where = "" if kind is None else " AND kind = ?"
-        values = () if kind is None else (kind,)
+        sql = f"SELECT rowid, {self._columns} FROM {quote(self.table)} WHERE rowid > ? ORDER BY rowid LIMIT ?"
         while self._width:
-            sql = (
-                f"SELECT rowid, {self._columns} FROM {quote(self.table)} WHERE rowid > ?{where} ORDER BY rowid LIMIT ?"
-            )
 
-            def read(connection: apsw.Connection, sql: str = sql, after: int = after) -> list[tuple[Any, ...]]:
-                return connection.execute(sql, (after, *values, MAX_KEYS)).fetchall()
+            def read(connection: apsw.Connection, after: int = after) -> list[tuple[Any, ...]]:
+                return connection.execute(sql, (after, MAX_KEYS)).fetchall()
 
             rows = await self._database.read(read)
             if not rows:
@@ -242,21 +250,21 @@ class Found:
         await self._database.write(write)
 
 
-class _Pass:
-    """One comparison, with the table of its differences around it."""
+class _FirstLook:
+    """The comparison of a whole replica, and the table that holds its differences until the context ends."""
 
     def __init__(self, sync: Sync, what: Literal["keys", "rows"]) -> None:
         self._sync = sync
         self._what: Literal["keys", "rows"] = what
-        self._found: Found | None = None
+        self._found: DifferencesTable | None = None
 
-    async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, Found]:
+    async def __aenter__(self) -> tuple[TableSchema, Comparison, Target, DifferencesTable]:
         sync = self._sync
         source = _comparable(sync)
         replication = sync.stored.replication
         position = await sync.preparation.stored_position()
         if position is not None and (why := sync.preparation.configured_since(position)) is not None:
-            # A `where` that no sync has had the source judge is not used; and another selection is another replica.
+            # No sync has had the source check a new `where`, and another selection is another replica.
             raise SchemaMismatch(f"{why} since the last sync; sync first")
         schema = await sync.preparation.describe(sync.source, position)
         replica = sync.preparation.replica(schema, position.dropped if position is not None else ())
@@ -264,11 +272,11 @@ class _Pass:
             raise SchemaMismatch(f"there is no table {replica.name} yet that fits the configuration; sync first")
         if not await sync.database.read(partial(_fits, replica=replica)):
             raise SchemaMismatch(f"{schema.table} has changed since the last sync; sync first")
-        self._found = found = Found(sync, schema)
-        await found.begin()
+        self._found = found = DifferencesTable(sync, schema)
+        await found.create()
 
-        def tell(compared: Compared) -> None:
-            sync.progress.rows = compared.rows
+        def on_progress(progress: CompareProgress) -> None:
+            sync.progress.rows = progress.rows
 
         sync.progress.estimated_rows = schema.estimated_rows
         comparison = await compare(
@@ -278,18 +286,18 @@ class _Pass:
             replica.name,
             options=replication.options,
             what=self._what,
-            progress=tell,
-            found=found.add,
+            on_progress=on_progress,
+            on_differences=found.add,
         )
         return schema, comparison, replica, found
 
     async def __aexit__(self, *_: object) -> None:
         if self._found is not None:
-            await self._found.end()
+            await self._found.drop()
 
 
-def _withheld(schema: TableSchema, extra: int) -> tuple[str, ...]:
-    """What a repair has not removed."""
+def _warnings_of_kept(schema: TableSchema, extra: int) -> tuple[str, ...]:
+    """What to tell the user of rows that a repair has not removed."""
     if schema.hidden is None or not extra:
         return ()
     return (
@@ -298,8 +306,8 @@ def _withheld(schema: TableSchema, extra: int) -> tuple[str, ...]:
     )
 
 
-def _absent(schema: TableSchema, missing: int) -> tuple[str, ...]:
-    """What a reconciliation has not added: of a key that was changed it removes the old one."""
+def _warnings_of_missing(schema: TableSchema, missing: int) -> tuple[str, ...]:
+    """What to tell the user of rows that a reconciliation has not added: it only removes the old of a changed key."""
     if not missing:
         return ()
     return (
@@ -309,15 +317,15 @@ def _absent(schema: TableSchema, missing: int) -> tuple[str, ...]:
 
 
 def _comparable(sync: Sync) -> Comparable:
-    """Raises InvalidRequest for a source that cannot be compared."""
+    """The sync's source, if it can be compared; else raises InvalidRequest."""
     if isinstance(sync.source, Comparable):
         return sync.source
-    why = "offers no comparison, so nothing can be verified or reconciled; a reset loads the table anew"
+    why = "offers no comparison, so nothing can be verified or reconciled; a reset loads the table again"
     raise InvalidRequest(fields={"sourceConfig.dialect": f"{sync.stored.replication.dialect} {why}"})
 
 
 def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
-    """Whether the replica has the shape of the source's table now."""
+    """Whether the replica has the columns and the key of the source's table now."""
     try:
         return replica.fits(connection, shadow=False)
     except SchemaMismatch:
@@ -325,7 +333,7 @@ def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
 
 
 def _key(schema: TableSchema, row: Row) -> Key:
-    """The key of a row that was read, as the replica stores it: SQLite makes numbers of their digits."""
+    """The key of a row that was read, as the replica stores it: SQLite turns digits into numbers."""
     values = dict(zip((column.name for column in schema.columns), row, strict=True))
     return tuple(as_stored(column.cast, values[column.name]) for column in schema.key_columns)
 
