@@ -165,7 +165,7 @@ class _Commands(click.Group):
                 if command.name in self.commands:
                     raise ConfigError(
                         toml_key(config, f"plugins.{name}"),
-                        f"its command {command.name} exists already; rename it",
+                        f"its command {command.name} already exists; rename it",
                     )
                 self.add_command(command)
 

@@ -45,8 +45,8 @@ UNUSABLE: dict[type[apsw.Error], str] = {
     apsw.IOError: "the disk of the database fails or is full; check the disk",
     apsw.ReadOnlyError: "the database cannot be written; check the mode of the file, and its disk",
     apsw.CantOpenError: "the database cannot be opened; check the file and its directory",
-    apsw.CorruptError: "the database file is damaged; stop the host, and put a copy in its place",
-    apsw.NotADBError: "the database file is damaged; stop the host, and put a copy in its place",
+    apsw.CorruptError: "the database file is damaged; stop the host, and replace the file by a backup",
+    apsw.NotADBError: "the database file is damaged; stop the host, and replace the file by a backup",
 }
 # A byte beyond the end of any database file, and far from the bytes that SQLite locks.
 LOCK_BYTE = 1 << 62
@@ -168,7 +168,7 @@ class Database:
             # Somebody removed the lock file, or this file has another path here.
             raise Conflict(
                 f"another host, or a `starbase` command, has {self.path} open, although its lock file does not say so; "
-                "stop that one, and start it again"
+                "stop that process, and start this one again"
             )
         if opened.st_nlink > 1:
             # Under the other name, another host would not find the lock, nor SQLite the write-ahead log.
@@ -182,7 +182,7 @@ class Database:
         except (apsw.FullError, apsw.IOError) as error:
             raise DatabaseError(f"{self.path}: {UNUSABLE[type(error)]} ({error})") from error
         except apsw.Error as error:
-            why = f"is not a usable SQLite database: {error}; name another file, or replace it by a copy"
+            why = f"is not a usable SQLite database: {error}; name another file, or replace it by a backup"
             raise DatabaseError(f"{self.path}: {why}") from error
         # Only now is it certain that the file is a database, and not another file that was named by mistake.
         for suffix in ("", "-wal", "-shm", "-journal"):

@@ -251,7 +251,7 @@ def parse_json(text: bytes, what: str) -> Any:
     try:
         body = json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_make_object)
     except RecursionError:
-        raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} deep") from None
+        raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} levels deep") from None
     except _DuplicateKey as error:
         raise InvalidRequest(
             fields={_printable_name(str(error)): f"occurs twice in one object of {what}; remove one"}
@@ -265,7 +265,7 @@ def parse_json(text: bytes, what: str) -> Any:
             f"{what} has a number with more than {digits} digits; shorten it, or send it as text"
         ) from None
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(body):
-        raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} deep")
+        raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} levels deep")
     return body
 
 

@@ -140,7 +140,7 @@ class Lifespan:
             waiter.cancel()
         if self._entered.is_set():
             return True
-        self._give_up(f"was not entered within {timeout_seconds:g} s")
+        self._give_up(f"did not enter within {timeout_seconds:g} s")
         return False
 
     async def leave(self, timeout_seconds: float) -> bool:
@@ -152,7 +152,7 @@ class Lifespan:
 
     def abandon(self) -> None:
         """Stop waiting for it."""
-        self._give_up("was not left in time")
+        self._give_up("did not leave in time")
 
     def _give_up(self, why: str) -> None:
         if self._task is not None and not self._task.done():

@@ -387,7 +387,7 @@ def test_a_lifespan_that_misbehaves(
     run(main, released)
     assert before.steps == after.steps == ["entered", "left"]
     assert "plugin bad: plugin_lifespan: " in caplog.text
-    assert "plugin worse: plugin_lifespan: TimeoutError: was not left in time" in caplog.text
+    assert "plugin worse: plugin_lifespan: TimeoutError: did not leave in time" in caplog.text
 
 
 # --- Hooks of plugins, and what plugins leave behind. -----------------------------------------------------------------

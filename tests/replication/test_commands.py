@@ -90,7 +90,7 @@ def test_a_list_and_one_alone(host: HostProcess) -> None:
         ("{", "list.json is not JSON: "),
         ("", "list.json is not JSON: "),
         ('{"name": NaN}', "list.json is not JSON: NaN"),
-        ("[" * 100 + "]" * 100, "list.json is nested more than 64 deep"),
+        ("[" * 100 + "]" * 100, "list.json is nested more than 64 levels deep"),
         ('[{"name": "x", "name": "y"}]', "name: occurs twice in one object of "),
         ('{"syncIntervalMinutes": ' + "9" * 5000 + "}", "list.json has a number with more than 4300 digits"),
     ],
