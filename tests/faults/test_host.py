@@ -189,7 +189,7 @@ def test_a_full_disk_stops_the_start(tmp_path: Path, before: bool) -> None:
             os.truncate(tmp_path / "ballast", (tmp_path / "ballast").stat().st_size - 4096)
             answer = host.command("serve")
             assert answer.returncode == 2
-            assert f"{host.database}: the database's disk " in answer.stderr
+            assert f"{host.database}: the disk of the database " in answer.stderr
             assert "full" in answer.stderr
             assert answer.stderr.count("\n") == 1
         with host:
@@ -211,7 +211,7 @@ def test_a_second_host_whose_lock_file_was_removed(own: Rig) -> None:
         done = own.host.command(*words)
         assert done.returncode == 4, done.stderr
         assert f"has {own.host.database} open, although its lock file does not say so" in done.stderr
-        assert "start it again" in done.stderr
+        assert "start this one again" in done.stderr
     own.steady_goes_on()
     assert own.host.stop() == 0
     assert own.host.command("replication", "list").returncode == 0
