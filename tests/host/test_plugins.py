@@ -543,8 +543,7 @@ class Hearing:
 async def test_on_event_and_its_end(tmp_path: Path) -> None:
     hearing, replication = Hearing(), data_replication({})
     async with host_with(tmp_path, {"hearing": hearing, "data_replication": replication}):
-        events = replication._events
-        assert events is not None
+        events = replication._parts().events
         events.send(event(1))
         await events.drain(5)
         hearing.ends["plain"]()

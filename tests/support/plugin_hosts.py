@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from starbase_host import Clock
+from starbase_host import Clock, hookimpl
 from starbase_host.app import Core, create_app
 from starbase_host.config import HostConfig, PluginConfig
 from tests.support.hosts import ADMIN, CLIENT
@@ -48,6 +48,23 @@ class InProcess:
 
     async def query(self, sql: str, *, token: str = ADMIN) -> httpx.Response:
         return await self.request("POST", "/query/raw", {"sql": sql}, token=token)
+
+
+class Gate:
+    """A plugin that keeps the next batch until it is opened."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    @hookimpl(optionalhook=True)
+    async def transform_batch(self, replication: str, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if self.closed:
+            self.closed = False
+            self.reached.set()
+            await self.opened.wait()
+        return columns
 
 
 def config_of(directory: Path, plugins: Mapping[str, object], **settings: Any) -> HostConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +15,18 @@ from starbase_data_replication import hookspecs
 from starbase_data_replication.cli import commands
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.routes import Api
-from starbase_data_replication.runs import Callback, Counts, Events, Recorder, Runner, Slots, Watchdog
-from starbase_data_replication.service import POST_ALARM, PRUNE_ALARM, Retention, Service
+from starbase_data_replication.runs import (
+    Callback,
+    Counts,
+    Events,
+    Recorder,
+    Retention,
+    Runner,
+    Scheduler,
+    Slots,
+    Watchdog,
+)
+from starbase_data_replication.service import Service
 from starbase_data_replication.sources import Dialects
 from starbase_data_replication.sources.mysql import MysqlDialect
 from starbase_data_replication.sources.network import Reach, allowed_hosts
@@ -88,14 +99,13 @@ class DataReplication:
                 "mysql": MysqlDialect(Reach(allowed_source_hosts)),
             }
         )
-        self._service: Service | None = None
-        self._events: Events | None = None
+        self._made: _Parts | None = None
 
     def on_event(self, callback: Callback, types: Collection[str] = ("sync",)) -> Any:
         """Call `callback(event)` after each run, plain function or coroutine; answers what ends it."""
-        if self._events is None:
+        if self._made is None:
             raise Unavailable("the host has not started yet; subscribe in plugin_lifespan")
-        return self._events.subscribe(callback, types)
+        return self._made.events.subscribe(callback, types)
 
     @hookimpl
     def register_hookspecs(self) -> ModuleType:
@@ -115,7 +125,7 @@ class DataReplication:
             max_connections=self._max_connections_per_source,
             variables=Variables(self._allowed_env, never=host.config.token_variables),
         )
-        self._events = Events(host, store)
+        events = Events(host, store)
         runner = Runner(
             host=host,
             store=store,
@@ -124,7 +134,7 @@ class DataReplication:
                 host=host,
                 store=store,
                 connections=connections,
-                events=self._events,
+                events=events,
                 counts=Counts(database=host.database, clock=host.clock),
             ),
             # One place is left to the other sources, where there is more than one.
@@ -134,9 +144,10 @@ class DataReplication:
             ),
             added_seconds=self._max_trigger_seconds,
         )
-        self._service = Service(host, store, runner, connections, self._dialects, self._retention)
-        self._connections = connections
-        return Api(host, self._service).routes()
+        scheduler = Scheduler(runner=runner, retention=self._retention)
+        service = Service(host, store, runner, scheduler, connections, self._dialects)
+        self._made = _Parts(store=store, connections=connections, events=events, runner=runner, scheduler=scheduler)
+        return Api(host, service).routes()
 
     @hookimpl
     def plugin_lifespan(self, host: Host) -> contextlib.AbstractAsyncContextManager[None]:
@@ -144,14 +155,14 @@ class DataReplication:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
-        service = self._running()
+        parts = self._parts()
         await host.database.migrate("data_replication", "starbase_data_replication.storage.migrations")
         await self._secret_keys.rotate_stored(host.database, serves=host.serves)
         await self._dialects.gather(host)
-        await service.wake(due=await self._unable(host, service))
+        await parts.scheduler.start(due=await self._unable(host, parts))
         watchdog = Watchdog(
-            runner=service.runner,
-            ticks=service.ticks,
+            runner=parts.runner,
+            scheduler=parts.scheduler,
             clock=host.clock,
             silence_seconds=self._silence_timeout_seconds,
         )
@@ -160,20 +171,19 @@ class DataReplication:
             yield
         finally:
             watching.cancel()
-            await service.runner.close()
-            assert self._events is not None
-            await self._events.drain(DRAIN_SECONDS)
-            await self._connections.close()
+            await parts.runner.close()
+            await parts.events.drain(DRAIN_SECONDS)
+            await parts.connections.close()
 
-    async def _unable(self, host: Host, service: Service) -> set[str]:
+    async def _unable(self, host: Host, parts: _Parts) -> set[str]:
         """The replications that this host cannot connect for, by name; each is named in the log.
 
         They are due at once: their run fails before it connects, and its record is what status shows.
         """
         names = set()
-        for stored in await service.store.all():
-            settings = self._connections.decrypted(stored.replication).source_config
-            for field, why in not_allowed(settings, self._connections.variables).items():
+        for stored in await parts.store.all():
+            settings = parts.connections.decrypted(stored.replication).source_config
+            for field, why in not_allowed(settings, parts.connections.variables).items():
                 host.log.warning("replication %s cannot sync: %s: %s", stored.replication.name, field, why)
                 names.add(stored.name)
             if isinstance(settings, EncryptedSettings):
@@ -183,24 +193,23 @@ class DataReplication:
 
     @hookimpl
     async def on_alarm(self, alarm: Alarm) -> None:
-        service = self._running()
-        if alarm.name == PRUNE_ALARM:
-            await service.prune()
-        elif alarm.name == POST_ALARM:
-            assert self._events is not None
-            await service.count()
-            # Not awaited: a subscriber may take as long as this alarm, which would come again, and tell them again.
-            self._events.post()
-        elif alarm.name.startswith("sync:"):
-            await service.ticks.on_due(alarm.name.removeprefix("sync:"), alarm.at)
-        else:
-            prefix, colon, name = alarm.name.partition(":")
-            await service.ticks.on_check_due(prefix + colon, name)
+        await self._parts().scheduler.deliver(alarm)
 
-    def _running(self) -> Service:
-        if self._service is None:
+    def _parts(self) -> _Parts:
+        if self._made is None:
             raise Unavailable("the plugin is not running")
-        return self._service
+        return self._made
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What this plugin is made of while a host runs."""
+
+    store: Store
+    connections: Connections
+    events: Events
+    runner: Runner
+    scheduler: Scheduler
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -12,25 +10,12 @@ import apsw
 from starbase_data_replication.config import Configuring
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.model import Options, RunKind
-from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Ticks
+from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Scheduler
 from starbase_data_replication.sources import Dialects
-from starbase_data_replication.storage import Store, StoredReplication, logbook, sqlite_tables, store
+from starbase_data_replication.storage import Store, StoredReplication, sqlite_tables, store
 from starbase_host import Conflict, Host, Unavailable, iso, quote
 
-# Alarms of its own keep this from piling up; each transaction removes at most so many records.
-PRUNE_ALARM = "prune"
-POST_ALARM = "post"
-PRUNE_INTERVAL_SECONDS = 3600.0
-PRUNE_AT_MOST = 1000
 RESET_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retention:
-    """How long records of runs are kept: days, or so many for each replication, whichever is reached first."""
-
-    days: float
-    runs: int
 
 
 class Service:
@@ -41,41 +26,48 @@ class Service:
         host: Host,
         store: Store,
         runner: Runner,
+        scheduler: Scheduler,
         connections: Connections,
         dialects: Dialects,
-        retention: Retention,
     ) -> None:
         self.store = store
         self.runner = runner
-        self.ticks = Ticks(runner=runner)
         self._host = host
+        self._scheduler = scheduler
         self._connections = connections
         self._configuring = Configuring(host=host, secrets=connections, dialects=dialects)
-        self._retention = retention
 
     async def configure(self, body: Any) -> StoredReplication:
         """Create or change a replication, and make it due at once. Raises InvalidRequest or Conflict."""
         now = self._host.clock.now()
         # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
         with self._connections.scrubbing_errors(body.get("sourceConfig") if isinstance(body, dict) else None):
-            stored, existed = await self._configuring.save(body, now=now)
+            stored, existed = await self._configuring.save(body, now=now, on_save=self._scheduler.replace)
         await self.runner.interrupt(stored.name, CHANGED)
         if existed:
             await self._close_unused()
-        await self.ticks.forget_alarms(stored.name)
-        if stored.replication.is_active:
-            await self.ticks.schedule(stored, now)
+        # Only now: its sync would find the run with the former configuration in its way.
+        self._scheduler.wake()
         return stored
 
     async def start(self, name: str) -> None:
         """Let it run on its schedule, and make it due at once. Raises NotFound."""
-        await self._host.database.write(lambda connection: store.set_active(connection, name, True))
-        await self.ticks.schedule(await self.store.get(name), self._host.clock.now())
+
+        def start(connection: apsw.Connection) -> None:
+            store.set_active(connection, name, True)
+            self._scheduler.replace(connection, store.get(connection, name))
+
+        await self._host.database.write(start)
+        self._scheduler.wake()
 
     async def stop(self, name: str) -> None:
         """Take it off its schedule, and end a run that is under way. Raises NotFound."""
-        await self._host.database.write(lambda connection: store.set_active(connection, name, False))
-        await self.ticks.forget_alarms(name)
+
+        def stop(connection: apsw.Connection) -> None:
+            store.set_active(connection, name, False)
+            self._scheduler.forget(connection, name)
+
+        await self._host.database.write(stop)
         await self.runner.interrupt(name, STOPPED)
 
     async def reset(self, name: str, *, force: bool = False) -> ActiveRun:
@@ -100,11 +92,10 @@ class Service:
 
     async def delete(self, name: str) -> None:
         """Forget it. The replica table and the log stay. Raises NotFound."""
-        await self.store.get(name)
-        await self.ticks.forget_alarms(name)
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
+            self._scheduler.forget(connection, name)
             for name_of in (sqlite_tables.shadow_name, sqlite_tables.stage_name, sqlite_tables.differences_name):
                 table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
@@ -116,39 +107,8 @@ class Service:
 
     async def status(self) -> list[dict[str, Any]]:
         """Every replication with its state, by name."""
-        due = {alarm.name: alarm.at for alarm in await self._host.alarms.list()}
-        return [self._status(each, due.get("sync:" + each.name)) for each in await self.store.all()]
-
-    async def wake(self, *, due: Collection[str] = ()) -> None:
-        """At start: give every active replication its alarm, and see to the log. due: those that run at once."""
-        left_behind = await self.runner.recover() | set(due)
-        left_behind |= await self._host.database.read(logbook.interrupted_names)
-        await self.ticks.mend_schedules(left_behind)
-        now = self._host.clock.now()
-        alarms = {alarm.name for alarm in await self._host.alarms.list()}
-        if PRUNE_ALARM not in alarms:
-            await self._host.alarms.set(PRUNE_ALARM, now + PRUNE_INTERVAL_SECONDS)
-        # By an alarm, because those fire when every plugin is there to listen.
-        await self._host.alarms.set(POST_ALARM, now)
-
-    async def count(self) -> None:
-        """Have the replicas counted that the host before this one has changed, and not counted any more."""
-        for stored in await self.store.all():
-            if stored.uncounted:
-                self.runner.recorder.counts.due(stored)
-
-    async def prune(self) -> None:
-        """Remove records that are past their retention, in small transactions; then set the next alarm."""
-        now = self._host.clock.now()
-        before = iso(now - self._retention.days * 86_400) or ""
-        names = await self._host.database.read(logbook.logged_names)
-
-        def remove(connection: apsw.Connection) -> int:
-            return logbook.prune(connection, names, before=before, keep=self._retention.runs, at_most=PRUNE_AT_MOST)
-
-        while await self._host.database.write(remove) >= PRUNE_AT_MOST:
-            pass
-        await self._host.alarms.set(PRUNE_ALARM, self._host.clock.now() + PRUNE_INTERVAL_SECONDS)
+        due = await self._scheduler.next_syncs()
+        return [self._status(each, due.get(each.name)) for each in await self.store.all()]
 
     async def _close_unused(self) -> None:
         used = []

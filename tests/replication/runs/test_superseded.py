@@ -16,29 +16,11 @@ from starbase_data_replication.plugin import plugin as data_replication
 from starbase_data_replication.runs import runner
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.storage import store
-from starbase_host import hookimpl
 from tests.support.hosts import running, until
-from tests.support.plugin_hosts import InProcess, body, counted, host_with
+from tests.support.plugin_hosts import Gate, InProcess, body, counted, host_with
 from tests.support.servers import TestDatabase, fresh_database
 
 pytestmark = pytest.mark.elsewhere_in_prove
-
-
-class Gate:
-    """A plugin that keeps the next batch until it is opened."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self.reached = asyncio.Event()
-        self.opened = asyncio.Event()
-
-    @hookimpl(optionalhook=True)
-    async def transform_batch(self, replication: str, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if self.closed:
-            self.closed = False
-            self.reached.set()
-            await self.opened.wait()
-        return columns
 
 
 async def asked(host: InProcess, path: str, body: Any = None) -> None:
@@ -326,22 +308,15 @@ async def test_one_that_is_stopped_while_its_tick_begins_a_run(tmp_path: Path, m
     nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
     config = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
     async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
-
-        async def until_alarm(there: bool) -> None:
-            async with asyncio.timeout(30):
-                while True:
-                    found = (await host.query("SELECT 1 FROM tmp_alarms WHERE name = 'sync:t'")).json()
-                    if bool(found["result"]["rows"]) == there:
-                        return
-                    await asyncio.sleep(0.01)
-
         late.armed.set()
         await asked(host, "configure", {**config, "isActive": True, "syncIntervalMinutes": 60})
         assert await asyncio.to_thread(late.reached.wait, 30)
         await asked(host, "stop/t")
         late.opened.set()
-        # The tick sets its next alarm at its end, and that one finds that it is stopped.
-        await until_alarm(True)
-        await until_alarm(False)
+        delivery = host.core.alarms._tasks.get(("data_replication", "sync:t"))
+        if delivery is not None:
+            await asyncio.wait({delivery}, timeout=30)
+        # The tick has ended, and has not set an alarm again that the stop had forgotten.
+        assert (await host.query("SELECT 1 FROM tmp_alarms WHERE name = 'sync:t'")).json()["result"]["rows"] == []
         assert (await host.query("SELECT status FROM tmp_replication_logs")).json()["result"]["rows"] == []
         assert not (await host.status("t"))["is_running"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -50,8 +50,13 @@ class Configuring:
     # A lock for each group, while somebody holds it.
     _groups: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def save(self, body: Any, *, now: float) -> tuple[StoredReplication, bool]:
-        """Create or change a replication: what is stored, and whether it was there. Raises InvalidRequest, Conflict."""
+    async def save(
+        self, body: Any, *, now: float, on_save: Callable[[apsw.Connection, StoredReplication], None]
+    ) -> tuple[StoredReplication, bool]:
+        """Create or change a replication: what is stored, and whether it was there. Raises InvalidRequest, Conflict.
+
+        on_save: called in the transaction that saves it, with what is stored then.
+        """
         name = body.get("name") if isinstance(body, dict) else None
         name = name if isinstance(name, str) and NAME.match(name) else None
         stored = None
@@ -63,7 +68,7 @@ class Configuring:
                 self._check_transforms(asked)
                 replication = self.secrets.encrypted(asked, masked)
                 judged = _Judged(replication=replication, masked=masked, existing=existing, others=others)
-                stored = await self.host.database.write(partial(judged.save, now=now))
+                stored = await self.host.database.write(partial(judged.save, now=now, on_save=on_save))
         return stored, existing is not None
 
     def _one_of(self, group: str | None) -> contextlib.AbstractAsyncContextManager[object]:
@@ -116,7 +121,9 @@ class _Judged:
     existing: StoredReplication | None
     others: list[Replication]
 
-    def save(self, connection: apsw.Connection, *, now: float) -> StoredReplication | None:
+    def save(
+        self, connection: apsw.Connection, *, now: float, on_save: Callable[[apsw.Connection, StoredReplication], None]
+    ) -> StoredReplication | None:
         """Save it; None when something that it was judged against has changed. Raises Conflict for a taken target."""
         replication = self.replication
         found = store.find(connection, replication.name)
@@ -128,7 +135,9 @@ class _Judged:
             raise InvalidRequest(fields={"targetTable": why})
         if (owner := sqlite_tables.kept_for(connection, replication.target_table)) is not None:
             raise InvalidRequest(fields={"targetTable": sqlite_tables.KEEPS.format(owner)})
-        return store.save(connection, replication, self.masked, now=now)
+        stored = store.save(connection, replication, self.masked, now=now)
+        on_save(connection, stored)
+        return stored
 
 
 def _basis(stored: StoredReplication | None) -> object:

@@ -7,9 +7,10 @@ may hold.
 from starbase_data_replication.runs.active_run import AFTERWARDS, CHANGED, GOES_ON, RESET, STOPPED, ActiveRun
 from starbase_data_replication.runs.events import Callback, Events
 from starbase_data_replication.runs.recorder import Recorder
+from starbase_data_replication.runs.retention import Retention
 from starbase_data_replication.runs.row_counts import Counts
 from starbase_data_replication.runs.runner import Runner
-from starbase_data_replication.runs.scheduler import Ticks
+from starbase_data_replication.runs.scheduler import Scheduler
 from starbase_data_replication.runs.slots import Slots
 from starbase_data_replication.runs.watchdog import Watchdog
 
@@ -24,8 +25,9 @@ __all__ = [
     "Counts",
     "Events",
     "Recorder",
+    "Retention",
     "Runner",
+    "Scheduler",
     "Slots",
-    "Ticks",
     "Watchdog",
 ]

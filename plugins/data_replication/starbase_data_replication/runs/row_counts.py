@@ -51,6 +51,12 @@ class Counts:
         if counted.counting is None or counted.counting.done():
             counted.counting = asyncio.create_task(self._count(counted))
 
+    async def catch_up(self) -> None:
+        """Have the replicas counted that an earlier host has changed, and has not counted since."""
+        for stored in await self.database.read(store.all_of):
+            if stored.uncounted:
+                self.due(stored)
+
     async def close(self) -> None:
         """Let the counts that are due be done: a command's host lives no longer than its one sync."""
         self._closing.set()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.runner import Runner
-from starbase_data_replication.runs.scheduler import Ticks
+from starbase_data_replication.runs.scheduler import Scheduler
 from starbase_data_replication.sources import Pingable, bounded
 from starbase_host import Clock
 
@@ -38,7 +38,7 @@ class Watchdog:
     """Looks after the runs of one host. silence_seconds: how long a source may send nothing before it is asked."""
 
     runner: Runner
-    ticks: Ticks
+    scheduler: Scheduler
     clock: Clock
     silence_seconds: float
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
@@ -74,7 +74,7 @@ class Watchdog:
             log.warning("the clock was set by %+.0f s; the schedules are looked after", drift - self._drift)
         elif now - self._schedules_at < SCHEDULES_SECONDS:
             return
-        await self.ticks.mend_schedules()
+        await self.scheduler.repair()
         # Only now, so that a look that failed is taken again.
         self._drift, self._schedules_at = drift, now
 
