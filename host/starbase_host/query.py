@@ -30,11 +30,6 @@ from starbase_host.sandbox_rules import MIB, Role
 from starbase_host.statement import bind, execute, prepare, translate_error
 from starbase_host.wire import Body, Budget, JsonSink, Quota, RowSink, Sink, write_rows
 
-STOPPING = "the host is stopping"
-OUT_OF_MEMORY = (
-    "the current queries need too much memory together, and this one has run the longest; collect fewer values into "
-    "one (json_group_array, json_group_object), or ask for less at a time"
-)
 # The limit of one answer, as JSON.
 ANSWER_BYTES = 64 * MIB
 # After max_seconds, the time to interrupt the reads that run and to checkpoint.
@@ -217,7 +212,7 @@ class QueryRunner:
     async def _run(self, pairs: Iterable[_Statement], work: _Execute, budget: Budget) -> None:
         statements = list(pairs)
         if self._stopping:
-            raise Unavailable(STOPPING)
+            raise Unavailable(Interruption.STOPPING.value)
         role = _role_of([query for query, _ in statements])
         job = _Job(role, self._max_seconds)
         self._jobs.add(job)
@@ -322,14 +317,21 @@ class QueryRunner:
 
 
 class Interruption(enum.Enum):
-    """Why a query was interrupted."""
+    """Why a query was interrupted; the value is the message of its error, with the limit of time for `{:g}`."""
 
-    STOPPING = STOPPING
-    TIMED_OUT = "the query ran too long"
-    OUT_OF_MEMORY = "the current queries need too much memory"
+    STOPPING = "the host is stopping"
     CALLER_LEFT = "the caller no longer waits for the answer"
+    TIMED_OUT = "the query ran longer than {:g} seconds and was stopped"
+    OUT_OF_MEMORY = (
+        "the current queries need too much memory together, and this one has run the longest; collect fewer values "
+        "into one (json_group_array, json_group_object), or ask for less at a time"
+    )
 
 
+_ERRORS: Mapping[Interruption, type[StarbaseError]] = {
+    Interruption.TIMED_OUT: QueryTimeout,
+    Interruption.OUT_OF_MEMORY: TooLarge,
+}
 _Statement = tuple[Query, Sink]
 _Execute = Callable[[Guard, list[_Statement]], None]
 
@@ -375,11 +377,8 @@ class _Job:
 
     def error(self) -> StarbaseError:
         """Return the error for the reason of the interruption. Without one, only the end of the host interrupts."""
-        if self.interruption is Interruption.TIMED_OUT:
-            return QueryTimeout(f"the query ran longer than {self._max_seconds:g} seconds and was stopped")
-        if self.interruption is Interruption.OUT_OF_MEMORY:
-            return TooLarge(OUT_OF_MEMORY)
-        return Unavailable((self.interruption or Interruption.STOPPING).value)
+        reason = self.interruption or Interruption.STOPPING
+        return _ERRORS.get(reason, Unavailable)(reason.value.format(self._max_seconds))
 
 
 def _role_of(queries: list[Query]) -> Role:
