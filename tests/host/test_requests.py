@@ -162,7 +162,7 @@ WITHOUT_FIELDS = [("POST", verb) for verb in ("sync", "start", "stop")] + [("DEL
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        (b'{"repairs": false}', "repairs: is not a field; the body holds none"),
+        (b'{"repairs": false}', "repairs: is not a field; this body has no fields"),
         (b"x", "the body is not JSON"),
         (b"[]", "the body must be an object"),
         (b"null", "the body must be an object"),
@@ -181,7 +181,7 @@ def test_a_body_that_is_too_large(host: HostProcess, method: str, verb: str) -> 
 def test_where_wait_belongs_is_said(host: HostProcess) -> None:
     for verb in ("sync", "reset", "verify"):
         error = refused(host, "POST", f"{PREFIX}/{verb}/t", {"wait": False})
-        assert error == "wait: belongs into the query: ?wait=false"
+        assert error == "wait: belongs in the query: ?wait=false"
     assert refused(host, "POST", f"{PREFIX}/stop/t", {"wait": False}).startswith("wait: is not a field")
 
 

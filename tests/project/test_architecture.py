@@ -193,6 +193,20 @@ def test_nobody_imports_the_plugins_wiring() -> None:
         assert not any(within(name, "demo") for name in names) or within(room, "demo", "cli"), room
 
 
+def test_http_and_the_command_line_come_in_through_the_service() -> None:
+    """Routes call its methods and nothing that it holds; the commands speak HTTP."""
+    inner = inner_imports(PLUGIN)
+    assert inner["routes"] <= {"config", "model", "service"}
+    assert inner["cli"] <= {"config", "demo"}
+    for node in ast.walk(ast.parse((PLUGIN / "routes.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            reached = ast.unparse(node).partition("self._service.")[2]
+            assert "." not in reached, f"routes.py reaches through the service: {ast.unparse(node)}"
+    for node in ast.walk(ast.parse((PLUGIN / "service.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            assert node.attr.startswith("_"), f"service.py shows {node.attr}"
+
+
 def test_sources_and_target_never_meet() -> None:
     for room, names in inner_imports(PLUGIN).items():
         if within(room, "sources"):

@@ -147,7 +147,7 @@ class DataReplication:
         scheduler = Scheduler(runner=runner, retention=self._retention)
         service = Service(host, store, runner, scheduler, connections, self._dialects)
         self._made = _Parts(store=store, connections=connections, events=events, runner=runner, scheduler=scheduler)
-        return Api(host, service).routes()
+        return Api(service).routes()
 
     @hookimpl
     def plugin_lifespan(self, host: Host) -> contextlib.AbstractAsyncContextManager[None]:

@@ -1,7 +1,12 @@
-"""What a user can do with replications: configure, start, stop, delete, look. HTTP and hooks are thin above it."""
+"""What a user can do with replications: configure, start, stop, delete, sync, reset, verify, reconcile, look.
+
+Owns the order in which the parts below do it. The one way in: HTTP calls this and reaches no deeper, and the command
+line speaks HTTP. Must not know requests, or how an answer is worded.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -9,17 +14,21 @@ import apsw
 
 from starbase_data_replication.config import Configuring
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.model import Options, RunKind
+from starbase_data_replication.model import Options, RunKind, SyncRun
 from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Scheduler
 from starbase_data_replication.sources import Dialects
 from starbase_data_replication.storage import Store, StoredReplication, sqlite_tables, store
-from starbase_host import Conflict, Host, Unavailable, iso, quote
+from starbase_host import Conflict, Host, NotFound, Unavailable, iso, quote
 
+__all__ = ["ActiveRun", "Service"]
+
+# A reset ends the run that is under way, but a sync of another in the group may take the name before it begins. Each
+# attempt loses only to a sync that came due at that very moment.
 RESET_ATTEMPTS = 5
 
 
 class Service:
-    """Replications of one host."""
+    """The replications of one host."""
 
     def __init__(
         self,
@@ -30,20 +39,23 @@ class Service:
         connections: Connections,
         dialects: Dialects,
     ) -> None:
-        self.store = store
-        self.runner = runner
+        self._store = store
+        self._runner = runner
         self._host = host
         self._scheduler = scheduler
         self._connections = connections
         self._configuring = Configuring(host=host, secrets=connections, dialects=dialects)
 
     async def configure(self, body: Any) -> StoredReplication:
-        """Create or change a replication, and make it due at once. Raises InvalidRequest or Conflict."""
+        """Create or change a replication, and make it due at once.
+
+        body: what a caller has sent; any JSON value. Raises InvalidRequest or Conflict.
+        """
         now = self._host.clock.now()
-        # The revision has risen when this returns: a run under way cannot commit any more, and is ended.
+        # Saving raises the revision, so a run under way cannot commit any more, and is ended.
         with self._connections.scrubbing_errors(body.get("sourceConfig") if isinstance(body, dict) else None):
             stored, existed = await self._configuring.save(body, now=now, on_save=self._scheduler.replace)
-        await self.runner.interrupt(stored.name, CHANGED)
+        await self._runner.interrupt(stored.name, CHANGED)
         if existed:
             await self._close_unused()
         # Only now: its sync would find the run with the former configuration in its way.
@@ -51,7 +63,7 @@ class Service:
         return stored
 
     async def start(self, name: str) -> None:
-        """Let it run on its schedule, and make it due at once. Raises NotFound."""
+        """Put a replication on its schedule, and make it due at once. Raises NotFound."""
 
         def start(connection: apsw.Connection) -> None:
             store.set_active(connection, name, True)
@@ -61,37 +73,59 @@ class Service:
         self._scheduler.wake()
 
     async def stop(self, name: str) -> None:
-        """Take it off its schedule, and end a run that is under way. Raises NotFound."""
+        """Take a replication off its schedule, and end a run that is under way. Raises NotFound."""
 
         def stop(connection: apsw.Connection) -> None:
             store.set_active(connection, name, False)
             self._scheduler.forget(connection, name)
 
         await self._host.database.write(stop)
-        await self.runner.interrupt(name, STOPPED)
+        await self._runner.interrupt(name, STOPPED)
+
+    async def sync(self, name: str) -> ActiveRun:
+        """Begin a sync by hand.
+
+        Raises NotFound, Conflict if a run of it, or of its group, has not ended, and Unavailable if the database takes
+        no writes; so do the three below.
+        """
+        return await self._runner.start(name, RunKind.MANUAL)
+
+    async def verify(self, name: str, *, repair: bool = False) -> ActiveRun:
+        """Begin a comparison of every row with the source. Raises InvalidRequest if it may not be repaired.
+
+        repair: write what is missing or different in the replica, and remove what is extra.
+        """
+        return await self._runner.start(name, RunKind.VERIFY, repair=repair)
+
+    async def reconcile(self, name: str, *, force: bool = False) -> ActiveRun:
+        """Begin to remove, or mark, the rows that are gone from the source. Raises InvalidRequest if it keeps them.
+
+        force: also if they are a larger share of the replica than a reconciliation may remove.
+        """
+        return await self._runner.start(name, RunKind.RECONCILE, force=force)
 
     async def reset(self, name: str, *, force: bool = False) -> ActiveRun:
-        """Start over: a run that loads the table beside the replica, and swaps it in. Raises NotFound.
+        """Begin to reload the table beside the replica, to swap it in. A run under way is ended.
 
-        force: let rows go that the source may only hide from its user.
+        force: also remove rows that the source may only hide from its user.
         """
-        stored = await self.store.get(name)
+        stored = await self._store.get(name)
         for _ in range(RESET_ATTEMPTS - 1):
-            # Another of its group may be due just now, and take it along.
+            # Another of its group may be due at this moment, and be synced with it.
             with contextlib.suppress(Conflict):
                 return await self._start_over(stored, force)
         return await self._start_over(stored, force)
 
     async def _start_over(self, stored: StoredReplication, force: bool) -> ActiveRun:
-        await self.runner.interrupt(stored.name, RESET)
+        await self._runner.interrupt(stored.name, RESET)
         try:
             await self._host.database.write(lambda connection: store.delete_position(connection, stored))
         except Unavailable as error:
-            raise self.runner.not_begun(stored.name, RunKind.RESET, error) from error
-        return await self.runner.start(stored.name, RunKind.RESET, force=force)
+            raise self._runner.not_begun(stored.name, RunKind.RESET, error) from error
+        return await self._runner.start(stored.name, RunKind.RESET, force=force)
 
     async def delete(self, name: str) -> None:
-        """Forget it. The replica table and the log stay. Raises NotFound."""
+        """Forget a replication. The replica table and the log stay. Raises NotFound."""
 
         def remove(connection: apsw.Connection) -> None:
             stored = store.delete(connection, name)
@@ -100,24 +134,55 @@ class Service:
                 table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
-        # First the row, then the run: one that began in between finds that it may not write any more.
+        # First the row, then the run: a run that began in between then finds that it may not write any more.
         await self._host.database.write(remove)
-        await self.runner.interrupt(name, "the replication was deleted")
+        await self._runner.interrupt(name, "the replication was deleted")
         await self._close_unused()
 
     async def status(self) -> list[dict[str, Any]]:
-        """Every replication with its state, by name."""
+        """Every replication with its state, ordered by name: objects of the fields that status shows."""
         due = await self._scheduler.next_syncs()
-        return [self._status(each, due.get(each.name)) for each in await self.store.all()]
+        return [self._status(each, due.get(each.name)) for each in await self._store.all()]
+
+    async def logs(self, *, limit: int, name: str | None = None) -> list[dict[str, Any]]:
+        """The latest runs, newest first, as objects of the log's columns. Raises NotFound.
+
+        limit: at most so many. name: only those of this replication, which may have been deleted.
+        """
+        found = await self._store.logs(limit=limit, name=name)
+        if name is not None and not found:
+            # A name that never existed is a mistake; a replication that has not run yet is not.
+            await self._store.get(name)
+        return found
+
+    async def wait(self, run: ActiveRun) -> SyncRun:
+        """Wait until a run has ended; returns its record. Raises Unavailable if the host stops first."""
+        stopping = asyncio.create_task(self._host.stopping.wait())
+        ends: set[asyncio.Future[Any]] = {run.result, stopping}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if run.result.done():
+            return run.result.result()
+        raise Unavailable(f"the host is stopping; {run.noun.lower()} of {run.name} is interrupted; {run.what_follows}")
+
+    async def what_follows(self, run: ActiveRun) -> str:
+        """What becomes of the work of a run that was interrupted, as a clause for a message."""
+        try:
+            await self._store.get(run.name)
+        except NotFound:
+            return "it does not go on"
+        return run.what_follows
 
     async def _close_unused(self) -> None:
         used = []
-        for stored in await self.store.all():
+        for stored in await self._store.all():
             used.append(stored.replication.source_config)
         await self._connections.keep_only(used)
 
     def _status(self, stored: StoredReplication, next_sync_at: float | None) -> dict[str, Any]:
-        running, replication = self.runner.running.get(stored.name), stored.replication
+        running, replication = self._runner.running.get(stored.name), stored.replication
         return {
             "id": stored.id,
             "name": stored.name,
@@ -159,7 +224,7 @@ class Service:
         }
 
     def _state(self, stored: StoredReplication) -> str:
-        running = self.runner.running.get(stored.name)
+        running = self._runner.running.get(stored.name)
         if running is not None and running.unrecorded is not None:
             return "degraded"
         if running is not None:

@@ -4,7 +4,7 @@ Owns alarms, slots, records and events of runs. Must not know HTTP, the command 
 may hold.
 """
 
-from starbase_data_replication.runs.active_run import AFTERWARDS, CHANGED, GOES_ON, RESET, STOPPED, ActiveRun
+from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, ActiveRun
 from starbase_data_replication.runs.events import Callback, Events
 from starbase_data_replication.runs.recorder import Recorder
 from starbase_data_replication.runs.retention import Retention
@@ -15,9 +15,7 @@ from starbase_data_replication.runs.slots import Slots
 from starbase_data_replication.runs.watchdog import Watchdog
 
 __all__ = [
-    "AFTERWARDS",
     "CHANGED",
-    "GOES_ON",
     "RESET",
     "STOPPED",
     "ActiveRun",

@@ -22,6 +22,9 @@ AFTERWARDS = {
     RESET: "that load takes its place",
 }
 GOES_ON = "the next sync goes on from what was committed"
+ASK_AGAIN = "ask for it again"
+# What messages call a run of each kind; any other is a sync.
+NOUNS = {RunKind.RESET: "Reset", RunKind.VERIFY: "Verification", RunKind.RECONCILE: "Reconciliation"}
 
 
 @dataclass(kw_only=True)
@@ -59,6 +62,16 @@ class ActiveRun:
     repair: bool = False
     force: bool = False
     checked: VerificationResult | None = None
+
+    @property
+    def noun(self) -> str:
+        """What messages call it."""
+        return NOUNS.get(self.kind, "Sync")
+
+    @property
+    def what_follows(self) -> str:
+        """What becomes of its work once it is interrupted."""
+        return AFTERWARDS.get(self.interrupt_reason or "", GOES_ON) if self.kind.syncs else ASK_AGAIN
 
 
 def stop(run: ActiveRun, reason: str) -> None:
