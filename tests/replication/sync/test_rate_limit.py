@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from starbase_data_replication.model import Batch
-from starbase_data_replication.sync.rate_limit import batch_rows, throttled
+from starbase_data_replication.sync.rate_limit import batch_rows, limit_rate
 from starbase_host import Clock
 from tests.support.faults import CREATE, FILL
 from tests.support.hosts import running
@@ -44,7 +44,7 @@ async def test_the_average_is_kept(rate: float | None, reading_seconds: float, s
             clock.at += reading_seconds
             yield Batch(rows=[(1,)] * 100, bytes=100, last=number == 9)
 
-    assert sum([len(batch.rows) async for batch in throttled(batches(), rate, clock)]) == 1000
+    assert sum([len(batch.rows) async for batch in limit_rate(batches(), rate, clock)]) == 1000
     assert clock.at == pytest.approx(seconds)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.sync.mixed_uuids import Mixed
+from starbase_data_replication.sync.mixed_uuids import MixedUuids
 from starbase_data_replication.sync.tracking_values import random_kind, rises
 
 NOW = 1_796_000_000.0
@@ -132,13 +132,13 @@ def test_random_uuids_are_found_among_those_that_rise(
     beside = [uuid7(time, bits) for time in (at, *times)]
     for form in (str, lambda each: each.hex, lambda each: f"{{{each}}}"):
         rows = [(1, value) for value in (None, "", "short", *map(form, beside))]
-        mixed = Mixed(index=1, kind="text", place=form(uuid.UUID(int=7 << 76)).index("7"))
-        assert mixed.found(rows, now=NOW) is None
-        assert f"version {version}" in str(mixed.found([*rows, (1, form(random))], now=NOW))
-    mixed = Mixed(index=0, kind="bytes", place=6)
+        mixed = MixedUuids(index=1, kind="text", place=form(uuid.UUID(int=7 << 76)).index("7"))
+        assert mixed.find(rows, now=NOW) is None
+        assert f"version {version}" in str(mixed.find([*rows, (1, form(random))], now=NOW))
+    mixed = MixedUuids(index=0, kind="bytes", place=6)
     rising_bytes = [(each.bytes,) for each in beside] + [
         ((int(time * 1000) << 80 | other & (2**80 - 1)).to_bytes(16, "big"),) for time in times
     ]
-    assert mixed.found(rising_bytes, now=NOW) is None
-    assert f"version {version}" in str(mixed.found([*rising_bytes, (random.bytes,), (None,)], now=NOW))
-    assert mixed.found([], now=NOW) is None
+    assert mixed.find(rising_bytes, now=NOW) is None
+    assert f"version {version}" in str(mixed.find([*rising_bytes, (random.bytes,), (None,)], now=NOW))
+    assert mixed.find([], now=NOW) is None

@@ -284,7 +284,7 @@ class Runner:
                 return {run.name: await syncs[0].run()}
             else:
                 await sync_together(syncs)
-                return {each.name: sync.synced() for each, sync in zip(runs, syncs, strict=True)}
+                return {each.name: sync.result() for each, sync in zip(runs, syncs, strict=True)}
             return {}
 
     async def _make_sync(self, run: ActiveRun, stored: StoredReplication) -> Sync:

@@ -11,21 +11,22 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication.sync.sync import Sync, tried_again
+from starbase_data_replication.sync.attempts import attempt_again
+from starbase_data_replication.sync.sync import Sync
 
 
 async def sync_together(syncs: Sequence[Sync]) -> None:
-    """Bring all replicas of a group to one moment of their source. Raises SyncError; then nothing has changed."""
-    await tried_again(partial(_sync_together, syncs))
+    """Bring all replicas of a group to one moment of their source. Raises SyncError, and then has changed nothing."""
+    await attempt_again(partial(_sync_together, syncs))
 
 
 async def _sync_together(syncs: Sequence[Sync]) -> None:
     for sync in syncs:
-        await sync.begin()
+        await sync.prepare()
     for sync in syncs:
         await sync.wait()
     for sync in syncs:
-        sync.open()
+        sync.fix_floor()
     async with syncs[0].source.snapshot() as snapshot:
         for sync in syncs:
             await sync.copy(snapshot)

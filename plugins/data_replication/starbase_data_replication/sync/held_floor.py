@@ -1,4 +1,4 @@
-"""What a floor waits for, when it has waited for long: as it is looked up, shown in the status, and warned of."""
+"""What a floor waits for, if it has waited for long: asks the source, and words it for the status and the warnings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from starbase_host import iso
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holding:
-    """What a floor waits for: since when, how many transactions, and what the source shows of them."""
+class HeldFloor:
+    """What a floor waits for.
+
+    Attributes:
+        since: since when, in seconds since 1970.
+        count: how many transactions.
+        shown: those that the source shows, the longest first.
+    """
 
     since: float
     count: int
     shown: tuple[OpenTransaction, ...]
 
     def as_dict(self, *, rows: int) -> dict[str, Any]:
-        """For the status. rows: how many were read again, of which none had changed."""
+        """The value for the status. rows: how many were read again and had not changed."""
         shown = [{"session": each.session, "state": each.state, "since": iso(each.since)} for each in self.shown]
         return {
             "since": iso(self.since), "open_transactions": self.count, "transactions": shown, "rows_read_again": rows,
@@ -40,10 +46,10 @@ class Holding:
         ]
 
 
-async def look_at(source: Source, candidate: Candidate) -> Holding:
-    """Look what holds a floor. That this cannot be seen is no reason for a sync to fail."""
+async def inspect_held_floor(source: Source, candidate: Candidate) -> HeldFloor:
+    """Ask the source what holds a floor. If it cannot say, the sync goes on all the same."""
     shown: tuple[OpenTransaction, ...] = ()
     if isinstance(source, ShowsTransactions):
         with contextlib.suppress(SyncError):
             shown = tuple(await source.transaction_details(candidate.open_transactions))
-    return Holding(since=candidate.noted_at, count=candidate.open_transactions.sessions, shown=shown)
+    return HeldFloor(since=candidate.noted_at, count=candidate.open_transactions.sessions, shown=shown)

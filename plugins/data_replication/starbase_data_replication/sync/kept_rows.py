@@ -28,7 +28,7 @@ class RowsToKeep(SchemaMismatch):
 
 
 @dataclass(kw_only=True)
-class Keeping:
+class KeptRows:
     """One load into a shadow, all of which is written. position: as it is stored; it counts what was taken over.
 
     force: let go what may only be hidden from this user.

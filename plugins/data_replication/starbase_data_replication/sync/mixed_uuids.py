@@ -23,7 +23,7 @@ MOST = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixed:
+class MixedUuids:
     """Looks for uuids of a version that does not rise, in a column whose highest value is one of a version that does.
 
     index: the tracking column's, in a row. kind: as Column.rises. place: where a value as it is read has its version.
@@ -34,7 +34,7 @@ class Mixed:
     place: int
 
     @classmethod
-    def of(cls, schema: TableSchema, highest: str | None) -> Mixed | None:
+    def of(cls, schema: TableSchema, highest: str | None) -> MixedUuids | None:
         """None where the highest value, in the source's text form, is no uuid of a version that rises."""
         column = schema.tracking
         if column.rises not in tracking_values.LOOKED_AT or highest is None:
@@ -48,7 +48,7 @@ class Mixed:
             place = VERSION + highest[: VERSION + 3].count("-") + highest.startswith("{")
         return cls(index=schema.columns.index(column), kind=column.rises, place=place)
 
-    def found(self, rows: Sequence[Row], *, now: float) -> str | None:
+    def find(self, rows: Sequence[Row], *, now: float) -> str | None:
         """The uuids among the rows that do not rise, in words. now: seconds since 1970."""
         if not rows:
             return None

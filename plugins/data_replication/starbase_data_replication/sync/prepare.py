@@ -15,6 +15,7 @@ from starbase_data_replication.storage import StoredReplication, Target, sqlite_
 from starbase_data_replication.sync import identity, schema_changes, tracking_values
 from starbase_data_replication.sync.rewind import refusal
 from starbase_data_replication.sync.selection import selected
+from starbase_data_replication.sync.start import LoadInPlace, LoadIntoShadow, ReplaceWhole, Start, start_from
 from starbase_host import Database
 
 AWAY = "the source had no such table for a while"
@@ -123,45 +124,61 @@ class Preparation:
 
     async def prepare(
         self, inspector: Inspector, schema: TableSchema, position: Position | None
-    ) -> tuple[Target, Position]:
-        """Decide where to go on from, and make a table to write to: the replica's side, and where it stands."""
-        why: str | None = None
-        dropped: tuple[str, ...] = ()
+    ) -> tuple[Target, Start]:
+        """Decide how the sync starts, and make the table that it writes to. Raises SchemaMismatch."""
         lost = schema_changes.gone(position, schema)
-        hidden = bool(lost) and await _hides_columns(inspector, schema)
-        if hidden and position is not None:
-            self._check_kept(schema, position, lost)
-        if position is not None and position.identity != self.identity:
-            why = self.configured_since(position)
-        elif position is not None and position.fingerprint is not None:
-            found = schema_changes.drift(position.fingerprint, schema.fingerprint)
-            found = schema_changes.maybe_revoked(found, lost) if hidden else found
-            dropped = schema_changes.dropped(position, schema, found, self._options)
-            # A load under way that has to begin again has promised nothing yet.
-            asks = position.phase is Phase.FOLLOW and self._options.on_source_rewind == "error"
-            if asks and position.reload not in (None, AWAY):
-                raise refusal(str(position.reload), self.stored.name)
-            why = position.reload or self._drifted(schema, position, found)
+        hides_columns = bool(lost) and await _hides_columns(inspector, schema)
+        dropped: tuple[str, ...] = ()
+        reason: str | None = None
+        if position is not None:
+            dropped, reason = self._reason_to_load(schema, position, lost if hides_columns else ())
         replica = self.replica(schema, dropped, _former_names(position, schema))
-        # What a group has read of a load that was cut short belongs to another moment than what it reads now.
-        if self.together and position is not None and position.phase is Phase.LOAD:
-            why = why or (position.former.why if position.former is not None else "a load was cut short")
-        fresh = position is None or self.whole(schema) or why is not None
-        if fresh and not lost and self._options.columns is None:
-            hidden = await _hides_columns(inspector, schema)
-        former = _former(position, why) if position is not None and why is not None else None
-        if fresh and (schema.where is not None or self._options.key_columns is not None):
+        # A load starts over unless the replica serves as it is; what it then finds decides how, in `_decide`.
+        goes_on = position if reason is None and not self.whole(schema) else None
+        if goes_on is None and not lost and self._options.columns is None:
+            hides_columns = await _hides_columns(inspector, schema)
+        if goes_on is None and (schema.where is not None or self._options.key_columns is not None):
             await inspector.check(schema, key=self._options.key_columns is not None)
-        start = None if fresh else position
-        if start is None or not await self.database.read(partial(self._fits, replica=replica, position=start)):
-            make = partial(self._make_table, replica=replica, position=start, former=former)
+        if goes_on is not None and await self.database.read(partial(self._fits, replica=replica, position=goes_on)):
+            start = start_from(goes_on)
+        else:
+            former = _former(position, reason) if position is not None and reason is not None else None
+            make = partial(self._make_table, replica=replica, position=goes_on, former=former)
             start = await self.database.write(make)
-        if hidden:
+        if hides_columns:
             replica.warnings.append(
                 f"{schema.table} has columns that this user may not read, and that are not copied: grant SELECT on the "
                 "table, or name the columns to copy in columns"
             )
         return replica, start
+
+    def _reason_to_load(
+        self, schema: TableSchema, position: Position, revoked: Sequence[str]
+    ) -> tuple[tuple[str, ...], str | None]:
+        """The columns that the source no longer has, and why the table must be loaded again; None if it need not.
+
+        revoked: columns that are gone, and may only be hidden from this user. Raises SchemaMismatch for a change that
+        the options refuse.
+        """
+        if revoked:
+            self._check_kept(schema, position, revoked)
+        dropped: tuple[str, ...] = ()
+        reason: str | None = None
+        if position.identity != self.identity:
+            reason = self.configured_since(position)
+        elif position.fingerprint is not None:
+            drift = schema_changes.drift(position.fingerprint, schema.fingerprint)
+            drift = schema_changes.maybe_revoked(drift, revoked) if revoked else drift
+            dropped = schema_changes.dropped(position, schema, drift, self._options)
+            # A load under way that has to begin again has promised nothing yet.
+            asks = position.phase is Phase.FOLLOW and self._options.on_source_rewind == "error"
+            if asks and position.reload not in (None, AWAY):
+                raise refusal(str(position.reload), self.stored.name)
+            reason = position.reload or self._drifted(schema, position, drift)
+        if reason is None and self.together and position.phase is Phase.LOAD:
+            # What a group has read of a load that was cut short is of another moment than what it reads now.
+            reason = position.former.why if position.former is not None else "a load was cut short"
+        return dropped, reason
 
     def _drifted(self, schema: TableSchema, position: Position, found: schema_changes.Drift) -> str | None:
         """How the source's shape has changed, where what was copied of the old one does not serve. Raises as drift."""
@@ -179,43 +196,46 @@ class Preparation:
 
     def _make_table(
         self, connection: apsw.Connection, *, replica: Target, position: Position | None, former: Former | None
-    ) -> Position:
+    ) -> Start:
         store.check_current(connection, self.stored)
         run = self.stored.unrecorded_run
         assert run is not None, "a sync begins with its run stored"
-        if position is not None:
-            # Somebody may have dropped the table, or one of its columns, or put another in its place: what the position
-            # speaks of is gone.
-            replica.table = replica.shadow if position.into_shadow else replica.name
-            if not _is_there(connection, replica) or _lacks_column(connection, replica, position):
-                former = _former(position, GONE)
-                position = None
-        fresh = position is None
-        if position is None:
-            # What is there already is not ours to trust, nor may it have the shape of today: load beside it, and swap.
-            beside = store.owns_target(connection, replica.name)
-            into_shadow = beside or self.whole(replica.schema) or self.together
-            if not beside and sqlite_tables.exists(connection, replica.name):
-                _check_free(connection, replica)
-                replica.check_fit(connection)
-            position = Position(
-                identity=self.identity,
-                into_shadow=into_shadow,
-                fingerprint=replica.schema.fingerprint,
-                dropped=tuple(replica.dropped),
-                former=former if into_shadow and not self.whole(replica.schema) else None,
-            )
-        replica.match(connection, shadow=position.into_shadow, fresh=position.load_key is None, run_id=run.run_id)
-        if self.together and not position.into_shadow:
+        start = self._decide(connection, replica=replica, position=position, former=former)
+        into_shadow, fresh = start.position.into_shadow, start.position.load_key is None
+        replica.match(connection, shadow=into_shadow, fresh=fresh, run_id=run.run_id)
+        if self.together and not into_shadow:
             replica.match_stage(connection)
-        if not position.into_shadow:
+        if not into_shadow:
             store.own_target(connection, replica.name)
-        if fresh:
-            if not position.into_shadow:
+        if start.position is not position:
+            if not into_shadow:
                 # The target is a new table, or one that was not counted yet.
                 store.changed(connection, self.stored)
-            store.save_position(connection, self.stored, position)
-        return position
+            store.save_position(connection, self.stored, start.position)
+        return start
+
+    def _decide(
+        self, connection: apsw.Connection, *, replica: Target, position: Position | None, former: Former | None
+    ) -> Start:
+        """How the sync starts, by the tables that are there. position: what to go on from, if they serve."""
+        if position is not None:
+            replica.table = replica.shadow if position.into_shadow else replica.name
+            if _is_there(connection, replica) and not _lacks_column(connection, replica, position):
+                return start_from(position)
+            # A user may have dropped the table, or one of its columns, or put another in its place: the position says
+            # nothing of what is there now.
+            former = _former(position, GONE)
+        owned = store.owns_target(connection, replica.name)
+        if not owned and sqlite_tables.exists(connection, replica.name):
+            _check_free(connection, replica)
+            replica.check_fit(connection)
+        new = Position(identity=self.identity, fingerprint=replica.schema.fingerprint, dropped=tuple(replica.dropped))
+        if self.whole(replica.schema):
+            return ReplaceWhole(position=replace(new, into_shadow=True))
+        if owned or self.together:
+            # What is there may hold anything, and may not have today's columns: load beside it, and swap.
+            return LoadIntoShadow(position=replace(new, into_shadow=True, former=former))
+        return LoadInPlace(position=new)
 
     def configured_since(self, position: Position) -> str | None:
         """Why this position is about something else than what is configured; None where it is not."""

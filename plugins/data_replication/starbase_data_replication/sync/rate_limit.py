@@ -1,4 +1,4 @@
-"""Batches no faster than a replication may read: the load on the source is bounded. Knows no source."""
+"""Reading no faster than a replication may, so that the load on the source is bounded. Must not know sources."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from starbase_data_replication.model import Batch
 from starbase_host import Clock
 
 
-async def throttled(batches: AsyncIterator[Batch], rows_per_second: float | None, clock: Clock) -> AsyncIterator[Batch]:
-    """The same batches; before each next one is asked for, a pause that keeps the average. None is no bound."""
+async def limit_rate(
+    batches: AsyncIterator[Batch], rows_per_second: float | None, clock: Clock
+) -> AsyncIterator[Batch]:
+    """Yield the batches, and pause before the next one is requested, so that the average rate is kept.
+
+    rows_per_second: the bound; None does not bound.
+    """
     began, rows = clock.monotonic(), 0
     async for batch in batches:
         yield batch
@@ -21,5 +26,5 @@ async def throttled(batches: AsyncIterator[Batch], rows_per_second: float | None
 
 
 def batch_rows(usual: int, rows_per_second: float | None) -> int:
-    """How many rows to ask for at once: about a second's worth, so that the load has no peaks."""
+    """How many rows to request at once: about as many as a second allows, so that the load has no peaks."""
     return usual if rows_per_second is None else max(1, min(usual, int(rows_per_second)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starbase_data_replication.model import Phase, Position, TableSchema
+from starbase_data_replication.model import Position, TableSchema
 from starbase_data_replication.sources import Inspector, Locatable, ReadPlan
 from starbase_data_replication.sync import schema_changes
 from starbase_data_replication.sync.rewind import Rows, outer_keys
@@ -20,11 +20,6 @@ MOVED = (
     "interrupted"
 )
 OTHERS = "the rows of {table} that an interrupted load had read are others now"
-
-
-def resumes(position: Position) -> bool:
-    """Whether a load goes on from rows that an attempt before this one has read."""
-    return position.phase is Phase.LOAD and position.load_key is not None
 
 
 async def lies_in(inspector: Inspector, schema: TableSchema) -> dict[str, str]:

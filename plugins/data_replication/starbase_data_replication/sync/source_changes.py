@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from starbase_data_replication.model import HighWatermark, Options, Position, TableSchema
 from starbase_data_replication.sources import Joinable, Rewindable, Source
-from starbase_data_replication.sync import schema_changes
-from starbase_data_replication.sync import warnings as notices
-from starbase_data_replication.sync import watermarks as floor
+from starbase_data_replication.sync import schema_changes, watermarks
+from starbase_data_replication.sync import warnings as sync_warnings
 from starbase_data_replication.sync.rewind import Rewind, joined
 from starbase_host import Clock, Database
 
@@ -29,7 +28,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookingBack:
+class SourceCheck:
     """What one sync asks. replica: the table's name. files: what the source's rows lay in at the last sync, and server:
     who answered then."""
 
@@ -44,7 +43,7 @@ class LookingBack:
 
     async def judge(self, noted: HighWatermark, before: Position) -> Verdict:
         """What becomes of a position, by what was noted last. An ordinary sync asks nothing here."""
-        above = floor.reached(before)
+        above = watermarks.reached(before)
         if above is None or noted.candidate is None:
             return Verdict(position=before)
         moved = schema_changes.moved(self.files, self.schema.files)
@@ -53,7 +52,7 @@ class LookingBack:
             holds = await self.source.holds_below(self.schema, moved.joined, before.floor)
             if holds:
                 return Verdict(position=before, load_again=joined(self.schema))
-            warnings = tuple(notices.of_joined(self.schema)) if holds is None else ()
+            warnings = tuple(sync_warnings.of_joined(self.schema)) if holds is None else ()
         # One that has taken the other's place may have lost what was read last, and other rows may have taken its.
         elsewhere = "" not in (self.server, self.schema.server) and self.server != self.schema.server
         suspect = bool(moved.rewritten) or elsewhere
@@ -89,9 +88,11 @@ class LookingBack:
     def _gone_on(self, noted: HighWatermark, low: HighWatermark | None, before: Position) -> Position:
         """The position, where rows at the end were only deleted: their values may be assigned again."""
         if low is not None and low.below is not None and low.candidate is not None:
-            return floor.lowered(before, low.candidate.value)
+            return watermarks.lowered(before, low.candidate.value)
         if noted.below is None:
             return before
         # So may those that had not become the floor.
         protected = self.schema.unprotected is None
-        return floor.add(floor.lowered(before, before.floor), noted.candidate, self.options, protected=protected)
+        return watermarks.add(
+            watermarks.lowered(before, before.floor), noted.candidate, self.options, protected=protected
+        )

@@ -17,8 +17,8 @@ from starbase_data_replication.model import (
     UnrepresentableValues,
 )
 from starbase_data_replication.sources import MAX_AHEAD, MAX_SHARED, Inspector
-from starbase_data_replication.sync import tracking_values
-from starbase_data_replication.sync import watermarks as floor
+from starbase_data_replication.sync import tracking_values, watermarks
+from starbase_data_replication.sync.start import Start
 from starbase_host import iso
 
 MAX_NULL_ROWS = 10_000
@@ -80,15 +80,15 @@ def of_drift(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[
     return said
 
 
-def of_untold(position: Position, reason: str) -> list[str]:
+def of_unknown_transactions(position: Position, reason: str) -> list[str]:
     """What to tell the user of a floor that waits for a source that has told who is alive, and does not now."""
-    since = floor.held_since(position)
+    since = watermarks.held_since(position)
     if since is None:
         return []
     return [
         f"since {iso(since)} the source does not tell which transactions are open"
-        f"{f' ({reason})' if reason else ''}: until it tells again, for at most {floor.HOLD_SECONDS / 3600:g} hours, "
-        "what has changed since then is read again at every sync; after that, the lookback alone protects"
+        f"{f' ({reason})' if reason else ''}: until it tells again, for at most {watermarks.HOLD_SECONDS / 3600:g} "
+        "hours, what has changed since then is read again at every sync; after that, the lookback alone protects"
     ]
 
 
@@ -100,10 +100,10 @@ def of_joined(schema: TableSchema) -> list[str]:
     ]
 
 
-def of_reload(position: Position) -> list[str]:
+def of_reload(start: Start) -> list[str]:
     """What to tell the user of a load that is not due to the table's shape, which is told of anyway."""
-    former = position.former
-    return [f"the table was loaded again: {former.why}"] if former is not None and former.noted else []
+    former = start.position.former
+    return [f"the table was loaded again: {start.reason}"] if former is not None and former.noted else []
 
 
 def protection(noted: OpenTransactions | None, *, schema: TableSchema, whole: bool) -> str | None:
@@ -130,9 +130,9 @@ def _unassigned(schema: TableSchema) -> str:
     )
 
 
-def of_exceptions(exceptions: Counter[UnrepresentableValues]) -> list[str]:
+def of_unrepresentable(found: Counter[UnrepresentableValues]) -> list[str]:
     """What to tell the user of values that their column's form cannot hold."""
-    return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in exceptions.items()]
+    return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in found.items()]
 
 
 def of_table(schema: TableSchema) -> list[str]:
