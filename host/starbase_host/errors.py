@@ -33,6 +33,18 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
     return otherwise or f"known: {', '.join(sorted(folded.values()))}"
 
 
+# A reason that begins with one of these words makes a sentence with its field: "port must be a number".
+PREDICATE = re.compile(
+    r"(?:are|belongs|can|cannot|contains|defines|does|gives|has|have|holds|implements|is|looks|may|must|names|needs|occurs|"
+    r"stands|takes|would)\b"
+)
+
+
+def _sentence(field: str, reason: str) -> str:
+    """What is wrong with a field; any other reason follows a colon, so that plugins may word theirs as they like."""
+    return f"{field} {reason}" if PREDICATE.match(reason) else f"{field}: {reason}"
+
+
 class StarbaseError(Exception):
     """The root of the tree.
 
@@ -54,7 +66,8 @@ class StarbaseError(Exception):
 class InvalidRequest(StarbaseError):
     """The request is wrong.
 
-    fields: the name of each wrong field, and what is wrong with it.
+    fields: the name of each wrong field, and what is wrong with it and the fix, best as a predicate: `must be a
+        number`. Without a message, the error's text is made from them: `a is required; b must be a number`.
     """
 
     code = "invalid_request"
@@ -62,7 +75,7 @@ class InvalidRequest(StarbaseError):
 
     def __init__(self, message: str = "", *, fields: Mapping[str, str] | None = None) -> None:
         self.fields = dict(fields or {})
-        super().__init__(message or "; ".join(f"{name}: {why}" for name, why in self.fields.items()))
+        super().__init__(message or "; ".join(_sentence(name, why) for name, why in self.fields.items()))
 
 
 class ConfigError(InvalidRequest):

@@ -72,7 +72,7 @@ def test_what_is_no_origin_stops_the_start(origin: str, tmp_path: Path) -> None:
     changed = CONFIG.replace("[plugins", f"cors_origins = [{origin}]\n[plugins", 1)
     done = HostProcess(tmp_path, changed).command("plugins")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "host.cors_origins[0]: must be an origin" in done.stderr
+    assert "host.cors_origins[0] must be an origin" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -159,47 +159,47 @@ def test_without_an_admin_token_the_host_makes_one(tmp_path: Path) -> None:
 
 
 WRONG_CONFIGS = {
-    "no table": ("host = 1", "host: must be a table"),
+    "no table": ("host = 1", "host must be a table"),
     "not toml": ("[host", "is not TOML"),
     "unknown key": ("[host]\nbindd = 'x'", "host.bindd: unknown key; did you mean bind?"),
     "unknown table": ("[hosts]", "hosts: unknown key; did you mean host?"),
-    "bad bind": ("[host]\nbind = 'x'", "host.bind: must be ADDRESS:PORT"),
-    "bad type": ("[host]\nmax_query_rows = true", "host.max_query_rows: must be a whole number"),
-    "no string": ("[host]\nbind = 8000", "host.bind: must be a string"),
-    "no number": ("[host]\nmax_query_seconds = 'x'", "host.max_query_seconds: must be a number"),
+    "bad bind": ("[host]\nbind = 'x'", "host.bind must be ADDRESS:PORT"),
+    "bad type": ("[host]\nmax_query_rows = true", "host.max_query_rows must be a whole number"),
+    "no string": ("[host]\nbind = 8000", "host.bind must be a string"),
+    "no number": ("[host]\nmax_query_seconds = 'x'", "host.max_query_seconds must be a number"),
     "no boolean": (
         "[plugins.data_replication]\nenabled = 1",
-        "plugins.data_replication.enabled: must be true or false",
+        "plugins.data_replication.enabled must be true or false",
     ),
     "large bounds": ("[host]\nmax_query_rows = 0", "must be between 1 and 10000000"),
     "large bounds of a plugin": (
         "[plugins.data_replication]\nlog_max_runs_per_replication = 0",
         "must be a whole number from 1 to 10000000",
     ),
-    "out of bounds": ("[host]\nmax_query_rows = 0", "host.max_query_rows: must be between"),
+    "out of bounds": ("[host]\nmax_query_rows = 0", "host.max_query_rows must be between"),
     "unset variable": ("[host]\nadmin_token = '${SURELY_NOT_SET}'", "SURELY_NOT_SET is not set"),
     "no reference": (
         "[host]\nadmin_token = '${ADMIN-TOKEN}'",
-        "admin_token: contains a ${ that is not part of a ${NAME}",
+        "admin_token contains a ${ that is not part of a ${NAME}",
     ),
     "open reference": (
         "[host]\nadmin_token = 'x${TOK'",
-        "admin_token: contains a ${ that is not part of a ${NAME}",
+        "admin_token contains a ${ that is not part of a ${NAME}",
     ),
-    "empty reference": ("[plugins.data_replication]\nx = ['${}']", "plugins.data_replication.x[0]: contains a ${"),
-    "no database": ("[host]\ndatabase = ''", "host.database: must name a file, such as data/starbase.db"),
-    "NUL in a path": ('[host]\ndatabase = "a\\u0000b"', "host.database: must name a file"),
+    "empty reference": ("[plugins.data_replication]\nx = ['${}']", "plugins.data_replication.x[0] contains a ${"),
+    "no database": ("[host]\ndatabase = ''", "host.database must name a file, such as data/starbase.db"),
+    "NUL in a path": ('[host]\ndatabase = "a\\u0000b"', "host.database must name a file"),
     "a directory as database": ("[host]\ndatabase = '.'", "host.database: "),
     "a file of something else": ("[host]\ndatabase = 'plugin.toml'", "is not a usable SQLite database: "),
     "a file as directory": ("[host]\ndatabase = 'plugin.toml/x.db'", "host.database: "),
     "a name that is too long": (f"[host]\ndatabase = '{'x' * 300}'", "host.database: "),
     "no module": (
         "[plugins.a]\nmodule = ''",
-        "a.module: must be the name of a module, such as my_package.audit",
+        "a.module must be the name of a module, such as my_package.audit",
     ),
-    "a script as module": ("[plugins.a]\nmodule = 'x.py'", "plugins.a.module: must be the name of a module, such as"),
-    "a file as module": ("[plugins.a]\nmodule = './x.py'", "plugins.a.module: must be the name of a module, such as"),
-    "same tokens": ("[host]\nadmin_token = 'a'\nclient_token = 'a'", "host.client_token: is the same"),
+    "a script as module": ("[plugins.a]\nmodule = 'x.py'", "plugins.a.module must be the name of a module, such as"),
+    "a file as module": ("[plugins.a]\nmodule = './x.py'", "plugins.a.module must be the name of a module, such as"),
+    "same tokens": ("[host]\nadmin_token = 'a'\nclient_token = 'a'", "host.client_token is the same"),
     "missing plugin": ("[plugins.nothing]", "plugins.nothing: this plugin is not installed"),
     "unknown option": ("[plugins.data_replication]\nmax_concurrent_sync = 1", "did you mean max_concurrent_syncs?"),
     "wrong option": ("[plugins.data_replication]\nmax_concurrent_syncs = 0", "must be a whole number from 1"),
@@ -218,7 +218,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path, case: str) -> None:
     assert expected in run.stderr
     assert run.stderr.count("\n") == 1
     if "database" in run.stderr:
-        assert run.stderr.startswith("starbase: plugin.toml: host.database: ")
+        assert re.match("starbase: plugin.toml: host.database:? ", run.stderr)
         assert re.search("name (another|a) file|must name a file", run.stderr)
 
 

@@ -353,7 +353,7 @@ def test_a_second_host_on_the_same_port_is_told_of_the_first(tmp_path: Path) -> 
 def test_an_address_that_is_none_is_not_mended_by_another_port(tmp_path: Path, bind: str, mend: str) -> None:
     answer = HostProcess(tmp_path, CONFIG.replace("127.0.0.1:0", bind)).command("serve")
     assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.startswith("starbase: plugin.toml: host.bind: ")
+    assert answer.stderr.startswith("starbase: plugin.toml: host.bind ")
     assert mend in answer.stderr
     assert "port;" not in answer.stderr
     assert "another port" not in answer.stderr
@@ -366,7 +366,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         host = HostProcess(tmp_path, CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
         answer = host.command("serve")
         assert answer.returncode == 2, answer.stderr
-        assert f"host.bind: cannot listen on 127.0.0.1:{port}: " in answer.stderr
+        assert f"host.bind cannot listen on 127.0.0.1:{port}: " in answer.stderr
         assert "choose another port" in answer.stderr
     host.start()
     assert host.stop() == 0

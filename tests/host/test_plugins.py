@@ -356,7 +356,7 @@ async def test_routes_and_roles(tmp_path: Path) -> None:
     [
         ("pen", 201, {"result": {"name": "pen"}}),
         ("conflict", 409, {"error": "it is taken"}),
-        ("fields", 400, {"error": "name: must be longer"}),
+        ("fields", 400, {"error": "name must be longer"}),
         ("bug", 500, {"error": "internal error; the host's log has the details"}),
     ],
 )

@@ -119,8 +119,8 @@ def test_it_starts_without_the_data_replication_plugin(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ("keep_day = 1", "plugin.toml: plugins.audit.keep_day: unknown option; known: keep_days"),
-        ("keep_days = 0", "plugin.toml: plugins.audit.keep_days: must be a number above 0"),
-        ("keep_days = true", "plugin.toml: plugins.audit.keep_days: must be a number above 0"),
+        ("keep_days = 0", "plugin.toml: plugins.audit.keep_days must be a number above 0"),
+        ("keep_days = true", "plugin.toml: plugins.audit.keep_days must be a number above 0"),
     ],
 )
 def test_its_options(options: str, told: str, tmp_path: Path) -> None:

@@ -49,14 +49,14 @@ def names(host: HostProcess) -> list[str]:
 @pytest.mark.parametrize(
     ("entries", "begins", "ends", "applied"),
     [
-        ([entry("a1"), without("b1", "targetTable"), entry("c1")], "[1] b1: targetTable: is required",
+        ([entry("a1"), without("b1", "targetTable"), entry("c1")], "[1] b1: targetTable is required",
          "; applied before it: [0] a1", ["a1"]),
-        ([without("a2", "sourceTable"), entry("b2")], "[0] a2: sourceTable: is required",
+        ([without("a2", "sourceTable"), entry("b2")], "[0] a2: sourceTable is required",
          "; nothing was applied before it", []),
-        ([entry("a3"), entry("b3"), entry("c3", targetTable="a3")], "[2] c3: targetTable: a3 is already the target",
+        ([entry("a3"), entry("b3"), entry("c3", targetTable="a3")], "[2] c3: targetTable a3 is already the target",
          "; applied before it: [0] a3, [1] b3", ["a3", "b3"]),
-        ([entry("a4"), {}], "[1]: name: is required", "; applied before it: [0] a4", ["a4"]),
-        ([entry("a5"), entry("\n")], "[1]: name: ", "; applied before it: [0] a5", ["a5"]),
+        ([entry("a4"), {}], "[1]: name is required", "; applied before it: [0] a4", ["a4"]),
+        ([entry("a5"), entry("\n")], "[1]: name must not be empty", "; applied before it: [0] a5", ["a5"]),
         ([entry("a6"), "x", None], "[1] must be an object; [2] must be an object", "; nothing was applied", []),
         ([entry("a7"), [entry("b7")]], "[1] must be an object", "; nothing was applied", []),
     ],
@@ -80,7 +80,7 @@ def test_a_list_and_one_alone(host: HostProcess) -> None:
     assert configure(host, [entry("l1"), entry("l2")])[:2] == (0, message + "\n")
     assert json.loads(configure(host, [entry("l1"), entry("l2")], "--json")[1]) == [one, one]
     assert json.loads(configure(host, entry("l3"), "--json")[1]) == one
-    assert configure(host, without("l4", "targetTable"))[2].startswith("starbase: targetTable: is required")
+    assert configure(host, without("l4", "targetTable"))[2].startswith("starbase: targetTable is required")
     assert {"l1", "l2", "l3"} <= set(names(host))
 
 
@@ -91,7 +91,7 @@ def test_a_list_and_one_alone(host: HostProcess) -> None:
         ("", "list.json is not JSON: "),
         ('{"name": NaN}', "list.json is not JSON: NaN"),
         ("[" * 100 + "]" * 100, "list.json is nested more than 64 levels deep"),
-        ('[{"name": "x", "name": "y"}]', "name: occurs twice in one object of "),
+        ('[{"name": "x", "name": "y"}]', "name occurs twice in one object of "),
         ('{"syncIntervalMinutes": ' + "9" * 5000 + "}", "list.json has a number with more than 4300 digits"),
     ],
 )

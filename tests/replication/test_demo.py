@@ -43,4 +43,4 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (2, "")
     why = "Address already in use; choose another with --port"
-    assert ran.stderr == f"starbase: demo: cannot listen on port {port}: {why}\n"
+    assert ran.stderr == f"starbase: demo cannot listen on port {port}: {why}\n"

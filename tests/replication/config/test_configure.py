@@ -35,6 +35,14 @@ def test_the_table_of_fields_agrees_with_the_values() -> None:
     assert attributes == names - {"options"}
 
 
+def test_an_error_names_each_wrong_field_in_a_sentence() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        configure({"name": "orders", "targetTable": ""})
+    assert str(caught.value) == ("sourceConfig is required; sourceTable is required; targetTable must not be empty")
+    # A plugin may word a reason as it likes.
+    assert str(InvalidRequest(fields={"a": "its b is wrong", "c": "isolated"})) == "a: its b is wrong; c: isolated"
+
+
 def test_every_field() -> None:
     replication = configure(
         {
@@ -144,7 +152,7 @@ def test_a_wrong_value_names_its_field_and_the_mend(field: str, value: Any, mend
         ({}, "sourceConfig.dialect", "must be one of mysql, postgresql, vault"),
         ({"dialect": 1}, "sourceConfig.dialect", "must be one of"),
         ({"dialect": "postgres"}, "sourceConfig.dialect", "did you mean postgresql?"),
-        ({"dialect": "mariadb"}, "sourceConfig.dialect", "MariaDB is of the dialect mysql; write mysql"),
+        ({"dialect": "mariadb"}, "sourceConfig.dialect", "is called mysql for MariaDB too; write mysql"),
         ({"dialect": "MariaDB"}, "sourceConfig.dialect", "write mysql"),
         ({**SOURCE, "host": "d\0b"}, "sourceConfig", "its host must not hold a NUL character"),
         ({**SOURCE, "x": {"y": ["\ud800"]}}, "sourceConfig", "its x.y.0 is not valid Unicode"),

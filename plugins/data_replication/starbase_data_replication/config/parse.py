@@ -20,9 +20,9 @@ from starbase_data_replication.sources.settings import EVERY, Variables, misspel
 from starbase_host import Conflict, InvalidRequest, did_you_mean, fold_name
 
 MAX_UNKNOWN = 20
-KEPT_ELSEWHERE = "a stored secret is kept for the same host, port and user only; give it again"
+KEPT_ELSEWHERE = "is masked, and a stored secret is kept only for the same host, port and user; give it again"
 # What is no dialect's name, and near none, though the database is served.
-ALSO_CALLED = {"mariadb": "MariaDB is of the dialect mysql; write mysql"}
+ALSO_CALLED = {"mariadb": "is called mysql for MariaDB too; write mysql"}
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
 
 
@@ -49,7 +49,7 @@ def parse(
             value, why = value_of(field, body[field.json])
             values[field.attribute] = value
         else:
-            why = f"is required: {field.doc}" if field.required and existing is None else None
+            why = "is required" if field.required and existing is None else None
         if why is not None:
             problems[field.json] = why
     problems.update(_source(values, problems, existing=existing, dialects=dialects, variables=variables))
@@ -73,7 +73,7 @@ def check_target(replication: Replication, targets: Iterable[tuple[str, str]]) -
     wanted = fold_name(replication.target_table)
     for holder, target in targets:
         if holder != replication.name and fold_name(target) == wanted:
-            raise Conflict(f"targetTable: {replication.target_table} is already the target of {holder}")
+            raise Conflict(f"targetTable {replication.target_table} is already the target of {holder}")
 
 
 def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def check_group(replication: Replication, others: Iterable[Replication], dialect
     """Raises InvalidRequest when one of the others of its group reads from another source: a snapshot has one."""
     for other in others:
         if _server(other, dialects) != _server(replication, dialects):
-            why = f"{other.name} of this group reads from another source; a group has one"
+            why = f"has {other.name}, which reads from another source; all replications of a group must read from one"
             raise InvalidRequest(fields={"group": why})
 
 

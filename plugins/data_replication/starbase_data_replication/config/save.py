@@ -106,9 +106,7 @@ class Configuring:
         known = self.host.implementers("transform_batch")
         for plugin in replication.options.transforms:
             if plugin not in known:
-                why = (
-                    f"names {plugin}, which is no plugin with transform_batch; there are: {', '.join(known) or 'none'}"
-                )
+                why = f"names {plugin}, which is not a plugin with transform_batch; known: {', '.join(known) or 'none'}"
                 raise InvalidRequest(fields={"transforms": why})
 
 
@@ -131,7 +129,7 @@ class _Judged:
             return None
         parse.check_target(replication, store.targets(connection))
         if sqlite_tables.is_function(connection, replication.target_table):
-            why = f"{replication.target_table} is a table-valued function of SQLite; choose another name"
+            why = f"is a table-valued function of SQLite, {replication.target_table}; choose another name"
             raise InvalidRequest(fields={"targetTable": why})
         if (owner := sqlite_tables.kept_for(connection, replication.target_table)) is not None:
             raise InvalidRequest(fields={"targetTable": sqlite_tables.KEEPS.format(owner)})

@@ -57,15 +57,15 @@ class Reading:
         """Note what is wrong with a key; in a connection string, with that part of it."""
         label = self._labels.get(name)
         field = f"sourceConfig.{name}" if label is None else "sourceConfig.connectionString"
-        message = f"{label}: {message}" if label else message
+        message = f"{label} {message}" if label else message
         said = self.problems.get(field)
         if said is None or message not in said:
             self.problems[field] = message if said is None else f"{said}; {message}"
 
     def missing(self, key: str, what: str) -> None:
-        """Note that a key which must be there is not."""
+        """Note that a required key is missing. what: what it means, for a connection string without that part."""
         if self.connection_string is None:
-            self.problem(key, f"is required: {what}; or give a connectionString")
+            self.problem(key, "is required, unless you give a connectionString")
         else:
             self.problem("connectionString", f"does not say {what}; write scheme://USER:PASSWORD@HOST:PORT/DATABASE")
 
@@ -147,7 +147,7 @@ class Reading:
         if value is None:
             return
         if key in self._labels:
-            self.problem("connectionString", f"{label} and {self._labels[key]} say the same; remove one")
+            self.problem("connectionString", f"{label} and {self._labels[key]} mean the same; remove one")
             return
         self._labels[key] = label
         try:
@@ -228,7 +228,7 @@ class Reading:
         if len(ports) == 1 and count > 1 and not isinstance(ports, tuple):
             ports = [*ports] * count
         if count and len(ports) != count:
-            self.problem("port", f"there are {len(ports)} ports for {count} hosts; give one, or as many as hosts")
+            self.problem("port", f"has {len(ports)} values for {count} hosts; give one, or as many as hosts")
             return ()
         return tuple(self.whole("port", default if port is None else port, 1, 65535) or "" for port in ports)
 
