@@ -22,8 +22,9 @@ import pytest
 
 from starbase_data_replication.plugin import BOUND, plugin
 from starbase_data_replication.sources.mysql import connection as mysql
+from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
-from starbase_data_replication.sources.mysql.passwords import Proving
+from starbase_data_replication.sources.mysql.pool import ConnectionPool
 from starbase_data_replication.sources.postgresql import connection as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.postgresql.greeting import GreetingLoop
@@ -36,7 +37,7 @@ from tests.support.packages import HOST, PLUGIN, ROOT, imports_of, python_files,
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHECKED = (
-    Server, Protocol, StrictBuffer, Proving, mysql.Connection, mysql.Cursor, mysql.ConnectionPool,
+    Server, Protocol, StrictBuffer, AuthenticatingConnection, mysql.Connection, mysql.Cursor, ConnectionPool,
     postgresql.Connection,
     GreetingLoop,
 )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from starbase_data_replication.sources.mysql import grounds, views
+from starbase_data_replication.sources.mysql import grounds, view_text
 from starbase_data_replication.sources.postgresql import errors, source
 from starbase_data_replication.sources.settings.env_references import LIKE_A_REFERENCE
 from starbase_data_replication.sources.settings.scrubbing import LONGEST, scrub
@@ -26,9 +26,8 @@ VIEWS = {
 
 @pytest.mark.parametrize("what", VIEWS)
 def test_the_definition_of_a_view(what: str) -> None:
-    assert views.is_readable(VIEWS[what])
-    grounds.trace(VIEWS[what])
-    views.origin(views.words_of(VIEWS[what]), 0)
+    assert view_text.is_readable(VIEWS[what])
+    view_text.origin(view_text.parse_view(VIEWS[what]).words, 0)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ def test_the_definition_of_a_view(what: str) -> None:
     ids=["long", "selects", "tables"],
 )
 def test_a_definition_that_is_not_taken_apart_protects_nothing(text: str) -> None:
-    assert grounds.trace(text) == grounds.Below(unknown=True)
+    assert view_text.parse_view(text) == view_text.ViewText(unknown=True)
 
 
 def test_other_texts() -> None:

@@ -9,7 +9,7 @@ import pytest
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Candidate
 from starbase_data_replication.model.options import Options
-from starbase_data_replication.sources.mysql import clock
+from starbase_data_replication.sources.mysql import source_clock
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import described, rows_of, with_source
@@ -37,7 +37,7 @@ def moment(text: str) -> datetime.datetime:
     ],
 )
 def test_the_clock_of_a_zone_never_shows_less_later(utc: str, zone: str, local: str) -> None:
-    found = clock.clock_in(utc, zone)
+    found = source_clock.clock_in_zone(utc, zone)
     assert (found.utc, found.local) == (moment(utc), moment(local))
 
 
@@ -49,12 +49,12 @@ def test_all_that_a_clock_put_back_will_show_lies_above_the_cap() -> None:
         offset = 2 if utc < moment("2024-10-27 01:00:00") else 1
         shown.append((utc, utc + datetime.timedelta(hours=offset)))
     for number, (utc, _) in enumerate(shown):
-        low = clock.clock_in(utc.isoformat(" "), "Europe/Berlin").local
+        low = source_clock.clock_in_zone(utc.isoformat(" "), "Europe/Berlin").local
         assert low <= min(local for _, local in shown[number:])
         assert low >= utc + datetime.timedelta(hours=1)
 
 
-NOW = clock.Clock(utc=moment("2024-06-01 00:00:01.987654"), local=moment("2024-06-01 02:00:01.987654"))
+NOW = source_clock.SourceClock(utc=moment("2024-06-01 00:00:01.987654"), local=moment("2024-06-01 02:00:01.987654"))
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ NOW = clock.Clock(utc=moment("2024-06-01 00:00:01.987654"), local=moment("2024-0
     ],
 )
 def test_the_cap_is_cut_to_what_the_column_holds(kind: str, digits: int | None, settle: float, wanted: str) -> None:
-    assert clock.cap(NOW, kind, digits, settle) == wanted
+    assert source_clock.first_unsettled(NOW, kind, digits, settle) == wanted
 
 
 def test_a_value_less_the_lookback_is_cut_down_and_an_impossible_date_has_none() -> None:
-    assert clock.less("2024-06-01 00:00:10", "datetime", 0, 0.5) == "2024-06-01 00:00:09"
-    assert clock.less("2024-06-01", "date", None, 60) == "2024-05-31"
-    assert clock.less("0001-01-01 00:00:00", "datetime", 0, 60) is None
-    assert clock.less("2024-02-31 00:00:00", "datetime", 0, 60) is None
-    assert clock.less("0000-00-00 00:00:00", "datetime", 0, 60) is None
+    assert source_clock.minus_seconds("2024-06-01 00:00:10", "datetime", 0, 0.5) == "2024-06-01 00:00:09"
+    assert source_clock.minus_seconds("2024-06-01", "date", None, 60) == "2024-05-31"
+    assert source_clock.minus_seconds("0001-01-01 00:00:00", "datetime", 0, 60) is None
+    assert source_clock.minus_seconds("2024-02-31 00:00:00", "datetime", 0, 60) is None
+    assert source_clock.minus_seconds("0000-00-00 00:00:00", "datetime", 0, 60) is None
 
 
 def note(database: TestDatabase, column: str, options: Options) -> Candidate | None:

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.sources.mysql.grounds import trace
-from starbase_data_replication.sources.mysql.views import origin, words_of
+from starbase_data_replication.sources.mysql.view_text import origin, parse_view
 from tests.support.hosts import HostProcess, running, until
 from tests.support.servers import TestDatabase
 
@@ -325,7 +324,7 @@ def test_what_this_user_may_not_look_up_is_not_protected(
 def test_a_view_is_traced_by_its_text(
     text: str, tables: list[tuple[str, str]], function: str | None, unknown: bool
 ) -> None:
-    found = trace(text)
+    found = parse_view(text)
     assert (list(found.tables), found.function, found.unknown) == (tables, function, unknown)
 
 
@@ -359,7 +358,7 @@ NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "\0" not in name)
     ],
 )  # fmt: skip
 def test_the_origin_of_a_column_is_found_in_a_views_text(text: str, column: str | None) -> None:
-    assert origin(words_of(text), 0) == column
+    assert origin(parse_view(text).words, 0) == column
 
 
 @given(names=st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4, unique=True), literal=st.text(max_size=20))
@@ -368,7 +367,7 @@ def test_no_name_and_no_literal_hides_a_table(names: list[tuple[str, str]], lite
     quoted = [".".join("`" + part.replace("`", "``") + "`" for part in pair) for pair in names]
     text = "'" + literal.replace("\\", "\\\\").replace("'", "\\'") + "'"
     sources = f" join {text_of_subquery(quoted[-1], text)} `s` join ".join(quoted)
-    found = trace(f"select {text} AS `a`,{quoted[0]}.`id` AS `b` from {sources} where {quoted[0]}.`id` <> {text}")
+    found = parse_view(f"select {text} AS `a`,{quoted[0]}.`id` AS `b` from {sources} where {quoted[0]}.`id` <> {text}")
     assert set(found.tables) == set(names)
     assert not found.unknown
     assert found.function is None

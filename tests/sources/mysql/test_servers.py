@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql import settings
-from starbase_data_replication.sources.mysql.passwords import public_key
+from starbase_data_replication.sources.mysql.authentication import public_key
 from starbase_data_replication.sources.mysql.source import MysqlSource
 from starbase_host import ConfigError
 

@@ -1,10 +1,8 @@
-"""The connections of this room: aiomysql's, with what it leaves to chance made certain.
+"""A connection to MySQL or MariaDB: how it is opened, prepared and closed.
 
-Owns how a connection is opened, prepared and given up. Must not know what is read over it.
-
-aiomysql goes on in clear text where TLS was asked for and the server has none, sets no limit to a handshake,
-lets the text of one statement hold several, drains a result set that nobody wants any more, and its pool forgets to
-wake those who wait for a connection when one comes back closed.
+aiomysql's connection, repaired: that one continues in clear text if the server has no TLS, sets no limit to a
+handshake, allows several statements in one text, and reads a result set to its end before it closes. Must not know
+what is read over it.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import contextlib
 import re
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import aiomysql
@@ -24,19 +22,17 @@ from pymysql.err import InternalError, OperationalError
 
 from starbase_data_replication.sources.batches import ANSWER_BYTES, COLUMN_BYTES, MESSAGE_BYTES, VALUE_BYTES, TooMuch
 from starbase_data_replication.sources.expressions import Reading
+from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.packets import RowParser
-from starbase_data_replication.sources.mysql.passwords import Proving
 from starbase_data_replication.sources.network import Reach
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
-from starbase_host import check_overrides, overrides
+from starbase_host import overrides
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
 STATEMENT_TIMEOUT_SECONDS = 600.0
 GOODBYE_SECONDS = 2.0
 # So much is taken apart at once: the event loop waits meanwhile.
 RECEIVE_BYTES = 1 << 16
-# A firewall may forget a connection that nobody has used for a while, without telling either end.
-IDLE_SECONDS = 300.0
 
 # How an expression is taken apart: what quotes a name and what a text, what || and NOT bind, and what '' is. Under
 # other modes than its server's a `where` would be another condition, in silence. Our own SQL means the same under each.
@@ -87,7 +83,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]
         """The server's warnings are not Python's: they may quote a row's value."""
 
 
-class Connection(Proving):
+class Connection(AuthenticatingConnection):
     """One connection, prepared by the time it is open. Values come as the server's text, or as bytes."""
 
     def __init__(self, *, reach: Reach, tls_required: bool = False, **arguments: Any) -> None:
@@ -109,18 +105,18 @@ class Connection(Proving):
         self._charged = self._columns = 0
         self._most = OPENING_BYTES
         # Whether this session was refused when it asked for what the server replicates.
-        self.may_not_ask = False
+        self.may_not_see_replication = False
         # Whether it was refused when it asked which file a table lies in.
         self.sees_no_files = False
         # By database and table: when it was asked whether triggers may give its values, and whether they may.
-        self.giving: dict[tuple[str, str], tuple[float | None, bool]] = {}
+        self.value_triggers: dict[tuple[str, str], tuple[float | None, bool]] = {}
 
     async def open(self) -> None:
         """Connect and prepare, within `connect_timeout` altogether."""
         try:
             async with asyncio.timeout(self.connect_timeout):
                 self.began_at = self.loop.time()
-                await self._greet()
+                await self._connect_to_any()
                 ((version,),) = await self.fetch("SELECT version()")
                 self.is_mariadb = "mariadb" in version.lower()
                 self.version = version_of(version)
@@ -147,7 +143,7 @@ class Connection(Proving):
     def _of_mysql(self) -> str:
         return OF_MYSQL + "".join(settings for since, settings in SINCE_MYSQL.items() if self.version >= since)
 
-    async def _greet(self) -> None:
+    async def _connect_to_any(self) -> None:
         if self._unix_socket:
             self._reach.check_socket(self._unix_socket)
             addresses = [self._name]
@@ -175,13 +171,13 @@ class Connection(Proving):
     async def fetch(self, sql: str, values: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement; every row of its answer. Placeholders are %s, and % is %% where there are any."""
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            with self._taking_apart():
+            with self._parsing_errors():
                 cursor = await self.cursor(Cursor)
                 await cursor.execute(sql, values)
                 return list(await cursor.fetchall())
 
     @contextlib.contextmanager
-    def _taking_apart(self) -> Iterator[None]:
+    def _parsing_errors(self) -> Iterator[None]:
         """Raises what pymysql raises, for bytes that are no answer of a server's; the connection is no use any more."""
         try:
             yield
@@ -194,7 +190,7 @@ class Connection(Proving):
 
         parser: makes the parser of the rows, given the `sequence` to begin with; None is that of plain columns.
         """
-        with self._taking_apart():
+        with self._parsing_errors():
             await self.query(sql, unbuffered=True)
         if parser is not None:
             return parser(sequence=self._next_seq_id)
@@ -295,104 +291,8 @@ class Connection(Proving):
         await super()._request_authentication()
 
 
-class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
-    """Stands in for the pool that `databases` has made, before that has any connection.
-
-    ssl_fallback: connect without TLS where a server that offers it fails in the handshake. reach: where it may be.
-    """
-
-    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, reach: Reach) -> None:
-        # Here, because `databases` is imported by now, and not before: that takes most of a second.
-        check_overrides(ConnectionPool)
-        super().__init__(
-            minsize=0,
-            maxsize=made.maxsize,
-            echo=False,
-            pool_recycle=IDLE_SECONDS,
-            loop=asyncio.get_running_loop(),
-            **made._conn_kwargs,
-        )
-        self._tls_required = tls_required
-        self._reach = reach
-        self._ssl_fallback = ssl_fallback
-        self._waking: set[asyncio.Future[Any]] = set()
-        self._not_before = 0.0
-
-    def renew(self) -> None:
-        """Give out no connection any more that began before now."""
-        self._not_before = self._loop.time()
-
-    @overrides("aiomysql.pool.Pool._acquire")
-    async def _fill_free_pool(self, override_min: bool) -> None:
-        """Drop the free connections that are dead or old; make one where none is left and one may be made."""
-        for connection in list(self._free):
-            if connection.began_at < self._not_before or _is_stale(connection):
-                self._free.remove(connection)
-                connection.close()
-        if self._free or self.size >= self.maxsize:
-            return
-        self._acquiring += 1
-        try:
-            self._free.append(await self._connected())
-        finally:
-            self._acquiring -= 1
-
-    @contextlib.asynccontextmanager
-    async def apart(self) -> AsyncIterator[Connection]:
-        """A connection beside the pool's, made now, for the length of the context."""
-        connection = await self._connected()
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    @overrides("databases.backends.mysql.MySQLConnection.release", library="aiomysql")
-    def release(self, connection: Connection) -> asyncio.Future[None]:
-        """Take a connection back and wake who waits for one, also when it comes back closed."""
-        self._used.discard(connection)
-        self._terminated.discard(connection)
-        if self._closing or connection.get_transaction_status():
-            connection.close()
-        if not connection.closed:
-            self._free.append(connection)
-        # Waking needs the lock, which is held by whoever connects: whoever releases must not wait for that.
-        waking = self._loop.create_task(self._wakeup())
-        self._waking.add(waking)
-        waking.add_done_callback(self._waking.discard)
-        released: asyncio.Future[None] = self._loop.create_future()
-        released.set_result(None)
-        return released
-
-    @overrides(library="aiomysql")
-    async def wait_closed(self) -> None:
-        """End every connection, those in use as well; say goodbye on the others."""
-        self.terminate()
-        await self.clear()
-        await super().wait_closed()
-
-    async def _connected(self) -> Connection:
-        arguments = dict(self._conn_kwargs)
-        try:
-            connection = Connection(reach=self._reach, tls_required=self._tls_required, **arguments)
-            await connection.open()
-        except OperationalError as error:
-            if not self._ssl_fallback or not isinstance(error.__cause__, ssl.SSLError):
-                raise
-            connection = Connection(reach=self._reach, **{**arguments, "ssl": None})
-            await connection.open()
-        return connection
-
-
 def version_of(text: str) -> tuple[int, int, int]:
     """The first three numbers of a server's version; 0 for what it does not say."""
     numbers = [int(number) for number in re.findall(r"[0-9]+", text)[:3]]
     first, second, third = [*numbers, 0, 0, 0][:3]
     return first, second, third
-
-
-def _is_stale(connection: Connection) -> bool:
-    reader = connection._reader
-    idle = connection.loop.time() - connection.last_usage
-    return bool(
-        connection.closed or reader.at_eof() or reader.eof_received or reader.exception() or idle > IDLE_SECONDS
-    )

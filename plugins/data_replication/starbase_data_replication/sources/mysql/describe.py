@@ -13,10 +13,12 @@ from pymysql.err import Error
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.mysql.absent import why_absent
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import INTEGERS, TABLES, generated, grounds, partitions
+from starbase_data_replication.sources.mysql.grounds import grounds
+from starbase_data_replication.sources.mysql.missing_tables import missing_table_error
+from starbase_data_replication.sources.mysql.table_ids import partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
+from starbase_data_replication.sources.mysql.views import INTEGERS, TABLES, is_generated
 from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.protocols import NoTrackingColumn
 
@@ -102,7 +104,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     rows = [row for row in found if _same(row, names)]
     rows.sort(key=lambda row: (row.table_schema, row.table_name, int(row.position)))
     if not rows:
-        raise await why_absent(connection, table)
+        raise await missing_table_error(connection, table)
     if rows[0].table_type == "TEMPORARY":
         raise SourceRejected(f"{table} is a temporary table: only the session that made it can read it")
     mysql = None if connection.is_mariadb else connection.version
@@ -119,7 +121,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         engine=row.engine,
         default=row.value_default,
         pooled=number and await _pooled(connection, row, names),
-        generated=generated(row.extra) and (row.expression or "").upper() not in VERSIONED,
+        generated=is_generated(row.extra) and (row.expression or "").upper() not in VERSIONED,
         triggers=triggers,
         tracking=tracking,
     )
@@ -197,17 +199,17 @@ def _gives_nothing(row: _ColumnRow) -> bool:
     """Whether a table's column has nothing that gives it a value: MariaDB writes that it has no default as NULL."""
     extra = row.extra.lower()
     given = row.value_default not in (None, "NULL") or "auto_increment" in extra or "on update" in extra
-    return not (given or generated(row.extra) or row.table_type.endswith("VIEW"))
+    return not (given or is_generated(row.extra) or row.table_type.endswith("VIEW"))
 
 
 async def _may_give(connection: Connection, row: _ColumnRow) -> bool:
     """Whether a trigger of the table may give a column its value. What was answered lately is not asked again."""
     names = (row.table_schema, row.table_name)
-    asked_at, found = connection.giving.get(names, (None, False))
+    asked_at, found = connection.value_triggers.get(names, (None, False))
     if asked_at is None or connection.loop.time() - asked_at > GIVING_SECONDS:
         ((count,),) = await connection.fetch(GIVING, names)
         found = int(count) > 0
-        connection.giving[names] = (connection.loop.time(), found)
+        connection.value_triggers[names] = (connection.loop.time(), found)
     return found
 
 

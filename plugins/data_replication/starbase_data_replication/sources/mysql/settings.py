@@ -167,7 +167,7 @@ def read(settings: Mapping[str, Any]) -> MysqlSettings:
 def pool_arguments(settings: MysqlSettings) -> dict[str, Any]:
     """Keyword arguments for aiomysql.create_pool. Raises ConfigError for an unusable certificate or key."""
     # Of the driver's side: a host without a source starts without it.
-    from starbase_data_replication.sources.mysql.passwords import public_key
+    from starbase_data_replication.sources.mysql.authentication import public_key
 
     return {
         "host": "localhost" if settings.unix_socket else settings.host,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from pymysql.constants import CR
 from pymysql.err import Error, OperationalError
 
-from starbase_data_replication.errors import NO_KEY, ReadAgain, SourceChanged, SourceRejected
+from starbase_data_replication.errors import NO_KEY, SourceChanged, SourceRejected
 from starbase_data_replication.model import (
     Batch,
     Candidate,
@@ -26,42 +25,34 @@ from starbase_data_replication.model import (
     OpenTransaction,
     OpenTransactions,
     Options,
-    Row,
-    Rows,
     TableName,
     TableSchema,
-    UnrepresentableValues,
 )
-from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.expressions import bracketed
-from starbase_data_replication.sources.mysql import clock, transactions
-from starbase_data_replication.sources.mysql.absent import hides_columns
+from starbase_data_replication.sources.mysql import source_clock, transactions
+from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.mysql.connection import (
     BEGIN,
     STATEMENT_TIMEOUT_SECONDS,
     Connection,
-    ConnectionPool,
     Cursor,
 )
 from starbase_data_replication.sources.mysql.describe import counter_passed, describe
 from starbase_data_replication.sources.mysql.errors import translate_errors
-from starbase_data_replication.sources.mysql.packed_rows import Packing, Unpackable
-from starbase_data_replication.sources.mysql.passwords import Proving
-from starbase_data_replication.sources.mysql.rows import RowStream
+from starbase_data_replication.sources.mysql.missing_tables import hides_columns
+from starbase_data_replication.sources.mysql.pool import ConnectionPool
+from starbase_data_replication.sources.mysql.snapshot import Snapshot
 from starbase_data_replication.sources.mysql.sql import (
     column_sql,
     key_text,
     noting,
-    position,
-    select,
-    selected,
     settled,
     table_sql,
 )
 from starbase_data_replication.sources.mysql.table_ids import table_ids
 from starbase_data_replication.sources.mysql.transaction_details import transaction_details
-from starbase_data_replication.sources.mysql.types import CLOCKS, lost
+from starbase_data_replication.sources.mysql.types import CLOCKS
 from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
 from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Inspector, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
@@ -86,7 +77,7 @@ class MysqlSource:
         ssl_fallback: bool = False,
         reach: Reach = allowed_hosts.DEFAULT,
     ) -> None:
-        check_overrides(Proving, Connection, Cursor)
+        check_overrides(AuthenticatingConnection, Connection, Cursor)
         # Of the pool's connections: set when it is opened.
         self._connections: list[ConnectionPool] = []
 
@@ -161,8 +152,10 @@ class MysqlSource:
         with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
-                now = await _clock(connection, column, options)
-                cap, ahead = (_cap(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS))
+                now = await _source_clock(connection, column, options)
+                cap, ahead = (
+                    _first_unsettled(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS)
+                )
                 sql = noting(schema, cap, ahead, floor, at)
                 with translate_errors(doing, rows=True):
                     ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
@@ -173,11 +166,11 @@ class MysqlSource:
             lookback = options.lookback(known=seen.known and schema.unprotected is None)
             shown = None if seconds is None else key_text(seconds)
             floor_value = settled(column, options, value, cap=cap, now=shown)
+            lookback_value = None
+            if cap:
+                lookback_value = source_clock.minus_seconds(value, column.tracking_kind, column.time_digits, lookback)
             candidate = Candidate(
-                value=floor_value,
-                lookback_value=clock.less(value, column.tracking_kind, column.time_digits, lookback) if cap else None,
-                noted_at=noted_at,
-                open_transactions=seen,
+                value=floor_value, lookback_value=lookback_value, noted_at=noted_at, open_transactions=seen
             )
             clocked = shown is not None and (floor_value != value or shows_a_time(value, shown))
             return HighWatermark(
@@ -275,7 +268,7 @@ class MysqlSource:
             # The door stands in front of the source only: what fails in the caller's hands is not the source's.
             with translate_errors("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction())
-            yield _Snapshot(connection, self._unpackable)
+            yield Snapshot(connection, self._unpackable)
 
     @contextlib.asynccontextmanager
     async def comparing(
@@ -301,89 +294,22 @@ class MysqlSource:
             yield connection
 
 
-class _Snapshot:
-    """A connection inside a transaction with a snapshot."""
-
-    def __init__(self, connection: Connection, unpackable: set[TableName]) -> None:
-        self._connection = connection
-        self._unpackable = unpackable
-
-    @contextlib.asynccontextmanager
-    async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
-        table = plan.schema.table
-        doing = f"reading {table}"
-        packing = Packing(plan.schema.columns)
-        if packing.possible and plan.keys is None and not plan.departed and table not in self._unpackable:
-            with translate_errors(doing, rows=True):
-                sql = select(plan, [packing.expression], self._connection.reading)
-                stream = await RowStream.open(self._connection, sql, parser=packing.parser)
-            yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
-        else:
-            with translate_errors(doing, rows=True):
-                sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.reading)
-                stream = await RowStream.open(self._connection, sql)
-            yield _batches(stream, plan, plan.schema.columns, doing)
-
-    async def _or_apart(self, batches: AsyncIterator[Batch], table: TableName) -> AsyncIterator[Batch]:
-        try:
-            async for batch in batches:
-                yield batch
-                del batch
-        except Unpackable:
-            self._unpackable.add(table)
-            raise ReadAgain(f"{table} has a row that cannot be put together; it is read again") from None
-
-
-async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str) -> AsyncIterator[Batch]:
-    resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
-    while not stream.ended:
-        with translate_errors(doing, rows=True):
-            records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        exceptions: Counter[UnrepresentableValues] = Counter()
-        with translate_errors(doing, rows=True):
-            rows: Sequence[Row] = convert(records, columns, exceptions)
-        _refuse_lost(records, plan.schema)
-        last_key = _position(rows[-1], plan) if rows and resumable else None
-        rows = fitting(rows, size, columns, exceptions)
-        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
-        # Not kept while the next ones come in.
-        del records, rows
-
-
-def _refuse_lost(rows: Rows, schema: TableSchema) -> None:
-    """Raises SourceRejected for a value that the server has, and cannot send: NULL, or '', would be a lie."""
-    for index, column in enumerate(schema.columns):
-        mark = lost(column.cast, column.tracking_kind)
-        if mark is not None and mark in rows.column(index):
-            raise SourceRejected(
-                f"reading {schema.table}: a value of the column {column.name} is longer than the server's "
-                "max_allowed_packet lets it convert; set max_allowed_packet higher on the server"
-            )
-
-
-def _position(row: Row, plan: ReadPlan) -> tuple[str, ...] | None:
-    """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
-    schema = plan.schema
-    values = {column.name: value for column, value in zip(schema.columns, row, strict=True)}
-    if any(isinstance(values[column.name], bytes) for column in schema.key_columns if column.cast.declared == "TEXT"):
-        return None
-    return position(plan, [values[name] for name in schema.key])
-
-
-async def _clock(connection: Connection, column: Column, options: Options) -> clock.Clock | None:
+async def _source_clock(connection: Connection, column: Column, options: Options) -> source_clock.SourceClock | None:
     """The source's clock, for a column that holds a time."""
     if column.tracking_kind not in CLOCKS:
         return None
-    ((utc, local, later),) = await connection.fetch(clock.CLOCK_SQL)
+    ((utc, local, later),) = await connection.fetch(source_clock.CLOCK_SQL)
     if options.tracking_time_zone is not None:
-        return clock.clock_in(utc, options.tracking_time_zone)
+        return source_clock.clock_in_zone(utc, options.tracking_time_zone)
     if local is None or later is None:
         raise SourceRejected(
             "the source's time zone has a name that the source itself cannot look up; set trackingTimeZone"
         )
-    return clock.clock_of(utc, local, later)
+    return source_clock.parse_clock(utc, local, later)
 
 
-def _cap(column: Column, now: clock.Clock | None, seconds_ago: float) -> str | None:
-    """The lowest value of a column that its clock did not show so long ago; of one that holds no time, none."""
-    return None if now is None else clock.cap(now, column.tracking_kind, column.time_digits, seconds_ago)
+def _first_unsettled(column: Column, now: source_clock.SourceClock | None, seconds_ago: float) -> str | None:
+    """The lowest value that the column's clock did not show yet so many seconds ago; None if it holds no time."""
+    if now is None:
+        return None
+    return source_clock.first_unsettled(now, column.tracking_kind, column.time_digits, seconds_ago)

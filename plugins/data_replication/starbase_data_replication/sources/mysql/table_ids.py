@@ -5,6 +5,7 @@ CREATE_TIME does not change with TRUNCATE on MariaDB, counts in seconds, and is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pymysql.constants import ER
@@ -12,7 +13,13 @@ from pymysql.err import Error
 
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import file_name, tables_below
+from starbase_data_replication.sources.mysql.views import tables_below
+from starbase_data_replication.sources.protocols import Grounds
+
+UNSEEN_PARTS = (
+    "the partitions of {name} cannot be told apart: rows that EXCHANGE PARTITION brings in below what was read are not "
+    "read; GRANT PROCESS ON *.* to this user, or verify with repair after it"
+)
 
 
 async def table_ids(connection: Connection, table: TableName, *, view: bool) -> Mapping[str, str]:
@@ -34,3 +41,26 @@ async def table_ids(connection: Connection, table: TableName, *, view: bool) -> 
             raise
         return {}
     return {f"InnoDB {name}": str(number) for name, number in rows}
+
+
+async def partitions(connection: Connection, table: TableName) -> Grounds:
+    """The numbers of a partitioned table's parts: each gets another when it is exchanged, emptied or rebuilt."""
+    name = f"{file_name(table.schema or '')}/{file_name(table.name)}#P#"
+    catalogue = "INNODB_SYS_TABLES" if connection.is_mariadb else "INNODB_TABLES"
+    sql = (
+        f"SELECT NAME, CAST(TABLE_ID AS CHAR) FROM information_schema.{catalogue} "
+        "WHERE LOWER(LEFT(NAME, %s)) = LOWER(%s)"
+    )
+    try:
+        rows = await connection.fetch(sql, (str(len(name)), name))
+    except Error as error:
+        if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
+            raise
+        rows = []
+    parts = {str(found)[len(name) :]: str(number) for found, number in rows}
+    return Grounds(parts=parts) if parts else Grounds(warnings=(UNSEEN_PARTS.format(name=table),))
+
+
+def file_name(name: str) -> str:
+    """As the server names a file after it; of letters beyond ASCII it has other ways, so that nothing is found."""
+    return re.sub(r"[^0-9A-Za-z_]", lambda match: f"@{ord(match[0]):04x}", name)

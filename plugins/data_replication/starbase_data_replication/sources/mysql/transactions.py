@@ -36,8 +36,8 @@ from pymysql.constants import ER
 from pymysql.err import Error
 
 from starbase_data_replication.model import OpenTransactions
-from starbase_data_replication.sources.mysql.applying import HIDDEN, sign, why_it_may_apply
 from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.replica_status import HIDDEN, applied_expression, why_it_may_replicate
 
 TRANSACTIONS = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
 
@@ -66,7 +66,7 @@ MARK_MYSQL = "CAST(UNIX_TIMESTAMP() - COALESCE(TIME, 0) AS CHAR)"
 SERVER = """
 SELECT LOWER(v.VARIABLE_NAME), v.VARIABLE_VALUE,
        CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(s.VARIABLE_VALUE AS SIGNED), CURRENT_USER(),
-       {sign}
+       {applied}
 FROM {schema}.global_variables v JOIN {schema}.global_status s ON s.VARIABLE_NAME = 'Uptime'
 WHERE v.VARIABLE_NAME IN ('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')
 """
@@ -213,13 +213,13 @@ async def open_transactions(connection: Connection, server: tuple[object, ...], 
 
 async def _look(connection: Connection, server: tuple[object, ...], apart: str) -> Look:
     schema = "information_schema" if connection.is_mariadb else "performance_schema"
-    rows = await connection.fetch(SERVER.format(schema=schema, sign=sign(connection)))
+    rows = await connection.fetch(SERVER.format(schema=schema, applied=applied_expression(connection)))
     variables: dict[str, str] = {variable: value for variable, value, *_ in rows}
     if variables.get("wsrep_on") == "ON":
         return Look(unknown=CLUSTER)
     if {variables.get("read_only"), variables.get("innodb_read_only")} != {"OFF"}:
         return Look(unknown=READ_ONLY)
-    *_, started, account, told = rows[0]
+    *_, started, account, applied = rows[0]
     name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
     gate = _gates.setdefault(asyncio.get_running_loop(), {}).setdefault(server, _Gate())
     for _ in range(TRIES):
@@ -227,7 +227,7 @@ async def _look(connection: Connection, server: tuple[object, ...], apart: str) 
         # account's, which the server picks by user and address.
         seen = await _next_look(connection, gate, (name, started, account, apart))
         if not seen.unknown:
-            seen = replace(seen, unknown=await why_it_may_apply(connection, told))
+            seen = replace(seen, unknown=await why_it_may_replicate(connection, applied))
         if not seen.passing:
             return replace(seen, server=name, started=started)
     return Look(unknown=NOT_RENEWED, passing=True)

@@ -1,204 +1,242 @@
-"""What the text of a view says of its rows and its columns, as the server has written it: each name in backticks, each
-column with its alias. Pure functions. Must not know what follows from it.
+"""The tables below a view, and what in them or in the view keeps transactions from protecting it.
+
+Walks down a view level by level, by the texts of its views. What cannot be traced there is not protected. Must not know
+what else makes a table's rows unprotected.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-# Strings, names in backticks, words, and whatever else stands by itself. A string goes on past a doubled quote. Whoever
-# answers for the server writes these texts: what is not closed goes to the end, and nothing is read twice.
-TOKEN = re.compile(r"'(?:[^'\\]++|\\.?|'')*+(?:'|\Z)|`(?:[^`]++|``)*+(?:`|\Z)|[^\W\d]\w*+|\d\w*+|\S", re.DOTALL)
-# A longer text is not taken apart, nor one whose SELECTs, each with all that may follow it, come to more: that would
-# hold up others.
-LONGEST_TEXT = 64 * 1024
-MOST_FOLLOWING = 1024 * 1024
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.mysql.sql import table_sql
+from starbase_data_replication.sources.mysql.view_text import ViewText, origin, parse_view
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
+from starbase_data_replication.sources.protocols import Grounds
 
-AGGREGATES = frozenset(
-    {
-        "avg",
-        "bit_and",
-        "bit_or",
-        "bit_xor",
-        "count",
-        "group_concat",
-        "json_arrayagg",
-        "json_objectagg",
-        "max",
-        "min",
-        "std",
-        "stddev",
-        "stddev_pop",
-        "stddev_samp",
-        "sum",
-        "var_pop",
-        "var_samp",
-        "variance",
-        "st_collect",
-    }
+# A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
+TABLES = ("BASE TABLE", "SYSTEM VERSIONED")
+
+ENGINE = "{name} is kept by {engine}: only InnoDB tells which transactions are open"
+SEQUENCE = "{name} is a sequence, whose row changes outside of transactions"
+CATALOGUE = "{name} is a table of the server's own catalogue, whose rows change outside of transactions"
+NOT_SHOWN = (
+    "what {name} stands on is not shown to this user: GRANT SHOW VIEW ON {sql} to it, and SELECT on the tables below"
 )
-# What answers otherwise at another time.
-CLOCKS = frozenset(
-    {
-        "now",
-        "sysdate",
-        "current_timestamp",
-        "current_date",
-        "current_time",
-        "curdate",
-        "curtime",
-        "localtime",
-        "localtimestamp",
-        "utc_timestamp",
-        "utc_date",
-        "utc_time",
-        "rand",
-        "uuid",
-        "uuid_short",
-    }
+HIDDEN = "{name}, on which a view stands, is not shown to this user: GRANT SELECT ON {sql} to it"
+FUNCTION = "the view {name} calls {function}, a stored function, and what that reads is unknown"
+UNREADABLE = "what the view {name} stands on cannot be traced"
+BOTTOMLESS = "the view {name} stands on no table: when its rows appear is unknown"
+JOINED = (
+    "the view {name} puts several tables together: a row may appear with a row of another of them, long after its own "
+    "value was taken"
 )
-COMBINE = ("union", "intersect", "except")
-MODIFIERS = frozenset(
-    {
-        "all",
-        "distinct",
-        "distinctrow",
-        "high_priority",
-        "straight_join",
-        "sql_small_result",
-        "sql_big_result",
-        "sql_buffer_result",
-        "sql_no_cache",
-        "sql_cache",
-        "sql_calc_found_rows",
-    }
+SEVERAL = (
+    "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
 )
-# What a list of columns ends before, outside of its brackets.
-AFTER_COLUMNS = frozenset(
-    {"from", "where", "group", "having", "order", "limit", "union", "intersect", "except", "fetch"}
+TIMED = "the view {name} calls {function}(): a row may appear when time has passed, long after its own value was taken"
+UNSEEN_TEXT = (
+    "the text of the view {name} is not shown, so that it may hide rows from this user: GRANT SHOW VIEW ON {sql} to it"
 )
-# What stands before the brackets around one whole SELECT of several.
-BEFORE_BRANCH = frozenset({"", "(", *COMBINE, "all", "distinct"})
+ASKS = "the view {name} asks who reads it by {function}(), and may hide rows from this user: read its tables"
 
 
-class SelectList(NamedTuple):
-    """The columns of one SELECT: of each its alias, and what it is. whole: it is the view's own, or one of those that
-    the view puts under each other."""
-
-    columns: tuple[tuple[str, tuple[str, ...]], ...]
-    whole: bool
-
-
-def is_readable(text: str) -> bool:
-    """Whether a text is short enough to be taken apart."""
-    return len(text) <= LONGEST_TEXT and len(text) * text.lower().count("select") <= MOST_FOLLOWING
-
-
-def words_of(text: str) -> list[str]:
-    return [token if token[0] in "`'" else token.lower() for token in TOKEN.findall(text)]
-
-
-def plain(word: str) -> str:
-    return word[1:-1].replace("``", "`") if word[0] == "`" else word
-
-
-def origin(words: Sequence[str], at: int) -> str | None:
-    """The column of the table below that a view's column is, by its name there; None for one that an expression makes,
-    or that cannot be traced. at: the column's place in the view, from 0: a view may call it otherwise than its text."""
-    lists = list(select_lists(words))
-    own = [each for each in lists if each.whole]
-    inner: dict[str, list[tuple[str, ...]]] = {}
-    for alias, expression in (pair for each in lists if not each.whole for pair in each.columns):
-        inner.setdefault(alias.lower(), []).append(expression)
-    combined = sum(word in COMBINE for word in words)
-    # A name before brackets is that of a function, or of something that gives its columns other names.
-    renaming = any(word[0] == "`" and after == "(" for word, after in pairwise(words))
-    if not own or combined != len(own) - 1 or renaming:
-        return None
-    made = [each.columns[at][1] if at < len(each.columns) else () for each in own]
-    found: set[str] = set()
-    seen: set[str] = set()
-    while made:
-        name = _name(made.pop())
-        if name is None:
-            return None
-        if name in seen:
-            continue
-        seen.add(name)
-        # What is called so in a SELECT within this one is followed further down.
-        below = inner.get(name, [])
-        if not below or any(_name(expression) == name for expression in below):
-            found.add(name)
-        made += below
-    return found.pop() if len(found) == 1 else None
+# One table below a view: its number in the statement, its kind and engine; the position, EXTRA and, after a line break,
+# default of the column that the tracking values come from; how many columns are AUTO_INCREMENT; its text if it is a
+# view.
+LOOK_UP = """
+SELECT '{number}', t.TABLE_TYPE, t.ENGINE,
+       (SELECT CONCAT(c.ORDINAL_POSITION, ' ', COALESCE(c.EXTRA, ''), '\n', COALESCE(c.COLUMN_DEFAULT, ''))
+        FROM information_schema.COLUMNS c
+        WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.COLUMN_NAME = %s),
+       (SELECT COUNT(*) FROM information_schema.COLUMNS c
+        WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.EXTRA LIKE '%%auto_increment%%'),
+       (SELECT v.VIEW_DEFINITION FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = %s AND v.TABLE_NAME = %s)
+FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s
+"""
+# What LOOK_UP returns for one table: kind, engine, EXTRA with the position, default, count, text.
+_TableRow = tuple[str, str | None, str | None, str, str, str | None]
+# Views may read views; a server that invents another one for each would keep the walk going for ever.
+MOST_LEVELS = 100
+INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 
-def picked(words: Sequence[str]) -> Iterator[str]:
-    """What a view does with the rows that it reads, so that which it shows may change with others: names of PICKED."""
-    pairs = list(zip(words, [*words[1:], ""], strict=True))
-    if any(word in AGGREGATES and after == "(" for word, after in pairs):
-        yield "aggregated"
-    if ("group", "by") in pairs:
-        yield "grouped"
-    if any(word in ("distinct", "distinctrow") for word in words):
-        yield "distinct"
-    if any(word in ("limit", "fetch") for word in words):
-        yield "limited"
-    if "over" in words:
-        yield "windowed"
-    if any(word in COMBINE and (word != "union" or after != "all") for word, after in pairs):
-        yield "compared"
+def with_computed(found: Grounds, table: TableName, column: str, where: str) -> Grounds:
+    """These grounds, for a tracking column that an expression computes. where: the table and column that do."""
+    reasons = [reason for reason in (found.unprotected, computed_reason(column, where)) if reason]
+    return found._replace(unprotected="; ".join(reasons), caveats=(computed_warning(table, column, where),))
 
 
-def clock(words: Sequence[str]) -> str | None:
-    """The function by which a view asks the time, or chance."""
-    for at, word in enumerate(words):
-        # With an argument it only converts that.
-        if word in CLOCKS or (word == "unix_timestamp" and list(words[at + 1 : at + 3]) == ["(", ")"]):
-            return word
-    return None
+class _Walk:
+    """The places that a view reads, level by level.
+
+    Attributes:
+        level: databases and names to look up next; empty when every place was.
+        seen: those of every level so far, in the order in which they were found.
+    """
+
+    def __init__(self, view: TableName) -> None:
+        self.level = [(view.schema or "", view.name)]
+        self.seen = dict.fromkeys(self.level)
+        self._levels = 0
+
+    @property
+    def too_deep(self) -> bool:
+        return self._levels >= MOST_LEVELS
+
+    def descend(self, below: Iterable[tuple[str, str]]) -> None:
+        self._levels += 1
+        self.level = [place for place in dict.fromkeys(below) if place not in self.seen]
+        self.seen |= dict.fromkeys(self.level)
 
 
-def select_lists(words: Sequence[str]) -> Iterator[SelectList]:
-    whole = [True]
-    for at, word in enumerate(words):
-        if word == "(":
-            whole.append(whole[-1] and (words[at - 1] if at else "") in BEFORE_BRANCH)
-        elif word == ")" and len(whole) > 1:
-            whole.pop()
-        elif word == "select":
-            yield SelectList(tuple(_columns(words, at + 1)), whole[-1])
-
-
-def _columns(words: Sequence[str], at: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    while at < len(words) and words[at] in MODIFIERS:
-        at += 1
-    expression: list[str] = []
-    depth = 0
-    for word in words[at:]:
-        depth += {"(": 1, ")": -1}.get(word, 0)
-        if depth < 0 or (depth == 0 and word in AFTER_COLUMNS):
+async def view_grounds(connection: Connection, view: TableName, tracking: Any) -> Grounds:
+    """The grounds of a view, with one statement for each level below it."""
+    reasons: dict[str, None] = {}
+    counting: dict[str, None] = {}
+    hidden: dict[str, None] = {}
+    unseen_texts: dict[str, None] = {}
+    queries: dict[str, str] = {}
+    union = False
+    walk = _Walk(view)
+    # The tracking column's name at this level; computed: where an expression makes it.
+    column: str | None = tracking.name
+    computed: str | None = None
+    random_default: str | None = None
+    while walk.level:
+        if walk.too_deep:
+            reasons[UNREADABLE.format(name=view)] = None
             break
-        if depth == 0 and word == ",":
-            yield _column(expression)
-            expression = []
-        else:
-            expression.append(word)
-    yield _column(expression)
+        found = await _look_up(connection, walk.level, column or "")
+        origins: set[str | None] = set()
+        below: list[tuple[str, str]] = []
+        for place in walk.level:
+            name = ".".join(place)
+            sql = table_sql(TableName(schema=place[0], name=place[1]))
+            if not found[place]:
+                reasons[HIDDEN.format(name=name, sql=sql)] = None
+            for kind, engine, extra, default, counts, text in found[place]:
+                if column is not None and kind in TABLES:
+                    random_default = random_default or drawn(default, tracking.rises)
+                parsed = parse_view(text) if text else None
+                origins.add(_origin(column, kind, extra, parsed, alone=len(walk.level) == 1))
+                if column is not None and None in origins:
+                    computed = computed or f"{name}.{column}"
+                if kind in TABLES and engine == "InnoDB":
+                    if counts != "0":
+                        counting[name] = None
+                elif kind in TABLES:
+                    reasons[ENGINE.format(name=name, engine=engine or "an engine that is missing")] = None
+                elif kind != "VIEW":
+                    reasons[other_kind_reason(kind, name)] = None
+                elif not text or parsed is None:
+                    reasons[NOT_SHOWN.format(name=name, sql=sql)] = None
+                    unseen_texts[UNSEEN_TEXT.format(name=name, sql=sql)] = None
+                else:
+                    queries[name] = text
+                    union |= parsed.union
+                    if parsed.asks is not None:
+                        hidden[ASKS.format(name=name, function=parsed.asks)] = None
+                    reasons |= dict.fromkeys(_reasons(parsed, name))
+                    below += parsed.tables
+        walk.descend(below)
+        column = origins.pop() if len(origins) == 1 and computed is None else None
+    warnings = [*unseen_texts]
+    if union and len(counting) > 1 and tracking.tracking_kind in INTEGERS:
+        several = SEVERAL.format(column=tracking.name, names=", ".join(counting))
+        reasons[several] = None
+        warnings.append(
+            f"{view}: {several}: a row whose table lies behind is not read; track a time, or set mode to full"
+        )
+    definition = hashlib.sha256(repr(sorted(queries.items())).encode()).hexdigest() if queries else ""
+    grounded = Grounds(
+        unprotected="; ".join(reasons) or None,
+        hidden="; ".join(hidden) or None,
+        warnings=tuple(warnings),
+        drawn=random_default,
+        definition=definition,
+    )
+    return with_computed(grounded, view, tracking.name, computed) if computed is not None else grounded
 
 
-def _column(expression: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    if len(expression) > 2 and expression[-2] == "as":
-        return plain(expression[-1]), tuple(expression[:-2])
-    return plain(expression[-1]) if expression else "", tuple(expression)
-
-
-def _name(expression: Sequence[str]) -> str | None:
-    """The column's name, in lower case, where an expression is one: names in backticks with dots between them."""
-    names, dots = expression[::2], expression[1::2]
-    if not names or len(dots) != len(names) - 1 or any(dot != "." for dot in dots):
+def _origin(column: str | None, kind: str, extra: str | None, parsed: ViewText | None, *, alone: bool) -> str | None:
+    """The name, at the next level, of the column that tracking values come from; None where an expression makes it.
+    alone: no other table may have it."""
+    if column is None or (extra is None and alone and kind in TABLES) or is_generated(extra):
         return None
-    return plain(names[-1]).lower() if all(name[0] == "`" for name in names) else None
+    if parsed is None or not parsed.words:
+        return column
+    return None if extra is None else origin(parsed.words, int(extra.split()[0]) - 1)
+
+
+def is_generated(extra: str | None) -> bool:
+    """Whether an expression makes a column, by its EXTRA in the catalogue; of a default that may be
+    "DEFAULT_GENERATED"."""
+    return extra is not None and re.search(r"\b(?:VIRTUAL|STORED|PERSISTENT)\b", extra.upper()) is not None
+
+
+async def tables_below(connection: Connection, view: TableName) -> list[tuple[str, str]]:
+    """Databases and names of the tables and views below a view, as far as this user may see them."""
+    walk = _Walk(view)
+    while walk.level and not walk.too_deep:
+        found = await _look_up(connection, walk.level)
+        walk.descend(_tables(row for rows in found.values() for row in rows))
+    return list(walk.seen)[1:]
+
+
+async def missing_below(connection: Connection, view: TableName) -> list[str]:
+    """The tables and views directly below a view that the catalogue does not show."""
+    place = (view.schema or "", view.name)
+    below = list(dict.fromkeys(_tables((await _look_up(connection, [place]))[place])))
+    found = await _look_up(connection, below) if below else {}
+    return [".".join(each) for each in below if not found[each]]
+
+
+def _tables(rows: Iterable[_TableRow]) -> Iterator[tuple[str, str]]:
+    """The tables that the views among these rows read."""
+    for *_, text in rows:
+        if text:
+            yield from parse_view(text).tables
+
+
+def _reasons(parsed: ViewText, name: str) -> Iterator[str]:
+    """Why transactions do not protect a view, by its text."""
+    if parsed.function is not None:
+        yield FUNCTION.format(name=name, function=parsed.function)
+    if parsed.unknown:
+        yield UNREADABLE.format(name=name)
+    elif not parsed.tables:
+        yield BOTTOMLESS.format(name=name)
+    if len(parsed.tables) > 1:
+        yield JOINED.format(name=name)
+    if parsed.time_function is not None:
+        yield TIMED.format(name=name, function=parsed.time_function)
+    for doing in parsed.picked:
+        yield PICKED[doing].format(name=name)
+
+
+def other_kind_reason(kind: str, name: str) -> str:
+    """Why transactions do not protect what is neither a table nor a view."""
+    return (SEQUENCE if kind == "SEQUENCE" else CATALOGUE).format(name=name)
+
+
+async def _look_up(
+    connection: Connection, places: Sequence[tuple[str, str]], column: str = ""
+) -> dict[tuple[str, str], list[_TableRow]]:
+    """The rows of LOOK_UP for each place; a table that this user may not see has no row.
+
+    Each place has its own SELECT: otherwise MariaDB reads every table of the server.
+    """
+    sql = " UNION ALL ".join(LOOK_UP.format(number=number) for number in range(len(places)))
+    values = [value for place in places for value in (*place, column, *place * 3)]
+    found: dict[tuple[str, str], list[_TableRow]] = {place: [] for place in places}
+    for number, *row in await connection.fetch(sql, values):
+        kind, engine, particular, counts, text = (each.decode() if isinstance(each, bytes) else each for each in row)
+        extra, _, default = (particular or "").partition("\n")
+        place = places[int(number)]
+        found[place].append((kind, engine, None if particular is None else extra, default, str(counts), text))
+    return found

@@ -14,11 +14,11 @@ from starbase_data_replication.sources.mysql.connection import Connection
 
 # What a server tells everybody, as an expression. Of its own transactions' numbers those are no part that came from
 # elsewhere: by replication, in a restored copy, or before it was promoted. Without such numbers MySQL tells nothing.
-NEVER, ONCE, UNTOLD = "never", "once", "untold"
-SIGN_OF_MARIADB = f"IF(@@GLOBAL.gtid_slave_pos = '', '{NEVER}', '{ONCE}')"
-SIGN_OF_MYSQL = (
+NEVER, ONCE, UNKNOWN = "never", "once", "unknown"
+APPLIED_MARIADB = f"IF(@@GLOBAL.gtid_slave_pos = '', '{NEVER}', '{ONCE}')"
+APPLIED_MYSQL = (
     "CASE WHEN GTID_SUBTRACT(@@GLOBAL.gtid_executed, CONCAT(@@GLOBAL.server_uuid, ':1-9223372036854775806')) <> '' "
-    f"THEN '{ONCE}' WHEN @@GLOBAL.gtid_mode = 'ON' THEN '{NEVER}' ELSE '{UNTOLD}' END"
+    f"THEN '{ONCE}' WHEN @@GLOBAL.gtid_mode = 'ON' THEN '{NEVER}' ELSE '{UNKNOWN}' END"
 )
 SHOW_OF_MARIADB = "SHOW ALL SLAVES STATUS"
 SHOW_OF_MYSQL = "SHOW REPLICA STATUS"
@@ -37,16 +37,16 @@ HIDDEN_OF_MYSQL = _HIDDEN.format("REPLICATION CLIENT")
 HIDDEN = (HIDDEN_OF_MARIADB, HIDDEN_OF_MYSQL)
 
 
-def sign(connection: Connection) -> str:
-    return SIGN_OF_MARIADB if connection.is_mariadb else SIGN_OF_MYSQL
+def applied_expression(connection: Connection) -> str:
+    return APPLIED_MARIADB if connection.is_mariadb else APPLIED_MYSQL
 
 
-async def why_it_may_apply(connection: Connection, told: str) -> str:
-    """Why it may apply another's transactions later, or empty. told: what `sign` has answered.
+async def why_it_may_replicate(connection: Connection, applied: str) -> str:
+    """Why it may apply another's transactions later, or empty. applied: the value of `applied_expression`.
 
     Of a MySQL that numbers no transactions, nothing is claimed against it by who may not ask.
     """
-    if told == NEVER or (told == UNTOLD and connection.may_not_ask):
+    if applied == NEVER or (applied == UNKNOWN and connection.may_not_see_replication):
         return ""
     show = SHOW_OF_MYSQL if connection.version >= REPLICA_SINCE else SHOW_OF_OLD_MYSQL
     try:
@@ -55,8 +55,8 @@ async def why_it_may_apply(connection: Connection, told: str) -> str:
         if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
             raise
         # A session keeps the privileges with which it began.
-        connection.may_not_ask = True
+        connection.may_not_see_replication = True
         monitored = connection.is_mariadb and connection.version >= MONITOR_SINCE
         hidden = HIDDEN_OF_MARIADB if monitored else HIDDEN_OF_MYSQL
-        return hidden if told == ONCE else ""
+        return hidden if applied == ONCE else ""
     return SET_UP if found else ""

@@ -12,8 +12,8 @@ from pymysql.err import Error
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SyncError, TableMissing
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import missing_below
 from starbase_data_replication.sources.mysql.sql import table_sql
+from starbase_data_replication.sources.mysql.views import missing_below
 
 BROKEN = 1356
 DENIED = frozenset(
@@ -23,7 +23,7 @@ DENIED = frozenset(
 MISSING = frozenset({ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR, ER.WRONG_TABLE_NAME, ER.WRONG_DB_NAME, ER.TOO_LONG_IDENT})
 
 
-async def why_absent(connection: Connection, table: TableName) -> SyncError:
+async def missing_table_error(connection: Connection, table: TableName) -> SyncError:
     """The error of a table that the catalogue does not show. Raises what the server says beside that."""
     try:
         await connection.fetch(f"SELECT 1 FROM {table_sql(table)} LIMIT 0")

@@ -21,7 +21,7 @@ AHEAD = datetime.timedelta(hours=3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
+class SourceClock:
     """Now, in UTC and in the zone of columns that carry none.
 
     local is the lowest time that this zone's clock will show from now on: when it is to be put back within the
@@ -32,13 +32,13 @@ class Clock:
     local: datetime.datetime
 
 
-def clock_of(utc: str, local: str, later: str) -> Clock:
+def parse_clock(utc: str, local: str, later: str) -> SourceClock:
     """From the answer to CLOCK_SQL."""
     now, *local_times = (datetime.datetime.fromisoformat(text) for text in (utc, local, later))
-    return Clock(utc=now, local=min(local_times))
+    return SourceClock(utc=now, local=min(local_times))
 
 
-def clock_in(utc: str, zone: str) -> Clock:
+def clock_in_zone(utc: str, zone: str) -> SourceClock:
     """The same in a zone that a user has named: an IANA name, or an offset such as +02:00."""
     now = datetime.datetime.fromisoformat(utc)
     info: datetime.tzinfo
@@ -48,20 +48,20 @@ def clock_in(utc: str, zone: str) -> Clock:
         info = datetime.timezone(-offset if zone[0] == "-" else offset)
     else:
         info = zoneinfo.ZoneInfo(zone)
-    return Clock(utc=now, local=min(_shown(now, info), _shown(now + AHEAD, info) - AHEAD))
+    return SourceClock(utc=now, local=min(_shown(now, info), _shown(now + AHEAD, info) - AHEAD))
 
 
 def _shown(utc: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
     return utc.replace(tzinfo=datetime.UTC).astimezone(zone).replace(tzinfo=None)
 
 
-def cap(clock: Clock, kind: str, digits: int | None, settle_seconds: float) -> str:
+def first_unsettled(clock: SourceClock, kind: str, digits: int | None, settle_seconds: float) -> str:
     """The lowest value of a column that is not settled yet, as its type's text."""
     now = clock.utc if kind == "timestamp" else clock.local
     return _text(now - datetime.timedelta(seconds=settle_seconds), kind, digits)
 
 
-def less(value: str, kind: str, digits: int | None, seconds: float) -> str | None:
+def minus_seconds(value: str, kind: str, digits: int | None, seconds: float) -> str | None:
     """A column's value less so many seconds; None where it is no date that a calendar has."""
     if kind == "year":
         return None

@@ -63,7 +63,7 @@ def _rsa(pem: bytes) -> bytes:
     return pem
 
 
-class Proving(aiomysql.Connection):  # type: ignore[misc]
+class AuthenticatingConnection(aiomysql.Connection):  # type: ignore[misc]
     """A connection that proves its password, and shows it to no server that it does not know."""
 
     _server_auth_plugin: str

@@ -1,0 +1,119 @@
+"""The pool of connections to MySQL or MariaDB: which may be given out again, and for how long.
+
+aiomysql's pool, repaired: that one does not wake those who wait for a connection when one comes back closed. Must not
+know what is read over a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiomysql
+from pymysql.err import OperationalError
+
+from starbase_data_replication.sources.mysql.connection import Connection
+from starbase_data_replication.sources.network import Reach
+from starbase_host import check_overrides, overrides
+
+# A firewall may forget a connection that is not used for a while, without a sign to either end.
+IDLE_SECONDS = 300.0
+
+
+class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
+    """Stands in for the pool that `databases` has made, before that has any connection.
+
+    ssl_fallback: connect without TLS where a server that offers it fails in the handshake. reach: where it may be.
+    """
+
+    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, reach: Reach) -> None:
+        # Here, because `databases` is imported by now, and not before: that takes most of a second.
+        check_overrides(ConnectionPool)
+        super().__init__(
+            minsize=0,
+            maxsize=made.maxsize,
+            echo=False,
+            pool_recycle=IDLE_SECONDS,
+            loop=asyncio.get_running_loop(),
+            **made._conn_kwargs,
+        )
+        self._tls_required = tls_required
+        self._reach = reach
+        self._ssl_fallback = ssl_fallback
+        self._waking: set[asyncio.Future[Any]] = set()
+        self._not_before = 0.0
+
+    def renew(self) -> None:
+        """Give out no connection any more that began before now."""
+        self._not_before = self._loop.time()
+
+    @overrides("aiomysql.pool.Pool._acquire")
+    async def _fill_free_pool(self, override_min: bool) -> None:
+        """Drop the free connections that are dead or old; make one where none is left and one may be made."""
+        for connection in list(self._free):
+            if connection.began_at < self._not_before or _is_stale(connection):
+                self._free.remove(connection)
+                connection.close()
+        if self._free or self.size >= self.maxsize:
+            return
+        self._acquiring += 1
+        try:
+            self._free.append(await self._connected())
+        finally:
+            self._acquiring -= 1
+
+    @contextlib.asynccontextmanager
+    async def apart(self) -> AsyncIterator[Connection]:
+        """A connection beside the pool's, made now, for the length of the context."""
+        connection = await self._connected()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @overrides("databases.backends.mysql.MySQLConnection.release", library="aiomysql")
+    def release(self, connection: Connection) -> asyncio.Future[None]:
+        """Take a connection back and wake who waits for one, also when it comes back closed."""
+        self._used.discard(connection)
+        self._terminated.discard(connection)
+        if self._closing or connection.get_transaction_status():
+            connection.close()
+        if not connection.closed:
+            self._free.append(connection)
+        # Waking needs the lock, which is held by whoever connects: whoever releases must not wait for that.
+        waking = self._loop.create_task(self._wakeup())
+        self._waking.add(waking)
+        waking.add_done_callback(self._waking.discard)
+        released: asyncio.Future[None] = self._loop.create_future()
+        released.set_result(None)
+        return released
+
+    @overrides(library="aiomysql")
+    async def wait_closed(self) -> None:
+        """End every connection, those in use as well; say goodbye on the others."""
+        self.terminate()
+        await self.clear()
+        await super().wait_closed()
+
+    async def _connected(self) -> Connection:
+        arguments = dict(self._conn_kwargs)
+        try:
+            connection = Connection(reach=self._reach, tls_required=self._tls_required, **arguments)
+            await connection.open()
+        except OperationalError as error:
+            if not self._ssl_fallback or not isinstance(error.__cause__, ssl.SSLError):
+                raise
+            connection = Connection(reach=self._reach, **{**arguments, "ssl": None})
+            await connection.open()
+        return connection
+
+
+def _is_stale(connection: Connection) -> bool:
+    reader = connection._reader
+    idle = connection.loop.time() - connection.last_usage
+    return bool(
+        connection.closed or reader.at_eof() or reader.eof_received or reader.exception() or idle > IDLE_SECONDS
+    )
