@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +111,62 @@ def test_a_demand_after_the_word_that_we_are_in_is_judged_too() -> None:
         asking("999999999")(connection)
 
     with impostor(talk) as port:
-        assert "rounds of hashing" in described(PostgresqlDialect(), settings(port, "disable"))
+        assert "look at host and port of sourceConfig" in described(PostgresqlDialect(), settings(port, "disable"))
+
+
+def demand(number: int, text: bytes = b"") -> bytes:
+    return message(b"R", struct.pack("!I", number) + text)
+
+
+LET_IN, CLEARTEXT, MD5, ASK, PROVED = (
+    demand(0), demand(3), demand(5, b"salt"), message(b"R", SASL), demand(12, b"v=cHJvb2Y="),
+)  # fmt: skip
+CHALLENGE, END = challenge(b"nonce", "4096"), message(b"Z", b"I")
+IN_ORDER = [
+    (LET_IN, END), (CLEARTEXT, LET_IN, END), (MD5, LET_IN, END), (ASK, CHALLENGE, PROVED, LET_IN, END),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", IN_ORDER)
+def test_the_orders_in_which_a_server_may_ask(said: tuple[bytes, ...]) -> None:
+    data = b"".join(said)
+    assert judged(data, Asked(secure=True)) == (len(data), True)
+
+
+@given(st.lists(st.sampled_from([LET_IN, CLEARTEXT, MD5, ASK, CHALLENGE, PROVED, END]), min_size=1, max_size=6))
+def test_no_other_order_is_passed_on(said: list[bytes]) -> None:
+    said = said[: said.index(END) + 1] if END in said else said
+    if any(list(order[: len(said)]) == said for order in IN_ORDER):
+        judged(b"".join(said), Asked(secure=True))
+        return
+    with pytest.raises(NoHandshake):
+        judged(b"".join(said), Asked(secure=True))
+
+
+@pytest.mark.parametrize("said", [CHALLENGE, PROVED, ASK + ASK, ASK + PROVED, ASK + CHALLENGE * 600, END])
+def test_demands_out_of_order_do_not_reach_the_driver(said: bytes) -> None:
+    """The driver would call methods of what does not exist, which ends the process, or hash for minutes."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(said)
+        connection.recv(1000)
+
+    with impostor(talk) as port:
+        config = settings(port, "disable")
+        command = (
+            "from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect\n"
+            "from tests.support.dialects import described\n"
+            f"print(described(PostgresqlDialect(), {config!r}))"
+        )
+        done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "look at host and port of sourceConfig" in done.stdout
+
+
+@pytest.mark.parametrize("number", [2, 6, 7, 8, 9, 13, 2**32 - 1])
+def test_a_login_that_is_not_supported_is_named(number: int) -> None:
+    with impostor(lambda connection: connection.sendall(demand(number))) as port:
+        assert "neither scram-sha-256, md5 nor password" in described(PostgresqlDialect(), settings(port, "disable"))
 
 
 def test_a_host_answers_while_a_source_asks_for_too_much(tmp_path: Path) -> None:

@@ -30,8 +30,19 @@ ITERATIONS = re.compile(rb",i=(\d+)")
 AUTHENTICATION, READY = b"R", b"Z"
 LONGEST = {AUTHENTICATION: 2_000, READY: 5, **dict.fromkeys((b"E", b"N", b"v", b"S"), 30_000), b"K": 300}
 HEAD_BYTES = 5
-# What is asked for: the password itself, its MD5 with a salt, and a step of SCRAM.
-CLEARTEXT, MD5, SASL_CONTINUE = 3, 5, 11
+# What is asked for: nothing more, the password itself, its MD5 with a salt, and the steps of SCRAM.
+LET_IN, CLEARTEXT, MD5, SASL, SASL_CONTINUE, SASL_FINAL = 0, 3, 5, 10, 11, 12
+# By the last demand, those that may follow it; None stands for the beginning. The driver answers each in any order,
+# with methods of what an earlier one has set up: without that, its compiled code ends the process.
+NEXT: dict[int | None, frozenset[int]] = {
+    None: frozenset((LET_IN, CLEARTEXT, MD5, SASL)),
+    CLEARTEXT: frozenset((LET_IN,)),
+    MD5: frozenset((LET_IN,)),
+    SASL: frozenset((SASL_CONTINUE,)),
+    SASL_CONTINUE: frozenset((SASL_FINAL,)),
+    SASL_FINAL: frozenset((LET_IN,)),
+    LET_IN: frozenset(),
+}
 # For a status: how to be rid of the hash that anyone who has heard it may guess the password by.
 HEARD_MD5 = (
     "the server asks for the password by md5, and without TLS anyone in its place, or on the way, could find it out by "
@@ -44,11 +55,16 @@ class NoHandshake(Exception):
 
 
 class Asked:
-    """What a server has asked for so far. secure: nobody but the server hears the answers."""
+    """What a server has asked for so far.
+
+    secure: nobody but the server hears the answers. md5: it has asked for the password's MD5. last: the number of its
+    last demand; None before the first.
+    """
 
     def __init__(self, *, secure: bool = False) -> None:
         self.secure = secure
         self.md5 = False
+        self.last: int | None = None
 
 
 def judged(data: bytes, asked: Asked) -> tuple[int, bool]:
@@ -67,12 +83,22 @@ def judged(data: bytes, asked: Asked) -> tuple[int, bool]:
         if kind == AUTHENTICATION:
             _judge_demand(int.from_bytes(data[at + 5 : at + 9], "big"), data[at + 9 : end], asked)
         if kind == READY:
+            if asked.last != LET_IN:
+                raise NoHandshake
             return end, True
         at = end
     return at, False
 
 
 def _judge_demand(number: int, text: bytes, asked: Asked) -> None:
+    if number not in NEXT:
+        raise SourceRejected(
+            "the server asks for a login that is neither scram-sha-256, md5 nor password; allow scram-sha-256 for this "
+            f"user in the server's pg_hba.conf (method {number})"
+        )
+    if number not in NEXT[asked.last]:
+        raise NoHandshake
+    asked.last = number
     if number == SASL_CONTINUE:
         _judge_iterations(text)
     elif number == MD5:
