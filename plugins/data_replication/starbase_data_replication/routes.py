@@ -113,8 +113,8 @@ class Api:
         record = await self._service.wait(run)
         if record.status == "success":
             answer = {**_success(f"{run.noun} of {run.name} done"), "run": run_as_dict(record)}
-            if run.checked is not None:
-                answer |= {**run.checked.as_dict(), "duration_ms": record.sync_duration_ms}
+            if run.verification is not None:
+                answer |= {**run.verification.as_dict(), "duration_ms": record.sync_duration_ms}
             return answer
         if record.status == "error":
             raise RunFailed(f"{run.noun} of {run.name} failed: {record.error_message}", status=run.failure_status)

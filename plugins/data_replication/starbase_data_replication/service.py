@@ -121,7 +121,7 @@ class Service:
         try:
             await self._host.database.write(lambda connection: store.delete_position(connection, stored))
         except Unavailable as error:
-            raise self._runner.not_begun(stored.name, RunKind.RESET, error) from error
+            raise self._runner.fail_to_begin(stored.name, RunKind.RESET, error) from error
         return await self._runner.start(stored.name, RunKind.RESET, force=force)
 
     async def delete(self, name: str) -> None:
@@ -197,7 +197,7 @@ class Service:
             "created_at": stored.created_at,
             "updated_at": stored.updated_at,
             "last_success_at": iso(stored.last_success_at),
-            "last_error": (running.unrecorded if running is not None else None) or stored.last_error,
+            "last_error": (running.record_error if running is not None else None) or stored.last_error,
             "last_error_at": iso(stored.last_error_at),
             "consecutive_failures": stored.consecutive_failures,
             "row_count": stored.row_count,
@@ -225,7 +225,7 @@ class Service:
 
     def _state(self, stored: StoredReplication) -> str:
         running = self._runner.running.get(stored.name)
-        if running is not None and running.unrecorded is not None:
+        if running is not None and running.record_error is not None:
             return "degraded"
         if running is not None:
             return "running" if running.slot is not None else "waiting"

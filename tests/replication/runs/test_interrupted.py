@@ -54,8 +54,8 @@ GOES_ON = "the next sync goes on from what was committed"
         ("sync", "stop", "Sync of t was interrupted: the replication was stopped; "
          "started again, or synced by hand, it goes on from what was committed"),
         ("sync", "delete", "Sync of t was interrupted: the replication was deleted; it does not go on"),
-        ("sync", "change", "Sync of t was interrupted: the configuration changed; the next sync follows the new one"),
-        ("sync", "reset", "Sync of t was interrupted: the replication was reset; that load takes its place"),
+        ("sync", "change", "Sync of t was interrupted: the configuration changed; the next sync uses the new one"),
+        ("sync", "reset", "Sync of t was interrupted: the replication was reset; the reload takes its place"),
         ("reset", "delete", "Reset of t was interrupted: the replication was deleted; it does not go on"),
         ("reset", "end", f"the host is stopping; reset of t is interrupted; {GOES_ON}"),
         ("sync", "end", f"the host is stopping; sync of t is interrupted; {GOES_ON}"),

@@ -68,11 +68,11 @@ class Events:
     async def _post(self) -> None:
         database = self._store.database
         async with self._posting:
-            while events := await self._tried(partial(database.read, outbox.unsent)):
+            while events := await self._tried(partial(database.read, outbox.select_unsent)):
                 # Several at once: a subscriber that hangs holds up each of its calls for as long as it may.
                 await asyncio.gather(*(self._tell(event) for _, event in events))
                 numbers = [number for number, _ in events]
-                await self._tried(partial(database.write, partial(outbox.sent, numbers=numbers)))
+                await self._tried(partial(database.write, partial(outbox.delete_sent, numbers=numbers)))
 
     async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
         """What the database answers; asked again while it cannot be used, so that nothing is told twice meanwhile."""

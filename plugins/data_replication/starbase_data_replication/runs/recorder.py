@@ -1,4 +1,7 @@
-"""How a run has ended, as its record, its effect on the status, and its events. Nothing here begins or ends a run."""
+"""Recording a run that has ended: its record, its effect on the status, and its events.
+
+Must not begin or end a run.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,37 @@ from starbase_host import Host, StarbaseError, iso, printable
 
 log = logging.getLogger("starbase.data_replication")
 
-# So much of an error is looked through for secrets: one of another dialect may be of any length.
-ROOM = 100_000
+# Characters of an error that are searched for secrets: the error of another plugin's dialect may have any length, and
+# the search takes time for each secret.
+MAX_SCRUBBED = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run has ended.
+
+    status: `success`, `error` or `interrupted`.
+    error: the message for the record; None for a success.
+    result: what a successful sync did; None for a check.
+    failure: the error to log with its traceback, because nobody foresaw it; None if the message says it all.
+    """
+
+    status: RunStatus
+    error: str | None = None
+    result: SyncResult | None = None
+    failure: BaseException | None = None
 
 
 @dataclass(kw_only=True)
 class Recorder:
-    """Records the runs of one host, and tells of them."""
+    """Records the runs of one host, and sends their events.
+
+    host: gives the clock.
+    store: keeps the records.
+    connections: removes secrets from errors.
+    events: sends the events.
+    counts: counts the replicas that a run has changed.
+    """
 
     host: Host
     store: Store
@@ -37,42 +64,44 @@ class Recorder:
     events: Events
     counts: Counts
 
-    async def finish(
-        self, run: ActiveRun, stored: StoredReplication, status: RunStatus, error: str | None, synced: SyncResult | None
-    ) -> SyncRun:
-        """Record a run, and tell of it. Raises what the database raises when it does not take the record."""
+    async def record(self, run: ActiveRun, stored: StoredReplication, ending: Ending) -> SyncRun:
+        """Record a run, and send its events. Raises StarbaseError or apsw.Error if the database takes no writes."""
+        error = ending.error
         if error is not None:
-            # In this order: a secret is known by its own characters, and one that is cut is not known.
-            error = self.connections.scrubbed(error[:ROOM], stored.replication.source_config)
+            # Scrubbed before it is cut: a secret that is cut in two is not recognized any more.
+            error = self.connections.scrubbed(error[:MAX_SCRUBBED], stored.replication.source_config)
             error = printable(error, at_most=MAX_SHOWN)
-        record = self.record(run, status, error, synced)
+        record = self.make_record(run, ending.status, error, ending.result)
         outcome = Outcome()
-        if synced is not None:
-            outcome = Outcome(floor=synced.position.floor, protection=synced.protection, held=synced.held)
-        if run.checked is not None and run.kind is RunKind.VERIFY:
-            outcome = Outcome(verified=self._verified(run, record))
-        uncounted, untold = await self.store.database.write(
-            partial(_record_run, stored=stored, record=record, outcome=outcome)
+        if ending.result is not None:
+            result = ending.result
+            outcome = Outcome(floor=result.position.floor, protection=result.protection, held=result.held)
+        if run.verification is not None and run.kind is RunKind.VERIFY:
+            outcome = Outcome(verified=_last_verify(run, run.verification, record))
+        uncounted, unsent = await self.store.database.write(
+            partial(_record, stored=stored, record=record, outcome=outcome)
         )
         if uncounted:
-            self.counts.due(stored)
+            self.counts.schedule(stored)
         log.log(
-            logging.WARNING if status == "error" else logging.INFO,
-            "%s run of %s: %s, %d rows in %d ms%s",
-            run.kind.value, run.name, status, record.records_processed, record.sync_duration_ms,
+            logging.WARNING if record.status == "error" else logging.INFO,
+            "%s run of %s: %s, %d %s in %d ms%s",
+            run.kind.value, run.name, record.status, record.records_processed,
+            "row" if record.records_processed == 1 else "rows", record.sync_duration_ms,
             f": {record.error_message}" if record.error_message else "",
         )  # fmt: skip
-        if status in ("success", "error"):
-            self.events.send(_event(record, run.checked))
-        # A run that fails because of it is tried again and again, and finds the same each time: said once.
-        if run.progress.schema_changes and (status == "success" or not stored.consecutive_failures):
+        if record.status in ("success", "error"):
+            self.events.send(_event(record, run.verification))
+        # A run that fails because of a change is tried again and finds the same change: its event is sent once.
+        if run.progress.schema_changes and (record.status == "success" or not stored.consecutive_failures):
             changes = {"changes": list(run.progress.schema_changes)}
             self.events.send(ReplicationEvent.of(record, "schema_change", changes))
-        if untold:
+        if unsent:
             self.events.post()
         return record
 
-    def record(self, run: ActiveRun, status: RunStatus, error: str | None, synced: SyncResult | None) -> SyncRun:
+    def make_record(self, run: ActiveRun, status: RunStatus, error: str | None, result: SyncResult | None) -> SyncRun:
+        """Make the record of a run that ends now."""
         return SyncRun(
             run_id=run.run_id,
             config_name=run.name,
@@ -80,61 +109,61 @@ class Recorder:
             status=status,
             started_at=run.progress.started_at,
             finished_at=self.host.clock.now(),
-            records_processed=run.checked.changed if run.checked is not None else run.progress.changed,
+            records_processed=run.verification.changed if run.verification is not None else run.progress.changed,
             rows_read=run.progress.rows,
             bytes_read=run.progress.bytes,
             error_message=error,
-            warnings=_shown(synced.warnings) if synced is not None else (),
+            warnings=_printable(result.warnings) if result is not None else (),
         )
 
-    def _verified(self, run: ActiveRun, record: SyncRun) -> dict[str, object]:
-        assert run.checked is not None
-        return {
-            **run.checked.as_dict(),
-            "at": iso(record.finished_at),
-            "duration_ms": record.sync_duration_ms,
-            "repaired": run.repair,
-        }
+
+def _last_verify(run: ActiveRun, verification: VerificationResult, record: SyncRun) -> dict[str, object]:
+    """What status shows as `last_verify`."""
+    return {
+        **verification.as_dict(),
+        "at": iso(record.finished_at),
+        "duration_ms": record.sync_duration_ms,
+        "repaired": run.repair,
+    }
 
 
-def _record_run(
+def _record(
     connection: apsw.Connection, *, stored: StoredReplication, record: SyncRun, outcome: Outcome
 ) -> tuple[bool, bool]:
-    """Whether the replica is to be counted, and whether events are to be sent that are written down."""
+    """Record a run; returns whether the replica must be counted, and whether the outbox has events to send."""
     store.record(connection, record, outcome)
-    outbox.after(connection, record)
-    return store.uncounted(connection, stored) > 0, bool(outbox.unsent(connection))
+    outbox.record_health(connection, record)
+    return store.uncounted(connection, stored) > 0, bool(outbox.select_unsent(connection))
 
 
-def outcome(
-    run: ActiveRun, work: asyncio.Task[dict[str, SyncResult]]
-) -> tuple[RunStatus, str | None, SyncResult | None, BaseException | None]:
-    """How a run has ended: status, what to say, what it did, and what nobody had foreseen."""
+def ending_of(run: ActiveRun, work: asyncio.Task[dict[str, SyncResult]]) -> Ending:
+    """How a run has ended, by its work, which has ended too or is left to itself."""
     if not work.done():
         work.add_done_callback(retrieve_error)
     elif not work.cancelled() and work.exception() is None:
-        return "success", None, work.result().get(run.name), None
-    if run.given_up is not None:
-        return "error", run.given_up, None, None
+        return Ending(status="success", result=work.result().get(run.name))
+    if run.give_up_reason is not None:
+        return Ending(status="error", error=run.give_up_reason)
     if not work.done() or work.cancelled():
-        reason = run.interrupt_reason or OF_ANOTHER
-        return "interrupted", reason, None, None
+        return Ending(status="interrupted", error=run.interrupt_reason or OF_ANOTHER)
     failure = work.exception()
     if isinstance(failure, Superseded):
-        return "interrupted", str(failure), None, None
+        return Ending(status="interrupted", error=str(failure))
     if isinstance(failure, StarbaseError):
         run.failure_status = failure.status
-        return "error", str(failure), None, failure if isinstance(failure, DialectFailed | OddAnswer) else None
+        unforeseen = failure if isinstance(failure, DialectFailed | OddAnswer) else None
+        return Ending(status="error", error=str(failure), failure=unforeseen)
     assert failure is not None
-    return "error", f"unexpected {kind_of(failure)}; the host's log has the details", None, failure
+    error = f"unexpected {kind_of(failure)}; the host's log has the details"
+    return Ending(status="error", error=error, failure=failure)
 
 
-def _shown(warnings: Sequence[str]) -> tuple[str, ...]:
-    """They name columns and tables as the source does."""
+def _printable(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Warnings as a terminal can show them: they name columns and tables as the source does."""
     return tuple(printable(each, at_most=MAX_SHOWN) for each in warnings)
 
 
-def _event(run: SyncRun, checked: VerificationResult | None) -> ReplicationEvent:
+def _event(run: SyncRun, verification: VerificationResult | None) -> ReplicationEvent:
     types = {RunKind.VERIFY: "verify", RunKind.RESET: "reset"}
-    found = checked.as_dict() if checked is not None and run.kind is RunKind.VERIFY else None
+    found = verification.as_dict() if verification is not None and run.kind is RunKind.VERIFY else None
     return ReplicationEvent.of(run, types.get(run.kind, "sync"), found)

@@ -44,7 +44,7 @@ class Counts:
     # A count may take long, and the database has few readers.
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def due(self, stored: StoredReplication) -> None:
+    def schedule(self, stored: StoredReplication) -> None:
         """Have its replica counted, as soon as that is cheap next to how often it is done."""
         counted = self._counted.setdefault(stored.id, Counted())
         counted.due = stored
@@ -55,7 +55,7 @@ class Counts:
         """Have the replicas counted that an earlier host has changed, and has not counted since."""
         for stored in await self.database.read(store.all_of):
             if stored.uncounted:
-                self.due(stored)
+                self.schedule(stored)
 
     async def close(self) -> None:
         """Let the counts that are due be done: a command's host lives no longer than its one sync."""

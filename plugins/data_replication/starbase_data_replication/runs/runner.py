@@ -1,6 +1,6 @@
-"""Runs syncs and checks: one at a time for each replication, a bound over all; each is seen through to its record.
+"""Runs syncs and checks: one at a time for each replication, with a limit over all, each until it is recorded.
 
-A run is a task of its own: it does not end with the request or the alarm that began it.
+A run is a separate task: it does not end with the request or the alarm that began it. Must not know when a run is due.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import apsw
 
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits, format_for_log, kind_of
-from starbase_data_replication.model import Progress, RunKind, RunStatus, SyncRun
-from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun, stop
-from starbase_data_replication.runs.recorder import Recorder, outcome
+from starbase_data_replication.model import Progress, RunKind, SyncRun
+from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
+from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
 from starbase_data_replication.runs.slots import Slots
 from starbase_data_replication.sources.network import HEARD
 from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
@@ -28,14 +28,17 @@ from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable
 
 log = logging.getLogger("starbase.data_replication")
 
-# How long an interrupted run may take to let go of its source.
+# How long an interrupted run may take to release its source: a cancelled query ends well within it, and the host must
+# end within five seconds of a signal.
 LET_GO_SECONDS = 3.0
-# A run whose record the database does not take is tried again after this long.
+# How long to wait before the database is asked again to take a record: a lock or a full disk lasts for seconds.
 RECORD_AGAIN_SECONDS = 1.0
+# How long the host's end waits for records; what is not recorded by then, the next start records.
+CLOSE_SECONDS = 2.0
 
 
 class Changed(Conflict):
-    """A run has not begun, because somebody has changed, stopped or reset what it would have been of."""
+    """A run has not begun, because its replication was changed, stopped, deleted or reset meanwhile."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name}, or its group, was changed while its run began; try again")
@@ -43,7 +46,16 @@ class Changed(Conflict):
 
 @dataclass(kw_only=True)
 class Runner:
-    """The runs of one host."""
+    """The runs of one host.
+
+    host: gives the clock, the hooks and the end of the host.
+    store: keeps replications and records.
+    connections: opens sources.
+    recorder: records runs that have ended.
+    slots: limits how many runs work at once.
+    added_seconds: how long what users have added to a replica, such as triggers, may take; seconds for a transaction.
+    running: the runs that have not ended, by the name of their replication.
+    """
 
     host: Host
     store: Store
@@ -55,15 +67,18 @@ class Runner:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, name: str, kind: RunKind, *, repair: bool = False, force: bool = False) -> ActiveRun:
-        """Begin a run. Raises NotFound; Conflict when one of that name, or of its group, has not ended; Changed, which
-        is one too; InvalidRequest for one that its configuration does not allow; Unavailable when the database takes no
-        writes, which is recorded once it does."""
+        """Begin a run, with those of its group if it is a sync.
+
+        repair, force: see ActiveRun. Raises NotFound; Conflict if a run of that name, or of its group, has not ended;
+        Changed, a Conflict too, if the replication changes meanwhile; InvalidRequest if its configuration does not
+        allow such a run; Unavailable if the database takes no writes: that is recorded once it does.
+        """
         begun = None
         while begun is None:
-            # Again and again only while others change who is of its group meanwhile, and get through.
-            begun = await self._begun(name, kind, repair=repair, force=force)
+            # Repeated only while other requests change the members of its group.
+            begun = await self._try_to_begin(name, kind, repair=repair, force=force)
         runs, stored = begun
-        work = asyncio.create_task(self._contained(runs, stored), name=f"work-{name}")
+        work = asyncio.create_task(self._work_isolated(runs, stored), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
             run.work = work
             task = asyncio.create_task(self._run(run, each), name=f"run-{run.name}")
@@ -73,17 +88,17 @@ class Runner:
                 work.cancel()
         return runs[0]
 
-    async def _begun(
+    async def _try_to_begin(
         self, name: str, kind: RunKind, *, repair: bool, force: bool
     ) -> tuple[list[ActiveRun], list[StoredReplication]] | None:
-        """The runs that have begun, with what each is of; None when they are to be others than a moment before."""
+        """Begin runs; returns them with their replications, or None if the members of the group have just changed."""
         members = await self.store.database.read(partial(_members, name=name, kind=kind))
         for member in members:
             self._check_free(member)
         now = self.host.clock.now()
-        runs = [self._running(member, kind if member == name else _kind_beside(kind), members) for member in members]
+        runs = [self._make_run(member, kind if member == name else _kind_beside(kind), members) for member in members]
         runs[0].repair, runs[0].force = repair, force
-        # Taken before anything is awaited again, so that two requests cannot both pass.
+        # The names are taken before the next await, so that two requests cannot both pass the check.
         self.running |= {run.name: run for run in runs}
         stored, recorded = None, False
         try:
@@ -92,55 +107,58 @@ class Runner:
             recorded = not self.host.stopping.is_set()
             if not recorded:
                 raise
-            raise self._not_begun(runs, error) from error
+            raise self._fail_to_begin(runs, error) from error
         finally:
             if stored is None and not recorded:
                 for run in runs:
                     del self.running[run.name]
-                    # Whoever interrupts it waits for its record, and there will be none.
+                    # A caller that interrupts it waits for its record, which will not come.
                     run.result.cancel()
         if stored is not None:
             return runs, stored
         if runs[0].interrupt_reason is not None:
-            # Begun anew, it would go on after whoever has ended it.
+            # If it began again, it would undo the interruption.
             raise Changed(name)
         return None
 
     def _check_free(self, name: str) -> None:
         run = self.running.get(name)
-        if run is not None and not run.begun:
-            raise Unavailable(run.unrecorded or "")
+        if run is not None and not run.has_begun:
+            raise Unavailable(run.record_error or "")
         if run is not None:
             raise Conflict(f"{name} is syncing already (run {run.run_id})")
 
-    def not_begun(self, name: str, kind: RunKind, error: Unavailable) -> Unavailable:
-        """Have a run recorded as failed that could not begin, because the database takes no writes; what to raise."""
+    def fail_to_begin(self, name: str, kind: RunKind, error: Unavailable) -> Unavailable:
+        """Record as failed, in the background, a run that could not begin because the database takes no writes.
+
+        Returns the error to raise.
+        """
         if name in self.running or self.host.stopping.is_set():
             return error
-        run = self._running(name, kind, (name,))
+        run = self._make_run(name, kind, (name,))
         self.running[name] = run
-        return self._not_begun([run], error)
+        return self._fail_to_begin([run], error)
 
-    def _not_begun(self, runs: Sequence[ActiveRun], error: Unavailable) -> Unavailable:
-        """The same, of runs whose names are taken: they are kept until that is recorded."""
+    def _fail_to_begin(self, runs: Sequence[ActiveRun], error: Unavailable) -> Unavailable:
+        """The same, for runs that have taken their names; they keep them until the failure is recorded."""
         why = f"could not begin: {error}"
         for run in runs:
-            run.begun, run.unrecorded = False, f"the {run.kind.value} run of {run.name} {why}"
-            task = asyncio.create_task(self._record_not_begun(run, why), name=f"run-{run.name}")
+            run.has_begun, run.record_error = False, f"the {run.kind.value} run of {run.name} {why}"
+            task = asyncio.create_task(self._record_failure_to_begin(run, why), name=f"run-{run.name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return Unavailable(f"{runs[0].unrecorded}; that is recorded once the database can be written")
+        return Unavailable(f"{runs[0].record_error}; that is recorded once the database can be written")
 
-    async def _record_not_begun(self, run: ActiveRun, why: str) -> None:
+    async def _record_failure_to_begin(self, run: ActiveRun, why: str) -> None:
         try:
             stored = await self.store.get(run.name)
-            while not await self._finished(run, stored, "error", f"the run {why}", None):
+            while not await self._try_to_record(run, stored, Ending(status="error", error=f"the run {why}")):
                 await self.host.clock.sleep(RECORD_AGAIN_SECONDS)
         finally:
             self.running.pop(run.name, None)
             run.result.cancel()
 
-    def _running(self, name: str, kind: RunKind, members: tuple[str, ...]) -> ActiveRun:
+    def _make_run(self, name: str, kind: RunKind, members: tuple[str, ...]) -> ActiveRun:
         return ActiveRun(
             run_id=uuid.uuid4().hex,
             name=name,
@@ -151,37 +169,37 @@ class Runner:
         )
 
     async def interrupt(self, name: str, reason: str) -> None:
-        """End a run, if there is one, with those that share its work, and wait until they are recorded."""
+        """Interrupt a run, if there is one, with those that share its work, and wait until they are recorded."""
         run = self.running.get(name)
         if run is None:
             return
-        together = self._together(run)
-        for each in together:
-            stop(each, reason if each is run else OF_ANOTHER)
-        await asyncio.wait({each.result for each in together}, timeout=2 * LET_GO_SECONDS)
+        sharing = self._sharing_work_with(run)
+        for each in sharing:
+            each.interrupt(reason if each is run else OF_ANOTHER)
+        await asyncio.wait({each.result for each in sharing}, timeout=2 * LET_GO_SECONDS)
 
     def give_up(self, run: ActiveRun, why: str) -> None:
         """End a run that makes no progress; it is recorded as failed, with this message."""
-        for each in self._together(run):
-            each.given_up = why
-            stop(each, why)
+        for each in self._sharing_work_with(run):
+            each.give_up_reason = why
+            each.interrupt(why)
 
-    def _together(self, run: ActiveRun) -> list[ActiveRun]:
-        """The runs that have one work with this one, itself among them, and have not ended."""
+    def _sharing_work_with(self, run: ActiveRun) -> list[ActiveRun]:
+        """The runs that share the work of this one and have not ended; this one is among them."""
         others = (self.running.get(member) for member in run.members)
         return [each for each in others if each is not None and each.work is run.work]
 
     async def close(self) -> None:
-        """End every run; each is recorded as interrupted."""
+        """Interrupt every run, and wait until each is recorded, at most CLOSE_SECONDS."""
         runs = list(self.running.values())
         for run in runs:
-            stop(run, "the host stopped")
+            run.interrupt("the host stopped")
         if runs:
-            await asyncio.wait({run.result for run in runs}, timeout=2.0)
+            await asyncio.wait({run.result for run in runs}, timeout=CLOSE_SECONDS)
         await self.recorder.counts.close()
 
     async def recover(self) -> set[str]:
-        """Record the runs that a host that was killed, or stopped, left behind; whose they were."""
+        """Record the runs that an earlier host has left unrecorded; returns the names of their replications."""
         names = set()
         for stored in await self.store.all():
             left = stored.unrecorded_run
@@ -200,60 +218,63 @@ class Runner:
         return names
 
     async def _run(self, run: ActiveRun, stored: StoredReplication) -> None:
-        """See a run through to its record. Never cancelled itself: an interruption ends the work, not the record."""
+        """Wait for a run's work, and record the run. Never cancelled: an interruption ends the work alone."""
         work = run.work
         assert work is not None
         stopping = asyncio.create_task(run.stopping.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not work.done():
-            # A source that has stopped answering may hold the work for longer than anybody should wait.
+            # A source that does not answer any more may hold up the work for much longer.
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
-        status, error, synced, failure = outcome(run, work)
-        if failure is not None:
-            text = self.connections.scrubbed(format_for_log(failure), stored.replication.source_config)
-            how = "met an odd answer" if isinstance(failure, OddAnswer) else "failed unexpectedly"
+        ending = ending_of(run, work)
+        if ending.failure is not None:
+            text = self.connections.scrubbed(format_for_log(ending.failure), stored.replication.source_config)
+            how = "received an odd answer" if isinstance(ending.failure, OddAnswer) else "failed unexpectedly"
             log.error("run of %s %s\n%s", run.name, how, text)
         try:
-            while not await self._finished(run, stored, status, error, synced):
+            while not await self._try_to_record(run, stored, ending):
                 await self.host.clock.sleep(RECORD_AGAIN_SECONDS)
         finally:
             self.running.pop(run.name, None)
 
-    async def _finished(
-        self, run: ActiveRun, stored: StoredReplication, status: RunStatus, error: str | None, synced: SyncResult | None
-    ) -> bool:
-        """Record a run; False when the database does not take it now (it is full, or locked), so that no run is lost.
+    async def _try_to_record(self, run: ActiveRun, stored: StoredReplication, ending: Ending) -> bool:
+        """Record a run; False if the database takes no writes now, being full or locked, and it must be tried again.
 
-        Whoever waits for the run hears of that at once.
+        Callers that wait for the run get an error at once. When the host stops, it is left to the next start.
         """
         try:
-            record = await self.recorder.finish(run, stored, status, error, synced)
+            record = await self.recorder.record(run, stored, ending)
         except Exception as failure:
-            if run.begun:
-                run.unrecorded = f"the last run could not be recorded, and is tried again: {failure}"
+            if run.has_begun:
+                run.record_error = f"the last run could not be recorded, and is tried again: {failure}"
+            how = ending.error or ending.status
             if self.host.stopping.is_set() or not run.result.done():
-                log.error("run %s of %s (%s): %s", run.run_id, run.name, error or status, run.unrecorded)
+                log.error("run %s of %s (%s): %s", run.run_id, run.name, how, run.record_error)
             if not run.result.done():
-                run.result.set_result(
-                    self.recorder.record(run, "error", f"{run.unrecorded}; {error or status}", synced)
-                )
+                error = f"{run.record_error}; {how}"
+                run.result.set_result(self.recorder.make_record(run, "error", error, ending.result))
             return self.host.stopping.is_set()
-        # The name is free by the time that whoever waits for the run hears of it.
+        # Before the result is set: a caller that waited for this run may begin the next one at once.
         self.running.pop(run.name, None)
         if not run.result.done():
             run.result.set_result(record)
         return True
 
-    async def _contained(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> dict[str, SyncResult]:
-        """The work; what a dialect lets out that would end the host, or pass for an interruption, is an error."""
+    async def _work_isolated(
+        self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]
+    ) -> dict[str, SyncResult]:
+        """Do the work, and raise DialectFailed for what a foreign dialect must not raise.
+
+        Its SystemExit would end the host, and its CancelledError would look like an interruption.
+        """
         try:
             return await catch_exits(self._work, runs, stored)
         except (Exited, asyncio.CancelledError) as error:
             interrupted = any(run.interrupt_reason is not None for run in runs) or self.host.stopping.is_set()
             if interrupted and isinstance(error, asyncio.CancelledError):
                 raise
-            raised = str(error) if isinstance(error, Exited) else "CancelledError, and nobody had interrupted the run"
+            raised = str(error) if isinstance(error, Exited) else "CancelledError, though the run was not interrupted"
             dialect = stored[0].replication.dialect
             raise DialectFailed(f"the dialect {dialect} raised {raised}; the host's log has the details") from error
         except StarbaseError:
@@ -262,24 +283,24 @@ class Runner:
             whose = self.connections.whose(stored[0].replication.dialect)
             if whose is None:
                 raise
-            # What it answers is used in many places: most likely it is not what a dialect has to answer.
+            # What a dialect returns is used in many places: most likely it broke the protocol.
             why = f"unexpected {kind_of(error)} with {whose}; the host's log has the details"
             raise DialectFailed(why) from error
 
     async def _work(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> dict[str, SyncResult]:
-        """Do what the first of the runs is for; what was synced, by name."""
+        """Do what the first of the runs is for; returns the results of syncs by name."""
         run = runs[0]
         async with self.slots.taken(self.connections.key(stored[0].replication.source_config)) as slot:
-            heard = partial(_heard, runs, self.host.clock)
-            heard()
-            HEARD.set(heard)
+            mark_active = partial(_mark_active, runs, self.host.clock)
+            mark_active()
+            HEARD.set(mark_active)
             for each in runs:
-                each.asked_at, each.slot = each.heard_at, slot
+                each.pinged_at, each.slot = each.active_at, slot
             syncs = [await self._make_sync(*each) for each in zip(runs, stored, strict=True)]
             if run.kind is RunKind.VERIFY:
-                run.checked = await Check(sync=syncs[0]).verify(repair=run.repair)
+                run.verification = await Check(sync=syncs[0]).verify(repair=run.repair)
             elif run.kind is RunKind.RECONCILE:
-                run.checked = await Check(sync=syncs[0]).reconcile(force=run.force)
+                run.verification = await Check(sync=syncs[0]).reconcile(force=run.force)
             elif not syncs[0].together:
                 return {run.name: await syncs[0].run()}
             else:
@@ -308,7 +329,7 @@ class Runner:
 
 
 def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:
-    """Whom a run of this kind is about: itself, then for a sync those of its group that are active."""
+    """The names that a run of this kind is about: itself, and for a sync the active others of its group."""
     group = store.get(connection, name).replication.options.group
     if group is None or not kind.syncs:
         return (name,)
@@ -317,9 +338,9 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
 
 
 def _begin(connection: apsw.Connection, *, runs: Sequence[ActiveRun], now: float) -> list[StoredReplication] | None:
-    """Begin them, each as its configuration is now; None when others than these would have to run by now.
+    """Store that runs begin; returns their replications as they are now, or None if the group has other members now.
 
-    A change that is committed before this finds no run to end, and none of what it has changed may be run as it was.
+    A change that was committed before this found no run to end, so a run must not begin with what it replaced.
     """
     first = runs[0]
     if _members(connection, name=first.name, kind=first.kind) != first.members:
@@ -328,19 +349,19 @@ def _begin(connection: apsw.Connection, *, runs: Sequence[ActiveRun], now: float
         raise Changed(first.name)
     for run in runs:
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
-    # As they are now: each knows the run that it is of.
+    # Read after `begin_run`, so that each names its run.
     stored = [store.get(connection, run.name) for run in runs]
-    # In the transaction that begins it: after this, a change of the configuration ends the run.
+    # Checked in the transaction that begins the run: a later change of the configuration ends it.
     allow(stored[0].replication.options, first.kind, repair=first.repair)
     return stored
 
 
 def _kind_beside(kind: RunKind) -> RunKind:
-    """What a run is called that another of its group has brought about."""
+    """The kind of a run that begins because another of its group is due."""
     return RunKind.MANUAL if kind is RunKind.RESET else kind
 
 
-def _heard(runs: Sequence[ActiveRun], clock: Clock) -> None:
+def _mark_active(runs: Sequence[ActiveRun], clock: Clock) -> None:
     now = clock.monotonic()
     for run in runs:
-        run.heard_at = now
+        run.active_at = now

@@ -127,7 +127,7 @@ class Scheduler:
             await self.runner.store.database.write(lambda connection: store.set_due(connection, name, due_at))
         except Unavailable as error:
             # The host delivers the alarm again soon.
-            raise self.runner.not_begun(name, RunKind.SCHEDULED, error) from error
+            raise self.runner.fail_to_begin(name, RunKind.SCHEDULED, error) from error
         now = self.runner.host.clock.now()
         at = schedule.next_due(_clock_of(stored), stored.replication.interval_seconds, now=now, last_due=due_at)
         others: tuple[str, ...] = ()

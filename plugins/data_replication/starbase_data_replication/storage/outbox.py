@@ -17,7 +17,7 @@ from starbase_host import iso
 AT_ONCE = 50
 
 
-def after(connection: apsw.Connection, run: SyncRun) -> None:
+def record_health(connection: apsw.Connection, run: SyncRun) -> None:
     """Note what a sync that has just been recorded means: the first failure degrades, the next success recovers."""
     if not run.kind.syncs or run.status not in ("success", "error"):
         return
@@ -39,11 +39,11 @@ def after(connection: apsw.Connection, run: SyncRun) -> None:
     connection.execute("INSERT INTO tmp_replication_outbox (event) VALUES (?)", (json.dumps(event.as_dict()),))
 
 
-def unsent(connection: apsw.Connection) -> list[tuple[int, ReplicationEvent]]:
+def select_unsent(connection: apsw.Connection) -> list[tuple[int, ReplicationEvent]]:
     """Some of the events that nobody has been told yet, the oldest first."""
     rows = connection.execute("SELECT id, event FROM tmp_replication_outbox ORDER BY id LIMIT ?", (AT_ONCE,)).fetchall()
     return [(int(str(number)), ReplicationEvent(**json.loads(str(event)))) for number, event in rows]
 
 
-def sent(connection: apsw.Connection, numbers: Sequence[int]) -> None:
+def delete_sent(connection: apsw.Connection, numbers: Sequence[int]) -> None:
     connection.executemany("DELETE FROM tmp_replication_outbox WHERE id = ?", [(number,) for number in numbers])
