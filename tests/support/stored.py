@@ -8,10 +8,10 @@ import apsw
 
 from starbase_data_replication.model.options import Replication
 from starbase_data_replication.model.runs import RunKind
-from starbase_data_replication.storage import store
+from starbase_data_replication.storage import StoredReplication, store
 
 
-def under_way(connection: apsw.Connection, replication: Replication) -> store.StoredReplication:
+def under_way(connection: apsw.Connection, replication: Replication) -> StoredReplication:
     """A new replication as a run of it finds it."""
     store.save(connection, replication, {}, now=0.0)
     store.begin_run(connection, replication.name, uuid.uuid4().hex, RunKind.MANUAL, now=0.0)

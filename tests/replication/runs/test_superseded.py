@@ -15,7 +15,7 @@ from starbase_data_replication.model.runs import RunKind
 from starbase_data_replication.plugin import plugin as data_replication
 from starbase_data_replication.runs import runner
 from starbase_data_replication.runs.active_run import ActiveRun
-from starbase_data_replication.storage import store
+from starbase_data_replication.storage import StoredReplication, store
 from tests.support.hosts import running, until
 from tests.support.plugin_hosts import Gate, InProcess, body, counted, host_with
 from tests.support.servers import TestDatabase, fresh_database
@@ -86,7 +86,7 @@ def test_a_batch_that_came_too_late_is_no_error_of_the_log(
     refused = threading.Event()
     check_current = store.check_current
 
-    def checked(connection: apsw.Connection, stored: store.StoredReplication) -> None:
+    def checked(connection: apsw.Connection, stored: StoredReplication) -> None:
         try:
             check_current(connection, stored)
         except store.Superseded:

@@ -1,4 +1,4 @@
-"""What a run is: its kind, its progress, its record, and the event that tells of it. Times are seconds since 1970."""
+"""What a run is: its kind, its progress, its record, and the event that announces it. Times are seconds since 1970."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunKind(StrEnum):
 
     @property
     def syncs(self) -> bool:
-        """Whether such a run is a sync, rather than a look at what is there."""
+        """Whether a run of this kind is a sync, and not a check."""
         return self not in (RunKind.VERIFY, RunKind.RECONCILE)
 
 
@@ -33,9 +33,10 @@ RunStatus = Literal["success", "error", "interrupted", "skipped"]
 class UnrecordedRun:
     """A run that has begun and is not recorded yet, as it is stored beside its replication.
 
-    run_id: the run's id, 32 hex digits.
-    kind: why it began.
-    started_at: seconds since 1970.
+    Attributes:
+        run_id: 32 hex digits.
+        kind: why it began.
+        started_at: seconds since 1970.
     """
 
     run_id: str
@@ -45,9 +46,21 @@ class UnrecordedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncRun:
-    """One execution of a sync, as it is recorded when it has ended.
+    """One run, as it is recorded when it has ended.
 
-    records_processed counts rows inserted, changed or removed in the replica, not rows that were read again.
+    Attributes:
+        run_id: 32 hex digits.
+        config_name: the replication's name.
+        kind: why it began.
+        status: how it ended.
+        started_at: seconds since 1970.
+        finished_at: seconds since 1970.
+        records_processed: rows inserted, updated or removed in the replica; rows that were read and had not changed
+            do not count.
+        rows_read: rows of the source.
+        bytes_read: bytes of their values.
+        error_message: why it failed; None if it did not.
+        warnings: what to tell the user.
     """
 
     run_id: str
@@ -69,10 +82,15 @@ class SyncRun:
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is. The one value here that changes: the run writes it, status reads it.
+    """How far a run is. The only value here that changes: the run writes it, and the status reads it.
 
-    rows and bytes were read, changed were written. schema_changes: how the source's shape has changed since the
-    last sync, in words.
+    Attributes:
+        started_at: seconds since 1970.
+        rows: rows read from the source.
+        changed: rows written, or removed.
+        bytes: bytes of the values that were read.
+        estimated_rows: rows of the table by the source's own guess; None if it has none.
+        schema_changes: how the source table has changed since the last sync, in words.
     """
 
     started_at: float
@@ -87,11 +105,19 @@ class Progress:
 class ReplicationEvent:
     """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
 
-    type is `sync`, `verify`, `reset`, `schema_change`, `degraded` or `recovered`; later versions add others.
-    status is `success` or `error`: whether the run could be done. details: of a `verify`, what it found; of a
-    `schema_change`, `{"changes": […]}` in words; of `degraded` and `recovered`, since when it failed and how
-    often; else None.
-    occurred_at is ISO 8601 UTC with milliseconds and Z; sync_duration_ms is in milliseconds.
+    Attributes:
+        type: `sync`, `verify`, `reset`, `schema_change`, `degraded` or `recovered`; later versions may add others.
+        run_id: the run's id, 32 hex digits.
+        occurred_at: when the run ended, ISO 8601 UTC with milliseconds and Z.
+        config_name: the replication's name.
+        status: `success` or `error`: whether the run could be done.
+        records_processed: rows inserted, updated or removed in the replica.
+        sync_duration_ms: how long the run took, in milliseconds.
+        error_message: why it failed; None if it did not.
+        details: of a `verify`, what it found; of a `schema_change`, `{"changes": […]}` in words; of `degraded` and
+            `recovered`, since when it failed and how often; else None.
+        version: of this format; 1.
+        id: the event's id, 32 hex digits.
     """
 
     type: str
@@ -108,7 +134,7 @@ class ReplicationEvent:
 
     @classmethod
     def of(cls, run: SyncRun, type: str, details: Mapping[str, Any] | None = None) -> Self:
-        """What there is to tell of a run that has ended."""
+        """The event of a run that has ended."""
         return cls(
             type=type,
             run_id=run.run_id,

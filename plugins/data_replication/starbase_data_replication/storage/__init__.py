@@ -7,7 +7,8 @@ and positions come in as values of the model.
 from starbase_data_replication.storage import logbook, outbox, sqlite_tables, store, user_objects
 from starbase_data_replication.storage.encryption import EncryptedSettings, SecretKeys
 from starbase_data_replication.storage.leftovers import Leftovers, Piece, count_by_former_key
-from starbase_data_replication.storage.store import Outcome, Store, StoredReplication, Superseded
+from starbase_data_replication.storage.store import Outcome, Store, Superseded
+from starbase_data_replication.storage.stored_replication import StoredReplication
 from starbase_data_replication.storage.target import Target
 
 __all__ = [

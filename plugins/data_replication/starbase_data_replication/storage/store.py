@@ -1,85 +1,29 @@
 """The tmp_replication_* tables: configurations, secrets, positions, the record of runs.
 
-Plain functions of an APSW connection, so that a caller may put several into one transaction; `Store` runs
-them on the host's database. No SQL on a replica table, and no decision about when to sync.
+Functions of an APSW connection, so that a caller can put several into one transaction; `Store` runs them on the host's
+database. Must not touch a replica table, nor decide when to sync.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import apsw
 
 from starbase_data_replication.model import (
-    Candidate,
-    Former,
-    OpenTransactions,
-    Options,
-    Phase,
     Position,
     Replication,
     RunKind,
-    SchemaFingerprint,
     SyncRun,
-    UnrecordedRun,
 )
 from starbase_data_replication.storage import logbook, sqlite_tables
-from starbase_data_replication.storage.encryption import dump, load, overwriting
+from starbase_data_replication.storage.encryption import dump, overwriting
+from starbase_data_replication.storage.position_json import dump_position, parse_position
+from starbase_data_replication.storage.stored_replication import COLUMNS, StoredReplication, parse_replication
 from starbase_host import Conflict, Database, NotFound, iso
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredReplication:
-    """A replication as it is stored, with what is known of its runs.
-
-    id: the number of its row; it never changes.
-    revision: rises whenever the configuration is saved.
-    replication: the configuration; secrets are encrypted if there is a key.
-    masked_source_config: the settings of the source with `***` for each secret.
-    created_at, updated_at: when the configuration was first and last saved, ISO 8601 UTC.
-    floor: the watermark above which every sync reads, as the source's text; None before there is one.
-    last_sync_timestamp: when the last sync succeeded, ISO 8601 UTC.
-    last_success_at: the same, seconds since 1970.
-    last_error: why the last run failed, as text; kept when a later run succeeds.
-    last_error_at: when that was, seconds since 1970.
-    consecutive_failures: syncs that have failed since the last that succeeded.
-    degraded_since: when the first of them failed, seconds since 1970; None while syncs succeed.
-    row_count: rows of the replica when they were last counted; None if they never were.
-    uncounted: transactions that have changed the replica since then.
-    protection: how the floor is protected from late commits, in words.
-    warnings: what the last successful sync warned of.
-    last_verify: what the last verification found, as it is shown; None before the first.
-    floor_held: what the floor waits for, as it is shown; None while it rises.
-    unrecorded_run: the run under way, or one that was cut short by the host's end.
-    """
-
-    id: int
-    revision: int
-    replication: Replication
-    masked_source_config: Mapping[str, Any]
-    created_at: str
-    updated_at: str
-    floor: str | None
-    last_sync_timestamp: str | None
-    last_success_at: float | None
-    last_error: str | None
-    last_error_at: float | None
-    consecutive_failures: int
-    degraded_since: float | None
-    row_count: int | None
-    uncounted: int
-    protection: str | None
-    warnings: Sequence[str]
-    last_verify: Mapping[str, Any] | None
-    floor_held: Mapping[str, Any] | None
-    unrecorded_run: UnrecordedRun | None
-
-    @property
-    def name(self) -> str:
-        return self.replication.name
 
 
 class Superseded(Conflict):
@@ -90,7 +34,14 @@ class Superseded(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run leaves behind beside its own record. None keeps what is stored, but for `held`."""
+    """What a run changes in its replication's row. None keeps what is stored, except for `held`.
+
+    Attributes:
+        floor: the new floor, as the source's text.
+        protection: what protects rows that are committed late, in words.
+        verified: what a verification found, as it is shown.
+        held: what the floor waits for, as it is shown; None clears it.
+    """
 
     floor: str | None = None
     protection: str | None = None
@@ -98,28 +49,20 @@ class Outcome:
     held: Mapping[str, Any] | None = None
 
 
-_COLUMNS = (
-    "c.id", "c.name", "c.target_table", "c.source_table", "c.sync_interval_minutes", "c.tracking_column",
-    "c.last_sync_value", "c.last_sync_timestamp", "c.is_active", "c.created_at", "c.updated_at", "c.last_success_at",
-    "c.last_error", "c.last_error_at", "c.consecutive_failures", "c.row_count", "c.protection", "c.warnings",
-    "c.last_verify", "c.degraded_since", "c.running", "c.uncounted", "c.floor_held", "c.options", "c.revision",
-    "c.source_config", "s.source_config",
-)  # fmt: skip
-
 _SELECT = f"""
-SELECT {", ".join(_COLUMNS)}
+SELECT {", ".join(COLUMNS)}
 FROM tmp_replication_configs c JOIN tmp_replication_secrets s ON s.config_id = c.id
 """
 
 
 def find(connection: apsw.Connection, name: str) -> StoredReplication | None:
-    """A replication by its exact name."""
+    """A replication by its exact name; None if there is none."""
     row = connection.execute(f"{_SELECT} WHERE c.name = ?", (name,)).fetchone()
-    return _stored(row) if row is not None else None
+    return parse_replication(row) if row is not None else None
 
 
 def get(connection: apsw.Connection, name: str) -> StoredReplication:
-    """The same, or NotFound."""
+    """A replication by its exact name. Raises NotFound."""
     found = find(connection, name)
     if found is None:
         raise NotFound(f"no replication is named {name}")
@@ -128,17 +71,17 @@ def get(connection: apsw.Connection, name: str) -> StoredReplication:
 
 def all_of(connection: apsw.Connection) -> list[StoredReplication]:
     """Every replication, by name."""
-    return [_stored(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
+    return [parse_replication(row) for row in connection.execute(f"{_SELECT} ORDER BY c.name")]
 
 
 def of_group(connection: apsw.Connection, group: str) -> list[StoredReplication]:
-    """Those of a group, by name."""
+    """The replications of a group, by name."""
     rows = connection.execute(f"{_SELECT} WHERE json_extract(c.options, '$.group') = ? ORDER BY c.name", (group,))
-    return [_stored(row) for row in rows]
+    return [parse_replication(row) for row in rows]
 
 
 def targets(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Name and target table of every replication, without taking a thousand configurations apart."""
+    """Name and target table of every replication, without parsing each configuration."""
     rows = connection.execute("SELECT name, target_table FROM tmp_replication_configs")
     return [(str(name), str(target)) for name, target in rows]
 
@@ -158,7 +101,7 @@ def save(
         json.dumps(asdict(replication.options)),
         iso(now),
     )
-    # Whatever the target it comes back to one day holds then, it is not what the position speaks of.
+    # A new target is loaded from its start. So is the old one, should it come back: its rows may be others by then.
     connection.execute(
         "DELETE FROM tmp_replication_positions WHERE config_id = "
         "(SELECT id FROM tmp_replication_configs WHERE name = ? AND target_table <> ?)",
@@ -200,35 +143,35 @@ def set_active(connection: apsw.Connection, name: str, active: bool) -> None:
 
 
 def set_due(connection: apsw.Connection, name: str, due_at: float) -> None:
-    """Note when the run that begins now was due."""
+    """Store when the run that begins now was due."""
     connection.execute("UPDATE tmp_replication_configs SET last_due_at = ? WHERE name = ?", (due_at, name))
 
 
 def load_position(connection: apsw.Connection, stored: StoredReplication) -> Position | None:
     found = connection.execute("SELECT position FROM tmp_replication_positions WHERE config_id = ?", (stored.id,)).get
-    return _position(json.loads(found)) if found is not None else None
+    return parse_position(found) if found is not None else None
 
 
 def save_position(connection: apsw.Connection, stored: StoredReplication, position: Position) -> None:
-    """Belongs into the transaction of the rows, after check_current."""
+    """Store how far the replica has come. Call it in the transaction of the rows, after check_current."""
     connection.execute(
         "INSERT INTO tmp_replication_positions VALUES (?, ?) "
         "ON CONFLICT (config_id) DO UPDATE SET position = excluded.position",
-        (stored.id, json.dumps(_plain(position))),
+        (stored.id, dump_position(position)),
     )
 
 
 def delete_position(connection: apsw.Connection, stored: StoredReplication) -> None:
-    """Forget how far it has come: the next run starts over."""
+    """Forget how far the replica has come, so that the next run starts over."""
     connection.execute("DELETE FROM tmp_replication_positions WHERE config_id = ?", (stored.id,))
 
 
 def owns_target(connection: apsw.Connection, name: str) -> bool:
-    """Whether the table of that name is the one that this plugin has made its own, and not another in its place."""
+    """Whether the table of that name is the one that this plugin owns, and not another one in its place."""
     found = connection.execute("SELECT tag FROM tmp_replication_targets WHERE name = ?", (name,)).fetchone()
     if found is None:
         return False
-    # One that was made before tables had a tag is known by its name.
+    # A table that was made before tables had tags is known by its name.
     return (
         sqlite_tables.exists(connection, name)
         if found[0] is None
@@ -237,7 +180,7 @@ def owns_target(connection: apsw.Connection, name: str) -> bool:
 
 
 def own_target(connection: apsw.Connection, name: str) -> None:
-    """From now on, the table of that name is this one."""
+    """Own the table that has this name now."""
     connection.execute(
         "INSERT INTO tmp_replication_targets VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET tag = excluded.tag",
         (name, sqlite_tables.tag_of(connection, name)),
@@ -245,9 +188,9 @@ def own_target(connection: apsw.Connection, name: str) -> None:
 
 
 def check_current(connection: apsw.Connection, stored: StoredReplication) -> None:
-    """A run may write only as long as it has not been recorded, and the configuration is the one it began with.
+    """Raise Superseded unless the run is not recorded yet, and the configuration is the one that it began with.
 
-    What it has sent to a source or a plugin may be answered long after it was interrupted, and another has begun.
+    A source or a plugin may answer a run long after it was interrupted and another one has begun.
     """
     found = connection.execute(
         "SELECT revision, running FROM tmp_replication_configs WHERE id = ?", (stored.id,)
@@ -259,13 +202,13 @@ def check_current(connection: apsw.Connection, stored: StoredReplication) -> Non
 
 
 def begin_run(connection: apsw.Connection, name: str, run_id: str, kind: RunKind, *, now: float) -> None:
-    """Note that a run is under way, so that a host that is killed finds it when it starts again."""
+    """Store that a run is under way, so that a host that is killed finds it when it starts again."""
     running = json.dumps({"run_id": run_id, "kind": kind, "started_at": now})
     connection.execute("UPDATE tmp_replication_configs SET running = ? WHERE name = ?", (running, name))
 
 
 def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome()) -> None:
-    """Record a run that has ended, and what it means for its replication."""
+    """Record a run that has ended, and update its replication."""
     connection.execute(
         "INSERT INTO tmp_replication_logs (config_name, status, records_processed, error_message, sync_duration_ms, "
         "created_at, run_id, kind, started_at, finished_at, rows_read, bytes_read, warnings) "
@@ -304,8 +247,8 @@ def record(connection: apsw.Connection, run: SyncRun, outcome: Outcome = Outcome
         )
 
 
-def changed(connection: apsw.Connection, stored: StoredReplication) -> None:
-    """A replica may hold another number of rows than was counted. Belongs into the transaction that changes it."""
+def mark_uncounted(connection: apsw.Connection, stored: StoredReplication) -> None:
+    """Store that a replica may hold another number of rows. Call it in the transaction that changes the replica."""
     connection.execute("UPDATE tmp_replication_configs SET uncounted = uncounted + 1 WHERE id = ?", (stored.id,))
 
 
@@ -315,16 +258,16 @@ def uncounted(connection: apsw.Connection, stored: StoredReplication) -> int:
 
 
 def count_rows(connection: apsw.Connection, stored: StoredReplication) -> tuple[int | None, int]:
-    """How many rows a replica holds, None when there is none; and how many changes that takes into account.
+    """How many rows a replica holds, None if it does not exist; and how many changes the count includes.
 
-    The changes first: one that is made in between is then counted once more, rather than never.
+    The changes are read first: a change in between then causes one more count, instead of being missed.
     """
     changes = uncounted(connection, stored)
     return sqlite_tables.count_rows(connection, stored.replication.target_table), changes
 
 
 def save_row_count(connection: apsw.Connection, stored: StoredReplication, rows: int | None, changes: int) -> None:
-    """Note what was counted, unless the replication has got another replica since."""
+    """Store a count, unless the replication has another target by now."""
     connection.execute(
         "UPDATE tmp_replication_configs SET row_count = ?, uncounted = uncounted - ? WHERE id = ? AND target_table = ?",
         (rows, changes, stored.id, stored.replication.target_table),
@@ -332,7 +275,7 @@ def save_row_count(connection: apsw.Connection, stored: StoredReplication, rows:
 
 
 class Store:
-    """The functions above, each in a transaction of its own."""
+    """The functions above, each in its own transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -353,94 +296,6 @@ class Store:
         return await self.database.read(lambda connection: logbook.logs(connection, limit=limit, name=name))
 
 
-def _stored(row: tuple[Any, ...]) -> StoredReplication:
-    column = dict(zip(_COLUMNS, row, strict=True))
-    masked = json.loads(column["c.source_config"])
-    replication = Replication(
-        name=column["c.name"],
-        source_config=load(column["s.source_config"], masked),
-        source_table=column["c.source_table"],
-        target_table=column["c.target_table"],
-        sync_interval_minutes=column["c.sync_interval_minutes"],
-        # The table does not take NULL here.
-        tracking_column=column["c.tracking_column"] or None,
-        is_active=bool(column["c.is_active"]),
-        options=Options(**json.loads(column["c.options"])),
-    )
-    return StoredReplication(
-        id=column["c.id"],
-        revision=column["c.revision"],
-        replication=replication,
-        masked_source_config=masked,
-        created_at=column["c.created_at"],
-        updated_at=column["c.updated_at"],
-        floor=column["c.last_sync_value"],
-        last_sync_timestamp=column["c.last_sync_timestamp"],
-        last_success_at=column["c.last_success_at"],
-        last_error=column["c.last_error"],
-        last_error_at=column["c.last_error_at"],
-        consecutive_failures=column["c.consecutive_failures"],
-        degraded_since=column["c.degraded_since"],
-        row_count=column["c.row_count"],
-        uncounted=column["c.uncounted"],
-        protection=column["c.protection"],
-        warnings=json.loads(column["c.warnings"]),
-        last_verify=_parse_json(column["c.last_verify"]),
-        floor_held=_parse_json(column["c.floor_held"]),
-        unrecorded_run=_parse_run(column["c.running"]),
-    )
-
-
-def _parse_json(text: str | None) -> Any:
-    return json.loads(text) if text else None
-
-
 def _run_id(text: str | None) -> str | None:
     """Of a stored run, only what tells it from others: it is compared for each batch."""
     return str(json.loads(text)["run_id"]) if text else None
-
-
-def _parse_run(text: str | None) -> UnrecordedRun | None:
-    if not text:
-        return None
-    plain = json.loads(text)
-    return UnrecordedRun(run_id=plain["run_id"], kind=RunKind(plain["kind"]), started_at=plain["started_at"])
-
-
-def _plain(position: Position) -> dict[str, Any]:
-    plain = asdict(position)
-    for candidate in plain["candidates"]:
-        candidate["open_transactions"]["tokens"] = sorted(candidate["open_transactions"]["tokens"])
-    return plain
-
-
-def _position(plain: dict[str, Any]) -> Position:
-    candidates = tuple(
-        Candidate(
-            **{
-                **each,
-                "open_transactions": OpenTransactions(
-                    **{**each["open_transactions"], "tokens": frozenset(each["open_transactions"]["tokens"])}
-                ),
-            }
-        )
-        for each in plain["candidates"]
-    )
-    load_key = tuple(plain["load_key"]) if plain["load_key"] is not None else None
-    fingerprint = _fingerprint(plain["fingerprint"]) if plain.get("fingerprint") is not None else None
-    dropped = tuple(plain.get("dropped", ()))
-    former = plain.get("former")
-    former = Former(**{**former, "fingerprint": _fingerprint(former["fingerprint"])}) if former is not None else None
-    changed = {
-        "candidates": candidates,
-        "load_key": load_key,
-        "fingerprint": fingerprint,
-        "dropped": dropped,
-        "former": former,
-    }
-    return Position(**{**plain, **changed, "phase": Phase(plain["phase"])})
-
-
-def _fingerprint(plain: dict[str, Any]) -> SchemaFingerprint:
-    columns = {name: tuple(facts) for name, facts in plain["columns"].items()}
-    return SchemaFingerprint(**{**plain, "columns": columns, "key": tuple(plain["key"])})

@@ -210,7 +210,7 @@ class Preparation:
         if start.position is not position:
             if not into_shadow:
                 # The target is a new table, or one that was not counted yet.
-                store.changed(connection, self.stored)
+                store.mark_uncounted(connection, self.stored)
             store.save_position(connection, self.stored, start.position)
         return start
 
@@ -252,7 +252,7 @@ class Preparation:
         _check_free(connection, replica)
         said = replica.swap(connection)
         store.own_target(connection, replica.name)
-        store.changed(connection, self.stored)
+        store.mark_uncounted(connection, self.stored)
         return said
 
     @property

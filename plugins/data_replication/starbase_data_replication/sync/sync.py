@@ -236,7 +236,7 @@ class Sync:
             self._warnings += self.preparation.swap(connection, self._replica)
         elif merged := self._replica.merge(connection):
             self.progress.changed += merged
-            store.changed(connection, self.stored)
+            store.mark_uncounted(connection, self.stored)
         if self._end != self._saved:
             store.save_position(connection, self.stored, self._end)
 
@@ -307,7 +307,7 @@ class Sync:
             if batch.last and self._start.position.into_shadow and not self._checks_other_rows:
                 swapped = self.preparation.swap(connection, self._replica)
             elif changed:
-                store.changed(connection, self.stored)
+                store.mark_uncounted(connection, self.stored)
             store.save_position(connection, self.stored, position)
             return changed, swapped
 

@@ -173,7 +173,7 @@ class Check:
 
         def write(connection: apsw.Connection) -> int:
             self.sync.preparation.check(connection, replica)
-            store.changed(connection, self.sync.stored)
+            store.mark_uncounted(connection, self.sync.stored)
             return replica.apply(connection, rows)
 
         written = await self.sync.database.write(write)
@@ -185,7 +185,7 @@ class Check:
 
         def write(connection: apsw.Connection) -> int:
             self.sync.preparation.check(connection, replica)
-            store.changed(connection, self.sync.stored)
+            store.mark_uncounted(connection, self.sync.stored)
             if replica.mark is not None:
                 return replica.mark_removed(connection, keys, at)
             return replica.remove(connection, keys)
