@@ -347,7 +347,7 @@ def test_a_new_version_that_stores_another_form_keeps_rows(postgres_database: Te
     with contextlib.closing(apsw.Connection(str(host.database))) as connection:
         ((position,),) = connection.execute("SELECT position FROM tmp_replication_positions").fetchall()
         stored = json.loads(str(position))
-        stored["shape"]["columns"]["n"][1] += " as before"
+        stored["fingerprint"]["columns"]["n"][1] += " as before"
         connection.execute("UPDATE tmp_replication_positions SET position = ?", (json.dumps(stored),))
     with running(tmp_path) as host:
         mirror = mirror._replace(host=host)
