@@ -26,8 +26,11 @@ from starbase_host.plugins import Host
 from starbase_host.printable import printable
 from starbase_host.query import Query, Result
 from starbase_host.routes import Route
+from starbase_host.texts import ENV_REFERENCE, MALFORMED_REFERENCE, has_surrogate
 
 __all__ = [
+    "ENV_REFERENCE",
+    "MALFORMED_REFERENCE",
     "Alarm",
     "Answer",
     "Clock",
@@ -53,6 +56,7 @@ __all__ = [
     "check_versions",
     "did_you_mean",
     "fold_name",
+    "has_surrogate",
     "hookimpl",
     "hookspec",
     "iso",

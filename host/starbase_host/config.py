@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from starbase_host.errors import ConfigError, did_you_mean
+from starbase_host.texts import ENV_REFERENCE, MALFORMED_REFERENCE
 
-REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
 # Not a URL: its first part would be read as an IPv6 address, and its path as part of the port.
 BIND = re.compile(r"[^\s\x00-\x1f/]+:([0-9]{1,5})\Z")
 # As a browser sends it: in lowercase and without a path.
@@ -204,8 +203,8 @@ def parse(document: Mapping[str, Any], *, path: Path, environ: Mapping[str, str]
         **values,
         database=database,
         path=path,
-        holds_token=any(REFERENCE.search(token) is None for token in written),
-        token_variables=frozenset(name for token in written for name in REFERENCE.findall(token)),
+        holds_token=any(ENV_REFERENCE.search(token) is None for token in written),
+        token_variables=frozenset(name for token in written for name in ENV_REFERENCE.findall(token)),
         plugins=tuple(reader.plugin(name, plugins[name]) for name in plugins),
     )
 
@@ -248,7 +247,7 @@ class _Reader:
             return [self.resolve(f"{key}[{index}]", item) for index, item in enumerate(value)]
         if not isinstance(value, str):
             return value
-        if NO_REFERENCE.search(value):
+        if MALFORMED_REFERENCE.search(value):
             # If it stayed as it is, it would be a token that anyone can guess.
             fix = "NAME is a letter or _, then letters, digits and _; to have ${ in a value, put it into a variable"
             raise self.error(key, f"contains a ${{ that is not part of a ${{NAME}}; {fix}")
@@ -259,7 +258,7 @@ class _Reader:
                 raise self.error(key, f"the environment variable {name} is not set; set it, or remove the key")
             return self.environ[name]
 
-        return REFERENCE.sub(replacement, value)
+        return ENV_REFERENCE.sub(replacement, value)
 
     def database(self, name: str) -> Path:
         path = self.path.absolute().parent / name

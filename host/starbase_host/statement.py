@@ -18,6 +18,7 @@ from starbase_host.catalogue import restore_names
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
 from starbase_host.sandbox import Guard, OnlyPrepared
 from starbase_host.sandbox_rules import CLIENT_REFUSAL, TOO_LONG, VALUE_BYTES
+from starbase_host.texts import has_surrogate
 from starbase_host.wire import Row, Sink, write_rows
 
 T = TypeVar("T")
@@ -87,7 +88,7 @@ def _check_value(value: Any, field: str, wrong: dict[str, str]) -> Any:
         if value != value:
             wrong[field] = "is NaN, which SQL does not have; send null"
     elif kind is str:
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        if has_surrogate(value):
             wrong[field] = "contains half of a surrogate pair"
     elif isinstance(value, Mapping) and tuple(value) == ("$base64",) and isinstance(value["$base64"], str):
         try:

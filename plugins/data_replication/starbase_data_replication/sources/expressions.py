@@ -32,6 +32,7 @@ DIGITS = "0123456789"
 WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
 PARAMETER = re.compile(r"\$[0-9]+")
+NUL_IN_TEXT = "has a NUL, which no text may hold"
 COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 PLAIN = {quote: re.compile(f"{quote}(?:[^{quote}]|{quote}{quote})*+{quote}", re.DOTALL) for quote in "'\"`"}
@@ -150,7 +151,7 @@ class _Scan:
             raise _Fault(f"has a {quote} that is not closed")
         self._at = found.end()
         if "\0" in found[0]:
-            raise _Fault("has a NUL, which no text may hold")
+            raise _Fault(NUL_IN_TEXT)
         return found[0]
 
     def _comment(self) -> None:
@@ -176,5 +177,5 @@ class _Scan:
     def _line(self, ends: str) -> None:
         while self._at < len(self._text) and self._text[self._at] not in ends:
             if self._text[self._at] == "\0":
-                raise _Fault("has a NUL, which no text may hold")
+                raise _Fault(NUL_IN_TEXT)
             self._at += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SyncError, kind_of
 from starbase_data_replication.model import Cast, Row, Rows, TableSchema, as_stored, float_or_text
+from starbase_host import has_surrogate
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -99,6 +100,5 @@ def _is_storable(value: Any) -> bool:
     if type(value) in (int, bool):
         return bool(-(2**63) <= value < 2**63)
     if type(value) is str:
-        # Half of a surrogate pair has no UTF-8.
-        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+        return not has_surrogate(value)
     return value is None or type(value) in (float, bytes)

@@ -16,21 +16,19 @@ from urllib.parse import quote
 
 from starbase_data_replication.sources.settings.allowed_variables import EVERY, Variables
 from starbase_data_replication.sources.settings.connection_string import ConnectionString, split_if_possible
-from starbase_host import InvalidRequest
+from starbase_host import ENV_REFERENCE, MALFORMED_REFERENCE, InvalidRequest
 
-REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+\Z")
+ONLY_REFERENCES = re.compile(rf"(?:{ENV_REFERENCE.pattern})+\Z")
 
 # Alone, or with its port in a connection string.
-WHOLE_HOST = re.compile(rf"\[?{REFERENCE.pattern}\]?(?::(?:[0-9]+|{REFERENCE.pattern}))?\Z")
-NO_REFERENCE = re.compile(rf"(?!{REFERENCE.pattern})\$\{{")
+WHOLE_HOST = re.compile(rf"\[?{ENV_REFERENCE.pattern}\]?(?::(?:[0-9]+|{ENV_REFERENCE.pattern}))?\Z")
 # The whole of a text: a password may well hold `${` somewhere.
 LIKE_A_REFERENCE = re.compile(r"\$\{(?:[A-Za-z0-9_]*+\Z|.*\}\Z)", re.DOTALL)
 
 
 def has_reference(value: object) -> bool:
     """True for a string that holds a `${NAME}`, whose final form is therefore not known yet."""
-    return isinstance(value, str) and REFERENCE.search(value) is not None
+    return isinstance(value, str) and ENV_REFERENCE.search(value) is not None
 
 
 def is_reference(value: object) -> bool:
@@ -48,7 +46,7 @@ def misspelt(settings: Mapping[str, Any]) -> dict[str, str]:
         field: why
         for field, text in _strings("sourceConfig", settings)
         if any(
-            LIKE_A_REFERENCE.match(part) and NO_REFERENCE.search(part)
+            LIKE_A_REFERENCE.match(part) and MALFORMED_REFERENCE.search(part)
             for part in _parts(field.removeprefix("sourceConfig."), text)
         )
     }
@@ -71,7 +69,7 @@ def partial_hosts(settings: Mapping[str, Any]) -> dict[str, str]:
         if parts is not None:
             hosts += [value for name, value in parts.parameters or () if name == "host"]
         each = [host for listed in hosts for host in listed.split(",")]
-        if any(REFERENCE.search(host) and not WHOLE_HOST.match(host) for host in each):
+        if any(ENV_REFERENCE.search(host) and not WHOLE_HOST.match(host) for host in each):
             found[f"sourceConfig.{key}"] = why
     return found
 
@@ -80,7 +78,7 @@ def not_allowed(settings: Mapping[str, Any], variables: Variables) -> dict[str, 
     """Variables that may not be named here: field to what is wrong, and the fix."""
     found = {}
     for field, text in _strings("sourceConfig", settings):
-        reasons = (variables.why_not(name) for name in sorted(set(REFERENCE.findall(text))))
+        reasons = (variables.why_not(name) for name in sorted(set(ENV_REFERENCE.findall(text))))
         if (why := next((reason for reason in reasons if reason is not None), None)) is not None:
             found[field] = why
     return found
@@ -106,7 +104,7 @@ def resolve(
     values = os.environ if environ is None else environ
     missing: dict[str, str] = {}
     for field, text in _strings("sourceConfig", settings):
-        names = set(REFERENCE.findall(text))
+        names = set(ENV_REFERENCE.findall(text))
         unset = sorted(name for name in names if name not in values)
         if unset:
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
@@ -122,7 +120,7 @@ def resolve(
 def referenced(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables that the settings name, with their values; those that are not set are left out."""
     values = os.environ if environ is None else environ
-    names = {name for _, text in _strings("sourceConfig", settings) for name in REFERENCE.findall(text)}
+    names = {name for _, text in _strings("sourceConfig", settings) for name in ENV_REFERENCE.findall(text)}
     return {name: values[name] for name in sorted(names) if name in values}
 
 
@@ -150,7 +148,7 @@ def _fill(key: str, value: Any, values: Mapping[str, str]) -> Any:
 
 def _substitute(text: str, values: Mapping[str, str], *, safe: str | None = None) -> str:
     """Put the variables' values in; percent-encoded but for `safe`, unless that is None."""
-    return REFERENCE.sub(lambda at: values[at[1]] if safe is None else quote(values[at[1]], safe=safe), text)
+    return ENV_REFERENCE.sub(lambda at: values[at[1]] if safe is None else quote(values[at[1]], safe=safe), text)
 
 
 def _fill_parts(parts: ConnectionString, values: Mapping[str, str]) -> ConnectionString:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from starbase_host import ConfigError
+from starbase_host import ConfigError, has_surrogate
 
 
 def is_pem(text: object) -> bool:
@@ -24,7 +24,7 @@ def text_problem(text: str, *, control: bool = False) -> str | None:
     # MySQL writes one at the end of the certificates that it makes.
     if "\0" in (text.rstrip("\0") if is_pem(text) else text):
         return "must not hold a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if has_surrogate(text):
         return "is not valid Unicode; it holds half of a surrogate pair"
     if not control and any(unicodedata.category(character) == "Cc" for character in text):
         return "must not hold control characters such as a line break; remove them"

@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 from starbase_data_replication.sources.settings.connection_string import ConnectionString, decode, split_if_possible
-from starbase_data_replication.sources.settings.env_references import REFERENCE, has_reference, is_reference
+from starbase_data_replication.sources.settings.env_references import has_reference, is_reference
 from starbase_data_replication.sources.settings.scrubbing import MASK
+from starbase_host import ENV_REFERENCE
 
 # What settings of other dialects call a secret.
 SECRET_NAME = re.compile(r"pass(?:word|wd|phrase)|secret|token|credential|api_?key", re.IGNORECASE)
@@ -85,7 +86,7 @@ def _stored_password(stored: Mapping[str, Any]) -> tuple[str | None, str | None]
     password = stored.get("password")
     if isinstance(password, str):
         # What is not a reference is encoded, the references between are not.
-        texts = REFERENCE.split(password)
+        texts = ENV_REFERENCE.split(password)
         encoded = "".join(f"${{{text}}}" if at % 2 else quote(text, safe="") for at, text in enumerate(texts))
         return password, encoded
     found = _passwords(split_if_possible(stored.get("connectionString")))
