@@ -195,9 +195,17 @@ class Guard:
         return full_text.over_hidden(rows, self._mentions_hidden_name)
 
     def check_created(self) -> None:
-        """Raise Forbidden when the statement made a full-text table that holds text which a client may not see."""
-        if self._creates and self._over_hidden() - self._exposing:
+        """Raise Forbidden when the statement made what the authorizer cannot judge.
+
+        That is a full-text table that holds text which a client may not see, and a temporary object: SQLite says of a
+        trigger `temp.x` on a table of `main` that it is in `main`.
+        """
+        if not self._creates:
+            return
+        if self._over_hidden() - self._exposing:
             raise Forbidden(rules.FULL_TEXT_REFUSAL)
+        if self.run_trusted("SELECT 1 FROM temp.sqlite_schema LIMIT 1"):
+            raise Forbidden(rules.TEMPORARY_REFUSAL)
 
     def rewrite(self, sql: str) -> str:
         """Rewrite a client's statement so that it reads the visible part of the schema; see `catalogue`.
@@ -364,7 +372,7 @@ class Guard:
             self._analyzes = True
             return apsw.SQLITE_IGNORE if fold_bytes(one or "") in self._private else apsw.SQLITE_OK
         else:
-            refusal = self._refuse_admin(action, one, two)
+            refusal = self._refuse_admin(action, one, two, database)
         if refusal is None:
             return apsw.SQLITE_OK
         self.denied = self.denied or refusal
@@ -394,7 +402,7 @@ class Guard:
         # A common table expression that is only counted: SQLite passes no database and no column for it.
         return column == "" and database is None and name not in rules.OTHER_MODULES and not name.startswith(b"pragma_")
 
-    def _refuse_admin(self, action: int, one: str | None, two: str | None) -> str | None:
+    def _refuse_admin(self, action: int, one: str | None, two: str | None, database: str | None) -> str | None:
         if action == apsw.SQLITE_FUNCTION:
             return None if two in rules.ADMIN_FUNCTIONS else f"{two}() may not be called"
         name = fold_bytes(one or "")
@@ -409,6 +417,9 @@ class Guard:
         if action == apsw.SQLITE_CREATE_VTABLE and fold_bytes(two or "") not in rules.CREATABLE_MODULES:
             return f"the module {two} may not be used for a table"
         if action in rules.WRITES:
+            # ALTER TABLE looks for triggers and views to change there, too.
+            if database == "temp" and not (action == apsw.SQLITE_UPDATE and name.startswith(b"sqlite_")):
+                return rules.TEMPORARY_REFUSAL
             self._creates = self._creates or action in rules.CREATES
             return self._refuse_write(action, name, fold_bytes(two or ""))
         return rules.REFUSED.get(action, "this statement is not allowed")

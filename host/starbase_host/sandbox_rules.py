@@ -154,6 +154,10 @@ FULL_TEXT_REFUSAL = (
     "a full-text index would show the role client text of tables whose names begin with tmp_ or sqlite_; use a table "
     "or a view as its content that a client may read"
 )
+TEMPORARY_REFUSAL = (
+    "a temporary table, view or trigger would take the place of one of main in the host's own writes, and nothing shows "
+    "it; create it in main, or use WITH"
+)
 SEQUENCE_REFUSAL = "the host and its plugins use sqlite_sequence too; SQL may not change it"
 COLUMN_ACTIONS = frozenset((apsw.SQLITE_READ, apsw.SQLITE_UPDATE))
 REFUSED = {

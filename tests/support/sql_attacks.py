@@ -440,6 +440,12 @@ ALTER TABLE tmp_notes ADD COLUMN x
 ALTER TABLE tmp_notes DROP COLUMN hushed
 ALTER TABLE tmp_notes RENAME COLUMN hushed TO seen
 ALTER TABLE orders RENAME TO tmp_mine
+CREATE TABLE temp.orders(id INTEGER PRIMARY KEY, name TEXT, total REAL)
+CREATE TABLE temp.t AS SELECT 1
+CREATE VIEW temp.t AS SELECT 1
+CREATE TRIGGER temp.t BEFORE INSERT ON main.orders WHEN new.id % 2 = 0 BEGIN SELECT RAISE(IGNORE); END
+CREATE TRIGGER temp.t AFTER UPDATE ON main.orders BEGIN UPDATE orders SET name = 'x'; END
+CREATE VIRTUAL TABLE temp.t USING fts5(a)
 UPDATE sqlite_sequence SET seq = 0
 INSERT INTO sqlite_sequence VALUES ('counted', 0)
 ATTACH 'other.db' AS other
