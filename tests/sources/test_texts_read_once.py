@@ -11,7 +11,9 @@ from starbase_data_replication.sources.mysql import grounds, view_text
 from starbase_data_replication.sources.postgresql import errors, source
 from starbase_data_replication.sources.settings.env_references import LIKE_A_REFERENCE
 from starbase_data_replication.sources.settings.scrubbing import LONGEST, scrub
+from starbase_data_replication.storage.swap import _content, _readers
 from starbase_data_replication.storage.triggers import NO_CODE
+from starbase_host.full_text import over_hidden
 
 VIEWS = {
     "a text with quotes": "'" + "\\'" * 32_000,
@@ -54,3 +56,52 @@ def test_of_a_long_message_the_beginning_is_kept() -> None:
     message = scrub("the password is some-secret, and " + "x" * 30_000_000, ["some-secret"])
     assert message.startswith("the password is ***, and x")
     assert len(message) < LONGEST + 10
+
+
+OPTIONS = {
+    "plain": ("fts5(a, content='t')", "t"),
+    "spaces and another quote": ('fts5(a,  Content =  "t ""u""")', 't "u"'),
+    "brackets": ("fts4(content=[t u], a)", "t u"),
+    "backticks": ("fts5(a, content = `t`)", "t"),
+    "a word": ("fts5(a, content = words, content_rowid = n)", "words"),
+    "none": ("fts5(a, b)", ""),
+    "a column of that name": ("fts5(content, b)", ""),
+    "in a comment": ("fts5(a /* , content='no' */, content='t')", "t"),
+    "in a text": ("fts5(a, prefix=', content=no', content='t')", "t"),
+    "without content": ("fts5(a, content='')", ""),
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_the_content_of_a_full_text_table(what: str) -> None:
+    arguments, content = OPTIONS[what]
+    assert _content(f"CREATE VIRTUAL TABLE f USING {arguments}") == content
+
+
+@pytest.mark.parametrize("mark", ["[", "'", '"', "`", "/*"])
+def test_marks_that_are_not_closed(mark: str) -> None:
+    assert _content("CREATE VIRTUAL TABLE f /* " + f",content={mark}" * 100_000 + " */ USING fts5(a)") in ("", "_")
+    _content("CREATE VIRTUAL TABLE f USING fts5(a " + f",content={mark}" * 100_000)
+
+
+def test_a_long_chain_of_views() -> None:
+    chain = [(f"c{number}", f"CREATE VIEW c{number} AS SELECT * FROM c{number - 1}") for number in range(1, 20_000)]
+    assert len(_readers("C0", dict(chain))) == 20_000
+    schema = [*reversed(chain), ("c0", "CREATE VIEW c0 AS SELECT name FROM tmp_x")]
+    for quoted in ("c19999", '"C19999"', "[c19999]", "'c19999'"):
+        index = ("f", f"CREATE VIRTUAL TABLE f USING fts5(a,content={quoted})")
+        assert over_hidden([index, *schema], lambda sql: "tmp_" in sql) == {"f"}
+    without = ("f", "CREATE VIRTUAL TABLE f USING fts5(c19999)")
+    assert over_hidden([without, *schema], lambda sql: "tmp_" in sql) == set()
+
+
+@pytest.mark.parametrize("name", ["a b", 'a"b', "é", "!", "a]b", "1"])
+def test_a_view_of_any_name_is_found(name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    schema = [
+        (name, f"CREATE VIEW {quoted} AS SELECT * FROM tmp_x"),
+        ("over", f"CREATE VIEW over AS SELECT*FROM{quoted}JOIN t"),
+        ("f", "CREATE VIRTUAL TABLE f USING fts5(a, content='over')"),
+    ]
+    assert over_hidden(schema, lambda sql: "tmp_" in sql) == {"f"}
+    assert _readers(name, dict(schema[1:2])) == {name.lower(), "over"}
