@@ -155,7 +155,7 @@ FULL_TEXT_REFUSAL = (
     "or a view as its content that a client may read"
 )
 TEMPORARY_REFUSAL = (
-    "a temporary table, view or trigger would take the place of one of main in the host's own writes, and nothing shows "
+    "a temporary table, view or trigger would take effect in the host's own writes, and nothing shows "
     "it; create it in main, or use WITH"
 )
 SEQUENCE_REFUSAL = "the host and its plugins use sqlite_sequence too; SQL may not change it"

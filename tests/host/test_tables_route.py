@@ -43,6 +43,18 @@ def test_a_client_finds_tables_and_their_columns(tmp_path: Path) -> None:
         assert "GET /tables lists what it may read" in answer.json()["error"]
 
 
+def test_a_table_of_thousands_of_columns_hides_no_other(tmp_path: Path) -> None:
+    with running(tmp_path) as host:
+        names = [f"c{number}_{'x' * 60}" for number in range(1999)]
+        host.query(f"CREATE TABLE wide ({', '.join(names)})")
+        host.query("CREATE TABLE narrow (id)")
+        for token in (CLIENT, None):
+            answer = host.request("GET", "/tables", **({"token": token} if token else {}))
+            found = {table["name"]: table["columns"] for table in answer.json()["result"]}
+            tables = {name: [column["name"] for column in columns] for name, columns in found.items()}
+            assert tables == {"wide": names, "narrow": ["id"]}
+
+
 def test_another_process_reads_the_file_and_holds_up_nobody(tmp_path: Path) -> None:
     """As the page says: read-only, what was committed when its transaction began, while the host goes on writing."""
     with running(tmp_path) as host:
