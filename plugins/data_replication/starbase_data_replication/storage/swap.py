@@ -91,7 +91,7 @@ def _full_text_over(connection: apsw.Connection, name: str, views: dict[str, str
 
 def _content(sql: str) -> str:
     """The table, or the view, which holds a full-text table's text: its option `content`; "" where it has none."""
-    tokens = [token for token in TOKENS.findall(sql) if not token.startswith(("--", "/*"))]
+    tokens: list[str] = [token for token in TOKENS.findall(sql) if not token.startswith(("--", "/*"))]
     for before, option, equals, value in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
         if before in "(," and option.lower() == "content" and equals == "=":
             quote_mark = value[0]
