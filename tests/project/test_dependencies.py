@@ -27,7 +27,7 @@ from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.mysql.pool import ConnectionPool
 from starbase_data_replication.sources.postgresql import connection as postgresql
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.postgresql.greeting import GreetingLoop
+from starbase_data_replication.sources.postgresql.handshake import HandshakeLoop
 from starbase_host import IncompatibleLibrary, check_overrides, check_versions, overrides
 from starbase_host.library_overrides import MARK, _numbers
 from starbase_host.protocol import Protocol, StrictBuffer
@@ -39,7 +39,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CHECKED = (
     Server, Protocol, StrictBuffer, AuthenticatingConnection, mysql.Connection, mysql.Cursor, ConnectionPool,
     postgresql.Connection,
-    GreetingLoop,
+    HandshakeLoop,
 )  # fmt: skip
 SETTINGS = {"host": "127.0.0.1", "user": "u", "password": "p", "database": "d"}
 
@@ -138,7 +138,7 @@ MEND = r"; install '(aiomysql|asyncpg|databases|h11|uvicorn)[<>=0-9.,]+'$"
 def test_a_release_without_a_method_is_named(one: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     library, _ = getattr(vars(one)[name], MARK)
     bases = [base for base in one.__mro__[1:] if base.__module__.startswith(library) and name in vars(base)]
-    assert bases or one is GreetingLoop
+    assert bases or one is HandshakeLoop
     for base in bases:
         monkeypatch.delattr(base, name)
     if bases:

@@ -22,7 +22,13 @@ from hypothesis import strategies as st
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.postgresql.greeting import LONGEST, MAX_ITERATIONS, Asked, NoHandshake, judged
+from starbase_data_replication.sources.postgresql.handshake import (
+    LONGEST,
+    MAX_ITERATIONS,
+    HandshakeState,
+    NotPostgresql,
+    check_handshake,
+)
 from tests.support.dialects import described
 from tests.support.hosts import running, until
 from tests.support.servers import PgBouncer, TestDatabase
@@ -130,17 +136,17 @@ IN_ORDER = [
 @pytest.mark.parametrize("said", IN_ORDER)
 def test_the_orders_in_which_a_server_may_ask(said: tuple[bytes, ...]) -> None:
     data = b"".join(said)
-    assert judged(data, Asked(secure=True)) == (len(data), True)
+    assert check_handshake(data, HandshakeState(secure=True)) == (len(data), True)
 
 
 @given(st.lists(st.sampled_from([LET_IN, CLEARTEXT, MD5, ASK, CHALLENGE, PROVED, END]), min_size=1, max_size=6))
 def test_no_other_order_is_passed_on(said: list[bytes]) -> None:
     said = said[: said.index(END) + 1] if END in said else said
     if any(list(order[: len(said)]) == said for order in IN_ORDER):
-        judged(b"".join(said), Asked(secure=True))
+        check_handshake(b"".join(said), HandshakeState(secure=True))
         return
-    with pytest.raises(NoHandshake):
-        judged(b"".join(said), Asked(secure=True))
+    with pytest.raises(NotPostgresql):
+        check_handshake(b"".join(said), HandshakeState(secure=True))
 
 
 @pytest.mark.parametrize("said", [CHALLENGE, PROVED, ASK + ASK, ASK + PROVED, ASK + CHALLENGE * 600, END])
@@ -235,8 +241,8 @@ def test_what_is_passed_on_are_whole_messages(parts: list[tuple[bytes, bytes]], 
     whole = [message(kind, body) for kind, body in parts]
     data = b"".join(whole)[:cut]
     try:
-        count, is_over = judged(data, Asked())
-    except (SourceRejected, NoHandshake):
+        count, is_over = check_handshake(data, HandshakeState())
+    except (SourceRejected, NotPostgresql):
         return
     ends = [sum(map(len, whole[:number])) for number in range(len(whole) + 1)]
     assert count in ends or (is_over and count == len(data))

@@ -1,44 +1,25 @@
-"""MySQL and MariaDB as the plugin sees them: how settings are read, and how a source is opened."""
+"""The dialect `mysql`, for MySQL and MariaDB: how a source is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.mysql import settings as reading
-from starbase_data_replication.sources.network import Reach, allowed_hosts
+from starbase_data_replication.sources.built_in import BuiltInDialect, SettingsModule
+from starbase_data_replication.sources.mysql import settings as mysql_settings
 from starbase_data_replication.sources.protocols import Source
 
 
-class MysqlDialect:
-    """The dialect `mysql`. reach: where a source may be."""
-
-    def __init__(self, reach: Reach = allowed_hosts.DEFAULT) -> None:
-        self._reach = reach
-
-    def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
-        return reading.check(settings, source_table)
-
-    def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
-        return reading.identity(settings, source_table)
-
-    def recipient(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        return reading.recipient(settings)
-
-    def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return reading.masked(settings)
-
-    def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
-        return reading.table_name(settings, source_table)
+class MysqlDialect(BuiltInDialect):
+    settings: ClassVar[SettingsModule] = mysql_settings
 
     def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
         # The driver is imported when the first source is opened: a host without one starts without it.
         from starbase_data_replication.sources.mysql.source import MysqlSource
 
-        read = reading.read(settings)
+        read = mysql_settings.read(settings)
         return MysqlSource(
-            reading.pool_arguments(read),
+            mysql_settings.pool_arguments(read),
             max_connections=max_connections,
             tls_required=read.tls_required,
             ssl_fallback=read.ssl_fallback,

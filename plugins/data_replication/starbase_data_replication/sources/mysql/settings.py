@@ -39,6 +39,7 @@ __all__ = [
     "masked",
     "pool_arguments",
     "read",
+    "recipient",
     "secrets",
     "table_name",
     "unmasked",

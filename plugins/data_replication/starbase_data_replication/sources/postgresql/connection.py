@@ -1,18 +1,25 @@
-"""The connection of this room: asyncpg's, without what it leaves behind on a server that others use too.
+"""A connection to PostgreSQL: how it is opened, and how it leaves nothing behind on the server.
 
-A pooler that hands connections out by transaction gives the next client what we leave: a statement's name, a
-setting. asyncpg names the statements of its cursors, and resets a session, with all settings of whoever shares it,
-when a connection goes back to the pool.
+A pooler that hands out connections by transaction gives the next client what we leave: a statement's name, a setting.
+asyncpg names the statements of its cursors, and resets a session, with the settings of every client that shares it,
+when a connection goes back to the pool. Must not know what is read over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import errno
+import ssl
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
 
-from starbase_data_replication.sources.postgresql.answers import Answers
+from starbase_data_replication.sources.network import Reach
+from starbase_data_replication.sources.postgresql.answer_limits import AnswerLimiter
+from starbase_data_replication.sources.postgresql.errors import NO_TLS
+from starbase_data_replication.sources.postgresql.handshake import HandshakeLoop, NotPostgresql
+from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import overrides
 
 # A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
@@ -29,10 +36,10 @@ class Connection(asyncpg.Connection):
 
     # Whether the server may be asked which one it is.
     tells_server = True
-    # Whether others may have heard the MD5 of its password.
-    heard_md5 = False
-    # What stands before its protocol, and counts what comes.
-    answers: Answers
+    # Whether others on the network may have read the MD5 hash of its password.
+    md5_exposed = False
+    # Receives what the server sends before the driver's protocol does, and limits it.
+    limiter: AnswerLimiter
 
     def ask_for_server(self, asked: bool) -> None:
         self.tells_server = asked
@@ -79,3 +86,56 @@ class Connection(asyncpg.Connection):
     @overrides("asyncpg.connection.Connection.reset")
     def get_reset_query(self) -> str:
         return ""
+
+
+async def connect(*words: Any, reach: Reach, loop: Any = None, **options: Any) -> Connection:
+    """As asyncpg.connect, but only to an address where a source may be.
+
+    Raises OSError if there is no connection, asyncpg.PostgresError if the server refuses it, and SourceRejected for a
+    handshake that no PostgreSQL server needs.
+    """
+    handshake: Any = HandshakeLoop(asyncio.get_running_loop(), reach)
+    try:
+        connection: Connection = await asyncpg.connect(*words, loop=handshake, **options)
+        connection.md5_exposed, connection.limiter = handshake.md5_exposed, handshake.limiter
+        return connection
+    except ssl.SSLError:
+        raise
+    except OSError as error:
+        if (refused := _refused(handshake, options)) is not None:
+            raise refused from error
+        if handshake.tls_answer == b"N" and NO_TLS in str(error) and isinstance(error.__cause__, asyncpg.PostgresError):
+            # With `allow`, the error of the attempt without TLS is the reason, not that the server has no TLS.
+            raise error.__cause__ from None
+        raise _unreachable(error, options, handshake.tls_answer) from error
+    except asyncpg.PostgresError as error:
+        if (refused := _refused(handshake, options)) is None:
+            raise
+        raise refused from error
+
+
+def _refused(handshake: HandshakeLoop, options: Mapping[str, Any]) -> Exception | None:
+    """Why the handshake was broken off on this side, if it was."""
+    if isinstance(handshake.refused, NotPostgresql):
+        return speaks_another_protocol(_where(options), "PostgreSQL")
+    return handshake.refused
+
+
+def _where(options: Mapping[str, Any]) -> str:
+    hosts, ports = (value if isinstance(value, list) else [value] for value in (options["host"], options["port"]))
+    both = zip(hosts, ports, strict=True)
+    return ", ".join(host if host.startswith("/") else place(host, port) for host, port in both)
+
+
+def _unreachable(error: OSError, options: Mapping[str, Any], tls_answer: bytes) -> OSError:
+    """Why there is no connection, for these arguments of the driver. TimeoutError is an OSError too.
+
+    tls_answer: the first byte of the server's answer to the request for TLS.
+    """
+    where = _where(options)
+    if NO_TLS in str(error):
+        # N is PostgreSQL's answer if it has no TLS. No PostgreSQL server sends anything else here.
+        return error if tls_answer == b"N" else speaks_another_protocol(where, "PostgreSQL")
+    if "connection_lost" in str(error):
+        error = ConnectionResetError(errno.ECONNRESET, "")
+    return unreachable(error, where)

@@ -1,40 +1,21 @@
-"""PostgreSQL as the plugin sees it: how its settings are read, and how a source is opened."""
+"""The dialect `postgresql`: how a source is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.network import Reach, allowed_hosts
-from starbase_data_replication.sources.postgresql import settings as reading
+from starbase_data_replication.sources.built_in import BuiltInDialect, SettingsModule
+from starbase_data_replication.sources.postgresql import settings as postgresql_settings
 from starbase_data_replication.sources.protocols import Source
 
 
-class PostgresqlDialect:
-    """The dialect `postgresql`. reach: where a source may be."""
-
-    def __init__(self, reach: Reach = allowed_hosts.DEFAULT) -> None:
-        self._reach = reach
-
-    def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
-        return reading.check(settings, source_table)
-
-    def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
-        return reading.identity(settings, source_table)
-
-    def recipient(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        return reading.recipient(settings)
-
-    def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return reading.masked(settings)
-
-    def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
-        return reading.table_name(settings, source_table)
+class PostgresqlDialect(BuiltInDialect):
+    settings: ClassVar[SettingsModule] = postgresql_settings
 
     def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
         # The driver is imported when the first source is opened: a host without one starts without it.
         from starbase_data_replication.sources.postgresql.source import PostgresqlSource
 
-        arguments = reading.pool_arguments(reading.read(settings))
+        arguments = postgresql_settings.pool_arguments(postgresql_settings.read(settings))
         return PostgresqlSource(arguments, max_connections=max_connections, reach=self._reach)

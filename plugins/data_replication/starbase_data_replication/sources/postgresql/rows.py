@@ -125,7 +125,7 @@ class RowStream(Buffered):
             nonlocal received
             received += len(data)
             pause = PAUSE_SECONDS if len(data) < SMALL_BYTES < received else 0.0
-            connection.answers.taken()
+            connection.limiter.taken()
             self._taken.clear()
             self._arrived.set_result(data)
             del data
@@ -134,7 +134,7 @@ class RowStream(Buffered):
 
         failure = None
         try:
-            with connection.answers.streaming():
+            with connection.limiter.streaming():
                 await connection.copy_from_query(sql, output=sink, timeout=None, encoding=self._encoding)
         except Exception as error:
             failure = error

@@ -38,6 +38,7 @@ __all__ = [
     "masked",
     "pool_arguments",
     "read",
+    "recipient",
     "secrets",
     "table_name",
     "unmasked",

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import errno
 import re
-import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -29,33 +27,28 @@ from starbase_data_replication.model import (
     OpenTransaction,
     OpenTransactions,
     Options,
-    Row,
     TableName,
     TableSchema,
 )
-from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.expressions import Reading, bracketed
 from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
 from starbase_data_replication.sources.postgresql import privileges, transactions
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
-from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection
+from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection, connect
 from starbase_data_replication.sources.postgresql.describe import ASKED, describe
-from starbase_data_replication.sources.postgresql.errors import NO_TLS, translate_errors
-from starbase_data_replication.sources.postgresql.greeting import HEARD_MD5, GreetingLoop, NoHandshake
-from starbase_data_replication.sources.postgresql.rows import RowStream
+from starbase_data_replication.sources.postgresql.errors import translate_errors
+from starbase_data_replication.sources.postgresql.handshake import MD5_EXPOSED, HandshakeLoop
+from starbase_data_replication.sources.postgresql.snapshot import POLICED, Snapshot, policy_sql
 from starbase_data_replication.sources.postgresql.sql import (
-    key_text,
     noting,
     oid_of,
     quoted,
-    select,
     settled,
     table_sql,
 )
 from starbase_data_replication.sources.postgresql.transaction_details import transaction_details
 from starbase_data_replication.sources.protocols import Comparing, Inspector, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
-from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import check_overrides
 
 GOODBYE_SECONDS = 2.0
@@ -89,13 +82,9 @@ SETTINGS = """
 """
 # A text in which a backslash is an escape, whatever the settings.
 ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]++|''|\\.?)*+(?:'|\Z)", re.DOTALL)
-# For a table of which it is known that a policy applies.
-POLICED = "SET LOCAL row_security = on"
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 # The first statement that needs a snapshot opens the transaction's.
 SNAPSHOT = "SELECT"
-# The planner believes that all rows are wanted at once, and would rather sort the table, or have it read by several.
-IN_KEY_ORDER = "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
 # The last value of the sequences that a column is, or that its default asks; NULL where one of them may not be seen.
 COUNTER = files(__package__).joinpath("counter.sql").read_text(encoding="utf-8")
 # A table that has joined another.
@@ -114,9 +103,9 @@ class PostgresqlSource:
     def __init__(
         self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = allowed_hosts.DEFAULT
     ) -> None:
-        check_overrides(Connection, GreetingLoop)
+        check_overrides(Connection, HandshakeLoop)
         self._arguments = {**arguments, "connection_class": Connection}
-        self._reach = reach
+        self._connect = partial(connect, reach=reach)
         self._pool = Pool(
             "postgresql",
             {**self._arguments, "connect": self._connect, "reset": _leave_as_it_is},
@@ -156,8 +145,8 @@ class PostgresqlSource:
         with translate_errors(f"looking up {table}"):
             async with self._transaction("READ COMMITTED") as connection:
                 schema = await self._described(connection, table, tracking_column)
-                if connection.heard_md5:
-                    schema = replace(schema, warnings=(*schema.warnings, HEARD_MD5))
+                if connection.md5_exposed:
+                    schema = replace(schema, warnings=(*schema.warnings, MD5_EXPOSED))
                 if schema.policed:
                     await connection.execute(POLICED)
                 return schema
@@ -169,7 +158,7 @@ class PostgresqlSource:
         rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
         doing = f"counting the rows of {schema.table} without a tracking value"
         with translate_errors(doing):
-            async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
+            async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
                 with translate_errors(doing, rows=True):
                     return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
@@ -178,7 +167,7 @@ class PostgresqlSource:
         self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
     ) -> HighWatermark:
         with translate_errors(doing := f"noting the watermark of {schema.table}"):
-            async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
+            async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
                 # The value first, then who is alive, in two statements: see Source.note.
                 sql, values = noting(schema, options, floor, at)
                 with translate_errors(doing, rows=True):
@@ -243,7 +232,7 @@ class PostgresqlSource:
                 return await transaction_details(connection, open_transactions)
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
-        async with self._transaction("READ COMMITTED", *_policed(schema)) as connection:
+        async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
             if schema.where is not None:
                 # Behind a NOT, so that a list and a SELECT do not pass for an expression.
                 negated = f"(NOT {bracketed(schema.where, Reading.POSTGRESQL)[1:]}"
@@ -285,7 +274,7 @@ class PostgresqlSource:
             with translate_errors("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", SNAPSHOT))
             # Outside the door: what the caller raises in here is not the source's fault.
-            yield _Snapshot(connection)
+            yield Snapshot(connection)
 
     @contextlib.asynccontextmanager
     async def comparing(
@@ -293,30 +282,9 @@ class PostgresqlSource:
     ) -> AsyncIterator[Comparing]:
         async with contextlib.AsyncExitStack() as stack:
             with translate_errors(f"comparing {schema.table}"):
-                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", *_policed(schema)))
+                connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", *policy_sql(schema)))
                 comparing = await PostgresqlComparing.open(connection, schema, columns, options)
             yield comparing
-
-    async def _connect(self, *words: Any, loop: Any = None, **options: Any) -> Any:
-        """As asyncpg.connect, but only to an address where a source may be."""
-        greeting: Any = GreetingLoop(asyncio.get_running_loop(), self._reach)
-        try:
-            connection = await asyncpg.connect(*words, loop=greeting, **options)
-            connection.heard_md5, connection.answers = greeting.heard_md5, greeting.answers
-            return connection
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            if (refused := _refused(greeting, options)) is not None:
-                raise refused from error
-            if greeting.on_tls == b"N" and NO_TLS in str(error) and isinstance(error.__cause__, asyncpg.PostgresError):
-                # Of `allow`: what the server said without TLS is why there is no connection, and not that it has none.
-                raise error.__cause__ from None
-            raise _unreachable(error, options, greeting.on_tls) from error
-        except asyncpg.PostgresError as error:
-            if (refused := _refused(greeting, options)) is None:
-                raise
-            raise refused from error
 
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
@@ -373,50 +341,6 @@ class PostgresqlSource:
         self._marks = False
 
 
-class _Snapshot:
-    """A connection inside a transaction whose snapshot is taken."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    @contextlib.asynccontextmanager
-    async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
-        doing = f"reading {plan.schema.table}"
-        width = len(plan.schema.columns) + plan.departed
-        if first := [*_policed(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
-            with translate_errors(doing, rows=True):
-                await self._connection.execute("; ".join(first))
-        sql = select(plan)
-        if plan.schema.where is not None:
-            # COPY goes by the simple protocol, in which a text may be several statements.
-            with translate_errors(doing, rows=True):
-                await self._connection.prove_single(sql)
-        async with RowStream.open(self._connection, sql, plan.schema.columns, width=width) as stream:
-            yield _batches(stream, plan, doing)
-
-
-async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
-    columns = plan.schema.columns
-    positions = [[column.name for column in columns].index(name) for name in plan.schema.key]
-    resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
-    while not stream.ended:
-        with translate_errors(doing, rows=True):
-            taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        last_key = _position(taken[-1], positions, columns) if taken and resumable else None
-        exceptions, stream.exceptions = stream.exceptions, Counter()
-        rows = fitting(taken, size, columns, exceptions)
-        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
-        # Not kept while the next ones come in.
-        del taken, rows
-
-
-def _position(row: Row, positions: Sequence[int], columns: Sequence[Column]) -> tuple[str, ...] | None:
-    """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
-    if any(isinstance(row[each], bytes) and columns[each].cast.declared == "TEXT" for each in positions):
-        return None
-    return tuple(key_text(row[each]) for each in positions)
-
-
 async def _check_backslashes(connection: Any, where: str) -> None:
     """Raises SourceRejected for a backslash that means another thing here than on the user's server."""
     if "\\" in ESCAPED_TEXT.sub("", where):
@@ -432,37 +356,6 @@ def _unreadable(schema: TableSchema) -> str:
     """Which columns the user may not read, for the end of a sentence."""
     names = [column.name for column in (*schema.columns, *schema.left_out) if not column.readable]
     return f"; this user may not read {', '.join(names)}" if names else ""
-
-
-def _policed(schema: TableSchema) -> list[str]:
-    return [POLICED] if schema.policed else []
-
-
-def _refused(loop: GreetingLoop, options: Mapping[str, Any]) -> Exception | None:
-    """Why the server was not let go on with its handshake, if it was not."""
-    if isinstance(loop.refused, NoHandshake):
-        return speaks_another_protocol(_where(options), "PostgreSQL")
-    return loop.refused
-
-
-def _where(options: Mapping[str, Any]) -> str:
-    hosts, ports = (value if isinstance(value, list) else [value] for value in (options["host"], options["port"]))
-    both = zip(hosts, ports, strict=True)
-    return ", ".join(host if host.startswith("/") else place(host, port) for host, port in both)
-
-
-def _unreachable(error: OSError, options: Mapping[str, Any], on_tls: bytes) -> OSError:
-    """Why there is no connection, for these arguments of the driver. TimeoutError is an OSError too.
-
-    on_tls: the first byte of what was answered to the question whether there is TLS.
-    """
-    where = _where(options)
-    if NO_TLS in str(error):
-        # N is the no of a PostgreSQL without TLS. Whatever else comes is not an answer of PostgreSQL's.
-        return error if on_tls == b"N" else speaks_another_protocol(where, "PostgreSQL")
-    if "connection_lost" in str(error):
-        error = ConnectionResetError(errno.ECONNRESET, "")
-    return unreachable(error, where)
 
 
 def _is_gone(connection: Any) -> bool:

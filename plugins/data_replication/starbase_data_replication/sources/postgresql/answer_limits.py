@@ -1,8 +1,7 @@
-"""What a server sends once it has let us in: bounded before the driver, which keeps whole messages and all rows of an
-answer.
+"""The limits of an answer: how much a server may send after the login, checked before the driver sees it.
 
-Owns those bounds, and what counts as news. Must not know what is asked. While COPY sends the rows of a table, only
-their bytes are counted: to look at each row's message would cost a part of what the driver does with it.
+The driver keeps whole messages and all rows of an answer in memory. While COPY sends the rows of a table, only their
+bytes are counted: parsing each row's message would cost time for every row. Must not know what is asked.
 """
 
 from __future__ import annotations
@@ -27,18 +26,19 @@ _length = struct.Struct(">I").unpack_from
 _count = struct.Struct(">H").unpack_from
 
 READY, ROW, COLUMNS, SETTING = b"ZDTS"
-# What a server may send at any time, whether it works or not: notices, settings, and what others notify.
+# What a server may send at any time, busy or not: notices, settings and notifications.
 ASIDES = frozenset(b"NSA")
-# The driver keeps each setting that it hears of. PostgreSQL tells fourteen.
+# The driver keeps each setting that a server reports. PostgreSQL reports fourteen.
 MAX_SETTINGS = 200
-# What is news of rows, in a stream of which nobody has taken any.
+# While no row was taken, so many bytes of rows count as news, so that activity shows in a long row.
 NEWS_BYTES = 1 << 20
 
 
-class Answers(asyncio.Protocol):
-    """Stands before the driver's protocol and gives everything on; hangs up on a server that sends too much.
+class AnswerLimiter(asyncio.Protocol):
+    """Receives what the server sends and passes it to the driver; hangs up if it is too much.
 
-    news: whether what came last was more than asides.
+    Attributes:
+        news: whether the last bytes were more than notices, settings and notifications.
     """
 
     def __init__(self, driver: Any, transport: Any) -> None:
@@ -46,9 +46,9 @@ class Answers(asyncio.Protocol):
         self._driver = driver
         self._transport = transport
         self._refused: TooMuch | None = None
-        # Of the answer so far, or of the row while rows are streamed.
+        # In bytes, of the answer so far, or of the row while rows are streamed.
         self._cost = 0
-        # Of a message that goes on in what is to come: how many bytes, or the beginning of its head.
+        # Of a message that continues in the next bytes: how many are left, or the beginning of its head.
         self._left = 0
         self._head = b""
         self._settings: set[bytes] = set()
@@ -57,21 +57,21 @@ class Answers(asyncio.Protocol):
 
     @contextlib.contextmanager
     def streaming(self) -> Iterator[None]:
-        """Inside, a COPY sends rows, and whoever takes them calls `taken`."""
+        """Within this context, COPY sends rows, and the caller that takes them calls `taken`."""
         self._streams, self._cost = True, 0
         try:
             yield
         finally:
             self._streams, self._cost = False, 0
-            # What may have come behind the end of the answer: a notice that the server is about to stop.
+            # Bytes after the end of the answer, such as a notice that the server is shutting down.
             last, self._last = self._last, b""
             end = last.rfind(b"Z\0\0\0\5")
             self._left, self._head = 0, b""
             if end >= 0:
-                self._judge(last[end:])
+                self._count_messages(last[end:])
 
     def taken(self) -> None:
-        """Rows were taken."""
+        """Count the next row from zero: rows were taken."""
         self._cost = 0
 
     def data_received(self, data: bytes) -> None:
@@ -79,23 +79,23 @@ class Answers(asyncio.Protocol):
             return
         try:
             if self._streams:
-                self._judge_rows(data)
+                self._count_rows(data)
             else:
-                self._judge(data)
+                self._count_messages(data)
         except TooMuch as error:
             self._refused = error
             self._transport.abort()
             return
         self._driver.data_received(data)
 
-    def _judge_rows(self, data: bytes) -> None:
+    def _count_rows(self, data: bytes) -> None:
         self.news = not self._cost or self._cost // NEWS_BYTES < (self._cost + len(data)) // NEWS_BYTES
         self._cost += len(data)
         self._last = data
         if self._cost > LONGEST_ROW_BYTES:
             raise TooMuch("a row", LONGEST_ROW_BYTES)
 
-    def _judge(self, data: bytes) -> None:
+    def _count_messages(self, data: bytes) -> None:
         self.news = self._left > 0
         if self._head:
             data, self._head = self._head + data, b""

@@ -1,0 +1,46 @@
+"""What the dialects of this package do alike: answer from a sourceConfig that their own settings.py reads.
+
+Must not know a dialect or a driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.network import Reach, allowed_hosts
+from starbase_data_replication.sources.settings import masked
+
+
+class SettingsModule(Protocol):
+    """A dialect's settings.py. Its functions have the contract of the methods of Dialect."""
+
+    def check(self, settings: Mapping[str, Any], source_table: str, /) -> dict[str, str]: ...
+    def identity(self, settings: Mapping[str, Any], source_table: str, /) -> tuple[str, ...]: ...
+    def recipient(self, settings: Mapping[str, Any], /) -> tuple[str, ...]: ...
+    def table_name(self, settings: Mapping[str, Any], source_table: str, /) -> TableName: ...
+
+
+class BuiltInDialect:
+    """Every method of Dialect but `open`. reach: where a source may be."""
+
+    settings: ClassVar[SettingsModule]
+
+    def __init__(self, reach: Reach = allowed_hosts.DEFAULT) -> None:
+        self._reach = reach
+
+    def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
+        return self.settings.check(settings, source_table)
+
+    def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
+        return self.settings.identity(settings, source_table)
+
+    def recipient(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.settings.recipient(settings)
+
+    def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return masked(settings)
+
+    def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
+        return self.settings.table_name(settings, source_table)
