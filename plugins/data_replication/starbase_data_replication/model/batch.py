@@ -11,10 +11,10 @@ Row = Sequence[Any]
 
 
 class Rows(Sequence[Row]):
-    """Rows of one width, held as their values one after the other: `values` may be changed in place.
+    """Rows of one width, held as one list of values, which may be changed in place.
 
-    SQLite is given values, not rows: to make a tuple for each of a million rows and to take it apart again costs a
-    fifth of a first load.
+    SQLite takes values, not rows: making a tuple for each of a million rows, and taking it apart, costs a fifth of a
+    first load.
     """
 
     __slots__ = ("values", "width")
@@ -25,7 +25,7 @@ class Rows(Sequence[Row]):
 
     @classmethod
     def of(cls, rows: Sequence[Row], width: int) -> Rows:
-        """These rows; themselves, when they are held so already."""
+        """These rows as `Rows`; the same object if they are already."""
         return rows if isinstance(rows, Rows) else Rows(list(chain.from_iterable(rows)), width)
 
     def column(self, index: int) -> list[Any]:
@@ -57,7 +57,12 @@ class Rows(Sequence[Row]):
 
 
 class UnrepresentableValues(NamedTuple):
-    """Values of a column that SQLite cannot hold as they are: what they are and what became of them."""
+    """Values of a column that SQLite cannot hold as they are.
+
+    Attributes:
+        column: the source's name of the column.
+        policy: what they are, and what became of them, in words.
+    """
 
     column: str
     policy: str
@@ -67,10 +72,12 @@ class UnrepresentableValues(NamedTuple):
 class Batch:
     """Rows on their way. Values are already what SQLite stores; integers may be their digits.
 
-    rows: any sequence of rows; of many, `Rows` costs least.
-    exceptions: how many of the values could not be represented.
-    last_key: the key of the last row as the source's text, where the read was in key order and can be resumed.
-    last: no batch follows. The last one may be empty.
+    Attributes:
+        rows: any sequence of rows; `Rows` costs least for many.
+        bytes: bytes of their values.
+        last_key: the key of the last row in the source's text form, if the read is in key order and can be resumed.
+        last: whether no batch follows. The last one may be empty.
+        exceptions: how many of the values could not be represented.
     """
 
     rows: Sequence[Row]

@@ -1,7 +1,7 @@
-"""Casts: how a source's value becomes what SQLite stores, and what the column is declared as.
+"""Casts: how a source's value becomes what SQLite stores, and how the column is declared.
 
-A cast is data. The source does the work where it can: `select` is the expression it evaluates, so that a
-value arrives in its final form; `convert` is for what only Python can do, and costs time for each value.
+A cast is data. The source does the work if it can: it evaluates `select`, so that a value arrives in its final form.
+`convert` is for what only Python can do, and costs time for each value.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ T = TypeVar("T")
 # TEXT, CHAR, CLOB, BLOB would rewrite text ('007' becomes 7), and REAL would lose the sign of -0.0.
 NO_AFFINITY = ""
 
-# A decimal of so many significant digits is what its nearest double is written as: the double stands for it alone.
+# A decimal of at most this many significant digits survives the way into a double and back: DBL_DIG of IEEE 754.
 EXACT_DIGITS = 15
-# Whole numbers of so many digits fit into SQLite's 64 bits.
+# Every whole number of this many digits fits into SQLite's 64 bits; some of one more do not.
 WHOLE_DIGITS = 18
-# SQLite reads digits with more zeros after the point than so many in another way; the same ones are read by Python.
+# SQLite reads decimals with more places than this in another way than Python; up to here both make the same number.
 MOST_PLACES = 20
-# Past these, a double has fewer digits than it should, or none.
+# Beyond these, a double has fewer than EXACT_DIGITS digits, or none.
 LARGEST, SMALLEST = 1e300, 1e-290
 
 
@@ -31,19 +31,22 @@ LARGEST, SMALLEST = 1e300, 1e-290
 class Cast:
     """One way from the source to SQLite.
 
-    select: a template for the expression in the SELECT; `{}` stands for the quoted column.
-    declared: SQLite's declared type.
-    convert: applied to each value that is not None, or None when the value is already right.
-    known: False for a type that the ledger does not have: it travels as the source's text, with a warning.
-    resumable: the source can compare the column with what the replica holds, so that a first load in the
-        order of a key of this type can go on where it stood.
-    excepted, policy: stored values of this Python type are those that the form cannot represent; they are counted,
-        and the run's warnings say "N values" and the policy: what they are and what became of them.
-    decimal: the column holds decimals, as numbers where those are exact. scale: their digits after the point, where
-        the type says how many. Declared REAL or NUMERIC, SQLite makes the number of a text by itself, and exactly.
-    moment: of a moment, the `select` that answers it as SQLite's own date functions do, for who asks for that.
-    form, example, sorts: for the ledger (docs/reference/types.md): what a stored value looks like, one such value, and
-        whether SQLite orders the stored values as the source orders its own.
+    Attributes:
+        select: a template for the expression in the SELECT; `{}` stands for the quoted column.
+        declared: SQLite's declared type.
+        convert: applied to each value that is not None; None if the value is already right.
+        known: False for a type that is not in the ledger: its values travel as the source's text, with a warning.
+        resumable: whether the source can compare the column with what the replica holds, so that a load in the order
+            of a key of this type can resume.
+        unrepresentable: stored values of this Python type could not be represented; they are counted. None counts none.
+        policy: of those values, what they are and what became of them. The run's warnings say "N values" and this.
+        decimal: whether the column holds decimals, as numbers if those are exact. Declared REAL or NUMERIC, SQLite
+            itself makes the number of a text, exactly.
+        scale: of decimals, the digits after the point; None if the type does not say.
+        moment: of a time, the `select` that gives it as SQLite's own date functions do, if the user asks for that.
+        form: for the ledger (docs/reference/types.md): what a stored value looks like.
+        example: for the ledger: one stored value.
+        sorts: for the ledger: whether SQLite orders the stored values as the source orders its own.
     """
 
     select: str = "{}"
@@ -62,18 +65,18 @@ class Cast:
 
 
 def float_or_text(value: float) -> float | str:
-    """A double as itself; NaN as text, because SQLite turns a bound NaN into NULL."""
+    """A double unchanged; NaN as text, because SQLite turns a bound NaN into NULL."""
     return value if value == value else "NaN"
 
 
 def unsigned(value: int | str) -> int | str:
-    """An unsigned 64-bit integer: INTEGER where SQLite's 64 signed bits hold it, its digits as TEXT above."""
+    """An unsigned 64-bit integer: INTEGER if SQLite's 64 signed bits hold it, else its digits as TEXT."""
     number = int(value)
     return number if number < 2**63 else str(number)
 
 
 def text_or_bytes(value: bytes) -> str | bytes:
-    """Text that came as its bytes; where they are not UTF-8 the bytes, which SQLite keeps as they are."""
+    """Text that came as bytes; the bytes if they are not UTF-8, which SQLite keeps as they are."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -83,12 +86,16 @@ def text_or_bytes(value: bytes) -> str | bytes:
 def decimal_cast(
     precision: int | None = None, scale: int | None = None, *, select: str = "{}", also: str = "", example: str = ""
 ) -> Cast:
-    """The cast of a decimal type of so many digits, so many of them after the point; None where it does not say.
+    """The cast of a decimal type.
 
-    Where each value of the type is exact as a number, SQLite makes the numbers, at no cost; of a wider type each value
-    is looked at. A number is REAL, so that a half of 5.00 is 2.5, but for types without digits after the point.
+    If each value of the type is exact as a number, SQLite makes the numbers, at no cost; of a wider type, each value
+    is checked. A number is REAL, so that half of 5.00 is 2.5, except for types without digits after the point.
 
+    precision: the type's digits; None if it does not say.
+    scale: how many of them are after the point; None if it does not say.
+    select: see Cast.
     also: for the ledger, what else a column of the type may hold.
+    example: for the ledger, a stored value.
     """
     if precision is not None and scale is not None:
         if 0 < scale <= MOST_PLACES and precision <= EXACT_DIGITS:
@@ -120,16 +127,16 @@ NOT_EXACT = (
 
 
 def as_text(cast: Cast) -> Cast:
-    """The same decimals as their digits, all of them and every zero."""
+    """The cast that stores the same decimals as all their digits, with every zero."""
     return replace(
         cast, declared="TEXT", convert=None, unrepresentable=None, policy="", decimal=False, scale=None, sorts=False
     )
 
 
 def decimal_or_text(text: str) -> float | int | str:
-    """A decimal as the number that stands for it exactly, else as it is."""
+    """A decimal as the number that represents it exactly; else unchanged."""
     if len(text) <= EXACT_DIGITS and text[-1] <= "9":
-        # No number has a sign on its zero.
+        # Adding 0.0 turns -0.0 into 0.0: decimals have no negative zero.
         return float(text) + 0.0
     number = _exact_float(text)
     if number is not None or not _is_number(text):
@@ -139,7 +146,7 @@ def decimal_or_text(text: str) -> float | int | str:
 
 
 def whole_or_text(text: str) -> float | int | str:
-    """A decimal without digits after the point as the number that stands for it exactly, else as it is."""
+    """A decimal without digits after the point as the number that represents it exactly; else unchanged."""
     if len(text) <= WHOLE_DIGITS and text[-1] <= "9":
         return int(text)
     if not _is_number(text):
@@ -154,8 +161,8 @@ def _is_number(text: str) -> bool:
 
 
 def _whole(digits: str, otherwise: T) -> int | T:
-    """The integer, where SQLite has room for it."""
-    # Python refuses to read very many digits at once.
+    """The integer, if it fits into SQLite's; else `otherwise`."""
+    # Python refuses to parse more than 4300 digits.
     if len(digits.lstrip("-0")) > WHOLE_DIGITS + 1:
         return otherwise
     number = int(digits)
@@ -163,7 +170,7 @@ def _whole(digits: str, otherwise: T) -> int | T:
 
 
 def _exact_float(text: str) -> float | None:
-    """The double of a decimal that has few enough digits; None where it has more, or is no number."""
+    """The double of a decimal of few enough digits; None if it has more, or is not a number."""
     digits = text.lstrip("-").replace(".", "", 1).strip("0")
     if not _is_number(text) or len(digits) > EXACT_DIGITS:
         return None
@@ -172,7 +179,7 @@ def _exact_float(text: str) -> float | None:
 
 
 def plain(value: float | int | str) -> str:
-    """A decimal's digits: without an exponent, and without zeros at either end that mean nothing."""
+    """A decimal's digits, without an exponent and without leading or trailing zeros."""
     text = format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
     if not _is_number(text):
         return text
@@ -184,7 +191,7 @@ def plain(value: float | int | str) -> str:
 
 
 def as_stored(cast: Cast, value: Any) -> Any:
-    """What SQLite makes of a value by itself, as it is stored: the number of its digits."""
+    """A value as SQLite stores it: SQLite turns digits into numbers by itself."""
     if cast.declared == "INTEGER":
         return None if value is None else int(value)
     if cast.decimal and isinstance(value, str) and cast.declared != NO_AFFINITY and _is_number(value):

@@ -1,4 +1,4 @@
-"""How far a replica has come, and what a source notes of its table and of its open transactions."""
+"""How far a replica has come, and what a source shows of its watermark and its open transactions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from starbase_data_replication.model.tables import SchemaFingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTransactions:
-    """The transactions of a source that were alive at a moment, as the source's own tokens.
+    """The transactions of a source that were open at a moment.
 
-    known is False where the source does not tell (a missing privilege, a standby); `reason` says which, or
-    how it is known. tokens are opaque outside the dialect's room, except that those of one
-    session may end in a # and the same text. epoch names the server's life: after a restart no transaction of
-    an earlier one is alive, unless the dialect knows of a kind that survives.
-    passing: not known this time, of a source that does tell.
+    Attributes:
+        known: whether the source shows its open transactions; False for a missing privilege, a standby and the like.
+        tokens: one for each transaction, opaque outside the dialect's package, except that those of one session may
+            end in a # and the same text.
+        reason: why they are not known, or how they are.
+        epoch: changes when the server restarts. After that no transaction of an earlier epoch is open, unless the
+            dialect knows of a kind that survives.
+        passing: whether they are unknown only this time, at a source that shows them otherwise.
     """
 
     known: bool
@@ -28,20 +31,23 @@ class OpenTransactions:
 
     @property
     def ended(self) -> bool:
-        """True when it is certain that no transaction of this set can still commit."""
+        """Whether it is certain that no transaction of this set can still commit."""
         return self.known and not self.tokens
 
     @property
     def sessions(self) -> int:
-        """How many sessions the tokens are of, as far as they tell."""
+        """How many sessions the tokens belong to, as far as they show it."""
         return len({token.rpartition("#")[2] for token in self.tokens})
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTransaction:
-    """What a source shows of a transaction that is open: its session, the state of that, and since when it lasts.
+    """What a source shows of an open transaction. Never a query's text, which may hold values.
 
-    None: not shown. Never a query's text, which may hold values.
+    Attributes:
+        session: the source's name of the session.
+        state: the session's state; None if it is not shown.
+        since: when the transaction began, seconds since 1970; None if it is not shown.
     """
 
     session: str
@@ -51,13 +57,17 @@ class OpenTransaction:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A watermark noted at `noted_at`, waiting to become the floor, and who could still commit below it.
+    """A watermark that waits to become the floor, and the transactions that could still commit below it.
 
-    value: the highest tracking value then, in the source's text form.
-    lookback_value: for a column that holds a time, `value` less the lookback: every row that an unfaithful
-        clock may stamp late lies above it, so it need not wait for the lookback to pass. Else None.
-    protected: whether the source's transactions say anything about the table's values.
-    unknown_since: since when the source has not shown what became of `open_transactions`, which then stays as it was.
+    Attributes:
+        value: the highest tracking value when it was noted, in the source's text form.
+        noted_at: when that was, seconds since 1970.
+        open_transactions: those that were open right after, less those that have ended since.
+        lookback_value: of a column that holds a time, `value` less the lookback; else None. Every row that an
+            inaccurate clock may stamp late lies above it, so it need not wait for the lookback to pass.
+        protected: whether the source's transactions protect the table's tracking values at all.
+        unknown_since: since when the source has not shown what became of `open_transactions`, seconds since 1970; they
+            stay as they were.
     """
 
     value: str
@@ -69,20 +79,21 @@ class Candidate:
 
     @property
     def known(self) -> bool:
-        """Whether the source has told who could still commit below it."""
+        """Whether the source has shown which transactions could still commit below it."""
         return self.protected and self.open_transactions.known
 
 
 @dataclass(frozen=True, kw_only=True)
 class HighWatermark:
-    """What a source has noted of a table before it is read.
+    """What a source shows of a table's tracking column before the table is read.
 
-    candidate: None when the table holds no value that may become a floor.
-    ahead: how many rows have a tracking time so far in the future of the source's clock that it is taken for a
-        mistake, or for a plan; 0 for a column that holds no time.
-    below: the highest value as text, where it lies below the floor that was given; else None.
-    shared: how many rows have the value `at` that was given, no more than MAX_SHARED + 1; 0 where that was not asked.
-    clocked: the values are a clock's by their look, so that those which the clock has left do not come again.
+    Attributes:
+        candidate: the highest value; None if the table holds none that may become a floor.
+        ahead: rows whose tracking time is so far in the future of the source's clock that it is taken for a mistake or
+            a plan; 0 if the column holds no time.
+        below: the highest value as text, if it lies below the floor that was given; else None.
+        shared: rows that have the value `at` that was given, at most MAX_SHARED + 1; 0 if that was not asked.
+        clocked: whether the values look like a clock's, so that one that is past does not come again.
     """
 
     candidate: Candidate | None = None
@@ -101,10 +112,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Former:
-    """What a replica was built from that a load is to replace, where nobody has asked for the load.
+    """What a replica was built from that a load replaces, if the user has not asked for the load.
 
-    identity, shape: as its position had them. why: what the load is for. noted: that is what an earlier look has noted,
-    and nothing else tells of it. kept: how many of its rows the load has taken over so far.
+    Attributes:
+        identity: as the replica's position had it.
+        fingerprint: as the replica's position had it.
+        why: what the load is for.
+        noted: whether an earlier sync has stored that, and this one does not see it any more.
+        kept: rows of the replica that the load has taken over so far.
     """
 
     identity: str
@@ -116,23 +131,25 @@ class Former:
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """How far a replica has come. Stored in the transaction of the rows that it speaks of.
+    """How far a replica has come. It is stored in the transaction of the rows that it covers.
 
-    identity: what the position is about (source, table, columns): another identity means starting over.
-    floor: everything above it is read at every sync; None reads all. The source's text form.
-    candidates: noted, not yet closed; oldest first.
-    load_key: the last key that the first load wrote, in the source's text form; None before its first batch.
-    loading_since: when the first load opened its first snapshot; None before, and when following.
-    into_shadow: the load goes into a shadow table that replaces the target at its end.
-    shape: what the source looked like when the replica was last brought up to date with it.
-    dropped: the replica's names of columns that the source no longer has; nothing is written there.
-    shows_transactions: whether the source shows which are open; None before it was asked.
-    unknown_since: since when a source that did does
-        not; see sync/watermarks.py.
-    files: what the table's rows lay in when it was last read, or when a load under way began, by table. server: who
-        answered then. Both where the source tells.
-    reload: why the next sync has to load the table again, whatever it finds; None where it need not.
-    former: into a shadow: what the replica beside it was built from; None where the user has asked for the load.
+    Attributes:
+        identity: what the position belongs to: source, table, target and selection. Another identity starts over.
+        phase: whether a load is under way.
+        floor: everything above it is read at every sync; None reads everything. In the source's text form.
+        candidates: watermarks that wait to become the floor, the oldest first.
+        load_key: the last key that a load has written, in the source's text form; None before its first batch.
+        loading_since: when a load opened its first snapshot, seconds since 1970; None before, and when following.
+        into_shadow: whether the load goes into a shadow, which replaces the target at its end.
+        fingerprint: what the source table looked like when the replica was last brought up to date with it.
+        dropped: the replica's names of columns that the source no longer has; they are not written.
+        shows_transactions: whether the source shows its open transactions; None before it was asked.
+        unknown_since: since when a source that showed them does not, seconds since 1970; see sync/watermarks.py.
+        files: by table, what identifies the storage that its rows were in when it was last read, or when the load
+            under way began; empty if the source does not show it.
+        server: what identifies the server that answered then; "" if the source does not show it.
+        reload: why the next sync must load the table again, whatever it finds; None if it need not.
+        former: of a load into a shadow: what the replica beside it was built from; None if the user asked for the load.
     """
 
     identity: str

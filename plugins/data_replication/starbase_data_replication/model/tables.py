@@ -1,4 +1,4 @@
-"""What a table of a source is: its name, its columns, and the shape that a replica was built from."""
+"""What a source table is: its name, its columns, and the fingerprint that a replica was built from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from starbase_data_replication.model.casts import Cast
 
 @dataclass(frozen=True, kw_only=True)
 class TableName:
-    """A table of a source. `schema` is None where the dialect has no schema apart from the database."""
+    """A table of a source.
+
+    Attributes:
+        schema: its schema; None if the dialect has none apart from the database.
+        name: its name.
+    """
 
     schema: str | None
     name: str
@@ -23,17 +28,26 @@ class TableName:
 class Column:
     """A column of a source table.
 
-    source_type: the source's own name of the type, for people. tracking_kind, compare_type, time_digits: for
-    the dialect's own room, when this column is the tracking column or part of the key: the base type's short
-    name, the type to compare with, and the fractional digits of a time (None: the type's most).
-    collation: what its texts are ordered by. charset: which character set they are in, where the cast does not tell.
-    rises: what is known of its values as a tracking column, by its type: "time"; "number"; "uuid", "text" and "bytes",
-    of which the values tell; "none"; or "" where the dialect does not say. indexed: an index begins with it. assigned:
-    the source counts it up, or stamps it, itself.
-    number: stays with the column whatever it is called; "" where the source does not tell. renamed: the replica's name
-    of the column, where it is another. readable: whether the source lets its user read it. transformed: a plugin
-    changes its values on their way, so that they cannot be compared with the source's. nocase: the replica compares its
-    texts without regard to case.
+    Attributes:
+        name: the source's name of it.
+        source_type: the source's name of its type, for people.
+        nullable: whether it may hold NULL.
+        cast: how its values are stored.
+        tracking_kind: for the dialect alone, of the tracking column or one of the key: the base type's short name.
+        compare_type: for the dialect alone, of the same columns: the type to compare with.
+        time_digits: for the dialect alone, of the same columns: the fractional digits of a time; None is the type's
+            most.
+        collation: what its texts are ordered by.
+        charset: which character set they are in, if the cast does not say.
+        number: stays the same if the column is renamed; "" if the source does not show it.
+        rises: what its type says of it as a tracking column: "time" or "number"; "uuid", "text" or "bytes", whose
+            values decide; "none"; or "" if the dialect does not say.
+        indexed: whether an index begins with it.
+        assigned: whether the source itself counts it up, or stamps it.
+        renamed: the replica's name of it, if it is another one.
+        readable: whether the source lets its user read it.
+        transformed: whether a plugin changes its values, so that they cannot be compared with the source's.
+        nocase: whether the replica compares its texts without regard to case.
     """
 
     name: str
@@ -61,7 +75,7 @@ class Column:
 
     @property
     def form(self) -> str:
-        """What decides how a value is stored: of two types with the same form, the same value is stored alike."""
+        """What decides how a value is stored: two types of the same form store the same value alike."""
         lengths_only = self.cast.declared == "INTEGER" or self.tracking_kind in LENGTHS_ONLY
         form = f"{self.cast.declared} {self.cast.select} {'' if lengths_only else self.source_type}"
         return f"{form} {self.charset}" if self.charset else form
@@ -75,9 +89,14 @@ LENGTHS_ONLY = frozenset({"text", "varchar", "tinytext", "mediumtext", "longtext
 class SchemaFingerprint:
     """What a replica was built from, to be compared with what its source looks like later.
 
-    columns: the source's name of a column to its type, its `form`, the replica's name of it, and its number.
-    tracking: what the tracking column is ordered by. kind: "table", "view" and so on. incarnation, parts,
-    definition: see TableSchema.
+    Attributes:
+        columns: the source's name of each column to its type, its `form`, the replica's name of it, and its number.
+        key: the source's names of the key's columns.
+        tracking: what the tracking column is ordered by: its type and collation.
+        kind: as in TableSchema, like the rest.
+        incarnation: see TableSchema.
+        parts: see TableSchema.
+        definition: see TableSchema.
     """
 
     columns: Mapping[str, Sequence[str]]
@@ -93,29 +112,36 @@ class SchemaFingerprint:
 class TableSchema:
     """What a source table looks like now, and what of it is copied.
 
-    key holds the names of the primary key's columns, or of a unique index without NULLs; empty when
-    there is neither, and then every sync reloads the table whole. parent_key: of a parent by inheritance, its key,
-    which says nothing of its children's rows.
-    estimated_rows is the source's own guess, or None. unprotected says why the source's transactions do not
-    protect the tracking column (values that are assigned ahead of them), or is None. unfollowable: why rows appear
-    otherwise than at the commit of the transaction that took their tracking value, or below values that were read, so
-    that no lookback helps and the table must be loaded whole at each sync; or None.
-    hidden: what hides rows of it from this user, with the fix (a policy, a view that asks who reads); None where every
-    row is seen. policed: for the dialect's own room, that a policy applies, even one that hides nothing.
-    warnings: what to tell the user at each sync; caveats: the same, where the table is followed and not loaded whole.
-    unassigned: nothing at the source gives the tracking column its values, so applications do. drawn: the function by
-    which its default gives random values.
-    kind: "table", "view", "partitioned table" and so on. incarnation: changes when another table takes this one's
-    name and place; None where the source does not tell.
-    falling: the key's columns that its index has from the highest value down, while others go up: for the dialect's own
-    room, which reads in the index's order.
-    files: by each table that the rows lie in, what changes when it is rewritten, emptied or replaced; behind an @ its
-    name may say how it has joined the others, which changes when it leaves them and comes back. parts: the same
-    of partitions, where the dialect can tell that one was exchanged. definition: what changes with a view's query.
-    server: what another server answers otherwise, and one that was restarted does not. All for comparing; empty where
-    the source does not tell.
-    left_out: columns that are known but not copied. where: rows for which this expression of the source's SQL is
-    not true are not copied; None copies all.
+    Attributes:
+        table: its name.
+        columns: the columns that are copied.
+        key: the names of the primary key's columns, or of a unique index without NULLs; empty if there is neither, and
+            then every sync loads the whole table.
+        tracking_column: the name of the tracking column.
+        parent_key: the key of a parent by inheritance, which does not hold for the rows of its children.
+        estimated_rows: the source's own guess; None if it has none.
+        unprotected: why the source's transactions do not protect the tracking column, such as values that are
+            assigned ahead of them; else None.
+        unfollowable: why rows appear otherwise than at the commit of the transaction that took their tracking value,
+            or below values that were read; else None. No lookback helps then: each sync must load the whole table.
+        hidden: what hides rows from this user, with the fix: a policy, or a view that depends on its reader; None if
+            every row is seen.
+        policed: for the dialect alone: whether a policy applies, even one that hides nothing.
+        warnings: what to tell the user at each sync.
+        caveats: the same, if the table is followed and not loaded whole.
+        unassigned: whether nothing at the source assigns the tracking column's values, so that applications do.
+        drawn: the function by which the column's default makes random values; else None.
+        kind: "table", "view", "partitioned table" and so on.
+        incarnation: changes when another table takes this one's name and place; None if the source does not show it.
+        falling: for the dialect alone: the key's columns that descend in its index while others ascend.
+        files: by each table that the rows are in, what changes when it is rewritten, emptied or replaced. Behind an @
+            its name may say how it has joined the others, which changes when it leaves them and comes back. Empty if
+            the source does not show it, like the three below.
+        parts: the same of partitions, if the dialect can notice that one was exchanged.
+        definition: what changes with a view's query.
+        server: what differs between servers, and survives a restart.
+        left_out: columns that are known and not copied.
+        where: an expression of the source's SQL: only rows for which it is true are copied; None copies all.
     """
 
     table: TableName
@@ -151,8 +177,10 @@ class TableSchema:
 
     @property
     def comes_again(self) -> bool:
-        """Whether later rows may have a tracking value that is there: none does that identifies its row, or is counted
-        up by the source."""
+        """Whether later rows may have a tracking value that exists already.
+
+        They cannot if the value identifies its row, or if the source counts it up.
+        """
         return self.key != (self.tracking_column,) and not self.tracking.assigned
 
     @property

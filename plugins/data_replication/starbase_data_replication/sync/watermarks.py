@@ -1,16 +1,16 @@
 """The floor protocol as pure functions: which candidates are closed, and when the floor may rise.
 
 The floor is a promise: no row at or below it can still appear. A value becomes closed when every transaction
-that was alive when it was noted has ended, and its lookback has passed. Even then it may become the floor only
+that was open when it was noted has ended, and its lookback has passed. Even then it may become the floor only
 after a read from the *old* floor whose snapshot was opened after that: between its noting and its closing,
 rows may have come in below it. So a sync asks for `closed` before it opens its snapshot, and calls `rise` after
 its last row; nothing here ever lifts a floor that has not been read up to.
 
-A look at the source may fail: in passing, because a privilege was taken away, because another server answers. What
-was known before such a look stays known, and what was noted during it waits for the next look that tells: whoever is
-alive then, and was alive before, is in that one. So no floor passes a transaction that was ever known to be open, nor
-one that began during a failure. Only a source that has shown nothing for HOLD_SECONDS is left to the lookback, as one
-that never tells is from the start: a floor that could never rise again would have the whole table read at each sync.
+The source may fail to show its open transactions: for a moment, because a privilege was revoked, or because another
+server answers. What was known before stays known, and what is noted meanwhile waits until the source shows them again:
+a transaction that is open then, and was open before, is among them. So no floor passes a transaction that was ever
+known to be open, nor one that began during the failure. A source that shows nothing for HOLD_SECONDS is left to the
+lookback, like one that never shows any: if the floor could never rise again, each sync would read the whole table.
 """
 
 from __future__ import annotations
@@ -20,65 +20,70 @@ from dataclasses import replace
 
 from starbase_data_replication.model import Candidate, OpenTransactions, Options, Phase, Position
 
-# A long transaction keeps candidates waiting; so many are kept, thinned evenly.
+# A long transaction keeps candidates waiting. This many are kept, thinned evenly, so that a position stays a few
+# kilobytes: it is written with each batch.
 MAX_CANDIDATES = 32
-# How long the floor waits for a source that has shown its open transactions to show them again.
+# Candidates less than a sixteenth of the lookback apart replace one another. So a lookback takes half of
+# MAX_CANDIDATES, however often a table is synced, and the floor lags behind by a sixteenth of it at most.
+CANDIDATES_PER_LOOKBACK = 16
+# How long the floor waits for a source that has shown its open transactions to show them again: longer than an outage
+# that somebody repairs, and short enough that reading everything since then again at every sync comes to an end.
 HOLD_SECONDS = 6 * 3600.0
 
-# A transaction that is open for this long is said to hold the floor.
+# The user is warned of a floor that waits for longer than this: shorter transactions are ordinary ones.
 HELD_SECONDS = 300.0
 
 GIVEN_UP = "the source has not shown what became of them"
 
 
 def add(position: Position, candidate: Candidate | None, options: Options, *, protected: bool = True) -> Position:
-    """Keep a newly noted candidate. One whose value is the floor, or is waiting already, adds nothing.
+    """The position with a newly noted candidate. A value that is the floor, or that waits already, adds nothing.
 
-    protected: whether the source's transactions say anything about this table's values.
+    protected: whether the source's transactions protect this table's tracking values.
     """
     if not protected:
-        # What was noted before that was known has no better grounds.
+        # What was noted before that was known is not protected either.
         unprotected = tuple(replace(each, protected=False) for each in position.candidates)
         position = replace(position, candidates=unprotected)
     if candidate is None:
         return position
     candidate = replace(candidate, protected=protected)
     if protected:
-        position = _heard(position, candidate.open_transactions, now=candidate.noted_at)
+        position = _with_inspection(position, candidate.open_transactions, now=candidate.noted_at)
     waiting = position.candidates
     if candidate.value == position.floor or any(candidate.value == other.value for other in waiting):
         return position
-    apart = options.lookback(known=candidate.open_transactions.known) / 16
+    apart = options.lookback(known=candidate.open_transactions.known) / CANDIDATES_PER_LOOKBACK
     if len(waiting) >= 2 and waiting[-1].noted_at - waiting[-2].noted_at < apart and _covers(candidate, waiting[-1]):
-        # The new one says the same a moment later; without this a tight loop of syncs would keep them all.
+        # The new one says the same a moment later. Otherwise frequent syncs would fill the list with a few seconds.
         waiting = waiting[:-1]
     waiting = _thinned((*waiting, candidate))
-    # One too many is the new one: to note a value later costs a second reading, and loses nothing.
+    # If there is one too many, the new one goes: noting it later costs a second reading, and loses nothing.
     return replace(position, candidates=waiting[:MAX_CANDIDATES])
 
 
 def reached(position: Position) -> str | None:
-    """The highest value that was noted while following, as far as the position tells."""
+    """The highest value that was noted while following; None if the position has none."""
     if position.phase is not Phase.FOLLOW:
         return None
     return position.candidates[-1].value if position.candidates else position.floor
 
 
 def lowered(position: Position, value: str | None) -> Position:
-    """The highest value that the source has lies below the floor, and nothing unread at or below it: it is the floor.
+    """The position with a lower floor: the source's highest value lies below the old one, and all up to it was read.
 
-    A lower floor reads more, and loses nothing. What waited lies above it, and may be assigned again.
+    A lower floor reads more, and loses nothing. The candidates lie above it, and their values may be assigned again.
     """
     return replace(position, floor=value, candidates=())
 
 
 def asked(position: Position) -> list[OpenTransactions]:
-    """The sets of transactions to ask the source about: those that were known and have not ended, oldest first."""
+    """The sets of transactions to ask the source about: those that were known and have not ended, the oldest first."""
     return [each.open_transactions for each in position.candidates if _is_open(each)]
 
 
 def answered(position: Position, open_transactions: Sequence[OpenTransactions], *, now: float) -> Position:
-    """Take over what the source answered to `asked`. What it does not know any more stays as it was known."""
+    """The position with what the source answered to `asked`. What the source no longer knows stays as it was."""
     answers = iter(open_transactions)
     candidates = tuple(
         _answered(each, next(answers), now=now) if _is_open(each) else each for each in position.candidates
@@ -87,9 +92,9 @@ def answered(position: Position, open_transactions: Sequence[OpenTransactions], 
 
 
 def worth_waiting(position: Position) -> bool:
-    """Whether a transaction of the newest candidate is alive that no older one is waiting for already.
+    """Whether the newest candidate waits for a transaction that no older one waits for.
 
-    One that was there at an earlier sync is a long one: waiting for it again would only delay every sync.
+    A transaction that an earlier sync has seen is a long one: waiting for it again would only delay every sync.
     """
     if not position.candidates:
         return False
@@ -99,13 +104,13 @@ def worth_waiting(position: Position) -> bool:
 
 
 def worth_noting_again(position: Position) -> bool:
-    """Whether a first load had better look again before it begins: it would end without a floor."""
+    """Whether a first load should note the watermark again before it begins, because it would end without a floor."""
     loading = position.phase is Phase.LOAD and position.load_key is None
-    return loading and any(_waits_for_a_look(position, each) for each in position.candidates)
+    return loading and any(_waits_for_source(position, each) for each in position.candidates)
 
 
 def give_up(position: Position, options: Options, *, now: float) -> Position:
-    """Leave a source that has not answered for HOLD_SECONDS to the lookback alone, until it answers again."""
+    """The position after HOLD_SECONDS without an answer: only the lookback protects until the source answers again."""
     hold = max(HOLD_SECONDS, options.lookback(known=False))
 
     def too_long(since: float | None) -> bool:
@@ -122,28 +127,28 @@ def give_up(position: Position, options: Options, *, now: float) -> Position:
 
 
 def held_since(position: Position) -> float | None:
-    """Since when the floor waits for a source that does not tell any more; None where it does not."""
+    """Since when the floor waits for a source that no longer shows its transactions; None if it does not wait."""
     since = [each.unknown_since for each in position.candidates if each.unknown_since is not None]
-    if position.unknown_since is not None and any(_waits_for_a_look(position, each) for each in position.candidates):
+    if position.unknown_since is not None and any(_waits_for_source(position, each) for each in position.candidates):
         since.append(position.unknown_since)
     return min(since, default=None)
 
 
 def closed(position: Position) -> tuple[Candidate, ...]:
-    """The candidates that no transaction can come in below any more, as far as the source tells; oldest first.
+    """The candidates that no transaction can commit below any more, as far as the source shows; the oldest first.
 
-    None that is younger than one that is not closed: it may have been noted while the source did not tell, or while
-    another server answered. Ask right before the snapshot is opened. Where the source never tells who is alive, the
-    lookback alone closes, in `rise`.
+    A candidate that is younger than an open one is not among them: it may have been noted while the source showed
+    nothing, or while another server answered. Call this right before the snapshot is opened. If the source never shows
+    its transactions, the lookback alone closes a candidate, in `rise`.
     """
     for at, each in enumerate(position.candidates):
-        if _is_open(each) or _waits_for_a_look(position, each):
+        if _is_open(each) or _waits_for_source(position, each):
             return position.candidates[:at]
     return position.candidates
 
 
 def held_by(position: Position, options: Options, *, now: float) -> Candidate | None:
-    """The oldest candidate, where it has waited for transactions that are open for longer than is usual."""
+    """The oldest candidate, if it has waited unusually long for open transactions; else None."""
     oldest = next((each for each in position.candidates if _is_open(each)), None)
     if oldest is None or now - oldest.noted_at <= max(HELD_SECONDS, options.lookback(known=True)):
         return None
@@ -151,20 +156,20 @@ def held_by(position: Position, options: Options, *, now: float) -> Candidate | 
 
 
 def begin_load(position: Position, *, now: float) -> Position:
-    """The first load opens its first snapshot at `now`; it may go on from others, after interruptions.
+    """The position of a load that opens its first snapshot at `now`. After interruptions it opens others.
 
-    Only what is closed by now may become the floor at its end, because the rows that it reads first it reads
-    now. A candidate that closes later is of no use to it, so it is dropped.
+    Only a candidate that is closed by now may become the floor at its end, because it reads its first rows now. So it
+    drops the others.
     """
     return replace(position, candidates=closed(position), loading_since=now)
 
 
 def rise(position: Position, closed: tuple[Candidate, ...], options: Options, *, now: float) -> Position:
-    """Lift the floor, after everything above the old one was read from snapshots opened at `now` or later.
+    """The position with a higher floor, once everything above the old one was read from snapshots of `now` or later.
 
-    The newest closed candidate whose lookback has passed wins. Values are not compared here: one noted later is
-    taken to be higher, and where rows were deleted in between it is lower, which costs a second reading and
-    loses nothing. Before there is any floor, a younger candidate of a time column gives its value less the lookback.
+    The newest closed candidate whose lookback has passed wins. Values are not compared here: a later one is taken to
+    be higher. If rows were deleted in between it is lower, which costs a second reading and loses nothing. Before there
+    is a floor, a younger candidate of a time column gives its value less the lookback.
     """
     aged = [each for each in closed if now - each.noted_at >= options.lookback(known=each.known)]
     if aged:
@@ -176,23 +181,23 @@ def rise(position: Position, closed: tuple[Candidate, ...], options: Options, *,
 
 
 def finished_load(position: Position) -> Position:
-    """The first load has walked the whole table: from now on syncs follow."""
+    """The position of a load that has read the whole table: from now on syncs follow."""
     return replace(position, phase=Phase.FOLLOW, load_key=None, loading_since=None, into_shadow=False, former=None)
 
 
-def _heard(position: Position, look: OpenTransactions, *, now: float) -> Position:
-    """What a look that follows the noting of a value says of what was noted before."""
-    if look.known:
-        # Whoever was alive at a look that failed, and has not ended, is in this one.
+def _with_inspection(position: Position, found: OpenTransactions, *, now: float) -> Position:
+    """The position with the open transactions that were read after a newer value was noted."""
+    if found.known:
+        # A transaction that was open when the source showed none, and has not ended, is among these.
         candidates = tuple(
-            replace(each, open_transactions=look) if each.protected and not each.open_transactions.known else each
+            replace(each, open_transactions=found) if each.protected and not each.open_transactions.known else each
             for each in position.candidates
         )
         return replace(position, candidates=candidates, shows_transactions=True, unknown_since=None)
     shows_transactions = position.shows_transactions
     if shows_transactions is None:
-        # Of a position that was stored before this was, its candidates know.
-        shows_transactions = look.passing or any(each.open_transactions.known for each in position.candidates)
+        # A position of an older version does not hold it, but its candidates show it.
+        shows_transactions = found.passing or any(each.open_transactions.known for each in position.candidates)
     return replace(
         position,
         shows_transactions=shows_transactions,
@@ -201,36 +206,36 @@ def _heard(position: Position, look: OpenTransactions, *, now: float) -> Positio
 
 
 def _answered(candidate: Candidate, answer: OpenTransactions, *, now: float) -> Candidate:
-    """What is known of a candidate's transactions after the source was asked about them."""
+    """The candidate with what the source answered about its transactions."""
     if answer.known:
         return replace(candidate, open_transactions=answer, unknown_since=None)
     return replace(candidate, unknown_since=_since(candidate.unknown_since, now))
 
 
 def _since(since: float | None, now: float) -> float:
-    """Since when something lasts, by a clock that may have been set back."""
+    """Since when something lasts, by a clock that may be set back."""
     return now if since is None else min(since, now)
 
 
 def _is_open(candidate: Candidate) -> bool:
-    """Whether a transaction of it is known that has not ended, as far as the source has shown."""
+    """Whether one of its known transactions has not ended, as far as the source has shown."""
     return candidate.open_transactions.known and not candidate.open_transactions.ended
 
 
-def _waits_for_a_look(position: Position, candidate: Candidate) -> bool:
-    """Whether it was noted while the source did not tell, and the source is one that does."""
+def _waits_for_source(position: Position, candidate: Candidate) -> bool:
+    """Whether it was noted while a source that shows its transactions did not show them."""
     return candidate.protected and not candidate.open_transactions.known and position.shows_transactions is True
 
 
 def _covers(later: Candidate, earlier: Candidate) -> bool:
-    """Whether the later one knows all that the earlier one knows of who is alive."""
+    """Whether the later candidate knows all open transactions that the earlier one knows."""
     if not earlier.open_transactions.known:
         return True
     return later.open_transactions.known and later.open_transactions.epoch == earlier.open_transactions.epoch
 
 
 def _thinned(waiting: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    """At most MAX_CANDIDATES, where that many are enough to know what they all know."""
+    """Every second candidate if there are more than MAX_CANDIDATES, and those that no later one covers."""
     if len(waiting) <= MAX_CANDIDATES:
         return waiting
     kept = [waiting[0]]
