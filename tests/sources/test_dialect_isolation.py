@@ -341,7 +341,7 @@ def test_a_source_that_exits_when_it_is_asked_whether_it_is_there(tmp_path: Path
         host.configure(**body("asked"))
         misbehave(host, "answers", "exit")
         host.result("POST", "/data-replication/sync/asked", wait="false")
-        until(lambda: "could not be asked whether it is there" in host.log, what="the question")
+        until(lambda: "could not ask whether its source answers" in host.log, what="the question")
         assert is_there(host)
         assert host.stop() == 0
 

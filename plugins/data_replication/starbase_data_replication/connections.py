@@ -1,6 +1,7 @@
-"""The sources that are open: one for each remote, shared by the replications that read from it.
+"""The open sources: one for each server and login, shared by the replications that read from it.
 
-The one place where encrypted settings are decrypted, and `${NAME}`s are read: just before connecting.
+Owns the one place where stored settings are decrypted, and where `${NAME}`s are read: just before connecting. Must not
+know runs, or when one is due.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ log = logging.getLogger("starbase.data_replication")
 
 # Settings that say which table, not which server.
 TABLE_KEYS = ("defaultSchema",)
-# How long a source that nobody uses any more may take to close.
+# How long an unused source may take to close; a server that does not answer would hold up the request that waits.
 CLOSE_SECONDS = 10.0
-# A value of fewer characters would be found in half of all messages.
+# Shorter values of variables are not scrubbed: one or two characters occur in most messages.
 SHORTEST_SCRUBBED = 3
 
 
 class Connections:
-    """Opens sources when they are first asked for, and closes those that nobody uses any more.
+    """Opens sources when they are first used, and closes those that no replication uses any more.
 
     variables: which variables of the environment their settings may name.
     """
@@ -48,21 +49,21 @@ class Connections:
         self._max_connections = max_connections
         # By the settings as written: the settings as resolved, and the source opened with them.
         self._open: dict[str, tuple[str, Source]] = {}
-        # A lock for each, while somebody holds it: a dialect that is slow to open one holds up no other's.
+        # A lock for each source that is being opened: a dialect that is slow to open one then delays no other.
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def dialect(self, name: str) -> Dialect:
-        """Raises ConfigError when no plugin offers it any more."""
+        """The dialect of this name. Raises ConfigError if no plugin offers it any more."""
         if name not in self._dialects:
             raise ConfigError("sourceConfig.dialect", f"{name} is not offered by any plugin now")
         return self._dialects[name]
 
     def whose(self, name: str) -> str | None:
-        """What to call a dialect of another plugin; None for one of data replication itself."""
+        """How messages name the dialect of another plugin; None for a dialect of data replication itself."""
         return self._dialects.whose(name)
 
     def key(self, settings: Mapping[str, Any]) -> str:
-        """What the replications that share one source have in common; of settings as stored."""
+        """The key of the source of these stored settings: equal for replications that share one."""
         with contextlib.suppress(ConfigError):
             settings = self._secret_keys.decrypt(settings)
         return _key(settings)
@@ -98,7 +99,7 @@ class Connections:
 
     @contextlib.contextmanager
     def scrubbing_errors(self, settings: object) -> Iterator[None]:
-        """What nobody has foreseen, a third party's dialect perhaps, is logged without these settings' secrets."""
+        """Log unforeseen errors, such as a foreign dialect's, without these settings' secrets, and replace them."""
         try:
             yield
         except Exception as error:
@@ -110,7 +111,7 @@ class Connections:
             raise StarbaseError("internal error; the host's log has the details") from None
 
     async def table(self, settings: Mapping[str, Any], source_table: str) -> tuple[TableName, list[str]]:
-        """A source's table, and what makes it that table, by its dialect."""
+        """A source's table, and the parts of its identity, by its dialect."""
         dialect = self.dialect(settings["dialect"])
 
         def ask() -> tuple[TableName, list[str]]:
@@ -119,7 +120,10 @@ class Connections:
         return await self._dialects.call([settings["dialect"]], ask)
 
     async def source(self, settings: Mapping[str, Any]) -> Source:
-        """The source of these settings, opened, `${NAME}`s as written. Raises InvalidRequest for an unset variable."""
+        """The open source of these settings, in which `${NAME}`s are as written.
+
+        Raises InvalidRequest for a variable that is not set, and what the dialect raises.
+        """
         written, resolved = _key(settings), resolve(settings, variables=self.variables)
         async with self._opening.setdefault(written, asyncio.Lock()):
             if written in self._open and self._open[written][0] != _key(resolved):
@@ -132,7 +136,7 @@ class Connections:
             return self._open[written][1]
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
-        """Close what none of these settings, as stored, needs."""
+        """Close every source but those of these stored settings."""
         wanted = set()
         for settings in used:
             with contextlib.suppress(ConfigError):
@@ -141,6 +145,7 @@ class Connections:
             await self._close(written)
 
     async def close(self) -> None:
+        """Close every source."""
         await self.keep_only(())
 
     async def _close(self, written: str) -> None:
@@ -148,8 +153,8 @@ class Connections:
         try:
             await bounded(source.close, CLOSE_SECONDS)
         except Exception as error:
-            # Whoever has configured or deleted a replication, or ends the host, can do nothing about it.
-            log.error("a source could not be closed (%s); its connections end when they may", kind_of(error))
+            # Not raised: a request that configures or deletes a replication has succeeded all the same.
+            log.error("a source could not be closed (%s); the server ends its connections in time", kind_of(error))
 
 
 def _key(settings: Mapping[str, Any]) -> str:

@@ -17,10 +17,10 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.routes import Api
 from starbase_data_replication.runs import (
     Callback,
-    Counts,
     Events,
     Recorder,
     Retention,
+    RowCounts,
     Runner,
     Scheduler,
     Slots,
@@ -135,7 +135,7 @@ class DataReplication:
                 store=store,
                 connections=connections,
                 events=events,
-                counts=Counts(database=host.database, clock=host.clock),
+                counts=RowCounts(database=host.database, clock=host.clock),
             ),
             # One place is left to the other sources, where there is more than one.
             slots=Slots(

@@ -8,7 +8,7 @@ from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, A
 from starbase_data_replication.runs.events import Callback, Events
 from starbase_data_replication.runs.recorder import Recorder
 from starbase_data_replication.runs.retention import Retention
-from starbase_data_replication.runs.row_counts import Counts
+from starbase_data_replication.runs.row_counts import RowCounts
 from starbase_data_replication.runs.runner import Runner
 from starbase_data_replication.runs.scheduler import Scheduler
 from starbase_data_replication.runs.slots import Slots
@@ -20,10 +20,10 @@ __all__ = [
     "STOPPED",
     "ActiveRun",
     "Callback",
-    "Counts",
     "Events",
     "Recorder",
     "Retention",
+    "RowCounts",
     "Runner",
     "Scheduler",
     "Slots",

@@ -1,9 +1,9 @@
-"""Who hears of a run: the plugins that implement `replication_event`, and callbacks given to `on_event`.
+"""Delivering events of runs to plugins that implement `replication_event`, and to callbacks given to `on_event`.
 
-Sent after the commit of what it reports, at most once: the run record is the truth. `degraded` and `recovered` are
-written down with the record, and sent at the next start if the host has ended before they were. A subscriber that
-hangs or raises is logged and harms nobody; when too many deliveries wait, new ones are dropped and counted in the
-log.
+An event is sent after the commit of what it reports, at most once: the run record is the truth. `degraded` and
+`recovered` are stored with the record, and sent at the next start if the host ends before they were sent. A subscriber
+that hangs or raises is logged and delays no other; when too many deliveries wait, new ones are dropped and logged.
+Must not know why a run has ended.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from starbase_host import Host, StarbaseError, Worker
 
 log = logging.getLogger("starbase.data_replication")
 
+# Deliveries that may wait for subscribers: each keeps its event in memory, and one that hangs waits for its time limit.
 MAX_WAITING = 1000
-# A database that is locked or full is asked again after so long.
+# How long to wait before a database that is locked or full is asked again.
 AGAIN_SECONDS = 5.0
 T = TypeVar("T")
 Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
 
 
 class Events:
-    """Delivers events in the background."""
+    """Delivers the events of one host in the background."""
 
     def __init__(self, host: Host, store: Store) -> None:
         self._host = host
@@ -39,7 +40,7 @@ class Events:
         self._next = 0
 
     def subscribe(self, callback: Callback, types: Collection[str]) -> Callable[[], None]:
-        """Call `callback(event)` for events of these types; answers the function that ends it."""
+        """Call `callback(event)` for events of these types; returns a function that ends the subscription."""
         self._next += 1
         number = self._next
         self._subscribers[number] = (callback, frozenset(types), Worker(f"on_event-{number}"))
@@ -52,7 +53,7 @@ class Events:
         return unsubscribe
 
     def send(self, event: ReplicationEvent) -> None:
-        """Hand an event out, and return at once."""
+        """Deliver an event in the background."""
         if len(self._tasks) >= MAX_WAITING:
             log.error("%d events wait for their subscribers; that of run %s is dropped", MAX_WAITING, event.run_id)
             return
@@ -62,41 +63,42 @@ class Events:
                 self._spawn(self._deliver(callback, worker, event))
 
     def post(self) -> None:
-        """Send what is written down and not sent yet, in the background. Each is forgotten once it has been told."""
+        """Send the events of the outbox in the background, and delete each once it was sent."""
         self._spawn(self._post())
 
     async def _post(self) -> None:
         database = self._store.database
         async with self._posting:
-            while events := await self._tried(partial(database.read, outbox.select_unsent)):
-                # Several at once: a subscriber that hangs holds up each of its calls for as long as it may.
-                await asyncio.gather(*(self._tell(event) for _, event in events))
+            while events := await self._retry(partial(database.read, outbox.select_unsent)):
+                # Several at once: a subscriber that hangs delays each of its calls until its time limit.
+                await asyncio.gather(*(self._send_to_all(event) for _, event in events))
                 numbers = [number for number, _ in events]
-                await self._tried(partial(database.write, partial(outbox.delete_sent, numbers=numbers)))
+                await self._retry(partial(database.write, partial(outbox.delete_sent, numbers=numbers)))
 
-    async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
-        """What the database answers; asked again while it cannot be used, so that nothing is told twice meanwhile."""
+    async def _retry(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """Repeat an access to the database while it cannot be used, so that no event is sent twice; None at the end."""
         while True:
             try:
                 return await attempt()
             except StarbaseError as error:
                 if self._host.stopping.is_set():
-                    # What is still written down is told at the next start.
+                    # The next start sends what is still in the outbox.
                     return None
-                log.error("the events that are written down wait for the database: %s", error)
+                log.error("events in the outbox wait for the database: %s", error)
                 await self._host.clock.sleep(AGAIN_SECONDS)
 
-    async def _tell(self, event: ReplicationEvent) -> None:
-        hearing: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
-        hearing += [
+    async def _send_to_all(self, event: ReplicationEvent) -> None:
+        """Deliver an event to every subscriber, and wait until each has returned or failed."""
+        deliveries: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
+        deliveries += [
             self._deliver(callback, worker, event)
             for callback, types, worker in list(self._subscribers.values())
             if event.type in types
         ]
-        await asyncio.gather(*hearing, return_exceptions=True)
+        await asyncio.gather(*deliveries, return_exceptions=True)
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Wait for what is under way, at most so long."""
+        """Wait for the deliveries under way, at most so long."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_seconds)
 

@@ -18,7 +18,7 @@ from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer
 from starbase_data_replication.model import ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
-from starbase_data_replication.runs.row_counts import Counts
+from starbase_data_replication.runs.row_counts import RowCounts
 from starbase_data_replication.storage import Outcome, Store, StoredReplication, Superseded, outbox, store
 from starbase_data_replication.sync import SyncResult
 from starbase_data_replication.verify import VerificationResult
@@ -62,7 +62,7 @@ class Recorder:
     store: Store
     connections: Connections
     events: Events
-    counts: Counts
+    counts: RowCounts
 
     async def record(self, run: ActiveRun, stored: StoredReplication, ending: Ending) -> SyncRun:
         """Record a run, and send its events. Raises StarbaseError or apsw.Error if the database takes no writes."""

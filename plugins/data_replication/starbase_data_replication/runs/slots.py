@@ -1,7 +1,7 @@
-"""Which runs may work now: a bound over all, and for each source, so that one that hangs holds up no other's.
+"""Which runs may work now: a limit over all, and one for each source, so that one that hangs delays no others.
 
-A run that has heard nothing from its source for a while does no work, and does not count in the bound over all
-until it hears again. It still counts for its source.
+A run whose source has been silent for a while does no work: until the source sends something again, it counts for its
+source alone, and not towards the limit over all. Must not know what a run does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, kw_only=True)
 class Slot:
-    """What a run holds while it works. quiet: it waits for its source, and leaves its place to another."""
+    """What a run holds while it works.
+
+    source: the key of the source that it reads from.
+    granted: resolves when the run may begin.
+    quiet: whether its source is silent, so that another run may work in its place.
+    """
 
     source: str
     granted: asyncio.Future[None]
@@ -24,7 +29,11 @@ class Slot:
 
 @dataclass(kw_only=True)
 class Slots:
-    """total: how many runs may work at once. per_source: how many of one source, quiet ones included."""
+    """The slots of one host.
+
+    total: how many runs may work at once.
+    per_source: how many runs of one source may work at once, quiet ones included.
+    """
 
     total: int
     per_source: int
@@ -32,8 +41,8 @@ class Slots:
     _held: list[Slot] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def taken(self, source: str) -> AsyncIterator[Slot]:
-        """Wait for a place, first come first served among those whose source has room; hold it for the context."""
+    async def hold(self, source: str) -> AsyncIterator[Slot]:
+        """Wait for a slot, and hold it for the context. First come, first served, among runs whose source has room."""
         slot = Slot(source=source, granted=asyncio.get_running_loop().create_future())
         self._waiting.append(slot)
         self._grant()
@@ -47,7 +56,7 @@ class Slots:
             self._grant()
 
     def set_quiet(self, slot: Slot, quiet: bool) -> None:
-        """Give the place away, or take it back. Taken back, there may be more at work than the bound for a while."""
+        """Let another run work in the place of this one, or end that; then more than `total` may work for a while."""
         if slot.quiet != quiet:
             slot.quiet = quiet
             self._grant()

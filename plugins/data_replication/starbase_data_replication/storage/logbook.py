@@ -1,4 +1,4 @@
-"""The record of runs, as it is shown and as it is kept short. Functions of an APSW connection; `store` writes it."""
+"""The record of runs: reading it, and removing old entries. Functions of an APSW connection; `store` adds entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG_COLUMNS = (
 
 
 def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[dict[str, Any]]:
-    """The record of runs, newest first."""
+    """The latest runs, newest first, as objects of LOG_COLUMNS. name: only those of this replication."""
     where, values = ("WHERE config_name = ?", (name,)) if name is not None else ("", ())
     sql = f"SELECT {', '.join(LOG_COLUMNS)} FROM tmp_replication_logs {where} ORDER BY id DESC LIMIT ?"
     found = [dict(zip(LOG_COLUMNS, row, strict=True)) for row in connection.execute(sql, (*values, limit))]
@@ -25,7 +25,7 @@ def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[d
 
 
 def interrupted_names(connection: apsw.Connection) -> set[str]:
-    """Replications whose last run was interrupted."""
+    """The names of replications whose last run was interrupted."""
     sql = (
         "SELECT name FROM tmp_replication_configs c WHERE 'interrupted' = (SELECT status FROM tmp_replication_logs "
         "WHERE config_name = c.name ORDER BY id DESC LIMIT 1)"
@@ -34,7 +34,7 @@ def interrupted_names(connection: apsw.Connection) -> set[str]:
 
 
 def logged_names(connection: apsw.Connection) -> list[str]:
-    """Every name that has a record, one step into the index for each: a log may be long."""
+    """Every name that has a record. One step in the index for each name, because the log may be long."""
     sql = (
         "WITH RECURSIVE names (name) AS (SELECT min(config_name) FROM tmp_replication_logs UNION ALL "
         "SELECT (SELECT min(config_name) FROM tmp_replication_logs WHERE config_name > name) FROM names "
@@ -44,7 +44,11 @@ def logged_names(connection: apsw.Connection) -> list[str]:
 
 
 def prune(connection: apsw.Connection, names: Iterable[str], *, before: str, keep: int, at_most: int) -> int:
-    """Remove old records, at most so many, so that the transaction stays small; how many were removed."""
+    """Remove old records; returns how many were removed.
+
+    before: records that were created before this time go, ISO 8601. keep: how many of each name stay.
+    at_most: how many one call removes, so that its transaction stays short.
+    """
     connection.execute(
         "DELETE FROM tmp_replication_logs WHERE id IN "
         "(SELECT id FROM tmp_replication_logs WHERE created_at < ? ORDER BY created_at LIMIT ?)",

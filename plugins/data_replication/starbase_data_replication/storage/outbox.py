@@ -1,7 +1,7 @@
-"""When a replication is degraded, and who is told: the events `degraded` and `recovered`.
+"""The outbox: the events `degraded` and `recovered`, stored with the run that causes them until they are sent.
 
-Functions of an APSW connection, for the transaction that records the run. The event is written down in that
-transaction and sent afterwards, so that a host that ends in between still sends it.
+Functions of an APSW connection, for the transaction that records the run. The event is stored in that transaction and
+sent after it, so that a host that ends in between sends it at its next start. Must not know who gets events.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import apsw
 from starbase_data_replication.model import ReplicationEvent, SyncRun
 from starbase_host import iso
 
+# Events that are sent at the same time: a subscriber that hangs then delays fifty events once, and not each in turn.
 AT_ONCE = 50
 
 
 def record_health(connection: apsw.Connection, run: SyncRun) -> None:
-    """Note what a sync that has just been recorded means: the first failure degrades, the next success recovers."""
+    """Update the health of a replication after a sync: the first failure degrades it, the next success recovers it."""
     if not run.kind.syncs or run.status not in ("success", "error"):
         return
     found = connection.execute(
@@ -40,10 +41,11 @@ def record_health(connection: apsw.Connection, run: SyncRun) -> None:
 
 
 def select_unsent(connection: apsw.Connection) -> list[tuple[int, ReplicationEvent]]:
-    """Some of the events that nobody has been told yet, the oldest first."""
+    """The oldest events that have not been sent, at most AT_ONCE, each with its number in the outbox."""
     rows = connection.execute("SELECT id, event FROM tmp_replication_outbox ORDER BY id LIMIT ?", (AT_ONCE,)).fetchall()
     return [(int(str(number)), ReplicationEvent(**json.loads(str(event)))) for number, event in rows]
 
 
 def delete_sent(connection: apsw.Connection, numbers: Sequence[int]) -> None:
+    """Delete events that have been sent, by their numbers."""
     connection.executemany("DELETE FROM tmp_replication_outbox WHERE id = ?", [(number,) for number in numbers])
