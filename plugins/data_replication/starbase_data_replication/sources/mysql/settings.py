@@ -21,29 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings import (
-    Reading,
-    has_reference,
-    masked,
-    secrets,
-    split_name,
-    tls_context,
-    unmasked,
-)
+from starbase_data_replication.sources.settings import Reading, has_reference, split_name, tls_context
 from starbase_host import ConfigError, InvalidRequest
-
-__all__ = [
-    "MysqlSettings",
-    "check",
-    "identity",
-    "masked",
-    "pool_arguments",
-    "read",
-    "recipient",
-    "secrets",
-    "table_name",
-    "unmasked",
-]
 
 DIALECT = "mysql"
 SCHEMES = ("mysql", "mariadb")

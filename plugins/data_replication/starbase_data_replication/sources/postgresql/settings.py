@@ -20,29 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings import (
-    Reading,
-    has_reference,
-    masked,
-    secrets,
-    split_name,
-    tls_context,
-    unmasked,
-)
+from starbase_data_replication.sources.settings import Reading, has_reference, split_name, tls_context
 from starbase_host import ConfigError, InvalidRequest
-
-__all__ = [
-    "PostgresqlSettings",
-    "check",
-    "identity",
-    "masked",
-    "pool_arguments",
-    "read",
-    "recipient",
-    "secrets",
-    "table_name",
-    "unmasked",
-]
 
 DIALECT = "postgresql"
 # The application name of our sessions, for people to read: a pooler passes it on to the sessions of others.
