@@ -1,4 +1,7 @@
-"""`starbase replication …`: the operations of HTTP on the command line; and the demo."""
+"""`starbase replication …`: the operations of HTTP on the command line; and `starbase demo`.
+
+Must not know the service: a command speaks HTTP to the host that runs, or to one in its own process.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from starbase_data_replication.config import NAME
 from starbase_host import CommandHost, ConfigError, InvalidRequest, StarbaseError, parse_json, printable
 
 PATH = "/data-replication"
+# How often the line of progress is updated; a status request takes a few milliseconds.
 POLL_SECONDS = 0.2
 OFFLINE = "no host is running; nothing is scheduled until `starbase serve` runs"
-# The two kinds that are a plain sync, under the name that users know them by.
+# The kinds of run that a user knows by another name.
 KINDS = {"scheduled": "sync", "manual": "sync"}
 
 
@@ -37,7 +41,7 @@ def commands(host: CommandHost) -> list[click.Command]:
     for verb, method, path, text in (
         ("start", "POST", "start", "Put a replication on its schedule; it is due at once."),
         ("stop", "POST", "stop", "Take a replication off its schedule."),
-        ("delete", "DELETE", "configure", "Forget a replication; its table stays."),
+        ("delete", "DELETE", "configure", "Delete a replication; its table stays."),
     ):
         group.add_command(_simple(host, verb, method, path, text))
     return [group, _demo(host)]
@@ -51,7 +55,7 @@ def _simple(host: CommandHost, verb: str, method: str, path: str, text: str) -> 
             result = client.request(method, f"{PATH}/{path}/{_encoded(name)}")
             offline = client.in_process and verb == "start"
         host.emit(result, result["message"])
-        _say_if(offline)
+        _warn_if_offline(offline)
 
     return command
 
@@ -73,21 +77,21 @@ def _configure(host: CommandHost) -> click.Command:
                 result = client.request("POST", f"{PATH}/configure", body=body)
                 offline = client.in_process
             host.emit(result, result["message"])
-        _say_if(offline)
+        _warn_if_offline(offline)
 
     return configure
 
 
 class NotAllApplied(StarbaseError):
-    """One of a list was refused; `status` is that of its refusal."""
+    """One replication of a list was refused; `status` is that of its refusal."""
 
     code = "not_all_applied"
 
 
 def _configure_all(host: CommandHost, bodies: list[Any]) -> tuple[list[Any], bool]:
-    """Apply a list of replications, in its order, up to the first that is refused; its error says how far that was.
+    """Configure a list of replications in its order, up to the first that is refused.
 
-    Returns the results, and whether no host is running.
+    Returns the results, and whether no host is running. Raises NotAllApplied, which names those that were configured.
     """
     wrong = {f"[{index}]": "must be an object" for index, body in enumerate(bodies) if not isinstance(body, dict)}
     if wrong:
@@ -111,7 +115,7 @@ def _is_name(body: dict[str, Any]) -> bool:
 
 
 def _list(host: CommandHost) -> click.Command:
-    @click.command("list", help="Every replication, with its state.")
+    @click.command("list", help="Show every replication with its state.")
     def list_replications() -> None:
         with host.client() as client:
             configs = client.request("GET", f"{PATH}/status")["configs"]
@@ -121,14 +125,14 @@ def _list(host: CommandHost) -> click.Command:
             "last_error",
         )  # fmt: skip
         rows = [{**each, "warnings": len(each["warnings"]), "last_error": _current_error(each)} for each in configs]
-        host.emit(configs, _table(columns, rows) or "no replication is configured")
-        _say_if(offline)
+        host.emit(configs, _table(columns, rows) or "no replications are configured")
+        _warn_if_offline(offline)
 
     return list_replications
 
 
 def _logs(host: CommandHost) -> click.Command:
-    @click.command("logs", help="The latest runs, newest first.")
+    @click.command("logs", help="Show the latest runs, newest first.")
     @click.argument("name", required=False)
     @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
     def logs(name: str | None, limit: int) -> None:
@@ -141,13 +145,13 @@ def _logs(host: CommandHost) -> click.Command:
         found = (
             [{**run, "kind": KINDS.get(run["kind"], run["kind"])} for run in found] if not host.json_output else found
         )
-        host.emit(found, _table(columns, found) or "no run is recorded")
+        host.emit(found, _table(columns, found) or "no runs are recorded")
 
     return logs
 
 
 def _sync(host: CommandHost) -> click.Command:
-    @click.command("sync", help="Sync now, and wait for the end.")
+    @click.command("sync", help="Sync a replication now, and wait until it has ended.")
     @click.argument("name")
     def sync(name: str) -> None:
         with host.client() as client:
@@ -162,9 +166,9 @@ def _sync(host: CommandHost) -> click.Command:
 
 
 def _verify(host: CommandHost) -> click.Command:
-    @click.command("verify", help="Compare the replica with its source, row by row.")
+    @click.command("verify", help="Compare a replica with its source, row by row.")
     @click.argument("name")
-    @click.option("--repair", is_flag=True, help="Mend what differs.")
+    @click.option("--repair", is_flag=True, help="Write what is missing or different, and remove what is extra.")
     def verify(name: str, repair: bool) -> None:
         with host.client() as client:
             path = f"{PATH}/verify/{_encoded(name)}"
@@ -177,9 +181,9 @@ def _verify(host: CommandHost) -> click.Command:
 
 
 def _reconcile(host: CommandHost) -> click.Command:
-    @click.command("reconcile", help="Remove, or mark, what is gone from the source.")
+    @click.command("reconcile", help="Remove, or mark, the rows that are gone from the source.")
     @click.argument("name")
-    @click.option("--force", is_flag=True, help="However large the share of the rows is.")
+    @click.option("--force", is_flag=True, help="Also if they are a large share of the replica.")
     def reconcile(name: str, force: bool) -> None:
         with host.client() as client:
             path = f"{PATH}/reconcile/{_encoded(name)}"
@@ -194,9 +198,9 @@ def _reconcile(host: CommandHost) -> click.Command:
 
 
 def _reset(host: CommandHost) -> click.Command:
-    @click.command("reset", help="Load a replication anew, beside what is there, and swap it in.")
+    @click.command("reset", help="Reload a replication into a new table, then swap it in.")
     @click.argument("name")
-    @click.option("--force", is_flag=True, help="Let rows go that may only be hidden from the source's user.")
+    @click.option("--force", is_flag=True, help="Also remove rows that the source may only hide from its user.")
     def reset(name: str, force: bool) -> None:
         with host.client() as client:
             result = client.request("POST", f"{PATH}/reset/{_encoded(name)}", body={"force": force}, patient=True)
@@ -207,7 +211,7 @@ def _reset(host: CommandHost) -> click.Command:
 
 
 def _watched(client: Any, name: str) -> dict[str, Any]:
-    """Sync with a line of progress on the terminal, kept up to date while the answer is awaited."""
+    """Sync, and show a line of progress on the terminal until the answer comes."""
     with contextlib.ExitStack() as stack:
         answer = client.begin("POST", f"{PATH}/sync/{_encoded(name)}", patient=True)
         stack.callback(lambda: click.echo("\r\x1b[K", err=True, nl=False))
@@ -222,7 +226,7 @@ def _watched(client: Any, name: str) -> dict[str, Any]:
 
 
 def _demo(host: CommandHost) -> click.Command:
-    @click.command("demo", help="A shop in an embedded PostgreSQL, kept mirrored: see it work in a minute.")
+    @click.command("demo", help="Replicate a small shop from an embedded PostgreSQL: see it work in a minute.")
     @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
     def demo(port: int) -> None:
         from starbase_data_replication.demo import run
@@ -233,14 +237,14 @@ def _demo(host: CommandHost) -> click.Command:
 
 
 def _report(host: CommandHost, result: dict[str, Any], text: str) -> None:
-    """Print how a run has ended, and its warnings; with --json they are in the result."""
+    """Print how a run has ended, and its warnings on standard error; with --json they are in the result."""
     host.emit(result, text)
     for warning in [] if host.json_output else result["run"]["warnings"]:
         click.echo(f"warning: {printable(warning)}", err=True)
 
 
-def _say_if(offline: bool) -> None:
-    """After the answer: what is configured or shown would otherwise seem to run."""
+def _warn_if_offline(offline: bool) -> None:
+    """Print that nothing is scheduled without a host; after the answer, which would suggest otherwise."""
     if offline:
         click.echo(OFFLINE, err=True)
 

