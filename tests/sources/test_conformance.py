@@ -121,7 +121,7 @@ FAULTS: dict[str, tuple[Check, Any]] = {
     "the floor is lost": (conformance.following, lambda plan: replace(plan, floor=None)),
     "nulls are always read": (conformance.following, lambda plan: replace(plan, nulls=True)),
     "keys are not heeded": (conformance.comparing, lambda plan: replace(plan, keys=None)),
-    "nobody is alive": (conformance.who_is_alive, lambda plan: plan),
+    "no open transaction": (conformance.open_transactions, lambda plan: plan),
 }
 
 

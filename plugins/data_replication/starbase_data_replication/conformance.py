@@ -1,7 +1,7 @@
-"""Checks that a dialect keeps the contract of `sources.protocols`, for whoever writes one: run them in its tests.
+"""Checks that a dialect keeps the contract of `sources.protocols`. The author of a dialect runs them in its tests.
 
-Owns what every dialect must do alike, looked at from outside: a `Sample` is a table that the author provides, and
-each of `CHECKS` is a coroutine function of it that raises `NotConforming`. Knows no dialect.
+A `Sample` is a table that the author provides, and each of `CHECKS` is a coroutine function that takes it and raises
+`NotConforming`. Must not know a dialect.
 """
 
 from __future__ import annotations
@@ -26,23 +26,31 @@ from starbase_host import Database, quote
 
 DECLARED = ("INTEGER", "TEXT", "BLOB", "")
 DECIMALS = ("REAL", "NUMERIC", "")
-PATIENCE_SECONDS = 30.0
+# A check that waits for so long has failed.
+TIMEOUT_SECONDS = 30.0
 
 
 class NotConforming(AssertionError):
-    """The dialect does not keep the contract; the message says what of it."""
+    """The dialect does not keep the contract; the message says where."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A table of at least five rows, in a source that the checks may read, and its author write.
+    """A table of at least five rows, in a source that the checks read and the author's functions write.
 
-    settings: a sourceConfig that works. secrets: the texts in it that nobody may see.
-    rows: all rows, in the order of the key, as the replica is to store them; at least one without a tracking value,
-        where the column may be NULL.
-    add: insert a row whose key and tracking value are above all others; it, as the replica is to store it.
-    hold: open a transaction that has added a row, to be rolled back when the context ends; None for a source
-        without transactions.
+    Attributes:
+        dialect: the dialect to check.
+        settings: a sourceConfig that works.
+        source_table: the table's name, as a user gives it.
+        tracking_column: the name of its tracking column.
+        rows: returns all rows in the order of the key, as the replica is to store them. If the tracking column may be
+            NULL, at least one row has NULL there.
+        add: inserts a row whose key and tracking value are above all others, and returns it as the replica is to store
+            it.
+        hold: opens a transaction that has added a row, and rolls it back when the context ends; None for a source
+            without transactions.
+        secrets: the texts in settings that must not be shown.
+        options: the options to read with.
     """
 
     dialect: Dialect
@@ -60,17 +68,17 @@ Check = Callable[[Sample], Awaitable[None]]
 
 
 async def check_all(sample: Sample) -> None:
-    """Every check, one after the other."""
+    """Run every check, in order. Raises NotConforming at the first that fails, TimeoutError after 30 seconds of one."""
     for check in CHECKS:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await check(sample)
 
 
 async def settings(sample: Sample) -> None:
-    """Right settings are right, wrong ones are named by field, a table has one identity, and secrets stay hidden."""
+    """Good settings pass, wrong ones are named by field, a table has one identity, and secrets stay hidden."""
     dialect, good, table = sample.dialect, sample.settings, sample.source_table
-    _must(isinstance(dialect, Dialect), "the dialect has not all methods of Dialect")
-    _must(dialect.check(good, table) == {}, "check finds fault with the settings of the sample")
+    _must(isinstance(dialect, Dialect), "the dialect does not have all methods of Dialect")
+    _must(dialect.check(good, table) == {}, "check rejects the settings of the sample")
     wrong = dialect.check({**good, "no_such_setting": 1}, table)
     _must("sourceConfig.no_such_setting" in wrong, "check does not name sourceConfig.no_such_setting, which is unknown")
     identity = dialect.identity(good, table)
@@ -85,39 +93,40 @@ async def settings(sample: Sample) -> None:
 
 
 async def description(sample: Sample) -> None:
-    """The columns, in their order, a key of them, and errors of our kinds for what is not there."""
+    """describe gives the columns in their order and a key, and the right errors for what does not exist."""
     async with _opened(sample) as (source, schema):
         names = [column.name for column in schema.columns]
-        _must(len(names) == len(sample.rows()[0]), "describe finds other columns than the sample's rows have")
+        _must(len(names) == len(sample.rows()[0]), "describe finds other columns than the rows of the sample have")
         _must(sample.tracking_column == schema.tracking_column in names, "describe loses the tracking column")
-        _must(set(schema.key) <= set(names), "the key has columns that the table has not")
+        _must(set(schema.key) <= set(names), "the key has columns that the table does not have")
         for column in schema.columns:
             _must(
                 column.cast.declared in (DECIMALS if column.cast.decimal else DECLARED),
-                f"{column.name} is declared as none of INTEGER, TEXT, BLOB, nothing, or as a decimal REAL, NUMERIC, "
+                f"the cast of {column.name} must declare INTEGER, TEXT, BLOB or nothing; a decimal REAL, NUMERIC or "
                 "nothing",
             )
         table = _table(sample)
         async with inspecting(source, table) as inspector:
-            _must(await inspector.describe(table, sample.tracking_column) == schema, "in `looking`, describe differs")
+            _must(await inspector.describe(table, sample.tracking_column) == schema, "within inspect, describe differs")
         for missing, tracking in ((replace(table, name="no_such_table"), "id"), (table, "no_such_column")):
             try:
                 await source.describe(missing, tracking)
             except SourceRejected:
                 continue
             except SyncError as error:
-                raise NotConforming("what is missing must be SourceRejected") from error
-            raise NotConforming("describe finds a table or a tracking column that is not there")
+                raise NotConforming("describe must raise SourceRejected for what does not exist") from error
+            raise NotConforming("describe finds a table or a tracking column that does not exist")
 
 
 async def first_load(sample: Sample) -> None:
-    """All rows, in the key's order, in batches no larger than asked for; it resumes after each that says where."""
+    """A first load reads all rows in the order of the key, in batches within the limit, and resumes after each key."""
     expected = list(sample.rows())
     async with _opened(sample) as (source, schema):
         plan = ReadPlan(schema=schema, in_key_order=bool(schema.key), batch_rows=2)
         batches = await _batches(source, plan)
         _must(
-            [batch.last for batch in batches] == [False] * (len(batches) - 1) + [True], "the last batch is not the last"
+            [batch.last for batch in batches] == [False] * (len(batches) - 1) + [True],
+            "only the last batch must have `last`",
         )
         _must(all(len(batch.rows) <= 2 for batch in batches), "a batch has more rows than batch_rows")
         _same(schema, _rows(batches), expected, "a first load", ordered=bool(schema.key))
@@ -126,22 +135,22 @@ async def first_load(sample: Sample) -> None:
             read += len(batch.rows)
             if batch.last_key is not None:
                 rest = await _batches(source, replace(plan, after_key=batch.last_key))
-                _same(schema, _rows(rest), expected[read:], "a load that goes on after a key")
+                _same(schema, _rows(rest), expected[read:], "a load that resumes after a key")
 
 
 async def following(sample: Sample) -> None:
-    """Above a noted watermark there is nothing but rows without a tracking value; then what was added, and no more."""
+    """Above a high watermark are only rows without a tracking value, and then the rows added since."""
     async with _opened(sample) as (source, schema):
         at = [column.name for column in schema.columns].index(schema.tracking_column)
         nulls = [row for row in sample.rows() if row[at] is None]
         _must(await source.count_nulls(schema, at_most=None) == len(nulls), "count_nulls is wrong")
-        _must(await source.count_nulls(schema, at_most=0) == 0, "count_nulls counts further than at_most")
+        _must(await source.count_nulls(schema, at_most=0) == 0, "count_nulls counts beyond at_most")
         kept = _rows(await _batches(source, ReadPlan(schema=schema, nulls=False)))
         _same(
             schema, kept, [row for row in sample.rows() if row[at] is not None], "a read without nulls", ordered=False
         )
         noted = await source.read_high_watermark(schema, sample.options, noted_at=0.0)
-        _must(noted.ahead == 0, "note counts the sample's rows as ahead of the source's clock")
+        _must(noted.ahead == 0, "read_high_watermark counts the rows of the sample as ahead of the source's clock")
         if noted.candidate is None:
             return
         plan = ReadPlan(schema=schema, floor=noted.candidate.value)
@@ -153,7 +162,7 @@ async def following(sample: Sample) -> None:
 
 
 async def snapshots(sample: Sample) -> None:
-    """A read sees what was there when its context was entered; leaving it early frees the source at once."""
+    """A read sees the rows of the moment when its context was entered; leaving it early frees the source at once."""
     async with _opened(sample) as (source, schema):
         before = list(sample.rows())
         plan = ReadPlan(schema=schema, batch_rows=1)
@@ -167,36 +176,39 @@ async def snapshots(sample: Sample) -> None:
         _must(len(again) == len(before) + 1, "a read after one that was left early does not see all rows")
 
 
-async def who_is_alive(sample: Sample) -> None:
-    """A transaction that has written is alive until it ends, or the source says that it does not know."""
+async def open_transactions(sample: Sample) -> None:
+    """A transaction that has written counts as open until it ends, or the source says that it does not know."""
     async with _opened(sample) as (source, schema):
         if sample.hold is None:
             return
         with ExitStack() as held:
             async with inspecting(source, schema.table) as inspector:
-                # It begins after whatever is opened to look, and is to be seen all the same.
+                # It begins after the transaction that asks, and must be listed all the same.
                 held.enter_context(sample.hold())
                 candidate = (await inspector.read_high_watermark(schema, sample.options, noted_at=0.0)).candidate
-            _must(candidate is not None, "note finds no watermark in a table with rows")
+            _must(candidate is not None, "read_high_watermark finds no value in a table with rows")
             assert candidate is not None
-            (open_transactions,) = await source.still_open([candidate.open_transactions])
+            (noted,) = await source.still_open([candidate.open_transactions])
             if not candidate.open_transactions.known:
-                _must(bool(candidate.open_transactions.reason), "who is alive is not known, and no reason is given")
+                _must(
+                    bool(candidate.open_transactions.reason),
+                    "open transactions are not known, without a reason",
+                )
                 return
             _must(
-                not candidate.open_transactions.ended and not open_transactions.ended,
-                "a transaction that writes does not count as alive",
+                not candidate.open_transactions.ended and not noted.ended,
+                "a transaction that writes does not count as open",
             )
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not open_transactions.ended:
-                (open_transactions,) = await source.still_open([candidate.open_transactions])
-        _must(await source.still_open([]) == [], "still_open answers for sets that nobody asked about")
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not noted.ended:
+                (noted,) = await source.still_open([candidate.open_transactions])
+        _must(await source.still_open([]) == [], "still_open answers for sets that it was not given")
 
 
 async def comparing(sample: Sample) -> None:
-    """Rows and replica have the same hashes; one that differs, lacks or is too much is found; keys are read alone.
+    """Source and replica have the same hashes, a row that the replica lacks is found, and a row is read by its key.
 
-    Of a source that offers no comparison, there is nothing to check.
+    A source that is not Comparable passes.
     """
     async with _opened(sample) as (source, schema):
         if not isinstance(source, Comparable):
@@ -221,7 +233,7 @@ async def _compare(sample: Sample, source: Source, schema: TableSchema, database
 
     await database.write(load)
     async with source.comparing(schema, schema.columns, sample.options) as remote:
-        _must(getattr(remote, "digest", MD5) in DIGESTS, f"digest is none of {', '.join(DIGESTS)}")
+        _must(getattr(remote, "digest", MD5) in DIGESTS, f"digest must be one of {', '.join(DIGESTS)}")
     for what in ("rows", "keys"):
         found = await compare.compare(source, schema, database, "replica", options=sample.options, what=what)
         _must(found.equal and found.rows_compared == len(rows), f"the canonical text of {what} is not the replica's")
@@ -237,10 +249,10 @@ async def _compare(sample: Sample, source: Source, schema: TableSchema, database
     missing = _rows(await _batches(source, asked))
     await database.write(lambda c: target.apply(c, missing))
     found = await compare.compare(source, schema, database, "replica", options=sample.options, what="rows")
-    _must(len(missing) == 1 and found.equal, "reading by a key does not give the row of that key")
+    _must(len(missing) == 1 and found.equal, "a read by a key does not give the row of that key")
 
 
-CHECKS: tuple[Check, ...] = (settings, description, first_load, following, snapshots, who_is_alive, comparing)
+CHECKS: tuple[Check, ...] = (settings, description, first_load, following, snapshots, open_transactions, comparing)
 
 
 @asynccontextmanager
@@ -249,7 +261,7 @@ async def _opened(sample: Sample) -> AsyncIterator[tuple[Source, TableSchema]]:
     try:
         yield source, await source.describe(_table(sample), sample.tracking_column)
     finally:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await source.close()
 
 
@@ -267,15 +279,15 @@ def _rows(batches: Iterable[Batch]) -> list[Row]:
 
 
 def _same(schema: TableSchema, found: list[Row], expected: Sequence[Row], what: str, *, ordered: bool = True) -> None:
-    """The same values of the same types, as SQLite has them when they are stored."""
-    stored, wanted = _stored(schema, found), [tuple(row) for row in expected]
+    """Raises NotConforming unless SQLite stores the same values of the same types for both."""
+    read, wanted = _as_stored(schema, found), [tuple(row) for row in expected]
     if not ordered:
-        stored, wanted = sorted(stored, key=repr), sorted(wanted, key=repr)
-    if repr(stored) != repr(wanted):
-        raise NotConforming(f"{what} gives {stored}, not {wanted}")
+        read, wanted = sorted(read, key=repr), sorted(wanted, key=repr)
+    if repr(read) != repr(wanted):
+        raise NotConforming(f"{what} gives {read}, not {wanted}")
 
 
-def _stored(schema: TableSchema, rows: list[Row]) -> list[tuple[Any, ...]]:
+def _as_stored(schema: TableSchema, rows: list[Row]) -> list[tuple[Any, ...]]:
     connection = apsw.Connection(":memory:")
     columns = ", ".join(f"c{number} {column.cast.declared}" for number, column in enumerate(schema.columns))
     connection.execute(f"CREATE TABLE stored ({columns})")

@@ -17,7 +17,7 @@ from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.mysql import transactions
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.source import MysqlSource
-from starbase_data_replication.sources.mysql.transactions import Look, Transaction
+from starbase_data_replication.sources.mysql.transactions import Transaction, TransactionList
 from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.mysql_sources import (
     ENDLESS,
@@ -318,10 +318,10 @@ class Looks:
         self.before: dict[int, Callable[[Connection], None]] = {}
         self.hold: dict[int, asyncio.Event] = {}
         self.seen: dict[int, asyncio.Event] = {}
-        self._real = transactions._look_once
-        monkeypatch.setattr(transactions, "_look_once", self._look_once)
+        self._real = transactions._list_once
+        monkeypatch.setattr(transactions, "_list_once", self._list_once)
 
-    async def _look_once(self, connection: Connection) -> Look:
+    async def _list_once(self, connection: Connection) -> TransactionList:
         self.count += 1
         number = self.count
         if number in self.before:
@@ -347,10 +347,10 @@ def begun(session: Session) -> str:
 async def asking(source: MysqlSource, database: TestDatabase) -> asyncio.Task[Candidate]:
     """Somebody who has noted a value, and waits for a look that others have to begin before it can."""
     task = asyncio.create_task(noted(source, database))
-    gates = transactions._gates[asyncio.get_running_loop()]
+    pauses = transactions._pauses[asyncio.get_running_loop()]
 
     async def waits() -> bool:
-        return any(gate.coming for gate in gates.values())
+        return any(pause.coming for pause in pauses.values())
 
     await eventually(waits)
     return task
@@ -522,50 +522,71 @@ def test_what_was_committed_before_the_snapshot_opens_is_read(items: TestDatabas
 
 
 WRITER = Transaction("7", "", "2024-01-01 00:00:00")
-SEEN = Look(server="a", started="1", statements={"8": "@100"}, transactions=(WRITER,))
+SEEN = TransactionList(server="a", started="1", statements={"8": "@100"}, transactions=(WRITER,))
 
 
 @pytest.mark.parametrize(
     ("later", "tokens"),
     [
         (SEEN, {"t:7::2024-01-01 00:00:00", "s:8:@100"}),
-        (Look(server="a", started="1", statements={"8": "@101"}), {"s:8:@100"}),
-        (Look(server="a", started="1", statements={"8": "@102"}), set()),
-        (Look(server="a", started="1", transactions=(WRITER._replace(id="5"),)), {"t:7:5:2024-01-01 00:00:00"}),
-        (Look(server="a", started="1", transactions=(WRITER._replace(started="later"),)), set()),
-        (Look(server="a", started="1", transactions=(WRITER._replace(thread="8"),)), {"t:8::2024-01-01 00:00:00"}),
-        (Look(server="a", started="1", without_session=frozenset({"x:9"})), {"x:9"}),
-        (Look(server="a", started="2", statements={"8": "@100"}, transactions=(WRITER,)), set()),
+        (TransactionList(server="a", started="1", statements={"8": "@101"}), {"s:8:@100"}),
+        (TransactionList(server="a", started="1", statements={"8": "@102"}), set()),
+        (
+            TransactionList(server="a", started="1", transactions=(WRITER._replace(id="5"),)),
+            {"t:7:5:2024-01-01 00:00:00"},
+        ),
+        (TransactionList(server="a", started="1", transactions=(WRITER._replace(started="later"),)), set()),
+        (
+            TransactionList(server="a", started="1", transactions=(WRITER._replace(thread="8"),)),
+            {"t:8::2024-01-01 00:00:00"},
+        ),
+        (TransactionList(server="a", started="1", without_session=frozenset({"x:9"})), {"x:9"}),
+        (TransactionList(server="a", started="2", statements={"8": "@100"}, transactions=(WRITER,)), set()),
     ],
 )
-def test_who_is_the_same_where_statements_have_no_number(later: Look, tokens: set[str]) -> None:
+def test_who_is_the_same_where_statements_have_no_number(later: TransactionList, tokens: set[str]) -> None:
     found = transactions.still_open(SEEN.open_transactions, later)
     assert found.known
     assert set(found.tokens) == tokens
 
 
-NUMBERED = Look(server="a", started="1", at=1000, statements={"8": "20"})
+NUMBERED = TransactionList(server="a", started="1", at=1000, statements={"8": "20"})
 
 
 @pytest.mark.parametrize(
     ("later", "tokens"),
     [
         # It is back from a function, in one, or has been in one for as long as may be.
-        ([Look(at=1001, statements={"8": "18"})], {"s:8:20"}),
-        ([Look(at=1001, statements={"8": "25"})], {"s:8:20+1001"}),
-        ([Look(at=1001, statements={"8": "25"}), Look(at=1301, statements={"8": "99"})], {"s:8:20+1001"}),
-        ([Look(at=1001, statements={"8": "25"}), Look(at=1302, statements={"8": "99"})], set()),
-        ([Look(at=1001, statements={"8": "25"}), Look(at=1302, statements={"8": "19"})], {"s:8:20"}),
-        ([Look(at=1001, statements={"8": "25"}), Look(at=900, statements={"8": "99"})], {"s:8:20+900"}),
+        ([TransactionList(at=1001, statements={"8": "18"})], {"s:8:20"}),
+        ([TransactionList(at=1001, statements={"8": "25"})], {"s:8:20+1001"}),
+        (
+            [TransactionList(at=1001, statements={"8": "25"}), TransactionList(at=1301, statements={"8": "99"})],
+            {"s:8:20+1001"},
+        ),
+        ([TransactionList(at=1001, statements={"8": "25"}), TransactionList(at=1302, statements={"8": "99"})], set()),
+        (
+            [TransactionList(at=1001, statements={"8": "25"}), TransactionList(at=1302, statements={"8": "19"})],
+            {"s:8:20"},
+        ),
+        (
+            [TransactionList(at=1001, statements={"8": "25"}), TransactionList(at=900, statements={"8": "99"})],
+            {"s:8:20+900"},
+        ),
         # A SELECT is new if its number is; else it is the one that was noted.
-        ([Look(at=1001, statements={"8": "25"}, reading=frozenset({"8"}))], set()),
-        ([Look(at=1001, statements={"8": "20"}, reading=frozenset({"8"}))], {"s:8:20"}),
+        ([TransactionList(at=1001, statements={"8": "25"}, reading=frozenset({"8"}))], set()),
+        ([TransactionList(at=1001, statements={"8": "20"}, reading=frozenset({"8"}))], {"s:8:20"}),
         # Idle, or in a transaction.
-        ([Look(at=1001, statements={"8": "25"}), Look(at=1002)], set()),
-        ([Look(at=1001, statements={"8": "25"}), Look(transactions=(Transaction("8", "5", "x"),))], {"t:8:5:x"}),
+        ([TransactionList(at=1001, statements={"8": "25"}), TransactionList(at=1002)], set()),
+        (
+            [
+                TransactionList(at=1001, statements={"8": "25"}),
+                TransactionList(transactions=(Transaction("8", "5", "x"),)),
+            ],
+            {"t:8:5:x"},
+        ),
     ],
 )
-def test_who_is_the_same_where_statements_have_a_number(later: list[Look], tokens: set[str]) -> None:
+def test_who_is_the_same_where_statements_have_a_number(later: list[TransactionList], tokens: set[str]) -> None:
     found = NUMBERED.open_transactions
     for each in later:
         found = transactions.still_open(found, replace(each, server="a", started="1"))
@@ -574,17 +595,17 @@ def test_who_is_the_same_where_statements_have_a_number(later: list[Look], token
 
 
 def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
-    earlier = Look(server="a", started="1", transactions=(WRITER._replace(id="5"),))
+    earlier = TransactionList(server="a", started="1", transactions=(WRITER._replace(id="5"),))
     for later in ("6", ""):
-        look = Look(server="a", started="1", transactions=(WRITER._replace(id=later),))
+        look = TransactionList(server="a", started="1", transactions=(WRITER._replace(id=later),))
         assert transactions.still_open(earlier.open_transactions, look).ended
 
 
 def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None:
-    found = transactions.still_open(SEEN.open_transactions, Look(unknown="stale", passing=True))
+    found = transactions.still_open(SEEN.open_transactions, TransactionList(unknown="stale", passing=True))
     assert (found.known, found.passing, found.tokens) == (False, True, SEEN.open_transactions.tokens)
 
 
 def test_another_server_knows_nothing_of_those_who_were_noted() -> None:
-    found = transactions.still_open(SEEN.open_transactions, Look(server="b", started="1"))
+    found = transactions.still_open(SEEN.open_transactions, TransactionList(server="b", started="1"))
     assert (found.known, found.reason) == (False, transactions.OTHER_SERVER)

@@ -161,7 +161,7 @@ class MysqlSource:
                     ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
                 if found is None:
                     return HighWatermark(ahead=int(rows_ahead))
-                seen = (await self._look(connection)).open_transactions
+                seen = (await self._list_transactions(connection)).open_transactions
             value = key_text(found)
             lookback = options.lookback(known=seen.known and schema.unprotected is None)
             shown = None if seconds is None else key_text(seconds)
@@ -194,7 +194,7 @@ class MysqlSource:
     async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
         with translate_errors("asking which transactions are alive"):
             async with self._transaction() as connection:
-                now = await self._look(connection)
+                now = await self._list_transactions(connection)
         return [transactions.still_open(each, now) for each in noted]
 
     async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
@@ -202,15 +202,15 @@ class MysqlSource:
             async with self._transaction() as connection:
                 return await transaction_details(connection, open_transactions)
 
-    async def _look(self, connection: Connection) -> transactions.Look:
-        """Look who is alive; by a session of today's privileges, where this one may not.
+    async def _list_transactions(self, connection: Connection) -> transactions.TransactionList:
+        """List the open transactions; over a new session if this one lacks the privilege.
 
-        A GRANT PROCESS takes effect with the next session only, and ours live as long as the host.
+        GRANT PROCESS takes effect for new sessions only, and ours live as long as the host.
         """
         seen = await transactions.open_transactions(connection, self._server)
         if seen.unknown not in transactions.HIDDEN_FROM_SESSION or connection.uses == 1:
             return seen
-        # Where the account may have no more sessions, what this one has seen holds.
+        # If the account may have no more sessions, this one's answer stands.
         with contextlib.suppress(Error, OSError):
             async with self._connections[0].apart() as fresh:
                 await fresh.fetch(BEGIN)

@@ -1,24 +1,23 @@
-"""Who is alive on a MySQL or MariaDB server: one look at it, and what has become of those seen before.
+"""The open transactions of a MySQL or MariaDB server: listing them, and finding those of an earlier list again.
 
-InnoDB lists transactions from their first touch of a table to their end. A statement that waits for a table's
-lock, or computes for a while before it writes, is not in that list yet, but has read its NOW(); so sessions with
-a running statement count too. What cannot write does not: transactions that were begun READ ONLY, as ours are.
-Tokens, by what identifies their subject:
+InnoDB lists transactions from their first use of a table to their end. A statement that waits for a table's lock, or
+computes for a while before it writes, is not in that list yet, but has read its NOW(); so sessions with a running
+statement count too. Transactions that cannot write, begun READ ONLY as ours are, do not count. Tokens:
 
     t:thread:id:started     a session's transaction. Its id is given when it first writes; until then empty.
-    s:thread:mark           a running statement. mark is MariaDB's number for it, elsewhere its starting second; with
-                            "+second" it is one of whom MariaDB shows only later numbers since then.
+    s:thread:mark           a running statement. mark is MariaDB's number for it, on MySQL the second when it began;
+                            with "+second", MariaDB has shown only higher numbers since that second.
     x:id                    a transaction without a session: prepared (XA), or rolled back after a crash.
 
-A session that was seen with a statement may go on as a transaction; one that was seen with a transaction may
-have prepared it and gone.
+A session that ran a statement may have a transaction in the next list; one that had a transaction may have prepared it
+and ended.
 
-MariaDB shows of a stored function or a trigger the number of the statement inside, and afterwards again that of the
-statement which called it. So a lower number than the noted one is the noted statement. A higher one may be a statement
-inside it, or a new one: it counts as the same until the session is seen idle, in a transaction, or with a SELECT that
-can only be new; but for BUSY_SECONDS at most, because some sessions are never seen idle.
+While a stored function or a trigger runs, MariaDB shows the number of the statement inside it, and then again that of
+the calling statement. So a number lower than the recorded one is the recorded statement. A higher one may be a
+statement inside it, or a new one: it counts as the same until the session is idle, in a transaction, or runs a SELECT
+that can only be new; but for BUSY_SECONDS at most, because some sessions are never seen idle.
 
-Looks at one server keep a distance. Who waits for the next one shares it: see `_next_look`.
+There is a pause between two lists of one server. Callers that wait for the next list share it: see `_next_list`.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from starbase_data_replication.sources.mysql.replica_status import HIDDEN, appli
 TRANSACTIONS = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
 
 # Sessions with a running statement, the threads that apply another server's transactions, and our own session: a list
-# without it is none.
+# without that one is not complete.
 STATEMENTS = """
 SELECT CAST(ID AS CHAR), {mark}, USER = 'system user', ID = CONNECTION_ID(), {reads}, CAST(UNIX_TIMESTAMP() AS CHAR)
 FROM {sessions}
@@ -71,13 +70,13 @@ FROM {schema}.global_variables v JOIN {schema}.global_status s ON s.VARIABLE_NAM
 WHERE v.VARIABLE_NAME IN ('hostname', 'port', 'server_uuid', 'read_only', 'innodb_read_only', 'wsrep_on')
 """
 
-# InnoDB renews its list when nobody has read it for 0.1 s; we leave it alone for longer.
+# InnoDB renews its list only if it was not read for 0.1 s; we wait longer.
 PAUSE_SECONDS = 0.15
 TRIES = 10
 # Ids from here on are made of an address, of transactions that have written nothing yet.
 FIRST_UNREAL_ID = 1 << 48
 
-# How long a session whose statements cannot be told apart counts as one statement: as long as a lookback by itself.
+# For so long, statements of one session that cannot be distinguished count as one: as long as the default lookback.
 BUSY_SECONDS = 300
 
 # A table or a column that this user may not read.
@@ -95,7 +94,7 @@ CLUSTER = "the source is one of a cluster, and knows its own transactions only"
 NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
 # What another session of the same account may see, since it has the privileges of today.
 HIDDEN_FROM_SESSION = (NO_PRIVILEGE, *HIDDEN)
-# What a look says that has not read InnoDB's list.
+# The reasons of a listing that did not read InnoDB's list.
 NOT_READ = (NO_PRIVILEGE, APPLIES, NOT_LISTED)
 OTHER_SERVER = "another server answers now than when the watermark was noted"
 
@@ -118,12 +117,19 @@ class Transaction(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What a look at the server has shown.
+class TransactionList:
+    """What a server listed at one time.
 
-    unknown: why it shows nothing, or empty. passing: the next look may show more.
-    server, started: which server it was, and since when it runs. at: its clock, in seconds. statements: thread to
-    mark. reading: threads whose statement is a SELECT of the session itself, where that is asked.
+    Attributes:
+        unknown: why there is no list; empty if there is one.
+        passing: whether the next try may give one.
+        server: which server it was.
+        started: when that server began to run, in seconds by its clock.
+        at: the server's clock, in seconds.
+        statements: marks of running statements, by thread.
+        reading: threads whose statement is a SELECT of the session itself; MariaDB only.
+        transactions: those of sessions.
+        without_session: tokens of those without one.
     """
 
     unknown: str = ""
@@ -147,27 +153,27 @@ class Look:
         )
 
 
-def still_open(noted: OpenTransactions, now: Look) -> OpenTransactions:
-    """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
+def still_open(noted: OpenTransactions, now: TransactionList) -> OpenTransactions:
+    """The transactions of an earlier set that are open now. One that may be the same counts as the same."""
     if not noted.known:
         return noted
     server, _, started = noted.epoch.rpartition(" ")
     if now.unknown or server != now.server:
         return replace(noted, known=False, reason=now.unknown or OTHER_SERVER, passing=now.passing)
     if started != now.started:
-        # Threads and statements are counted anew; only what was prepared outlives a server.
+        # The numbers of threads and statements begin again; only prepared transactions survive a restart.
         now = replace(now, started=started, statements={}, transactions=())
     without_session = {token for token in noted.tokens if token.startswith("x:")}
     still = without_session & now.without_session
     for token in noted.tokens - without_session:
         seen = _seen_again(token, now)
-        # One that is gone may have been prepared: then it is among those without a session that are new.
+        # One that has ended may have been prepared: then it is one of the new ones without a session.
         still |= seen or (now.without_session - without_session)
     return replace(noted, tokens=frozenset(still))
 
 
-def _seen_again(token: str, now: Look) -> set[str]:
-    """The tokens by which the subject of a token goes on; empty when it is gone."""
+def _seen_again(token: str, now: TransactionList) -> set[str]:
+    """The tokens now of what had this token; empty if it has ended."""
     kind, thread, rest = token.split(":", 2)
     if kind == "t":
         number, _, started = rest.partition(":")
@@ -179,8 +185,8 @@ def _seen_again(token: str, now: Look) -> set[str]:
     return {transaction.token for transaction in now.transactions if transaction.thread == thread}
 
 
-def _mark_now(thread: str, noted: str, now: Look) -> str | None:
-    """The mark by which a statement goes on; None when it has ended, or became a transaction."""
+def _mark_now(thread: str, noted: str, now: TransactionList) -> str | None:
+    """The statement's mark now; None if it has ended, or is a transaction."""
     mark = now.statements.get(thread)
     if mark is None or noted.startswith("@") != mark.startswith("@"):
         return None
@@ -196,45 +202,45 @@ def _mark_now(thread: str, noted: str, now: Look) -> str | None:
     return f"{number}+{first}"
 
 
-async def open_transactions(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> Look:
-    """Look who is alive, from inside a READ ONLY transaction. `server`: where the connection leads, as configured.
+async def open_transactions(connection: Connection, server: tuple[object, ...], *, apart: str = "") -> TransactionList:
+    """List the open transactions, from inside a READ ONLY transaction. `server`: where the connection leads.
 
-    What is answered was seen after this was called, perhaps over somebody else's connection. apart: shared only with
-    those who give the same: a session may see more than others of its account, because it keeps the privileges with
-    which it began.
+    The list was made after this call began, perhaps over another caller's connection. apart: the list is shared only
+    among calls with the same value: a session keeps the privileges with which it began, so it may see more than other
+    sessions of its account.
     """
     try:
-        return await _look(connection, server, apart)
+        return await _list_transactions(connection, server, apart)
     except Error as error:
         if error.args[0] not in DENIED:
             raise
-        return Look(unknown=f"{NOT_ALLOWED}: the server says: {error.args[1]}")
+        return TransactionList(unknown=f"{NOT_ALLOWED}: the server says: {error.args[1]}")
 
 
-async def _look(connection: Connection, server: tuple[object, ...], apart: str) -> Look:
+async def _list_transactions(connection: Connection, server: tuple[object, ...], apart: str) -> TransactionList:
     schema = "information_schema" if connection.is_mariadb else "performance_schema"
     rows = await connection.fetch(SERVER.format(schema=schema, applied=applied_expression(connection)))
     variables: dict[str, str] = {variable: value for variable, value, *_ in rows}
     if variables.get("wsrep_on") == "ON":
-        return Look(unknown=CLUSTER)
+        return TransactionList(unknown=CLUSTER)
     if {variables.get("read_only"), variables.get("innodb_read_only")} != {"OFF"}:
-        return Look(unknown=READ_ONLY)
+        return TransactionList(unknown=READ_ONLY)
     *_, started, account, applied = rows[0]
     name = ":".join(variables[each] for each in ("hostname", "port", "server_uuid") if each in variables)
-    gate = _gates.setdefault(asyncio.get_running_loop(), {}).setdefault(server, _Gate())
+    pause = _pauses.setdefault(asyncio.get_running_loop(), {}).setdefault(server, _Pause())
     for _ in range(TRIES):
-        # What decides what can be seen: behind one address there may be several servers, and the privileges are the
-        # account's, which the server picks by user and address.
-        seen = await _next_look(connection, gate, (name, started, account, apart))
+        # These decide what can be seen: one address may lead to several servers, and the privileges are those of the
+        # account, which the server picks by user and address.
+        seen = await _next_list(connection, pause, (name, started, account, apart))
         if not seen.unknown:
             seen = replace(seen, unknown=await why_it_may_replicate(connection, applied))
         if not seen.passing:
             return replace(seen, server=name, started=started)
-    return Look(unknown=NOT_RENEWED, passing=True)
+    return TransactionList(unknown=NOT_RENEWED, passing=True)
 
 
-async def _look_once(connection: Connection) -> Look:
-    # Statements first: one that becomes an idle transaction in between is then in both, and not in neither.
+async def _list_once(connection: Connection) -> TransactionList:
+    # Statements first: one that becomes an idle transaction in between is then in both lists, not in neither.
     marks = {"mark": f"CONCAT('@', {MARK_MYSQL})", "reads": "FALSE"}
     if connection.is_mariadb:
         marks = {"mark": MARK_MARIADB, "reads": READS_MARIADB}
@@ -246,17 +252,17 @@ async def _look_once(connection: Connection) -> Look:
         listed = await connection.fetch(STATEMENTS.format(**marks, sessions=SESSIONS_LATER))
     running = [row for row in listed if row[3] != "1"]
     if len(running) == len(listed):
-        return Look(unknown=NOT_LISTED)
+        return TransactionList(unknown=NOT_LISTED)
     if any(applies == "1" for _, _, applies, *_ in running):
-        return Look(unknown=APPLIES)
+        return TransactionList(unknown=APPLIES)
     try:
         rows = await connection.fetch(TRANSACTIONS.replace("{nonce}", uuid.uuid4().hex))
     except Error as error:
         if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
             raise
-        return Look(unknown=NO_PRIVILEGE)
+        return TransactionList(unknown=NO_PRIVILEGE)
     if all(fresh != "1" for *_, fresh in rows):
-        return Look(unknown=NOT_RENEWED, passing=True)
+        return TransactionList(unknown=NOT_RENEWED, passing=True)
     statements = {thread: mark for thread, mark, *_ in running}
     reading = frozenset(thread for thread, _, _, _, reads, _ in running if reads == "1")
     transactions: set[Transaction] = set()
@@ -270,9 +276,9 @@ async def _look_once(connection: Connection) -> Look:
         elif thread != "0" and read_only != "1":
             transactions.add(Transaction(thread, real, begun))
     for transaction in transactions:
-        # Whatever its statement does, it does as part of the transaction.
+        # Its statement is part of the transaction.
         statements.pop(transaction.thread, None)
-    return Look(
+    return TransactionList(
         at=int(listed[0][5]),
         statements=statements,
         reading=reading,
@@ -281,57 +287,63 @@ async def _look_once(connection: Connection) -> Look:
     )
 
 
-class _Gate:
-    """Keeps looks at one server apart. coming: those that wait for their turn, by what decides what they can see."""
+class _Pause:
+    """The pause between two lists of one server.
+
+    Attributes:
+        lock: held while a list is made.
+        opens_at: when the next list may be made, by the event loop's clock.
+        coming: lists that wait for their turn, by server, account and privileges.
+    """
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.opens_at = 0.0
-        self.coming: dict[tuple[str, ...], asyncio.Future[Look | None]] = {}
+        self.coming: dict[tuple[str, ...], asyncio.Future[TransactionList | None]] = {}
 
 
-# The list is the server's, whoever reads it: so the pause between two readings is too, whichever source reads.
-_gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Gate]]
-_gates = weakref.WeakKeyDictionary()
+# All sources of one server share its pause, because InnoDB keeps one list for all readers.
+_pauses: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Pause]]
+_pauses = weakref.WeakKeyDictionary()
 
 
-async def _next_look(connection: Connection, gate: _Gate, sight: tuple[str, ...]) -> Look:
-    """The next look of this sight that begins: ours, or that of whoever waits for its turn already.
+async def _next_list(connection: Connection, pause: _Pause, scope: tuple[str, ...]) -> TransactionList:
+    """The next list for this server and account that begins: ours, or another caller's that waits for its turn.
 
-    Only one that begins after we asked will do. We have noted a value before: a transaction that may still commit at or
-    below it was alive then, and is alive in every later look, or has ended and is in every later snapshot. A look that
-    had begun before may have been past it: a transaction that began, and took its value, between that look and our
-    value would be in neither, and the floor would pass its row. Likewise a look that had begun before `still_open` was
-    asked knows nothing of the moment: it would only count as alive who has ended, and be asked again.
+    Only a list that begins after this call is right. The caller has read the high watermark before: a transaction that
+    may still commit at or below it was open then, and is in every later list, or has ended and is in every later
+    snapshot. An earlier list may have missed it: a transaction that began, and took its value, between that list and
+    the watermark would be in neither, and the floor would pass its row. For `still_open`, an earlier list would only
+    show transactions that have ended since, and the caller would ask again.
     """
-    while gate.coming.get(sight) is not None:
-        coming = gate.coming[sight]
-        # Awaited by itself, it would be cancelled with the first of those who wait.
+    while pause.coming.get(scope) is not None:
+        coming = pause.coming[scope]
+        # Awaited directly, it would be cancelled with the first caller that is.
         await asyncio.wait({coming})
         seen = coming.result()
         if seen is not None:
             return seen
-        # Who was to look was cancelled, or its connection broke. That is its own affair, and we look ourselves.
-    coming = gate.coming[sight] = asyncio.get_running_loop().create_future()
+        # The call that was to make it was cancelled, or its connection broke: make one here.
+    coming = pause.coming[scope] = asyncio.get_running_loop().create_future()
     seen = None
     try:
-        async with _turn(gate):
-            # It begins: whoever asks from now on waits for another.
-            del gate.coming[sight]
+        async with _turn(pause):
+            # It begins: calls from now on wait for another.
+            del pause.coming[scope]
             try:
-                seen = await _look_once(connection)
+                seen = await _list_once(connection)
             finally:
                 if seen is None or seen.unknown not in NOT_READ:
-                    gate.opens_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
+                    pause.opens_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
             return seen
     finally:
-        if gate.coming.get(sight) is coming:
-            del gate.coming[sight]
+        if pause.coming.get(scope) is coming:
+            del pause.coming[scope]
         coming.set_result(seen)
 
 
 @contextlib.asynccontextmanager
-async def _turn(gate: _Gate) -> AsyncIterator[None]:
-    async with gate.lock:
-        await asyncio.sleep(max(0.0, gate.opens_at - asyncio.get_running_loop().time()))
+async def _turn(pause: _Pause) -> AsyncIterator[None]:
+    async with pause.lock:
+        await asyncio.sleep(max(0.0, pause.opens_at - asyncio.get_running_loop().time()))
         yield

@@ -1,7 +1,6 @@
--- Of transactions that were alive, what this role may see of their sessions: $1 their virtual ids, $4 the pids of
--- those inside a message, $2 the ids of prepared ones, at most $3. No text of a query: it may hold values. A role
--- without pg_read_all_stats sees no state
--- of another role's session, and not since when its transaction lasts.
+-- What this role may see of the sessions of open transactions: $1 their virtual ids, $4 the pids of sessions inside a
+-- message, $2 the ids of prepared transactions, at most $3. No query text, because it may contain values. Without
+-- pg_read_all_stats, a role sees neither the state of another role's session nor when its transaction began.
 SELECT 'pid ' || l.pid AS session,
        a.state AS state,
        a.xact_start AT TIME ZONE 'UTC' AS since,

@@ -1,8 +1,11 @@
-"""Who is alive on a PostgreSQL server: one look at it, and what has become of those seen before.
+"""The open transactions of a PostgreSQL server: listing them, and finding those of an earlier list again.
 
-Tokens: `v:` and a virtual transaction id, which a session counts up and which begins anew with the server; `p:` and a
-prepared transaction's id; `m:` and when a message began that a session is inside of, or `h:` and when it was noted, if
-its messages are hidden from this role. All but prepared ones end in # and the session's pid.
+Tokens:
+
+    v:id#pid        a virtual transaction id, which a session counts up and which begins again when the server restarts.
+    p:id            a prepared transaction.
+    m:began#pid     a session inside a message, and when that message began.
+    h:listed#pid    a session whose messages are hidden from this role, and when it was listed.
 """
 
 from __future__ import annotations
@@ -17,20 +20,20 @@ from starbase_data_replication.model import OpenTransactions
 from starbase_data_replication.sources.postgresql import privileges
 from starbase_data_replication.sources.postgresql.privileges import BeginAgain
 
-ALIVE = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
+LIST = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
 
-# The first statement of a transaction of ours, which bears this mark until it ends. It is READ ONLY, so who sees the
-# mark need not wait for it. The number is "starbase" in ASCII.
+# The first statement of our transactions, which have this mark until they end. They are READ ONLY, so other readers
+# that see the mark need not wait for them. The number is "starbase" in ASCII.
 MARK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
 
-# What transactions.sql reads, and the functions that its views call in the name of whoever asks.
+# What transactions.sql reads, and the functions that its views call as the role that asks.
 RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")
 FUNCTIONS = (
     "pg_is_in_recovery", "pg_postmaster_start_time", "pg_backend_pid", "pg_lock_status", "pg_stat_get_activity",
     "pg_prepared_xact", "pg_stat_clear_snapshot",
 )  # fmt: skip
-# `h:` tells the time in units of so many seconds. A hidden session that was seen inside a transaction at each look
-# since, counts as inside the same message for so many units: one that is busy must not hold a floor for ever.
+# Seconds in one unit of the time in `h:`, and how many units a hidden session counts as inside the same message while
+# every list shows it inside a transaction. Without that limit, a busy session would hold a floor for ever.
 UNIT_SECONDS = 600
 HIDDEN_UNITS = 6
 
@@ -38,12 +41,14 @@ NOT_LISTED = "pg_locks of this server does not show this session's own transacti
 
 
 async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTransactions:
-    """Who is alive now. Where this role may not see that, nothing is known, and the transaction is another one, which
-    begin_again has begun."""
+    """The open transactions now.
+
+    If this role may not list them, nothing is known, and the connection is in a new transaction that begin_again began.
+    """
     try:
-        (row,) = await connection.fetch_known(ALIVE)
+        (row,) = await connection.fetch_known(LIST)
     except asyncpg.InsufficientPrivilegeError as error:
-        # A later look asks again: a GRANT takes effect at once.
+        # The next list asks again: a GRANT takes effect at once.
         await begin_again(connection)
         grants = await privileges.missing(connection, RELATIONS, FUNCTIONS, begin_again=begin_again)
         how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
@@ -59,7 +64,7 @@ async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTra
 
 
 def still_open(noted: OpenTransactions, now: OpenTransactions) -> OpenTransactions:
-    """Of those that were noted, who is alive now. Whoever may be the same counts as the same."""
+    """The transactions of an earlier set that are open now. One that may be the same counts as the same."""
     if not now.known or not noted.known:
         return replace(noted, known=False, reason=now.reason)
     virtual = {token for token in noted.tokens if token.startswith("v:")}
@@ -68,7 +73,7 @@ def still_open(noted: OpenTransactions, now: OpenTransactions) -> OpenTransactio
     virtual_now = {_of(token)[0] for token in now.tokens if token.startswith("v:")}
     sessions_now = {_of(token)[1]: token for token in now.tokens if token.startswith(("m:", "h:"))}
     if now.epoch != noted.epoch:
-        # Virtual ids begin anew with the server; only what was prepared outlives it.
+        # Virtual ids begin again when the server restarts; only prepared transactions survive that.
         virtual_now, sessions_now = set(), {}
     same = {token for token in virtual if _of(token)[0] in virtual_now}
     still = same | (prepared & prepared_now)
@@ -78,19 +83,19 @@ def still_open(noted: OpenTransactions, now: OpenTransactions) -> OpenTransactio
         if (session := _same_session(token, sessions_now.get(_of(token)[1]))) is not None
     }
     if virtual - same:
-        # PREPARE TRANSACTION takes a transaction's virtual id away while it lives on: whatever was prepared
-        # since may be the one that vanished.
+        # PREPARE TRANSACTION takes a transaction's virtual id away, and it stays open: every one prepared since may be
+        # the one that is missing.
         still |= prepared_now - prepared
     return replace(noted, tokens=frozenset(still), epoch=now.epoch)
 
 
 def _same_session(noted: str, now: str | None) -> str | None:
-    """The token by which a session's message goes on, if it may be the one that was noted. now: its token of today."""
+    """The token of a session's message, if it may still be the recorded one. now: the session's token in this list."""
     if now is None or now == noted:
         return now
     (was, then), (is_now, today) = ((token[0], int(_of(token)[0][2:])) for token in (noted, now))
     if is_now == "m":
-        # Another message, or one that is no longer hidden: did it begin before that was noted?
+        # Another message, or one that is not hidden any more: did it begin before the recorded one was listed?
         return now if was == "h" and today < (then + 1) * UNIT_SECONDS * 1_000_000 else None
     if was == "m":
         # It has become hidden.
@@ -99,6 +104,6 @@ def _same_session(noted: str, now: str | None) -> str | None:
 
 
 def _of(token: str) -> tuple[str, str]:
-    """A token without its session, and the session's pid: none in a position that was stored before it had one."""
+    """A token without its session, and the session's pid; empty in positions that older releases stored."""
     what, _, pid = token.partition("#")
     return what, pid

@@ -1,22 +1,20 @@
--- One row: whether the server is a standby, since when it runs, whether it lists transactions at all, and those that are
--- alive.
+-- One row: whether the server is a standby, since when it runs, whether it lists transactions, and the open ones.
 --
--- lists: whether this very transaction is among them. A server that speaks PostgreSQL's protocol and is another may have
--- an empty pg_locks.
+-- lists: whether this transaction is among them. Other servers that speak PostgreSQL's protocol may have an empty
+-- pg_locks.
 --
--- virtual: those that hold a virtual transaction id now, from their first statement to their end: visible to
--- every role, unlike pg_stat_activity.xact_start, and unlike a snapshot's xmin it counts those that have read
--- now() and written nothing yet. Left out: sessions of other databases, and our own READ ONLY transactions, which bear
--- the mark that source.py gives them: an advisory lock of the transaction, 'starbase' as a number. A session's name does
--- not do: behind a pooler, a writer has the name of whoever connected first. Where a session's database is hidden, it
--- counts.
+-- virtual: transactions that hold a virtual transaction id now, from their first statement to their end. Every role can
+-- see them, unlike pg_stat_activity.xact_start. Unlike a snapshot's xmin, they include those that have read now() and
+-- not written yet. Not listed: sessions of other databases, and our own READ ONLY transactions, which have the mark
+-- that source.py gives them: an advisory lock of the transaction, 'starbase' as a number. The application name would
+-- not do: behind a pooler, a writer has the name of the first client. A session whose database is hidden counts.
 --
--- sessions: those that are inside a message of their client, which may be several transactions (a script in one message, a
--- procedure that commits) whose now() is the message's: m: and when it began, in microseconds. Such a session counts also
--- between two of them. Of another role's session that is hidden; then it is h: and the time in units of ten minutes.
+-- sessions: those inside a message of their client, which may be several transactions (a script in one message, a
+-- procedure that commits) whose now() is the message's: m: and when it began, in microseconds. Such a session counts
+-- between two transactions too. For another role's session that is hidden: h: and the time in units of ten minutes.
 --
--- prepared: looked up after the others, since it depends on them. One that is prepared in between is seen as
--- virtual; the other way round it would be in neither.
+-- prepared: read after the others, because it depends on them. A transaction that is prepared in between is in virtual;
+-- in the other order it would be in neither.
 WITH locks AS (
     SELECT l.locktype, l.database, l.classid, l.objid, l.objsubid, l.virtualxid, l.virtualtransaction, l.pid
     FROM pg_catalog.pg_locks l
@@ -27,7 +25,7 @@ WITH locks AS (
     SELECT l.virtualtransaction
     FROM locks l JOIN here ON here.oid = l.database
     WHERE l.locktype = 'advisory' AND l.classid = 1937006962 AND l.objid = 1650553701 AND l.objsubid = 1
-), alive AS (
+), open AS (
     SELECT l.virtualxid,
            coalesce(l.pid, a.pid) AS pid,
            CASE WHEN a.state = 'active' AND a.query_start IS NOT NULL THEN
@@ -42,19 +40,19 @@ WITH locks AS (
 )
 SELECT pg_catalog.pg_is_in_recovery() AS standby,
        pg_catalog.pg_postmaster_start_time()::text AS epoch,
-       alive.lists,
-       alive.virtual,
-       alive.sessions,
+       listed.lists,
+       listed.virtual,
+       listed.sessions,
        ARRAY(SELECT p.transaction::text
              FROM pg_catalog.pg_prepared_xacts p
-             WHERE p.database = pg_catalog.current_database() AND alive.virtual IS NOT NULL) AS prepared,
-       -- When all is read: a later look in this transaction would see the same sessions again.
+             WHERE p.database = pg_catalog.current_database() AND listed.virtual IS NOT NULL) AS prepared,
+       -- After all is read: otherwise a later list in this transaction would show the same sessions.
        pg_catalog.pg_stat_clear_snapshot() AS cleared
 FROM (
     SELECT (SELECT count(*) > 0 FROM locks l
             WHERE l.locktype = 'virtualxid' AND l.pid = pg_catalog.pg_backend_pid()) AS lists,
            coalesce(array_agg(l.virtualxid || '#' || l.pid) FILTER (WHERE l.virtualxid IS NOT NULL), '{}') AS virtual,
            coalesce(array_agg(l.message || '#' || l.pid) FILTER (WHERE l.message IS NOT NULL), '{}') AS sessions
-    FROM alive l
+    FROM open l
     WHERE l.pid <> pg_catalog.pg_backend_pid()
-) alive
+) listed
