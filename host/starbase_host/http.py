@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +53,9 @@ CORS_HEADERS = [
     (b"access-control-allow-headers", b"Authorization, Content-Type, X-Starbase-Source, X-Data-Source"),
     (b"access-control-max-age", b"86400"),
 ]
+
+# A number with more digits is no value of SQLite's.
+MAX_DIGITS = 400
 
 # The key of a request's scope that says whether its route is for admins.
 ADMINS = "starbase.admins"
@@ -214,8 +216,8 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     text = b"".join(chunks)
     if of_client and _count_separators(text) > CLIENT_SEPARATORS:
         async with request.app.state.parsing:
-            texts_apart = await run_in_threadpool(_TEXTS.sub, b"", text)
-        if _count_separators(texts_apart) > CLIENT_SEPARATORS:
+            too_many = await run_in_threadpool(_has_too_many_values, text)
+        if too_many:
             raise TooLarge(
                 f"the body has more than {CLIENT_SEPARATORS:,} values, a client's limit; send a list as text"
             )
@@ -237,8 +239,23 @@ def _count_separators(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
+def _has_too_many_values(text: bytes) -> bool:
+    """Whether there are too many separators outside strings. In pieces, between which other threads may run."""
+    count = at = 0
+    while at < len(text) and count <= CLIENT_SEPARATORS:
+        piece = _PIECE.match(text, at)
+        assert piece is not None
+        count += _count_separators(_TEXTS.sub(b"", piece[0]))
+        at = piece.end()
+    return count > CLIENT_SEPARATORS
+
+
 # An unclosed string ends at the end of the text: else each quotation mark in it would be tried as a beginning.
-_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+_STRING = rb'"(?:[^"\\]++|\\.?)*+"?'
+_PIECE = re.compile(rb"(?:[^\"]{1,1000}+|" + _STRING + rb"){1,1000}+", re.DOTALL)
+_TEXTS = re.compile(_STRING, re.DOTALL)
+# Python's parsing takes the square of a number's digits.
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
 
 
 def parse_json(text: bytes, what: str) -> Any:
@@ -249,7 +266,9 @@ def parse_json(text: bytes, what: str) -> Any:
     object.
     """
     try:
-        body = json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_make_object)
+        # A function for each number takes time, so only where a text, or a number, has many digits.
+        parse_int = _parse_short if _LONG_NUMBER.search(text) else None
+        body = json.loads(text, parse_constant=_reject_constant, parse_int=parse_int, object_pairs_hook=_make_object)
     except RecursionError:
         raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} levels deep") from None
     except _DuplicateKey as error:
@@ -258,15 +277,23 @@ def parse_json(text: bytes, what: str) -> Any:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, _NotJson) as error:
         raise InvalidRequest(f"{what} is not JSON: {error}") from error
-    except ValueError:
-        # The only other ValueError: Python limits the digits of a number, because parsing it takes quadratic time.
-        digits = sys.get_int_max_str_digits()
+    except _LongNumber:
         raise InvalidRequest(
-            f"{what} has a number with more than {digits} digits; shorten it, or send it as text"
+            f"{what} has a number with more than {MAX_DIGITS} digits; shorten it, or send it as text"
         ) from None
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(body):
         raise InvalidRequest(f"{what} is nested more than {MAX_DEPTH} levels deep")
     return body
+
+
+class _LongNumber(Exception):
+    """A whole number has more than MAX_DIGITS digits."""
+
+
+def _parse_short(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise _LongNumber
+    return int(digits)
 
 
 class _NotJson(ValueError):

@@ -23,6 +23,10 @@ MAX_CONNECTIONS = 500
 HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 10.0
 PIECE_BYTES = 4 * 1024
+MAX_HEADERS = 100
+# A chunked body may have so many small chunks, as of somebody who types; after that, they have a least average size.
+MANY_CHUNKS = 1000
+LEAST_CHUNK_BYTES = 64
 # How long an answer may wait for a client that does not read: at a time, and in total.
 STALLED_SECONDS = 30.0
 ANSWER_SECONDS = 300.0
@@ -38,12 +42,40 @@ PHRASES = {
 
 
 class StrictBuffer(ReceiveBuffer):
-    """The bytes of a request. It refuses headers that two parsers could understand differently."""
+    """The bytes of a request.
+
+    It refuses headers that two parsers could understand differently, and requests of very many small pieces: each takes
+    a step of the event loop's time, however few bytes it has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chunks = self._bytes = 0
+
+    def __iadd__(self, data: bytes | bytearray) -> StrictBuffer:
+        super().__iadd__(data)
+        self._bytes += len(data)
+        return self
+
+    @overrides("h11._readers.ChunkedReader.__call__")
+    def maybe_extract_next_line(self) -> bytearray | None:
+        """Read the line before a chunk."""
+        line = super().maybe_extract_next_line()
+        if line is not None:
+            self._chunks += 1
+            if self._chunks > MANY_CHUNKS and self._bytes < self._chunks * LEAST_CHUNK_BYTES:
+                raise h11.RemoteProtocolError(
+                    f"more than {MANY_CHUNKS} chunks, of under {LEAST_CHUNK_BYTES} bytes on average"
+                )
+        return line
 
     @overrides("h11._readers.maybe_read_from_IDLE_client")
     def maybe_extract_lines(self) -> list[bytearray] | None:
         before = bytes(self)
         lines = super().maybe_extract_lines()
+        self._chunks = self._bytes = 0
+        if lines is not None and len(lines) > MAX_HEADERS:
+            raise h11.RemoteProtocolError(f"more than {MAX_HEADERS} headers", error_status_hint=431)
         if lines is not None and _AMBIGUOUS.search(before, 0, len(before) - len(self)):
             raise h11.RemoteProtocolError("a line does not end with CR LF, or a header continues in the next line")
         return lines
@@ -114,7 +146,9 @@ class Protocol(H11Protocol):
             # The current request has its own answer; a second one would be read as part of it.
             self.transport.close()
         elif status == 431:
-            self._refuse(431, f"the request line and headers are longer than {HEADER_BYTES} bytes")
+            self._refuse(
+                431, f"the request line and headers are longer than {HEADER_BYTES} bytes, or over {MAX_HEADERS}"
+            )
         else:
             self._refuse(400, "the request is not HTTP/1.1")
 

@@ -222,6 +222,37 @@ async def test_what_is_no_request_and_what_is_too_large_or_too_slow(
         writer.close()
 
 
+CHUNKED = POST.replace(b"content-length: 50", b"transfer-encoding: chunked")
+
+
+async def test_a_request_of_very_many_pieces_is_refused(tmp_path: Path) -> None:
+    """Each header, and each chunk of a body, takes a step of the event loop's time, however short it is."""
+    async with served(tmp_path) as address:
+        status, body = await spoken(address, GET + b"a:\r\n" * 200 + b"\r\n")
+        assert (status, set(body)) == (431, {"error"})
+        text = json.dumps({"sql": "SELECT 1"}).encode()
+        few = b"".join(b"1\r\n%c\r\n" % byte for byte in text + b" " * 900)
+        assert (await spoken(address, CHUNKED + few + b"0\r\n\r\n"))[0] == 200
+        larger = b"".join(b"50\r\n%b\r\n" % (b" " * 80) for _ in range(3000))
+        whole = CHUNKED + b"%x\r\n%b\r\n" % (len(text), text) + larger + b"0\r\n\r\n"
+        assert (await spoken(address, whole))[0] == 200
+        # The current request has no answer: its body does not end.
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(CHUNKED + b"1\r\n \r\n" * 3000)
+        assert b"200 OK" not in await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+
+@given(st.lists(st.sampled_from(['"', "\\", ",", "[", "{", "a", '\\"', '"",', '"a"', "é"]), max_size=60))
+def test_separators_are_counted_outside_strings(parts: list[str]) -> None:
+    text = "".join(parts).encode() * 40
+    count = http._count_separators(http._TEXTS.sub(b"", text))
+    for limit in (count - 1, count):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(http, "CLIENT_SEPARATORS", limit)
+            assert http._has_too_many_values(text) == (count > limit)
+
+
 async def test_two_lengths_of_one_body_end_the_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as address:
         reader, writer = await asyncio.open_connection(*address)

@@ -221,4 +221,4 @@ def test_a_key_that_stands_twice(host: HostProcess, path: str, body: bytes, key:
 def test_a_number_that_is_too_long(host: HostProcess) -> None:
     for path in ("/query", f"{PREFIX}/configure"):
         error = refused(host, "POST", path, b'{"params": ' + b"9" * 5000 + b"}")
-        assert error == "the body has a number with more than 4300 digits; shorten it, or send it as text"
+        assert error == "the body has a number with more than 400 digits; shorten it, or send it as text"

@@ -147,6 +147,13 @@ def test_sockets_are_allowed_unless_there_is_a_list_without_them() -> None:
             Reach(allowed).check_socket("/var/run/postgresql/.s.PGSQL.5432")
 
 
+@pytest.mark.parametrize("path", ["/run/mine/../other/.s.PGSQL.5432", "/run/mine/a/../../other/x", "/run/mine/.."])
+def test_a_sockets_path_does_not_leave_the_folder_of_a_pattern(path: str) -> None:
+    Reach(["/run/mine/*"]).check_socket("/run/mine/a..b/.s.PGSQL.5432")
+    with pytest.raises(SourceRejected, match="allowed_source_hosts"):
+        Reach(["/run/mine/*"]).check_socket(path)
+
+
 @pytest.mark.parametrize("hosts", ["db", [1], [""], {"a": 1}])
 def test_a_wrong_list_stops_the_start(hosts: object) -> None:
     with pytest.raises(ConfigError, match="allowed_source_hosts"):

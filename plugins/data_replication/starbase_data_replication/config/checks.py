@@ -9,11 +9,12 @@ import math
 import re
 import zoneinfo
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starbase_data_replication.config.fields import COLLATIONS, DELETES_KEYS, DELETES_WORDS, NAME_PATTERN, TYPES, Field
 from starbase_data_replication.model import LONGEST_LABEL, LONGEST_NAME, Kind
-from starbase_data_replication.sources.settings import text_problem
+from starbase_data_replication.sources.settings import is_pem, text_problem
 from starbase_host import fold_name
 
 NAME = re.compile(NAME_PATTERN + r"\Z")
@@ -23,6 +24,12 @@ RESERVED = ("tmp_", "sqlite_")
 MAX_DEPTH = 8
 # What SQLite lets a table have.
 MAX_COLUMNS = 2000
+# More than any sourceConfig has; what follows from each value is computed on the event loop.
+MAX_VALUES = 200
+MAX_CHARACTERS = 65_536
+# Certificates of all the world's authorities together.
+MAX_PEM_CHARACTERS = 1024 * 1024
+MAX_PLUGINS = 100
 
 
 def value_of(field: Field, value: Any) -> tuple[Any, str | None]:
@@ -70,10 +77,12 @@ def _names(field: Field, value: Any) -> str | None:
 def _renames(field: Field, value: Any) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value.values()):
         return 'must be an object of columns and their names in the replica: {"Id": "id_2"}'
-    names = [fold_name(name) for name in value.values()]
-    if len(set(names)) < len(names):
+    for names in (value.keys(), value.values()):
+        if why := _names(replace(field, low=0), list(dict.fromkeys(names))):
+            return why
+    if len({fold_name(name) for name in value.values()}) < len(value):
         return "gives two columns the same name, as SQLite compares names"
-    return _names(field, [*value.keys()]) or next((why for name in names if (why := _column(name)) is not None), None)
+    return None
 
 
 def _types(field: Field, value: Any) -> str | None:
@@ -91,6 +100,8 @@ def _collations(field: Field, value: Any) -> str | None:
 def _transforms(field: Field, value: Any) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(names, list | tuple) and names for names in value.values()):
         return 'must be an object of plugins and the columns they are given: {"mask_emails": ["email"]}'
+    if len(value) > MAX_PLUGINS:
+        return f"must not name more than {MAX_PLUGINS} plugins"
     return next((why for names in value.values() if (why := _names(field, names)) is not None), None)
 
 
@@ -167,8 +178,16 @@ def _check_zone(value: str) -> str | None:
 def _unstorable(value: Mapping[str, Any]) -> str | None:
     """Why an object cannot be kept as JSON in the database, or None."""
     waiting: list[tuple[Any, tuple[str, ...]]] = [(value, ())]
+    count = 0
     while waiting:
         item, path = waiting.pop()
+        count += len(item) if isinstance(item, Mapping | list | tuple) else 0
+        if count > MAX_VALUES:
+            return f"holds more than {MAX_VALUES} values"
+        if isinstance(item, str) and len(item) > MAX_CHARACTERS and not is_pem(item[:MAX_CHARACTERS]):
+            return f"its {'.'.join(path)} is longer than {MAX_CHARACTERS} characters"
+        if isinstance(item, str) and len(item) > MAX_PEM_CHARACTERS:
+            return f"its {'.'.join(path)} is longer than {MAX_PEM_CHARACTERS} characters"
         if len(path) > MAX_DEPTH:
             return f"is nested more than {MAX_DEPTH} deep"
         if isinstance(item, str) and (why := text_problem(item, control=True)) is not None:
@@ -176,6 +195,8 @@ def _unstorable(value: Mapping[str, Any]) -> str | None:
         if isinstance(item, float) and not math.isfinite(item):
             return f"its {'.'.join(path)} must not be NaN or Infinity"
         if isinstance(item, Mapping):
+            if any(len(str(key)) > LONGEST_NAME for key in item):
+                return f"one of its keys is longer than {LONGEST_NAME} characters"
             if why := next((why for key in item if (why := text_problem(str(key), control=True)) is not None), None):
                 return f"one of its keys {why}"
             waiting += [(part, (*path, str(key))) for key, part in item.items()]

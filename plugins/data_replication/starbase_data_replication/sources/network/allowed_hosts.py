@@ -135,7 +135,9 @@ class Reach:
 
     def check_socket(self, path: str) -> None:
         """Raises SourceRejected for a Unix socket that may not be used: with a list, one that is not on it."""
-        if not self._any and not any(fnmatchcase(path, pattern) for pattern in self._paths):
+        # `..` would leave the folder that a pattern names.
+        outside = ".." in path.split("/")
+        if not self._any and (outside or not any(fnmatchcase(path, pattern) for pattern in self._paths)):
             raise SourceRejected(f"the socket {path} is not among {OPTION}")
 
     async def addresses(self, host: str, port: int) -> list[str]:

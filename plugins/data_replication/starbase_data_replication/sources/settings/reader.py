@@ -27,6 +27,8 @@ from starbase_host import did_you_mean
 
 HOST = re.compile(r"[\w.-]+\Z")
 MAX_HOST = 253
+# More than any cluster lists; each is checked, and tried, one after the other.
+MAX_HOSTS = 32
 
 
 class Reading:
@@ -217,6 +219,9 @@ class Reading:
         elif not isinstance(hosts, tuple):
             self.problem("host", "must be a string")
             hosts = ()
+        elif len(hosts) > MAX_HOSTS:
+            self.problem("host", f"has {len(hosts)} hosts; give at most {MAX_HOSTS}")
+            return (), ()
         return tuple(self._host(host) for host in hosts), self._ports(len(hosts), default_port)
 
     def _ports(self, count: int, default: int) -> tuple[str, ...]:

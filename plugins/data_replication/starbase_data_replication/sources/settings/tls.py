@@ -7,6 +7,7 @@ whatever is wrong with a file, so that it does not show what there is on the mac
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import ssl
@@ -101,5 +102,13 @@ def _opened(path: str) -> Iterator[str]:
 def _check(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError("not a regular file")
+    # A file of the kernel's says that it is regular, and reading it may wait for ever, as reading its log does.
+    if found.st_size == 0 or found.st_dev in _kernel_devices():
+        raise OSError("empty, or a file of the kernel's")
     if found.st_size > MAX_BYTES:
         raise OSError(f"holds {found.st_size:,} bytes")
+
+
+@functools.cache
+def _kernel_devices() -> frozenset[int]:
+    return frozenset(os.stat(place).st_dev for place in ("/proc", "/sys") if os.path.isdir(place))
