@@ -206,7 +206,7 @@ def test_the_line_that_stops_the_start(tmp_path: Path) -> None:
     host = HostProcess(tmp_path, CONFIG + 'allowed_source_hosts = ["127.0.0.1", "10.0.0.1/8"]\n')
     done = host.command("plugins")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    where = "starbase: plugin.toml: plugins.data_replication.allowed_source_hosts[1]: "
+    where = "starbase: plugin.toml: plugins.data_replication.allowed_source_hosts[1] has bits after its prefix; "
     assert done.stderr.startswith(where), done.stderr
 
 
