@@ -36,6 +36,9 @@ CHANGED_ON_THE_WAY = (
     "detects at once; verify the replica"
 )
 
+# How to find who gave an answer that no such server gives.
+WHERE_TO_LOOK = "look at host and port of sourceConfig, and at any proxy in between"
+
 # Characters of an error that a run's record keeps: a few screens, whatever the server sends.
 MAX_SHOWN = 2_000
 # Characters of an error and its traceback in the log: about 200 lines, more than any traceback of ours has.
@@ -53,8 +56,8 @@ def odd_answer(error: Exception, doing: str, server: str) -> OddAnswer:
     doing: what was being done, with the field or table; server: the name of the kind of server.
     """
     return OddAnswer(
-        f"{doing}: received an answer that {server} does not give ({kind_of(error)}); look at host and port of "
-        "sourceConfig, and at any proxy in between; the host's log has the details"
+        f"{doing}: received an answer that {server} does not give ({kind_of(error)}); {WHERE_TO_LOOK}; "
+        "the host's log has the details"
     )
 
 

@@ -19,6 +19,7 @@ from starbase_data_replication.model import ReplicationEvent, RunKind, RunStatus
 from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
 from starbase_data_replication.runs.row_counts import RowCounts
+from starbase_data_replication.sources import LARGEST
 from starbase_data_replication.storage import Outcome, Store, StoredReplication, Superseded, outbox, store
 from starbase_data_replication.sync import SyncResult
 from starbase_data_replication.verify import VerificationResult
@@ -109,12 +110,19 @@ class Recorder:
             status=status,
             started_at=run.progress.started_at,
             finished_at=self.host.clock.now(),
-            records_processed=run.verification.changed if run.verification is not None else run.progress.changed,
-            rows_read=run.progress.rows,
-            bytes_read=run.progress.bytes,
+            records_processed=_countable(
+                run.verification.changed if run.verification is not None else run.progress.changed
+            ),
+            rows_read=_countable(run.progress.rows),
+            bytes_read=_countable(run.progress.bytes),
             error_message=error,
             warnings=_printable(result.warnings) if result is not None else (),
         )
+
+
+def _countable(number: int) -> int:
+    """The nearest number that the record has room for: a number of a source's never keeps a run from its record."""
+    return min(max(number, 0), LARGEST)
 
 
 def _last_verify(run: ActiveRun, verification: VerificationResult, record: SyncRun) -> dict[str, object]:

@@ -4,6 +4,7 @@ Must not know SQLite, runs or syncs. Below it, `settings` reads a sourceConfig, 
 each dialect has a room with the same files; the two dialects never meet.
 """
 
+from starbase_data_replication.sources.answers import LARGEST, checked_batches, checked_summaries
 from starbase_data_replication.sources.protocols import (
     AHEAD_SECONDS,
     DIGESTS,
@@ -40,6 +41,7 @@ from starbase_data_replication.sources.registry import Dialects, bounded
 __all__ = [
     "AHEAD_SECONDS",
     "DIGESTS",
+    "LARGEST",
     "MAX_AHEAD",
     "MAX_KEYS",
     "MAX_NEWEST",
@@ -68,5 +70,7 @@ __all__ = [
     "Source",
     "Summary",
     "bounded",
+    "checked_batches",
+    "checked_summaries",
     "inspecting",
 ]

@@ -26,7 +26,15 @@ from starbase_data_replication.model import (
     TableSchema,
     UnrepresentableValues,
 )
-from starbase_data_replication.sources import MAX_SHARED, Inspector, Reader, ReadPlan, Source, inspecting
+from starbase_data_replication.sources import (
+    MAX_SHARED,
+    Inspector,
+    Reader,
+    ReadPlan,
+    Source,
+    checked_batches,
+    inspecting,
+)
 from starbase_data_replication.storage import StoredReplication, Target, store, user_objects
 from starbase_data_replication.sync import resume, rewind, tracking_values
 from starbase_data_replication.sync import warnings as sync_warnings
@@ -162,9 +170,11 @@ class Sync:
     async def copy(self, reader: Reader) -> None:
         """Write each batch with the position it leads to, while the next one is being fetched."""
         writing: asyncio.Task[None] | None = None
-        async with reader.read(self._plan()) as batches:
+        plan = self._plan()
+        async with reader.read(plan) as batches:
             try:
-                async for batch in limit_rate(batches, self._options.max_rows_per_second, self.clock):
+                checked = checked_batches(batches, plan)
+                async for batch in limit_rate(checked, self._options.max_rows_per_second, self.clock):
                     if self._mixed_uuids is not None and (
                         what := self._mixed_uuids.find(batch.rows, now=self.clock.now())
                     ):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from starbase_data_replication.errors import SchemaMismatch, catch_exits, retrieve_error
 from starbase_data_replication.model import Column, Options, TableSchema
-from starbase_data_replication.sources import MAX_KEYS, Comparable, Comparing, Key, Part, Summary
+from starbase_data_replication.sources import MAX_KEYS, Comparable, Comparing, Key, Part, Summary, checked_summaries
 from starbase_data_replication.verify.replica_checksums import LEAF_ROWS, Replica
 from starbase_host import Database
 
@@ -125,6 +125,7 @@ async def compare(
         descent = _Descent(
             remote=remote,
             replica=replica,
+            doing=f"comparing {schema.table}",
             keyed=bool(schema.key),
             on_progress=on_progress,
             on_differences=on_differences,
@@ -146,7 +147,9 @@ async def recheck(
     columns = _columns(schema, what)
     async with source.comparing(schema, columns, options) as remote:
         replica = Replica(database, table_name, schema, columns, remote, mark=options.mark_column)
-        descent = _Descent(remote=remote, replica=replica, keyed=True, kept=len(keys))
+        descent = _Descent(
+            remote=remote, replica=replica, doing=f"comparing {schema.table}", keyed=True, kept=len(keys)
+        )
         for at in range(0, len(keys), MAX_KEYS):
             await descent.compare_rows(Part(keys=tuple(keys[at : at + MAX_KEYS])))
     return descent.result.keys
@@ -172,6 +175,7 @@ class _Descent:
     Attributes:
         remote: the source's snapshot.
         replica: the replica's side.
+        doing: what this is, for errors.
         keyed: whether rows have a key.
         on_progress, on_differences: see `compare`.
         kept: keys to keep of each kind.
@@ -180,6 +184,7 @@ class _Descent:
 
     remote: Comparing
     replica: Replica
+    doing: str
     keyed: bool
     on_progress: OnProgress | None = None
     on_differences: OnDifferences | None = None
@@ -226,7 +231,7 @@ class _Descent:
         asking.add_done_callback(retrieve_error)
         try:
             ours = [await self.replica.summarise(part) for part in parts]
-            theirs = await asking
+            theirs = checked_summaries(await asking, parts, self.doing)
         except BaseException:
             # The snapshot must not be closed under a statement that runs.
             asking.cancel()
@@ -315,7 +320,7 @@ class _Descent:
                 await self.on_differences(chunk)
 
 
-def _filled(parts: Sequence[dict[int, Summary]]) -> list[dict[int, Summary]]:
+def _filled(parts: Sequence[Mapping[int, Summary]]) -> list[dict[int, Summary]]:
     """The summaries without empty buckets: one side may list them and the other not."""
     return [{bucket: each for bucket, each in part.items() if each.rows} for part in parts]
 

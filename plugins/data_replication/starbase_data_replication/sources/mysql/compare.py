@@ -132,11 +132,11 @@ class MysqlComparing:
         statements = [" UNION ALL ".join(selects)] if self._schema.where is None else selects
         with translate_errors(self._doing, rows=True):
             rows = [row for sql in statements for row in await self._connection.fetch(sql)]
-        found: list[dict[int, Summary]] = [{} for _ in parts]
-        for number, bucket, count, checksum in rows:
-            if bucket is None:
-                raise self._too_large()
-            found[int(number)][int(bucket)] = Summary(int(count), int(checksum))
+            found: list[dict[int, Summary]] = [{} for _ in parts]
+            for number, bucket, count, checksum in rows:
+                if bucket is None:
+                    raise self._too_large()
+                found[int(number)][int(bucket)] = Summary(int(count), int(checksum))
         return found
 
     async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
@@ -148,10 +148,11 @@ class MysqlComparing:
         while not stream.ended:
             with translate_errors(self._doing, rows=True):
                 rows, _ = await stream.take(FETCHED_ROWS, FETCHED_BYTES)
-            if any(row[-1] is None for row in rows):
-                raise self._too_large()
-            keys = keys_of(rows, self._key)
-            yield [(tuple(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
+                if any(row[-1] is None for row in rows):
+                    raise self._too_large()
+                keys = keys_of(rows, self._key)
+                found = [(tuple(key), int(row[-1])) for key, row in zip(keys, rows, strict=True)]
+            yield found
 
     def _too_large(self) -> SourceRejected:
         documents = [f"column {column.name}" for column in self._columns if column.tracking_kind == JSON]

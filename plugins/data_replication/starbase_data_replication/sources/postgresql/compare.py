@@ -112,8 +112,9 @@ class PostgresqlComparing:
             with translate_errors(self._doing, rows=True):
                 rows += await self._connection.fetch(sql, *values, timeout=TIMEOUT_SECONDS)
         found: list[dict[int, Summary]] = [{} for _ in parts]
-        for number, bucket, count, checksum in rows:
-            found[number][bucket] = Summary(count, int(checksum))
+        with translate_errors(self._doing):
+            for number, bucket, count, checksum in rows:
+                found[number][bucket] = Summary(count, int(checksum))
         return found
 
     async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
@@ -126,9 +127,10 @@ class PostgresqlComparing:
         while more:
             with translate_errors(self._doing, rows=True):
                 records = await cursor.fetch(FETCHED_ROWS, timeout=TIMEOUT_SECONDS)
-            more = len(records) == FETCHED_ROWS
-            keys = keys_of(records, self._key)
-            yield [(tuple(key), record[-1]) for key, record in zip(keys, records, strict=True)]
+                more = len(records) == FETCHED_ROWS
+                keys = keys_of(records, self._key)
+                found = [(tuple(key), record[-1]) for key, record in zip(keys, records, strict=True)]
+            yield found
 
     def _summary(self, number: int, part: Part, values: list[Any]) -> str:
         bucket, group = "0::int8", ""

@@ -1,0 +1,194 @@
+"""What a source answers is bounded, whatever its dialect: counts, columns, texts of its catalogue, rows.
+
+The dialect here is another plugin's, so that each answer can be any object; sources' own protocols are in test_source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from starbase_data_replication.errors import OddAnswer
+from starbase_data_replication.model import Cast, Column, Options, TableName, TableSchema
+from starbase_data_replication.sources.expressions import Reading
+from starbase_data_replication.sources.mysql.compare import MysqlComparing
+from starbase_data_replication.sources.protocols import Part
+from tests.support.hosts import CONFIG, HostProcess, running
+
+# A dialect of a table of two rows. A file beside it holds Python that replaces one of its answers.
+ODD = """
+import contextlib, pathlib
+from starbase_data_replication import *
+from starbase_host import hookimpl
+
+ANSWERS = pathlib.Path(__file__).with_name("answers")
+
+def plugin(options):
+    return Odd()
+
+class Odd:
+    @hookimpl(optionalhook=True)
+    def replication_dialects(self):
+        return {"odd": Dialect()}
+
+def answer(name, right):
+    found = {}
+    if ANSWERS.exists():
+        exec(ANSWERS.read_text(), {**globals(), "right": right}, found)
+    return found.get(name, right)
+
+def column(name, **more):
+    return Column(**{"name": name, "source_type": "text", "nullable": False, "cast": Cast(), **more})
+
+class Dialect:
+    def check(self, settings, source_table):
+        return {}
+
+    def identity(self, settings, source_table):
+        return ("odd", source_table)
+
+    def secret_parts(self, settings):
+        return settings
+
+    def table_name(self, settings, source_table):
+        return TableName(schema=None, name=source_table)
+
+    def open(self, settings, *, max_connections):
+        return Source()
+
+class Source:
+    async def describe(self, table, tracking_column):
+        columns = answer("columns", (column("id"), column("v")))
+        schema = TableSchema(table=table, columns=columns, key=("id",), tracking_column=tracking_column)
+        return answer("schema", lambda schema: schema)(schema)
+
+    async def check(self, schema, *, key):
+        pass
+
+    async def count_nulls(self, schema, *, at_most):
+        return 0
+
+    async def read_high_watermark(self, schema, options, *, noted_at):
+        return answer("watermark", HighWatermark())
+
+    async def still_open(self, noted):
+        return noted
+
+    async def ping(self):
+        pass
+
+    def snapshot(self):
+        return contextlib.nullcontext(self)
+
+    @contextlib.asynccontextmanager
+    async def read(self, plan):
+        async def batches():
+            for batch in answer("batches", [Batch(rows=[("1", "a"), ("2", "b")], bytes=4, last=True)]):
+                yield batch
+
+        yield batches()
+
+    @contextlib.asynccontextmanager
+    async def comparing(self, schema, columns, options):
+        yield Comparing(schema)
+
+    async def close(self):
+        pass
+
+class Comparing:
+    forms, digests = {}, frozenset()
+
+    def __init__(self, schema):
+        self.order = schema.key
+
+    async def summarise(self, parts):
+        return answer("summaries", [{} for _ in parts])
+
+    async def hashes(self, part):
+        for rows in answer("hashes", [[]]):
+            yield rows
+"""
+
+
+@pytest.fixture(scope="module", name="host")
+def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    directory = tmp_path_factory.mktemp("odd")
+    (directory / "odd.py").write_text(ODD)
+    with running(directory, CONFIG + '\n[plugins.odd]\nmodule = "odd"\n') as host:
+        yield host
+        assert host.stop() == 0
+
+
+@pytest.fixture(autouse=True)
+def _right(host: HostProcess) -> Iterator[None]:
+    yield
+    (host.directory / "answers").unlink(missing_ok=True)
+
+
+def configure(host: HostProcess, name: str, **more: Any) -> None:
+    source = {"dialect": "odd", "number": name}
+    host.configure(name=name, sourceConfig=source, sourceTable=name, targetTable=name, isActive=False, **more)
+
+
+def answering(host: HostProcess, answers: str) -> None:
+    (host.directory / "answers").write_text(answers)
+
+
+def error(host: HostProcess, verb: str, name: str) -> str:
+    """The error of a run that fails; the next one succeeds, so that nothing of it has stayed."""
+    answer = host.request("POST", f"/data-replication/{verb}/{name}")
+    assert answer.status_code == 502, answer.text
+    (host.directory / "answers").unlink()
+    assert host.sync(name)["status"] == "success"
+    return str(answer.json()["error"])
+
+
+COUNTS = ["10**30", "2**63", "-5", "'7'", "None", "1.5"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_count_that_no_table_has(host: HostProcess, count: str) -> None:
+    """One of 10^30 had no room in the record of its run, which was tried again for ever."""
+    name = f"count{COUNTS.index(count)}"
+    configure(host, name)
+    host.sync(name)
+    answering(host, f"summaries = [{{0: Summary({count}, 5)}}]")
+    assert f"comparing {name}: received a count of rows that no table has" in error(host, "verify", name)
+
+
+@pytest.mark.parametrize(("number", "parts"), [(1, "[{7: Summary(1, 5)}]"), (2, "[]"), (3, "[{}] * 9")])
+def test_sums_that_were_not_asked_for(host: HostProcess, number: int, parts: str) -> None:
+    name = f"sums{number}"
+    configure(host, name)
+    host.sync(name)
+    answering(host, f"summaries = {parts}")
+    assert f"comparing {name}: received " in error(host, "verify", name)
+
+
+@pytest.mark.parametrize("rows", [[["0", "0", "9" * 5000, "5"]], [["7", "0", "1", "5"]], [["0", "0", "x", "5"]]])
+@pytest.mark.anyio
+async def test_sums_that_mysql_does_not_give(rows: list[list[str]]) -> None:
+    class Fake:
+        reading = Reading.MYSQL
+
+        async def fetch(self, sql: str) -> list[list[str]]:
+            return rows
+
+    column = Column(name="id", source_type="int", nullable=False, cast=Cast(declared="INTEGER"))
+    schema = TableSchema(table=TableName(schema=None, name="t"), columns=(column,), key=("id",), tracking_column="id")
+    comparing = MysqlComparing(cast(Any, Fake()), schema, schema.columns, Options())
+    with pytest.raises(OddAnswer, match="comparing t: received an answer that MySQL does not give"):
+        await comparing.summarise([Part()])
+
+
+BYTES = ["-(10**30)", "10**30", "'7'", "float('nan')", "None"]
+
+
+@pytest.mark.parametrize("size", BYTES)
+def test_a_batch_of_a_size_that_none_has(host: HostProcess, size: str) -> None:
+    name = f"bytes{BYTES.index(size)}"
+    configure(host, name)
+    answering(host, f"batches = [Batch(rows=[('1', 'a')], bytes={size}, last=True)]")
+    assert f"reading {name}: received a batch whose size is no number of bytes" in error(host, "sync", name)
