@@ -22,19 +22,19 @@ from starbase_data_replication.sources.postgresql.handshake import HandshakeLoop
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import overrides
 
-# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
+# A source that hangs must not hold a run for ever; a statement that scans a table may take minutes.
 STATEMENT_TIMEOUT_SECONDS = 600.0
 
-# How many statements a connection keeps the description of, and of how many characters at most: those of a sync that
-# finds nothing, of some tables.
+# How many statements a connection keeps the description of, and the longest text of one: enough for the syncs of some
+# tables that find nothing new.
 MAX_KEPT = 32
 MAX_KEPT_CHARACTERS = 40_000
 
 
 class Connection(asyncpg.Connection):
-    """Statements without a name, and no reset: everything of ours ends with its transaction."""
+    """A connection whose statements have no name, and that needs no reset: everything ends with its transaction."""
 
-    # Whether the server may be asked which one it is.
+    # Whether the role may ask which server this is.
     tells_server = True
     # Whether others on the network may have read the MD5 hash of its password.
     md5_exposed = False
@@ -46,16 +46,16 @@ class Connection(asyncpg.Connection):
 
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
-        # By its text, what a statement takes and answers. The one that may be kept now; the rest may not.
+        # Descriptions of statements by their text; and the one text that may be kept now.
         self._kept: dict[str, Any] = {}
         self._keeping: str | None = None
 
     async def fetch_known(self, sql: str, *values: Any) -> Sequence[asyncpg.Record]:
-        """As `fetch`, for a statement whose text alone says of which types its values and its columns are.
+        """As `fetch`, for a statement whose text alone determines the types of its values and columns.
 
-        The server describes it once. After that it goes in one message, with its values, and the server parses it once
-        instead of twice. It has no name all the same, so nothing of it stays on the server. Never for one that answers
-        a column of a user's table as it is: after an ALTER TABLE its bytes would be read as the old type's.
+        The server describes it once. After that it is sent in one message with its values, and the server parses it
+        once instead of twice. It still has no name, so nothing stays on the server. Never use it for a statement that
+        returns a column of a user's table: after an ALTER TABLE, its bytes would be read as the old type.
         """
         self._keeping = sql
         try:
@@ -69,7 +69,7 @@ class Connection(asyncpg.Connection):
         if kept and (known := self._kept.get(query)) is not None:
             return known
         statement = await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
-        # One that is marked as not prepared is sent together with its values.
+        # A statement that is marked as not prepared is sent together with its values.
         if kept and not statement.prepared:
             while len(self._kept) >= MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -77,7 +77,7 @@ class Connection(asyncpg.Connection):
         return statement
 
     async def prove_single(self, sql: str) -> None:
-        """Let the server take this text apart by the extended protocol, by which it is one statement or an error."""
+        """Let the server parse this text by the extended protocol, which raises an error unless it is one statement."""
         protocol: Any = self._protocol  # type: ignore[attr-defined]
         await protocol.prepare(
             "", sql, STATEMENT_TIMEOUT_SECONDS, record_class=asyncpg.Record, ignore_custom_codec=True

@@ -1,4 +1,4 @@
-"""What a table looks like, from the catalogue's rows to a TableSchema."""
+"""A table's description: from the rows of PostgreSQL's catalogue to a TableSchema."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from starbase_data_replication.sources.protocols import Grounds, NoTrackingColum
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
-# With what tells which server answers. Some do not let a role, or anybody, ask that: a statement that may not call a
-# function fails before it begins, whatever stands around the call.
+# The same, with the identity of the server. Some servers do not let a role ask for it, and a statement that calls a
+# forbidden function fails as a whole.
 DESCRIBE_WITH_SERVER = DESCRIBE.replace(
     "NULL::text AS server", f"{files(__package__).joinpath('server.sql').read_text(encoding='utf-8')} AS server"
 )
 
-DOUBTS = files(__package__).joinpath("doubts.sql").read_text(encoding="utf-8")
+SEQUENCES = files(__package__).joinpath("sequences.sql").read_text(encoding="utf-8")
 HIDDEN = files(__package__).joinpath("hidden.sql").read_text(encoding="utf-8")
 
-# Whether a table, by its oid, has children by inheritance, and whether TimescaleDB's catalogue is there to be asked.
+# Whether a table, by its oid, has children by inheritance, and whether TimescaleDB's catalogue can be read.
 CHILDREN = """
     SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = $1::text::oid),
            EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -45,8 +45,8 @@ HYPERTABLE = """
     SELECT EXISTS (SELECT 1 FROM _timescaledb_catalog.hypertable h WHERE h.schema_name = $1 AND h.table_name = $2)
 """
 
-# What a role has to be allowed to read of the catalogue.
-ASKED = named(DESCRIBE, DOUBTS, GROUNDS, HIDDEN, CHILDREN)
+# What a role must be allowed to read in the catalogue.
+ASKED = named(DESCRIBE, SEQUENCES, GROUNDS, HIDDEN, CHILDREN)
 
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -71,11 +71,11 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     file = rows[0]["file"]
     below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
     tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracked)
-    doubted = triggered = False
-    if row["doubtful"] and not row["suspect"]:
-        ((doubted, triggered),) = await connection.fetch_known(DOUBTS, row["relation"], row["number"])
+    suspicious = triggered = False
+    if row["may_be_sequence"] and not row["may_be_unprotected"]:
+        ((suspicious, triggered),) = await connection.fetch_known(SEQUENCES, row["relation"], row["number"])
     unassigned = row["value_default"] is None and not row["assigned"] and not triggered
-    if row["suspect"] or doubted or (triggered and numbered(tracking.tracking_kind)):
+    if row["may_be_unprotected"] or suspicious or (triggered and numbered(tracking.tracking_kind)):
         below = await grounds(connection, table, tracked, tracking.tracking_kind)
         unassigned = below.unassigned
     found = None
@@ -116,8 +116,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
 
 
 async def _inherited(connection: Any, table: TableName, oid: str) -> bool:
-    """Whether a key says nothing of rows that are read with the table: those of its children by inheritance. That of a
-    hypertable holds for its chunks."""
+    """Whether the key does not cover rows that are read with the table: those of its children by inheritance. The key
+    of a hypertable covers its chunks."""
     ((children, hypertables),) = await connection.fetch_known(CHILDREN, oid)
     if children and hypertables:
         chunks = await connection.fetchval(HYPERTABLE, table.schema, table.name, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -126,7 +126,7 @@ async def _inherited(connection: Any, table: TableName, oid: str) -> bool:
 
 
 def _hidden(row: Any) -> str | None:
-    """What hides rows from this role, and what to do about it."""
+    """What hides rows from this role, and the fix."""
     if row["hidden"] is not None:
         return (
             f"row level security of {row['hidden']} applies to {row['reader']}, and may hide rows: give the role "
@@ -138,11 +138,11 @@ def _hidden(row: Any) -> str | None:
 
 
 def _column(row: Any, encoding: str) -> Column:
-    """encoding: the database's, by PostgreSQL's name of it."""
+    """encoding: PostgreSQL's name of the database's encoding."""
     element = None
     if row["element_kind"] is not None:
         element = (row["element_schema"], row["element_name"], row["element_kind"])
-    # What a foreign table declares, its server need not keep to.
+    # The server of a foreign table may ignore what the table declares.
     declared = row["numeric_precision"] is not None and row["relkind"] != "f"
     digits = (row["numeric_precision"], row["numeric_scale"]) if declared else None
     cast = cast_for(
@@ -159,7 +159,7 @@ def _column(row: Any, encoding: str) -> Column:
         source_type=row["source_type"],
         nullable=not row["not_null"],
         cast=cast,
-        # Of the catalog's own types only: a user's type may have the name of one.
+        # Only for types of pg_catalog: a user's type may have the same name.
         tracking_kind=kind,
         compare_type="oid" if kind in OBJECTS else row["base_type"],
         time_digits=row["time_digits"],

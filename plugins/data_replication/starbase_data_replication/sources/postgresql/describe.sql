@@ -4,8 +4,8 @@
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
 -- on plain columns and without NULLs. may_hide: whether hidden.sql is to be asked what hides rows. may_have_children: by
 -- inheritance, whose rows the key does not cover. indexed: an index begins with the column; assigned: a sequence counts it
--- up. suspect, in the tracking column's row: whether there is anything that may keep the source's transactions from
--- protecting it; doubtful: whether its values may come from a sequence, so that doubts.sql is to be asked too.
+-- up. may_be_unprotected, in the tracking column's row: whether anything may keep the source's transactions from
+-- protecting it; may_be_sequence: whether its values may come from a sequence, so that sequences.sql must be run too.
 -- grounds.sql finds what it is. A statement is planned at each sync, so what few tables need is not asked here.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
@@ -104,7 +104,7 @@ SELECT r.oid::text AS relation,
            OR a.atttypid <> b.oid
            -- A default that finds its sequence by a text, of which the catalogue knows nothing.
            OR coalesce(given.expression ~ 'nextval\((?!''([^'']|'''')*''::regclass\))', false)
-       ) AS suspect,
+       ) AS may_be_unprotected,
        -- A time or a uuid is not taken from a sequence, so only a default, or what generates it, may speak against one;
        -- without a default, a trigger may give it.
        a.attname = $3 AND CASE
@@ -112,7 +112,7 @@ SELECT r.oid::text AS relation,
            THEN CASE WHEN a.atthasdef
                      THEN given.expression NOT IN ('now()', 'CURRENT_TIMESTAMP', 'transaction_timestamp()')
                      ELSE r.relhastriggers END
-           ELSE true END AS doubtful,
+           ELSE true END AS may_be_sequence,
        -- What server.sql asks stands here, where this role may ask it.
        NULL::text AS server
 FROM relation r

@@ -1,8 +1,8 @@
-"""Texts of databases in encodings that have bytes without a place in Unicode: taken as the bytes that they are.
+"""Encodings with gaps: those in which some bytes have no Unicode text, and how PostgreSQL reads their bytes.
 
-Asked for UTF-8, the server refuses such a text, and every row behind it. So it is asked for its own encoding, and what
-has no Unicode text of its own is kept as its bytes. Owns which encodings those are, and what PostgreSQL makes of their
-bytes, where that is not what Python makes of them. Must not know how rows come.
+Asked for UTF-8, the server rejects such a text and with it all following rows. So it is asked for the database's
+encoding, and a value without a Unicode text is kept as its bytes. Python's codecs differ from PostgreSQL's in some
+places, which this module corrects. Must not know how rows come.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping
 
-# What Python's codecs do not know, and PostgreSQL reads: the first bytes, then the last from A1 on; a blank is a gap.
+# Characters that PostgreSQL reads and Python's codecs do not: the first bytes, then the last from A1 on. A blank is a
+# gap.
 _ROW_13 = (
     "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳ⅠⅡⅢⅣⅤⅥⅦⅧⅨⅩ ㍉㌔㌢㍍㌘㌧㌃㌶㍑㍗㌍㌦㌣㌫㍊㌻㎜㎝㎞㎎㎏㏄㎡        "
     "㍻〝〟№㏍℡㊤㊥㊦㊧㊨㈱㈲㈹㍾㍽㍼≒≡∫∮∑√⊥∠∟⊿∵∩∪"
@@ -23,12 +24,12 @@ _MORE: Mapping[str, Mapping[bytes, str]] = {
     "EUC_JP": {b"\xad": _ROW_13, b"\x8f\xf3": f"{' ' * 82}ⅰⅱⅲⅳⅴⅵⅶⅷⅸⅹⅠⅡ", b"\x8f\xf4": _IBM},
     "EUC_KR": {b"\xa2": f"{' ' * 71}㉾", b"\xa4": f"{' ' * 51}\u3164"},
 }
-# What Python reads otherwise than PostgreSQL: Python's characters, and PostgreSQL's.
+# Characters that Python reads differently: Python's, and PostgreSQL's.
 _OTHERS: Mapping[str, tuple[str, str]] = {
     "EUC_JP": ("〜‖−¢£¬¦", "～∥－￠￡￢￤"),
     "EUC_JIS_2004": ("￣―￥⦅⦆", "‾—¥｟｠"),
 }
-# PostgreSQL's name of an encoding that has gaps, and Python's. Of those without gaps the server makes UTF-8.
+# Encodings with gaps, by PostgreSQL's name, and Python's name of each. The server converts the others to UTF-8.
 CODECS: Mapping[str, str] = {
     "EUC_CN": "gb2312", "EUC_JP": "euc_jp", "EUC_JIS_2004": "euc_jis_2004", "EUC_KR": "euc_kr",
     "ISO_8859_6": "iso8859_6", "ISO_8859_7": "iso8859_7", "ISO_8859_8": "iso8859_8", "LATIN3": "iso8859_3",
@@ -39,7 +40,7 @@ _LONGEST = 3
 
 
 class Encoding:
-    """One encoding with gaps, by PostgreSQL's name of it."""
+    """One encoding with gaps. name: PostgreSQL's name of it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,25 +48,25 @@ class Encoding:
         self._others = tuple(zip(*_OTHERS.get(name, ("", "")), strict=True))
 
     def text(self, value: bytes | memoryview) -> str:
-        """The text of one value, or of many. Raises UnicodeError where one has no text that it alone has."""
+        """The text of one value, or of many. Raises UnicodeError if that text is not theirs alone."""
         text = str(value, self._codec, READS_MORE)
         if self.name.startswith(_MORE_BYTES):
             for theirs, ours in self._others:
                 text = text.replace(theirs, ours)
-            # Of several that mean one character, one comes back.
+            # If several byte sequences mean one character, only one of them comes back.
             if self.encoded(text) != value:
                 raise UnicodeError("several values have this text")
         return text
 
     def decoded(self, value: bytes) -> str | bytes:
-        """One value: its text, or the bytes as they are."""
+        """The text of one value, or its bytes if it has no text."""
         try:
             return self.text(value)
         except UnicodeError:
             return value
 
     def encoded(self, text: str) -> bytes:
-        """The bytes of a text. Raises UnicodeError for a text that no value has."""
+        """The bytes of a text. Raises UnicodeError if no value has this text."""
         for theirs, ours in self._others:
             if theirs in text:
                 raise UnicodeError("no value has this text")
@@ -74,7 +75,7 @@ class Encoding:
 
 
 def _read_more(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An error handler of Python's codecs: what PostgreSQL has in this place. Raises the error where it has nothing."""
+    """An error handler for Python's codecs: what PostgreSQL reads here. Raises the error if it reads nothing either."""
     more = _MORE_BY_CODEC.get(getattr(error, "encoding", ""), {})
     if isinstance(error, UnicodeDecodeError):
         for length in range(2, _LONGEST + 1):
@@ -82,7 +83,7 @@ def _read_more(error: UnicodeError) -> tuple[str | bytes, int]:
                 return found, error.start + length
     if isinstance(error, UnicodeEncodeError):
         character = error.object[error.start]
-        # The first of several that mean the same.
+        # The first of several that mean the same character.
         for value, meant in more.items():
             if meant == character:
                 return value, error.start + 1

@@ -1,4 +1,4 @@
-"""The one door through which PostgreSQL's errors come in: each becomes a kind of SyncError, once."""
+"""Error translation: every error of PostgreSQL or its driver becomes a SyncError here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from starbase_data_replication.sources.batches import Damaged, TooMuch
 from starbase_data_replication.sources.postgresql.sql import REWRITTEN
 from starbase_data_replication.sources.unreachable import Unreachable
 
-# SQLSTATE classes and codes after which trying again may help: connection, resources, operator intervention,
-# and a snapshot that a standby or a serialisation conflict took away.
+# SQLSTATE classes and codes after which a retry may succeed: connection, resources, operator intervention, and a
+# snapshot lost to a conflict on a standby or a serialisation failure.
 TRANSIENT_CLASSES = ("08", "53", "57", "58")
 TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006", "72000")
 
-# A column or a table that was there when it was looked up is not any more.
+# A column or a table that existed when it was looked up does not exist any more.
 CHANGED_CODES = ("42703", "42P01")
 
 INVALID_TEXT = "22P02"
@@ -37,24 +37,24 @@ UNTRANSLATABLE = "22P05"
 # What the driver raises when a connection breaks, is refused, or does not answer.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
 
-# What is raised over bytes that are no answer of a server.
+# What is raised for bytes that are not a server's answer.
 DAMAGED = (UnicodeDecodeError, BufferError, struct.error, Damaged)
 
-# Part of the driver's text where what answers has no TLS, or is not PostgreSQL.
+# Part of the driver's text if the server has no TLS, or is not PostgreSQL.
 NO_TLS = "rejected SSL upgrade"
 
-# What it raises in the same way, though no connection is broken: part of its text, to what is meant.
+# What it raises in the same way, though no connection is broken: part of its text, and our message.
 OURS = {
     NO_TLS: (
         "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
         "look at host and port of sourceConfig"
     ),
-    "the server expects": "holds a parameter such as $1, for which nothing is given; write the value itself",
+    "the server expects": "contains a parameter such as $1, which has no value; write the value itself",
 }
 
 
-# What a server may say while it works on rows. Of these texts it is known that what they quote is a name of the
-# catalogue's, or one of its files: anything else may be a row's value, in any SQLSTATE ('…'::regclass, RAISE).
+# Error texts that may be shown while the server works on rows: these quote only names of the catalogue, or of files.
+# Any other text may quote a row's value, in any SQLSTATE ('…'::regclass, RAISE). Longer texts are never shown.
 LONGEST_KNOWN = 1000
 KNOWN = re.compile(
     "|".join(
@@ -80,7 +80,7 @@ KNOWN = re.compile(
             r"snapshot too old",
             r"cached plan must not change result type",
             r"argument of [A-Z]+ must be type boolean, not type [a-z0-9 ]+",
-            # Of a pooler.
+            # From a pooler.
             r"[a-z]+(_[a-z]+)*_timeout",
             r"server (conn crashed\?|closed the connection unexpectedly)",
         )
@@ -90,9 +90,10 @@ KNOWN = re.compile(
 
 @contextlib.contextmanager
 def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
-    """Translate what the driver raises inside; `doing` says what for, as in "reading orders".
+    """Translate what the driver raises within this context.
 
-    rows: the server works on rows inside, and whatever it says may quote a value of theirs.
+    doing: begins each message, as in "reading orders".
+    rows: whether the server works on rows, so that its error texts may quote their values.
     """
     try:
         yield
@@ -115,8 +116,8 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
 
 
 def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -> SyncError:
-    """A server's error. Its text is left out where it may quote a row's value: SQLSTATE class 22 and 23, and whatever
-    is not known where rows are worked on.
+    """Translate a server's error. Its text is left out if it may quote a row's value: SQLSTATE classes 22 and 23, and
+    with `rows` each text that is not in KNOWN.
     """
     if isinstance(error.__cause__, TooMuch):
         return SourceRejected(f"{doing}: {error.__cause__}")
@@ -129,7 +130,7 @@ def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -
         return SourceRejected(f"{doing}: a text has no equivalent in Unicode (SQLSTATE {code}); correct or exclude it")
     text = str(error.args[0]) if error.args else ""
     if code[:2] == "08":
-        # Words of a connection, mostly the driver's: no row is in them.
+        # Texts about the connection, mostly the driver's, never quote a row.
         return SourceUnavailable(f"{doing}: the connection failed: {text} (SQLSTATE {code})")
     more = ""
     if code[:2] in ("22", "23"):

@@ -1,8 +1,8 @@
-"""What keeps transactions from protecting a table, or the table from being followed: the facts, and their words.
+"""Why transactions do not protect a table of PostgreSQL, or why it cannot be followed: the facts, and their messages.
 
-Transactions protect a table whose rows become visible when the local transaction commits that took their value, and
-whose values rise in the order in which they are taken. grounds.sql finds what speaks against that; here it becomes a
-sentence with the way out. What nothing is known of is not protected. Must not know how a floor rises.
+Transactions protect a table if its rows become visible when the local transaction that took their tracking value
+commits, and if values rise in the order in which they are taken. grounds.sql finds facts against that; here each
+becomes a sentence with its fix. An unknown case is not protected. Must not know how a floor rises.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GROUNDS = files(__package__).joinpath("grounds.sql").read_text(encoding="utf-8")
 
 ELSEWHERE = "its transactions are another server's, and only that one knows them"
 REFRESHED = "its rows appear at a REFRESH, not at the commit of their transaction, so following would lose some"
-# By kind of what grounds.sql finds; {name} is that of the object.
+# By the kind of fact that grounds.sql finds; {name} is the name of the object.
 REASONS = {
     **PICKED,
     "method": "its access method {name} is not heap: when its rows appear is unknown",
@@ -48,14 +48,14 @@ REASONS = {
     ),
 }
 
-# Those that say where values come from which may be a sequence's.
+# The kinds of fact about a sequence, or about what may ask one.
 OF_NUMBERS = ("default", "trigger", "pool")
 
 
 async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:
-    """Ask what lies below the table. tracking_kind: the base type's name of its tracking column."""
+    """Find the grounds of a table and what it reads. tracking_kind: the name of the tracking column's base type."""
     found = await connection.fetch_known(GROUNDS, table.schema, table.name, column)
-    return judged(found, table, column, tracking_kind)
+    return grounds_from(found, table, column, tracking_kind)
 
 
 def numbered(tracking_kind: str) -> bool:
@@ -63,16 +63,16 @@ def numbered(tracking_kind: str) -> bool:
     return tracking_kind not in CLOCKS and tracking_kind != "uuid"
 
 
-def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tracking_kind: str) -> Grounds:
-    """What the facts mean. A time or a uuid is not taken from a sequence, so no sequence speaks against it."""
+def grounds_from(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tracking_kind: str) -> Grounds:
+    """The grounds that follow from these facts. Sequences do not count against a time or a uuid."""
     unprotected: list[str] = []
     unfollowable: list[str] = []
     warnings: list[str] = []
     caveats: list[str] = []
-    # The catalogue writes a name without its schema where the search path finds it.
+    # The catalogue writes a name without its schema if the search path finds it.
     itself = (str(table), table.name, f'"{table.name}"')
     rises = RISES.get(tracking_kind, "none")
-    # Of many partitions with the same column one is named.
+    # If many partitions have the same column, one is named.
     if computed := sorted(str(row["name"]) for row in found if row["kind"] == "computed"):
         unprotected.append(computed_reason(column, computed[0]))
         caveats.append(computed_warning(table, column, computed[0]))
@@ -120,7 +120,7 @@ def judged(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tr
         caveats=tuple(caveats),
         unassigned=any(row["kind"] == "unassigned" for row in found),
         drawn=next((each for row in found if row["kind"] == "given" and (each := drawn(row["name"], rises))), None),
-        # The number of a file stands where a sequence has its cache.
+        # A file's number is in the field of a sequence's cache.
         definition=next((str(row["name"]) for row in found if row["kind"] == "query"), ""),
         files={str(row["name"]): str(row["cache"]) for row in found if row["kind"] == "file"},
     )

@@ -1,6 +1,6 @@
-"""Which privileges on PostgreSQL's own catalogue a role lacks, as the statements that give them.
+"""Privileges on PostgreSQL's catalogue that a role lacks, as the GRANT statements that give them.
 
-Every role has them, unless they were taken from PUBLIC. Knows no statement that needs them.
+Every role has them, unless they were revoked from PUBLIC. Must not know which statement needs them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-# Begins a transaction like the one that a statement's failure has ended.
+# Begins another transaction after a statement failed and ended the last one.
 BeginAgain = Callable[[Any], Awaitable[None]]
 
 TABLES = """
@@ -36,11 +36,11 @@ def named(*statements: str) -> tuple[list[str], list[str]]:
 
 
 async def missing(connection: Any, tables: Sequence[str], functions: Sequence[str], *, begin_again: BeginAgain) -> str:
-    """What to run, in a transaction that has not failed; empty where this does not tell."""
+    """The GRANT statements to run; empty if they cannot be found out. Runs in a transaction that has not failed."""
     grants = await connection.fetch(TABLES, tables)
     try:
         grants += await connection.fetch(FUNCTIONS, functions)
     except asyncpg.InsufficientPrivilegeError:
-        # Of the functions, the next attempt tells.
+        # The next attempt finds the functions.
         await begin_again(connection)
     return "; ".join(grant for (grant,) in grants)

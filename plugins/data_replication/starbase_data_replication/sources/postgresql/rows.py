@@ -1,8 +1,8 @@
-"""The rows of one long SELECT, as COPY sends them: never more of them in memory than were asked for.
+"""A stream of rows by COPY, parsed from its text format, with never more in memory than the caller asks for.
 
-Owns COPY's text format. A driver's fetch bounds how many rows come, not how large they are; COPY hands over what
-the socket has, and waits. Its text also costs less to take apart than records cost to build: a tab stands between
-values and a line break after a row and nowhere else, so one `split` in C does most of it.
+A driver's fetch limits how many rows come, not how large they are; COPY gives what the socket has, and waits. Parsing
+its text is also cheaper than building records: tabs are only between values and line breaks only after rows, so one
+`split` in C does most of the work. Must not know what is read.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from starbase_data_replication.sources.batches import (
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import Encoding, encoding_of
 
-# So much text is taken apart at once: the event loop waits meanwhile.
+# How much text is parsed at once. The event loop is blocked meanwhile.
 PIECE_BYTES = 1 << 17
-# A row that came in pieces, of more than this, is taken apart in a thread.
+# A larger row, which came in pieces, is parsed in a thread.
 LONG_BYTES = 1 << 22
 
-# Each piece that arrives costs a turn of the event loop and more. In a long stream, after a small one, the socket is
-# left alone for a moment: the server goes on writing into it, and the next piece is larger.
+# Each piece that arrives costs at least a turn of the event loop. In a long stream, after a small piece, reading pauses
+# for a moment: the server keeps writing into the socket, and the next piece is larger.
 SMALL_BYTES = 1 << 17
 PAUSE_SECONDS = 0.002
 
@@ -50,16 +50,17 @@ ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 class RowStream(Buffered):
-    """Rows that the server still has to send; it waits while nobody takes them.
+    """Rows that the server sends as the caller takes them.
 
-    ended: all have been taken. Until then the connection cannot be used for anything else.
-    exceptions: of the rows that have come, how many values could not be represented; whoever takes them empties it.
+    Attributes:
+        ended: whether all were taken. Until then the connection cannot be used for anything else.
+        exceptions: how many values of the rows so far could not be represented; the caller empties it.
     """
 
     def __init__(self, connection: Any, sql: str, columns: Sequence[Column], width: int) -> None:
         encoding = encoding_of(connection.get_settings().server_encoding)
         if encoding is not None:
-            # Decoded with all that came with it, or else by itself.
+            # Decoded with the whole piece, or one value at a time.
             columns = [
                 replace(column, cast=replace(column.cast, convert=None))
                 if column.cast.unrepresentable is bytes
@@ -80,18 +81,18 @@ class RowStream(Buffered):
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, connection: Any, sql: str, columns: Sequence[Column], *, width: int) -> AsyncIterator[Self]:
-        """Inside the context, rows of so many values can be taken, the first of them the columns'.
+        """Open a stream of rows with `width` values, first those of the columns.
 
-        Whoever leaves it before their end gives up the connection.
+        Leaving the context before the end of the rows closes the connection.
         """
         stream = cls(connection, sql, columns, width)
         try:
             yield stream
         finally:
             if not stream._copying.done():
-                # Nobody waits for rows any more, nor hears why there are none.
+                # The caller has stopped waiting, so nothing could report an error.
                 stream._arrived.cancel()
-                # To end a COPY in good order is to read the rest of it.
+                # An orderly end of COPY would read the rest of its rows.
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()
                 stream._copying.cancel()
@@ -99,10 +100,10 @@ class RowStream(Buffered):
 
     async def _some(self, rows: int, size: int) -> bool:
         while not self._more.values and not self.ended:
-            # The loop would serve nobody while a long row is taken apart: that can take seconds.
-            if await asyncio.to_thread(self._take_apart) if self._text.is_long else self._take_apart():
+            # Parsing a long row can take seconds, which must not block the event loop.
+            if await asyncio.to_thread(self._parse) if self._text.is_long else self._parse():
                 break
-            # Not before: while a large row is being written, the next one is not to come in.
+            # Not earlier: while a large row is written, the next one must not arrive.
             self._taken.set()
             arrived = await self._arrived
             self._arrived = asyncio.get_running_loop().create_future()
@@ -111,7 +112,7 @@ class RowStream(Buffered):
             del arrived
         return not self.ended
 
-    def _take_apart(self) -> bool:
+    def _parse(self) -> bool:
         length, found = self._text.rows()
         if found:
             self._more = convert(found, self._columns, self.exceptions)
@@ -139,7 +140,7 @@ class RowStream(Buffered):
         except Exception as error:
             failure = error
         if self._arrived.done():
-            # Whoever waited for rows was cancelled.
+            # The caller that waited for rows was cancelled.
             return
         if failure is not None:
             self._arrived.set_exception(failure)
@@ -148,9 +149,9 @@ class RowStream(Buffered):
 
 
 class CopyText:
-    """COPY's text format, taken apart piece by piece into rows of what the binary protocol would have given.
+    """COPY's text format, parsed piece by piece into the values that the binary protocol would give.
 
-    encoding: what it comes in; None is UTF-8.
+    encoding: the encoding of the text; None is UTF-8.
     """
 
     def __init__(self, columns: Sequence[Column], *, width: int, encoding: Encoding | None = None) -> None:
@@ -161,21 +162,21 @@ class CopyText:
         ]
         self._data = b""
         self._at = 0
-        # Pieces of a row whose end has not come, and their length.
+        # Pieces of a row that has not ended, and their length in bytes.
         self._begun: list[bytes] = []
         self._begun_bytes = 0
-        # Whether what waits begins with a row of more than LONG_BYTES.
+        # Whether the next row to parse has more than LONG_BYTES.
         self.is_long = False
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece of the stream, of any length; only when `rows` has none left.
+        """Take the next piece of the stream, of any length, after `rows` has returned none.
 
-        Raises TooMuch for a row that does not end.
+        Raises TooMuch for a row that is too long.
         """
         rest = self._data[self._at :] if self._at < len(self._data) else b""
         self._data, self._at = b"", 0
         if b"\n" not in data:
-            # Put together once, since each time would copy all that has come.
+            # Joined once at the end: joining each time would copy every earlier piece again.
             self._begun += [piece for piece in (rest, data) if piece]
             self._begun_bytes += len(rest) + len(data)
             if self._begun_bytes > LONGEST_ROW_BYTES:
@@ -189,7 +190,7 @@ class CopyText:
             self._data = data
 
     def rows(self) -> tuple[int, Rows]:
-        """Some whole rows and how many bytes they were; none when there is not a whole one."""
+        """Some whole rows and their size in bytes; no rows if there is not a whole one."""
         end = self._data.find(b"\n", self._at + PIECE_BYTES)
         if end < 0:
             end = self._data.rfind(b"\n", self._at)
@@ -199,7 +200,7 @@ class CopyText:
         length = end + 1 - self._at
         self._at = end + 1
         if self._at == len(self._data):
-            # A large row is not to be in memory more often than it must.
+            # Do not keep a second copy of a large row.
             self._data, self._at = b"", 0
         if len(values) % self._width:
             raise Damaged
@@ -218,7 +219,7 @@ class CopyText:
         try:
             return split(self._encoding.text(piece))
         except UnicodeError:
-            # One character for each byte: none but ASCII has a meaning of COPY's.
+            # One character for each byte: COPY's own characters are all ASCII.
             decoded = self._encoding.decoded
             values = split(str(piece, "latin-1"))
             return [value if value is None or value.isascii() else decoded(value.encode("latin-1")) for value in values]
@@ -253,10 +254,10 @@ def _bytes(value: str) -> bytes:
 
 
 def parser_of(cast: Cast) -> Callable[[str], Any] | None:
-    """What makes of a value's text what the cast's `convert` expects, or SQLite stores; None where it is the text."""
+    """The function from a value's text to what `convert` expects, or SQLite stores; None if that is the text."""
     if cast.convert is text_or_bytes:
         return _bytes
     if cast.declared == "BLOB":
         return _bytes
-    # Of the digits of whole numbers and of decimals, SQLite's affinity makes the number, or `convert` does.
+    # SQLite's affinity, or `convert`, turns the digits of integers and decimals into numbers.
     return float if cast.declared == NO_AFFINITY and not cast.decimal and cast.convert is not unsigned else None

@@ -66,7 +66,7 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
 
 
 def _position(row: Row, positions: Sequence[int], columns: Sequence[Column]) -> tuple[str, ...] | None:
-    """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
+    """The key of a row as text; None if it contains bytes instead of a text, so that a load cannot resume after it."""
     if any(isinstance(row[each], bytes) and columns[each].cast.declared == "TEXT" for each in positions):
         return None
     return tuple(key_text(row[each]) for each in positions)

@@ -1,7 +1,7 @@
-"""A PostgreSQL table as a source: describe, note, who is alive, read. Knows nothing of SQLite.
+"""A PostgreSQL database as a source: what a sync asks it, each question in a transaction. Must not know SQLite.
 
-Every statement runs inside a READ ONLY transaction with SET LOCAL, so that nothing outlives it: behind a pooler
-that hands connections out by transaction, a session setting would be another client's.
+Every statement runs in a READ ONLY transaction with SET LOCAL, so that nothing outlives it: behind a pooler that hands
+out connections by transaction, a session setting would apply to another client.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.handshake import MD5_EXPOSED, HandshakeLoop
 from starbase_data_replication.sources.postgresql.snapshot import POLICED, Snapshot, policy_sql
 from starbase_data_replication.sources.postgresql.sql import (
-    noting,
+    high_watermark_sql,
     oid_of,
     quoted,
     settled,
@@ -52,21 +52,20 @@ from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_host import check_overrides
 
 GOODBYE_SECONDS = 2.0
-# What the driver raises over a connection that nothing can be done with any more, a statement that was left in the
-# middle among them.
+# What the driver raises for a connection that cannot be used any more, such as one with an unfinished statement.
 UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
-# What a server answers that has no such locks, or does not let this role have them.
+# The errors of a server that has no such locks, or does not let this role take them.
 UNMARKABLE = (
     asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError, asyncpg.FeatureNotSupportedError,
 )  # fmt: skip
 
-# What makes `::text` mean the same on every server and for every role, the way to text and back; what keeps a role's
-# own limits from cutting a long read (before 17 there is no transaction_timeout); and, last in the search path, the
-# schemas of extensions: without its schema, the operators of a citext are those of text, which order it otherwise than
-# ORDER BY and its index do. A date in a `where` is read in the order of its server (01/02 as the first of February, or
-# not): DateStyle keeps that, and only writes as ISO does. Without row_security the server refuses what a policy
-# would filter, also one that is made after the table was looked up.
+# Settings that make `::text` the same on every server and for every role; that keep a role's limits from ending a long
+# read (before 17 there is no transaction_timeout); and that put the schemas of extensions last in the search path:
+# without its schema, a citext would have the operators of text, which order it differently from ORDER BY and its index.
+# The server's DateStyle still decides how a date in a `where` is read (01/02 is in January or February); only the
+# output is ISO. Without row_security, the server raises an error for a table that a policy would filter, also if the
+# policy was created after the table was looked up.
 SETTINGS = """
     SET LOCAL standard_conforming_strings = on; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO';
     SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex';
@@ -80,23 +79,29 @@ SETTINGS = """
     FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
     WHERE n.nspname <> 'pg_catalog'
 """
-# A text in which a backslash is an escape, whatever the settings.
+# A text in which a backslash is an escape under any settings.
 ESCAPED_TEXT = re.compile(r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]++|''|\\.?)*+(?:'|\Z)", re.DOTALL)
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 # The first statement that needs a snapshot opens the transaction's.
 SNAPSHOT = "SELECT"
-# The last value of the sequences that a column is, or that its default asks; NULL where one of them may not be seen.
+# The last value of the sequences of a column or its default; NULL if one of them is hidden from this role.
 COUNTER = files(__package__).joinpath("counter.sql").read_text(encoding="utf-8")
-# A table that has joined another.
+# A partition or child table, by its oid.
 JOINED = """
     SELECT n.nspname AS schema, c.relname AS name, pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1
 """
+# The types of column that a sequence can fill.
 COUNTED = ("int2", "int4", "int8")
 
 
 class PostgresqlSource:
-    """One configured PostgreSQL. `arguments` are those of asyncpg.create_pool; reach: where it may be."""
+    """One configured PostgreSQL server.
+
+    arguments: those of asyncpg.create_pool.
+    max_connections: how many connections it may have at once.
+    reach: where it may be.
+    """
 
     notes_shared = True
 
@@ -108,13 +113,13 @@ class PostgresqlSource:
         self._connect = partial(connect, reach=reach)
         self._pool = Pool(
             "postgresql",
-            {**self._arguments, "connect": self._connect, "reset": _leave_as_it_is},
+            {**self._arguments, "connect": self._connect, "reset": _keep_session},
             max_connections=max_connections,
             transport=lambda connection: connection._transport,
         )
-        # Whether the server lets our transactions bear the mark by which other readers know them.
+        # Whether the server lets our transactions have the mark by which other readers recognise them.
         self._marks = True
-        # The connection in whose transaction, READ COMMITTED, everything is asked; None is one for each question.
+        # The connection whose READ COMMITTED transaction every question uses; None if each has its own.
         self._held: Any = None
 
     async def close(self) -> None:
@@ -168,8 +173,8 @@ class PostgresqlSource:
     ) -> HighWatermark:
         with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
-                # The value first, then who is alive, in two statements: see Source.note.
-                sql, values = noting(schema, options, floor, at)
+                # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
+                sql, values = high_watermark_sql(schema, options, floor, at)
                 with translate_errors(doing, rows=True):
                     (row,) = await connection.fetch_known(sql, *values)
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
@@ -198,7 +203,7 @@ class PostgresqlSource:
 
     async def holds_below(self, schema: TableSchema, tables: Sequence[str], floor: str) -> bool | None:
         if schema.kind == "view":
-            # What the tracking column is called there is the view's affair.
+            # The tracking column may have another name there.
             return None
         with translate_errors(doing := f"looking for rows that have joined {schema.table}"):
             async with self._transaction("READ COMMITTED") as connection:
@@ -206,7 +211,7 @@ class PostgresqlSource:
                     named = await connection.fetchrow(JOINED, oid, timeout=STATEMENT_TIMEOUT_SECONDS)
                     if named is None:
                         continue
-                    # By itself it is found along its own index; without a right to it, the whole is looked through.
+                    # Read alone, it is searched by its index. If this role may not do that, all of the table is.
                     name = table_sql(TableName(schema=named["schema"], name=named["name"]))
                     source = f"ONLY {name}" if named["readable"] else table_sql(schema.table)
                     tracking = f"t.{quoted(schema.tracking_column)}"
@@ -221,7 +226,7 @@ class PostgresqlSource:
         return False
 
     async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
-        with translate_errors("asking which transactions are alive"):
+        with translate_errors("asking which transactions are open"):
             async with self._transaction("READ COMMITTED") as connection:
                 now = await transactions.open_transactions(connection, self._begin_again)
         return [transactions.still_open(each, now) for each in noted]
@@ -240,7 +245,7 @@ class PostgresqlSource:
                 sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
                 try:
                     with translate_errors("where"):
-                        # What is wrong with the text itself is told in full: no row was looked at.
+                        # Errors in the text itself are shown in full: the server has read no row yet.
                         await connection.prove_single(sql)
                     with translate_errors("where", rows=True):
                         await connection.fetch(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -273,7 +278,7 @@ class PostgresqlSource:
         async with contextlib.AsyncExitStack() as stack:
             with translate_errors("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction("REPEATABLE READ", SNAPSHOT))
-            # Outside the door: what the caller raises in here is not the source's fault.
+            # Not translated: errors that the caller raises in here are not the source's.
             yield Snapshot(connection)
 
     @contextlib.asynccontextmanager
@@ -288,7 +293,7 @@ class PostgresqlSource:
 
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
-        """A transaction that only reads; begun, set up and given these first statements in one message."""
+        """A READ ONLY transaction. BEGIN, the settings and the statements in `first` go in one message."""
         if self._held is not None:
             yield self._held
             return
@@ -300,13 +305,13 @@ class PostgresqlSource:
                 await _end(connection)
 
     async def _described(self, connection: Any, table: TableName, tracking_column: str) -> TableSchema:
-        """As describe, and again without what this server does not let the role ask. Raises SourceRejected with the
-        GRANT, where it lets the role ask less than is needed."""
+        """As describe; again without the question that this server does not allow. Raises SourceRejected with the GRANT
+        if the role may not read enough."""
         try:
             return await describe(connection, table, tracking_column)
         except asyncpg.PostgresError as error:
             if _is_gone(connection):
-                # It broke, which says nothing of what may be asked.
+                # It broke, which does not show what the role may ask.
                 raise
             await self._begin_again(connection)
             if not connection.tells_server:
@@ -317,19 +322,19 @@ class PostgresqlSource:
                 if not grants:
                     raise
                 raise SourceRejected(
-                    f"looking up {table}: this role may not read what the catalogue says of it: run {grants}"
+                    f"looking up {table}: this role may not read its description in the catalogue: run {grants}"
                 ) from error
         connection.ask_for_server(False)
         return await self._described(connection, table, tracking_column)
 
     async def _begin_again(self, connection: Any) -> None:
-        """After a statement that failed, and with it the whole transaction."""
+        """Begin another transaction after a failed statement ended the last one."""
         await connection.execute("ROLLBACK")
         await self._begin(connection, READ_COMMITTED, SETTINGS)
 
     async def _begin(self, connection: Any, begin: str, *first: str) -> None:
-        """Begin a transaction that bears our mark. Where that function is missing, or was taken from this role, it has
-        none, and counts like any transaction."""
+        """Begin a transaction with our mark. If the role cannot call that function, the transaction has no mark, and
+        other readers count it as open."""
         if self._marks:
             try:
                 await connection.execute("; ".join((begin, transactions.MARK, *first)))
@@ -337,12 +342,12 @@ class PostgresqlSource:
             except UNMARKABLE:
                 await connection.execute("ROLLBACK")
         await connection.execute("; ".join((begin, *first)))
-        # Only now: the fault may have been another one.
+        # Only now, because the first attempt may have failed for another reason.
         self._marks = False
 
 
 async def _check_backslashes(connection: Any, where: str) -> None:
-    """Raises SourceRejected for a backslash that means another thing here than on the user's server."""
+    """Raises SourceRejected for a backslash whose meaning depends on the server's settings."""
     if "\\" in ESCAPED_TEXT.sub("", where):
         sql = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'standard_conforming_strings'"
         if await connection.fetchval(sql) == "off":
@@ -353,7 +358,7 @@ async def _check_backslashes(connection: Any, where: str) -> None:
 
 
 def _unreadable(schema: TableSchema) -> str:
-    """Which columns the user may not read, for the end of a sentence."""
+    """Which columns the user may not read, as the end of a message."""
     names = [column.name for column in (*schema.columns, *schema.left_out) if not column.readable]
     return f"; this user may not read {', '.join(names)}" if names else ""
 
@@ -362,20 +367,20 @@ def _is_gone(connection: Any) -> bool:
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
-        # The pool has taken back a connection that broke.
+        # The pool has closed a connection that broke.
         return True
 
 
-async def _leave_as_it_is(connection: object) -> None:
-    """Whatever is set is set for a transaction, so nothing is left to reset; asyncpg's way costs a round trip."""
+async def _keep_session(connection: object) -> None:
+    """Every setting is local to a transaction, so there is nothing to reset; asyncpg's reset costs a round trip."""
 
 
 async def _end(connection: Any) -> None:
-    """Roll back: nothing was written. A connection that broke must not hide why, and one that hangs is cut."""
+    """Roll back. A broken connection must not hide the first error, and one that hangs is closed."""
     try:
         async with asyncio.timeout(GOODBYE_SECONDS):
             await connection.execute("ROLLBACK")
     except (*UNUSABLE, OSError, TimeoutError, asyncio.CancelledError):
-        # A stream that was left early, or one that has broken, is back in the pool, which lets nobody touch it.
+        # The connection of a stream that was left early or broke is back in the pool, which does not allow this call.
         with contextlib.suppress(asyncpg.InterfaceError):
             connection.terminate()

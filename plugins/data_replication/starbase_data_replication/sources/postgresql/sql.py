@@ -1,4 +1,4 @@
-"""Names, keys and positions as PostgreSQL's SQL: what every statement of this room is made of. Knows no connection."""
+"""Statements in PostgreSQL's SQL, and the names, keys and positions in them. Must not know a connection."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from starbase_data_replication.sources.rounding import below_a_shown_number, bel
 SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 
 AS_BYTES = "convert_to({}, 'SQL_ASCII')"
-# A key's text, behind a t; or, behind an x, the bytes of one that is none in Unicode.
+# A key's text after a t, or after an x the bytes of a value that has no Unicode text.
 _KEY = AS_BYTES.format("substr({0}, 2)")
 KEY_BYTES = f"CASE left({{0}}, 1) WHEN 'x' THEN decode(substr({{0}}, 2), 'hex') ELSE {_KEY} END"
 
-# Makes of a value what stands for it in a statement: a literal, or the place of something bound.
+# Turns a value into SQL: a literal, or a parameter to which the value is bound.
 Bind = Callable[[str | Sequence[str]], str]
 
 
@@ -41,19 +41,19 @@ def table_sql(table: TableName) -> str:
 
 
 def selected(column: Column) -> str:
-    """The expression that answers what the replica stores."""
+    """The expression for what the replica stores."""
     return column.cast.select.replace("{}", f"t.{quoted(column.name)}")
 
 
 def sent(expression: str, column: Column) -> str:
-    """The same, as it is sent: text that may be none in Unicode goes as its bytes, which the server does not check."""
+    """The same as it is sent: text that may be invalid is sent as its bytes, which the server does not check."""
     return AS_BYTES.format(expression) if column.cast.unrepresentable is bytes else expression
 
 
 def copied(column: Column) -> str:
     """The expression whose values COPY writes as the replica stores them.
 
-    Where `::text` is the type's own output, COPY does it anyway: doing it before as well costs the server a twentieth.
+    If `::text` is the type's output, COPY makes it anyway; doing it twice costs the server a twentieth of its time.
     """
     if column.cast.convert is text_or_bytes:
         return sent(selected(column), column)
@@ -86,7 +86,7 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
             right.append(KEY_BYTES.format(f"k{position}"))
             continue
         lists.append(f"{bind([*map(key_text, values)])}::text[]")
-        # What the replica's text cannot be turned back into is compared as that text, without an index.
+        # If the replica's text cannot be read back as the value, the text is compared, without an index.
         readable = column.cast.resumable
         left.append(f"t.{quoted(column.name)}" if readable else selected(column))
         right.append(f"k{position}::{column.compare_type}" if readable else f"k{position}")
@@ -94,26 +94,26 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
     return f"({', '.join(left)}) IN (SELECT {', '.join(right)} FROM {listed})"
 
 
-# What the error quotes that a statement ends with when a table lies in another file than when it was looked up.
+# Part of the error with which a statement ends if a table is in another file than when it was looked up.
 REWRITTEN = "a table has been rewritten"
 
 
 def oid_of(table: str) -> int:
-    """The table of a name in `schema.files`: behind its oid stands how it has joined the others, see grounds.sql."""
+    """The oid of a table in `schema.files`, where the rows of pg_inherits follow it: see grounds.sql."""
     return int(table.partition("@")[0])
 
 
 def same_files(schema: TableSchema) -> list[str]:
-    """The condition that the table lies in the files that it was looked up in, else an error; asked once a statement.
+    """The condition that the table is in the same files as when it was looked up; if not, the statement fails.
 
     A table that is rewritten (TRUNCATE, ALTER TABLE of a type, a new materialized view) looks empty to a snapshot that
-    was opened before: https://www.postgresql.org/docs/current/mvcc-caveats.html. A statement asks after it has locked
-    the table, and pg_relation_filenode answers for now, whatever the snapshot.
+    was opened before: https://www.postgresql.org/docs/current/mvcc-caveats.html. The condition is evaluated once for a
+    statement, after the table is locked, and pg_relation_filenode ignores the snapshot.
     """
     if not schema.files:
         return []
     files = ", ".join(f"({oid_of(table)}::oid, {literal(file)})" for table, file in schema.files.items())
-    # Made of what is only known while it runs, so that the planner cannot meet the error first.
+    # It needs a value from the execution, so that the planner cannot raise the error first.
     error = f"({literal(REWRITTEN)} || ': ' || count(*))::bool"
     return [
         f"(SELECT CASE WHEN count(*) = 0 THEN true ELSE {error} END FROM (VALUES {files}) AS f (relation, file) "
@@ -121,15 +121,15 @@ def same_files(schema: TableSchema) -> list[str]:
     ]
 
 
-def noting(
+def high_watermark_sql(
     schema: TableSchema, options: Options, floor: str | None = None, at: str | None = None
 ) -> tuple[str, list[str]]:
-    """The statement that answers how many rows lie ahead, how many have the value `at`, the source's clock (see
-    `settled`), the highest tracking value, whether it lies below the floor, and the value less the lookback.
+    """The statement that reads the high watermark, and the values of its parameters.
 
-    The last for a time only, and twice: where the source tells who is writing, and where it does not. A time is capped
-    below the source's clock: PostgreSQL reads the clock for now() a moment before the transaction shows, and a value
-    still current may be stamped again.
+    Its columns: how many rows are ahead of the clock; how many have the value `at`; the source's clock (see `settled`);
+    the highest tracking value; whether it is below the floor; for a time, that value minus the lookback, if open
+    transactions are known and if they are not. A time must be below the source's clock: PostgreSQL reads the clock for
+    now() a moment before the transaction is visible, and another row may still get the current value.
     """
     column = schema.tracking
     name = f"t.{quoted(column.name)}"
@@ -146,7 +146,7 @@ def noting(
             for known in (True, False)
         )
     elif column.tracking_kind in UNBOUNDED:
-        # NaN stands above all numbers: as a floor it would hide every row to come. It is read at each sync instead.
+        # NaN is above all numbers: as a floor it would hide every later row. It is read at each sync instead.
         cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
     if _may_count_a_clock(schema):
         edge = "extract(epoch FROM statement_timestamp())::text"
@@ -166,7 +166,7 @@ def noting(
 
 
 def settled(schema: TableSchema, options: Options, value: str, edge: str | None) -> str:
-    """The value that may become the floor: the highest one, or what lies just below it where it may come again."""
+    """The value that may become the floor: the highest one, or the one just below if more rows may get the highest."""
     column = schema.tracking
     if edge is None:
         return value
@@ -176,15 +176,15 @@ def settled(schema: TableSchema, options: Options, value: str, edge: str | None)
 
 
 def _may_count_a_clock(schema: TableSchema) -> bool:
-    """Whether it is a number that may stand for a time; one that no two rows share does not."""
+    """Whether the tracking column may hold a time as a number; a number that no two rows share is not a time."""
     return schema.tracking.tracking_kind in COUNTING and schema.comes_again
 
 
 def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[str, list[str]]:
-    """The source's clock, so many seconds ago, as a tracking column shows it; and what to bind."""
+    """The source's clock, so many seconds ago, as SQL of the column's type; and the values of its parameters."""
     zone, values = f"({SERVER_ZONE})", list[str]()
     if options.tracking_time_zone is not None and column.tracking_kind != "timestamptz":
-        # Of an offset as text, POSIX's sign is the opposite one: as an interval it is what ISO 8601 means by it.
+        # In an offset as text, the sign is POSIX's, the opposite of ISO 8601; as an interval it is that of ISO 8601.
         kind = "interval" if options.tracking_time_zone[0] in "+-" else "text"
         zone, values = f"$1::text::{kind}", [options.tracking_time_zone]
     # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
@@ -194,26 +194,26 @@ def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[
 
 
 def select(plan: ReadPlan) -> str:
-    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column.
+    """The SELECT of a plan. Columns are qualified and have no alias, so that ORDER BY means the column.
 
-    COPY takes no parameters, so values are written into it.
+    COPY takes no parameters, so values are literals.
     """
     schema = plan.schema
     tracking = f"t.{quoted(schema.tracking_column)}"
     reading = Reading.POSTGRESQL
     departed = departing(plan, tracking=tracking, reading=reading)
-    told = [] if departed is None else ["f.told" if withholds(plan) else departed]
-    sql = f"SELECT {', '.join((*map(copied, schema.columns), *told))} FROM {table_sql(schema.table)} AS t"
+    in_filter = [] if departed is None else ["f.in_filter" if withholds(plan) else departed]
+    sql = f"SELECT {', '.join((*map(copied, schema.columns), *in_filter))} FROM {table_sql(schema.table)} AS t"
     if withholds(plan):
-        # Inside it the columns' names mean what they mean outside, and its own is none of theirs.
-        sql += f" CROSS JOIN LATERAL (SELECT {departed}) AS f (told)"
+        # Inside it, column names mean the same as outside, and its only name does not hide one of them.
+        sql += f" CROSS JOIN LATERAL (SELECT {departed}) AS f (in_filter)"
 
     def above(floor: str) -> str:
         return f"{tracking} {'>=' if plan.from_floor else '>'} {literal(floor)}::text::{schema.tracking.compare_type}"
 
     conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, reading=reading)]
     if withholds(plan):
-        conditions.append("f.told IS NOT NULL")
+        conditions.append("f.in_filter IS NOT NULL")
     if plan.after_key is not None:
         left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
         key = zip(schema.key_columns, plan.after_key, strict=True)

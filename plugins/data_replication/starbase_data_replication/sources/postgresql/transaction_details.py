@@ -1,4 +1,4 @@
-"""What a role may see of transactions that hold a floor: their sessions and states, and never a query's text."""
+"""Details of open transactions that a role may see: their sessions and states, but never the text of a query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIDDEN = "hidden from this role; GRANT pg_monitor TO it shows more"
 
 
 async def transaction_details(connection: Any, open_transactions: OpenTransactions) -> list[OpenTransaction]:
-    """Those of the set that are open still, the longest first."""
+    """Those of the set that are still open, the longest first."""
     virtual = [token[2:].partition("#")[0] for token in open_transactions.tokens if token.startswith("v:")]
     pids = [int(token.partition("#")[2]) for token in open_transactions.tokens if token.startswith(("m:", "h:"))]
     prepared = [token[2:] for token in open_transactions.tokens if token.startswith("p:")]

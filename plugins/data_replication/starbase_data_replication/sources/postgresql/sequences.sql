@@ -1,8 +1,9 @@
 -- Whether the values of a table's tracking column may come from a sequence that does not rise with transactions, or from
--- what is not known: grounds.sql finds what it is. And whether a trigger may give them. $1 is the table's oid, $2 the column's number.
+-- an unknown place, which grounds.sql then finds; and whether a trigger may set them. $1 is the table's oid, $2 the
+-- column's number.
 SELECT
-    -- The sequence of an identity column; and whatever a default, or a generated column, stands on beside a sequence
-    -- that gives one value at a time.
+    -- The sequence of an identity column; and anything that a default or a generated column uses, except a sequence that
+    -- gives one value at a time.
     coalesce((a.attidentity <> '' AND (
         SELECT true FROM pg_catalog.pg_depend d
         JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid
@@ -18,14 +19,14 @@ SELECT
         WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
           AND (d.refobjid <> a.attrelid OR d.refobjsubid <> a.attnum)
           AND (s.seqrelid IS NULL OR s.seqcache > 1 OR s.seqincrement <> 1 OR s.seqcycle) LIMIT 1))
-    -- One that an object mapper may take blocks of ids from: it is called after the table, or after the mapper.
+    -- A sequence from which an object mapper may take blocks of ids: named after the table, or after the mapper.
     OR (NOT a.atthasdef AND a.attidentity = '' AND (
         SELECT true FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND s.seqincrement <> 1
         WHERE c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
             (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name, 'hibernate_sequence')
-        LIMIT 1)), false) AS suspect,
-    -- A trigger that may take values, or give them, before a row is inserted or updated.
+        LIMIT 1)), false) AS suspicious,
+    -- A trigger that runs before a row is inserted or updated, and may set the column.
     coalesce(r.relhastriggers AND (
         SELECT true FROM pg_catalog.pg_trigger g
         WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0 LIMIT 1), false)
