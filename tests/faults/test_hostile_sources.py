@@ -252,7 +252,13 @@ POSTGRES: dict[str, tuple[Postgres, str]] = {
     "65,535 columns": (
         Postgres(says(prepared(*[(b"c" * 60, 25)] * 32_767)), described=True), "an answer of more than 32 MiB",
     ),
-    "an unknown type": (Postgres(says(prepared((b"relation", 99_999))), described=True), "PostgreSQL"),
+    **{
+        f"the type {oid}": (
+            Postgres(says(prepared((b"relation", oid))), described=True), "an answer that PostgreSQL does not give",
+        )
+        # An unknown one; record, path, polygon, pg_snapshot, json, text[] and int4[].
+        for oid in (99_999, 2249, 602, 604, 5038, 114, 1009, 1007)
+    },
     "no columns": (Postgres(says(prepared()), described=True), "no table or view"),
 }  # fmt: skip
 

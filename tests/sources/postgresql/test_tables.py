@@ -188,3 +188,31 @@ def test_what_is_larger_than_sqlite_holds_becomes_null_and_is_counted() -> None:
     fitted = fitting(rows, 400, columns, exceptions, limit=limit)
     assert fitted == [(None, b"y" * 39, 1), (None, "z", None), ("v", "w", 2)]
     assert exceptions == {UnrepresentableValues("a", TOO_LARGE): 2}
+
+
+OWN_TYPES = """
+    CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+    CREATE DOMAIN moods AS mood[]; CREATE TYPE pair AS (a int, b mood);
+    CREATE TYPE span AS RANGE (subtype = float8);
+    CREATE TABLE t (m mood, p positive, c pair, r span, a pair[], d moods, o oid, s pg_snapshot, e path,
+                    i int4range, k varchar(9), n name, f float4, PRIMARY KEY (m, p, k, o));
+    INSERT INTO t SELECT
+        'glad', n, ROW(n, 'sad'::mood)::pair, '[1,2)', ARRAY[ROW(n, 'glad'::mood)::pair], '{sad,glad}', n,
+        '10:20:10,14', '[(0,0),(1,1)]', '[1,5)', n, 'n', 0.5 FROM generate_series(1, 9) n
+"""
+
+
+@pytest.mark.parametrize("tracking", ["p", "k"])
+def test_tables_of_types_that_users_make(host: HostProcess, postgres_database: TestDatabase, tracking: str) -> None:
+    """The driver is not let ask what such a type is made of."""
+    postgres_database.execute(OWN_TYPES)
+    host.configure(
+        name="t", sourceConfig=postgres_database.source_config, sourceTable="t", targetTable="t", isActive=False,
+        trackingColumn=tracking, where="m = 'glad' AND (c).a < 9 AND r @> 1.5::float8",
+    )  # fmt: skip
+    assert host.sync("t")["records_processed"] == 8
+    host.result("POST", "/query", {"sql": "DELETE FROM t WHERE p = 3"})
+    host.result("POST", "/data-replication/verify/t", {"repair": True})
+    found = host.result("POST", "/data-replication/verify/t", {})
+    assert (found["missing"], found["extra"], found["different"]) == (0, 0, 0)
+    assert host.query("SELECT count(*) FROM t WHERE m = 'glad'") == [[8]]

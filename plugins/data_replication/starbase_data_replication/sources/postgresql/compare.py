@@ -149,8 +149,9 @@ class PostgresqlComparing:
         sql = f"FROM ({sql} OFFSET 0) AS s"
         if part.chosen is None:
             return sql
-        values.append(list(part.chosen))
-        return f"{sql} WHERE {self._bucket(part)} = ANY (${len(values)}::int8[])"
+        # Bound as texts: the driver would have to ask the server what an array of numbers is made of.
+        values.append([str(bucket) for bucket in part.chosen])
+        return f"{sql} WHERE {self._bucket(part)} = ANY (${len(values)}::text[]::int8[])"
 
     def _where(self, part: Part, values: list[Any]) -> str:
         def bind(value: str | Sequence[str]) -> str:

@@ -31,6 +31,17 @@ MAX_KEPT = 32
 MAX_KEPT_CHARACTERS = 40_000
 
 
+# The types of the columns that this dialect's statements answer, by their numbers, which are the same on every server:
+# bool, bytea, name, int8, int2, int4, text, oid, float8, varchar, timestamp, void. An array, or a type that is made of
+# others, is never among them: the driver reserves memory for as many parts as its value says that it has, and calls
+# itself for a part inside a part, without a bound.
+ANSWERED = frozenset((16, 17, 19, 20, 21, 23, 25, 26, 701, 1043, 1114, 2278))
+
+
+class UnaskedType(TypeError):
+    """The server describes a type that no statement of ours asks for."""
+
+
 class Connection(asyncpg.Connection):
     """A connection whose statements have no name, and that needs no reset: everything ends with its transaction."""
 
@@ -69,12 +80,19 @@ class Connection(asyncpg.Connection):
         if kept and (known := self._kept.get(query)) is not None:
             return known
         statement = await super()._get_statement(query, timeout, **{**options, "named": False})  # type: ignore[misc]
+        if any(attribute.type.oid not in ANSWERED for attribute in statement._get_attributes()):
+            raise UnaskedType
         # A statement that is marked as not prepared is sent together with its values.
         if kept and not statement.prepared:
             while len(self._kept) >= MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[query] = statement
         return statement
+
+    @overrides("asyncpg.connection.Connection._get_statement")
+    async def _introspect_types(self, typeoids: Any, timeout: float | None) -> Any:
+        """Types that the driver does not know are not ours; it would believe whatever the server says of them."""
+        raise UnaskedType
 
     async def prove_single(self, sql: str) -> None:
         """Let the server parse this text by the extended protocol, which raises an error unless it is one statement."""

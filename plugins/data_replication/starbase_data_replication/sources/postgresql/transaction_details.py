@@ -16,7 +16,7 @@ HIDDEN = "hidden from this role; GRANT pg_monitor TO it shows more"
 async def transaction_details(connection: Any, open_transactions: OpenTransactions) -> list[OpenTransaction]:
     """Those of the set that are still open, the longest first."""
     virtual = [token[2:].partition("#")[0] for token in open_transactions.tokens if token.startswith("v:")]
-    pids = [int(token.partition("#")[2]) for token in open_transactions.tokens if token.startswith(("m:", "h:"))]
+    pids = [token.partition("#")[2] for token in open_transactions.tokens if token.startswith(("m:", "h:"))]
     prepared = [token[2:] for token in open_transactions.tokens if token.startswith("p:")]
     rows = await connection.fetch(OPEN_TRANSACTIONS, virtual, prepared, MAX_SHOWN, pids)
     return [

@@ -8,7 +8,7 @@ SELECT 'pid ' || l.pid AS session,
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock'
-  AND (l.virtualxid = ANY ($1::text[]) OR l.pid = ANY ($4::int4[]))
+  AND (l.virtualxid = ANY ($1::text[]) OR l.pid = ANY ($4::text[]::int4[]))
 UNION ALL
 SELECT 'prepared transaction ' || p.transaction, 'prepared', p.prepared AT TIME ZONE 'UTC', false
 FROM pg_catalog.pg_prepared_xacts p

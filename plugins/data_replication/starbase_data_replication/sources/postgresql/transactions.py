@@ -57,9 +57,9 @@ async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTra
         return OpenTransactions(known=False, reason="the source is a standby, which does not tell who is writing")
     if not row["lists"]:
         return OpenTransactions(known=False, reason=NOT_LISTED)
-    tokens = {f"v:{token}" for token in row["virtual"]} | {f"p:{token}" for token in row["prepared"]}
+    tokens = {f"v:{token}" for token in row["virtual"].split()} | {f"p:{token}" for token in row["prepared"].split()}
     return OpenTransactions(
-        known=True, tokens=frozenset(tokens.union(row["sessions"])), reason="pg_locks", epoch=row["epoch"]
+        known=True, tokens=frozenset(tokens.union(row["sessions"].split())), reason="pg_locks", epoch=row["epoch"]
     )
 
 

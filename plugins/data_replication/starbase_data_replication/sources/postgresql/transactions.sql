@@ -41,11 +41,12 @@ WITH locks AS (
 SELECT pg_catalog.pg_is_in_recovery() AS standby,
        pg_catalog.pg_postmaster_start_time()::text AS epoch,
        listed.lists,
-       listed.virtual,
-       listed.sessions,
-       ARRAY(SELECT p.transaction::text
-             FROM pg_catalog.pg_prepared_xacts p
-             WHERE p.database = pg_catalog.current_database() AND listed.virtual IS NOT NULL) AS prepared,
+       pg_catalog.array_to_string(listed.virtual, ' ') AS virtual,
+       pg_catalog.array_to_string(listed.sessions, ' ') AS sessions,
+       pg_catalog.array_to_string(ARRAY(
+           SELECT p.transaction::text
+           FROM pg_catalog.pg_prepared_xacts p
+           WHERE p.database = pg_catalog.current_database() AND listed.virtual IS NOT NULL), ' ') AS prepared,
        -- After all is read: otherwise a later list in this transaction would show the same sessions.
        pg_catalog.pg_stat_clear_snapshot() AS cleared
 FROM (
