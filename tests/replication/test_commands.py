@@ -218,7 +218,7 @@ def test_what_runs_say(host: HostProcess, postgres_database: TestDatabase) -> No
         (line,) = [line for line in host.command("replication", "list").stdout.splitlines() if line.startswith("w ")]
         return line
 
-    warning = "warning: 1 rows have no n and are ignored, as nullTracking says\n"
+    warning = "warning: 1 row has no n and is ignored, as nullTracking says\n"
     execute("ALTER TABLE w RENAME TO away")
     assert run("sync").returncode != 0
     assert host.status("w")["last_error"] in listed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from starbase_data_replication.model import SchemaFingerprint
-from starbase_data_replication.sync.schema_changes import drift
+from starbase_data_replication.sync.schema_changes import compare_fingerprints
 
 
 def shape(source_type: str) -> SchemaFingerprint:
@@ -35,12 +35,12 @@ def shape(source_type: str) -> SchemaFingerprint:
     ],
 )
 def test_only_what_has_got_room_for_more_keeps_its_values(before: str, now: str, reload: bool) -> None:
-    found = drift(shape(before), shape(now))
+    found = compare_fingerprints(shape(before), shape(now))
     assert found.texts == (f"column c was {before}, and is {now}",)
     assert found.reload is reload
 
 
 def test_nothing_has_changed() -> None:
-    found = drift(shape("text"), shape("text"))
+    found = compare_fingerprints(shape("text"), shape("text"))
     assert not found
     assert not found.reload

@@ -5,7 +5,7 @@ nothing of the plugin. Words are those of docs/internals/glossary.md. Times are 
 a name says otherwise.
 """
 
-from starbase_data_replication.model.batch import Batch, Row, Rows, UnrepresentableValues
+from starbase_data_replication.model.batch import Batch, Row, Rows, UnrepresentableValues, rows_in_words
 from starbase_data_replication.model.casts import (
     NO_AFFINITY,
     Cast,
@@ -77,6 +77,7 @@ __all__ = [
     "decimal_or_text",
     "float_or_text",
     "plain",
+    "rows_in_words",
     "text_or_bytes",
     "unsigned",
     "whole_or_text",

@@ -56,6 +56,11 @@ class Rows(Sequence[Row]):
     __hash__ = None  # type: ignore[assignment]
 
 
+def rows_in_words(count: int) -> str:
+    """A number of rows for a message: `1 row`, `2 rows`."""
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 class UnrepresentableValues(NamedTuple):
     """Values of a column that SQLite cannot hold as they are.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starbase_data_replication.errors import SyncError
-from starbase_data_replication.model import Candidate, OpenTransaction
+from starbase_data_replication.model import Candidate, OpenTransaction, rows_in_words
 from starbase_data_replication.sources import ShowsTransactions, Source
 from starbase_host import iso
 
@@ -42,7 +42,8 @@ class HeldFloor:
         many = "a transaction that is" if self.count == 1 else f"{self.count} transactions that are"
         return [
             f"since {iso(self.since)} the floor waits for {many} open at the source{f' ({named})' if named else ''}: "
-            f"what has changed since then is read again at every sync, {rows} rows this time; look why it does not end"
+            f"what has changed since then is read again at every sync, {rows_in_words(rows)} this time; "
+            "look why it does not end"
         ]
 
 

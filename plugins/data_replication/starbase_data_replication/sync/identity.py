@@ -1,6 +1,6 @@
-"""What a position is about, as one text: the source's table, the replica, and what is copied of the one into the other.
+"""What a position belongs to, as one text: the source's table, the replica, and the selection that is copied.
 
-The text is stored: what an older version has written must be read here.
+The text is stored: what an older version has written must be read here, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from starbase_data_replication.sync import tracking_values
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """source: what its dialect says. selection: the options that say what is copied, by their attributes."""
+    """What a position belongs to.
+
+    Attributes:
+        source: what makes a table of a source that table, as its dialect says.
+        target: the target's name.
+        tracking: the tracking column's name.
+        selection: the options that say what is copied, by their attributes.
+    """
 
     source: tuple[str, ...]
     target: str
@@ -26,15 +33,15 @@ class Identity:
 
 
 def identity_of(source: Sequence[str], replication: Replication) -> str:
-    """The text for this replication, whose dialect names the source so."""
+    """The text for this replication. source: what its dialect says makes a table that table."""
     selection = [replication.options.selection] if replication.options.selection else []
-    # To name the column that is taken anyway changes nothing.
+    # Naming the default column changes nothing.
     tracking = replication.tracking_column or tracking_values.DEFAULT
     return json.dumps([*source, replication.target_table, tracking, *selection])
 
 
-def read(text: str) -> Identity:
-    """What `identity_of` has written."""
+def parse_identity(text: str) -> Identity:
+    """Parse the text of `identity_of`."""
     parts = json.loads(text)
     selection = parts.pop() if isinstance(parts[-1], dict) else {}
     tracking, target = parts.pop(), parts.pop()
@@ -42,7 +49,7 @@ def read(text: str) -> Identity:
 
 
 def changed_fields(before: Identity, now: Identity) -> list[str]:
-    """The fields of `configure` that tell two of one source apart, by their names in JSON."""
+    """The fields of `configure` that differ between two identities of one source, by their names in JSON."""
     names = {each.attribute: each.json for each in FIELDS}
     changed = ["tracking_column"] if before.tracking != now.tracking else []
     chosen = before.selection.keys() | now.selection.keys()

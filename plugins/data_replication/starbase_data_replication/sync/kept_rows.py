@@ -1,7 +1,7 @@
-"""Before a shadow takes a replica's place: what becomes of the rows that only the replica holds.
+"""Before a shadow replaces a replica: what becomes of the rows that only the replica holds.
 
-A load that nobody has asked for lets nothing go that a sync would have left alone: what `deletes` keeps is taken over
-into the shadow, or the load waits. Where the user has asked for the load, it says how many rows go.
+If the user has not asked for a load, it removes nothing that a sync would have kept: rows that `deletes` keeps are
+copied into the shadow, or the load waits. If the user has asked for the load, it warns how many rows it removes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Former, Options, Position, TableSchema, as_stored
+from starbase_data_replication.model import Former, Options, Position, TableSchema, as_stored, rows_in_words
 from starbase_data_replication.sources import MAX_KEYS, Key, Reader, ReadPlan
 from starbase_data_replication.storage import Leftovers, Piece, Target, count_by_former_key, store
 from starbase_data_replication.sync import identity
@@ -22,16 +22,23 @@ from starbase_host import Clock, iso
 
 
 class RowsToKeep(SchemaMismatch):
-    """A load would let rows go that `deletes` keeps, and cannot take them over."""
+    """A load would remove rows that `deletes` keeps, and cannot copy them."""
 
     code = "rows_to_keep"
 
 
 @dataclass(kw_only=True)
 class KeptRows:
-    """One load into a shadow, all of which is written. position: as it is stored; it counts what was taken over.
+    """The rows that a load into a shadow has not found, once all others are written.
 
-    force: let go what may only be hidden from this user.
+    Attributes:
+        preparation: how the sync was prepared.
+        replica: the target, and its shadow.
+        schema: what of the table is copied.
+        source: where a row is looked up.
+        clock: the host's.
+        position: as it is stored; it counts the rows that were kept.
+        force: whether rows are removed that may only be hidden from the source's user.
     """
 
     preparation: Preparation
@@ -43,12 +50,12 @@ class KeptRows:
     force: bool = False
 
     async def keep(self) -> list[str]:
-        """See to the rows that the load has not found; what to tell the user. Raises RowsToKeep."""
+        """Keep or drop the rows that the load has not found. Returns warnings. Raises RowsToKeep."""
         if self.schema.hidden is not None and not self.force:
             return await self._withhold()
         former = self.position.former
         asked_for = former is None or not self._same_source(former)
-        if not await self.preparation.database.read(self._is_there):
+        if not await self.preparation.database.read(self._replica_exists):
             return []
         leftovers = await self.preparation.database.read(
             partial(
@@ -60,13 +67,13 @@ class KeptRows:
             return self._let_go(leftovers if isinstance(leftovers, str) else await self._count(leftovers))
         why_not = self._why_not(former)
         if isinstance(leftovers, str) or why_not is not None:
-            await self._wait_for_word(former, leftovers, why_not)
+            await self._refuse_to_drop(former, leftovers, why_not)
             return []
         return await self._take_over(leftovers)
 
     async def _withhold(self) -> list[str]:
-        """Take over every row that the source does not show: it may only hide it, whatever `deletes` says."""
-        if not await self.preparation.database.read(self._is_there):
+        """Keep every row that the source does not show, whatever `deletes` says: it may only be hidden."""
+        if not await self.preparation.database.read(self._replica_exists):
             return []
         former, names = self.position.former, (self.replica.name, self.replica.shadow)
         find = partial(
@@ -95,8 +102,8 @@ class KeptRows:
         if not count:
             return []
         return [
-            f"{_rows(count)} that {self.schema.table} does not show were kept: they may be gone, or hidden from this "
-            f"user; {self._forced}"
+            f"{rows_in_words(count)} that {self.schema.table} does not show were kept: they may be gone, or hidden "
+            f"from this user; {self._forced}"
         ]
 
     def _withhold_piece(
@@ -108,16 +115,16 @@ class KeptRows:
             leftovers.unmarked().carry(connection, gone, "")
 
     async def _not_shown(self, piece: Piece) -> list[int]:
-        """Where the rows stand that the source does not show at all: others it shows, and does not let be copied."""
+        """The places of rows that the source does not have, not even among those that are not copied."""
         there = await self._at_the_source(piece.keys)
-        return [place for place, key in zip(piece.places, piece.keys, strict=True) if self._stored(key) not in there]
+        return [place for place, key in zip(piece.places, piece.keys, strict=True) if self._as_stored(key) not in there]
 
     @property
     def _forced(self) -> str:
         return f"to let them go, reset with force (POST /data-replication/reset/{self.preparation.stored.name})"
 
     async def _take_over(self, leftovers: Leftovers) -> list[str]:
-        """Piece by piece; the shadow is nobody's yet, so that no reader sees any of it."""
+        """Copy the rows piece by piece. No reader sees the shadow yet."""
         after: int | None = None
         lacking = 0
         while True:
@@ -145,11 +152,11 @@ class KeptRows:
                 store.save_position(connection, self.preparation.stored, self.position)
 
     async def _gone(self, piece: Piece) -> list[int]:
-        """Where the rows stand that the source does not have. Others it has, and does not let be copied any more."""
+        """The places of rows that are gone from the source; rows that only left the selection are not among them."""
         return await self._not_shown(piece) if self._asks else piece.places
 
     async def _at_the_source(self, keys: Sequence[Key]) -> set[Key]:
-        """Of these keys, those of rows that the source has, whatever the filter says of them."""
+        """Those of the keys that the source has a row for, whatever the filter says of the row."""
         key = self.schema.key_columns
         others = tuple(each for each in (*self.schema.columns, *self.schema.left_out) if each not in key)
         schema = replace(self.schema, columns=key, left_out=others, where=None)
@@ -158,11 +165,11 @@ class KeptRows:
             plan = ReadPlan(schema=schema, keys=tuple(keys[at : at + MAX_KEYS]))
             async with self.source.read(plan) as batches:
                 async for batch in batches:
-                    there.update(self._stored(row) for row in batch.rows)
+                    there.update(self._as_stored(row) for row in batch.rows)
         return there
 
-    def _stored(self, key: Sequence[object]) -> Key:
-        """A key in one form, whichever side it comes from: numbers may be their digits."""
+    def _as_stored(self, key: Sequence[object]) -> Key:
+        """A key as the replica stores it, from either side: the source may give a number as its digits."""
         return tuple(as_stored(column.cast, value) for column, value in zip(self.schema.key_columns, key, strict=True))
 
     async def _count(self, leftovers: Leftovers) -> int:
@@ -176,22 +183,22 @@ class KeptRows:
             after = piece.end
 
     def _why_not(self, former: Former) -> str | None:
-        """Why rows of the replica cannot be taken over; None where they can."""
+        """Why rows of the replica cannot be copied into the shadow; None if they can."""
         forms = self.schema.fingerprint.columns
         changed = [
             name for name in self.schema.key if former.fingerprint.columns.get(name, forms[name])[1] != forms[name][1]
         ]
         if changed and tuple(former.fingerprint.key) == self.schema.key:
             return f"the key's column {changed[0]} is stored in another form"
-        before = identity.read(former.identity).selection.get("transforms", {})
+        before = identity.parse_identity(former.identity).selection.get("transforms", {})
         for column in self.schema.columns:
             plugins = [_plugins(each, column.name) for each in (before, self._options.transforms)]
             if plugins[0] != plugins[1]:
                 return f"other plugins change the values of {column.name} (transforms)"
         return None
 
-    async def _wait_for_word(self, former: Former, leftovers: Leftovers | str, why_not: str | None) -> None:
-        """Raises RowsToKeep where there are rows to keep, or where that cannot be told."""
+    async def _refuse_to_drop(self, former: Former, leftovers: Leftovers | str, why_not: str | None) -> None:
+        """Raise RowsToKeep if there are rows to keep, or if that is unknown."""
         if not self._keeps or not former.fingerprint.key:
             # A table without a key was loaded whole at every sync: nothing was kept that the source did not have.
             return
@@ -204,7 +211,7 @@ class KeptRows:
             )
         if count != 0:
             table, name = self.schema.table, self.preparation.stored.name
-            rows = _rows(count) if count is not None else "some rows"
+            rows = rows_in_words(count) if count is not None else "some rows"
             raise RowsToKeep(
                 f"{rows} of the replica may be gone from {table}, and deletes keeps such rows; a load is due "
                 f"({former.why}), and cannot take them over: {why_not or leftovers}; undo the change, or reset the "
@@ -215,29 +222,35 @@ class KeptRows:
         former = self.position.former
         if former is None or not former.kept:
             return []
-        said = (
-            f"{_rows(former.kept)} that {self.schema.table} no longer has were kept, as deletes says, when the table "
-            f"was loaded again ({former.why}); they hold what was copied before that, and a reset lets them go"
+        warning = (
+            f"{rows_in_words(former.kept)} that {self.schema.table} no longer has were kept, as deletes says, when the "
+            f"table was loaded again ({former.why}); they hold what was copied before that, and a reset lets them go"
         )
         if self.replica.mark is not None:
             mark = self.replica.mark
-            said += f"; since when they are gone is unknown: where {mark} was empty, it says when this load missed them"
-        if identity.read(former.identity).selection.get("where") != self._options.where:
-            said += "; whether the new where is true of them, the source cannot tell"
-        return [said]
+            warning += (
+                f"; since when they are gone is unknown: where {mark} was empty, it says when this load missed them"
+            )
+        if identity.parse_identity(former.identity).selection.get("where") != self._options.where:
+            warning += "; whether the new where is true of them, the source cannot tell"
+        return [warning]
 
     def _let_go(self, count: int | str) -> list[str]:
-        """count: how many, or why they cannot be counted."""
+        """The warning of removed rows. count: how many, or why they cannot be counted."""
         if isinstance(count, str):
             return [f"the rows that only the replica held were let go, and not counted: {count}"]
         if not count:
             return []
-        return [f"{_rows(count)} that {self.schema.table} does not have, or not any more, were let go by this load"]
+        return [
+            f"{rows_in_words(count)} that {self.schema.table} does not have, or not any more, were let go by this load"
+        ]
 
     def _same_source(self, former: Former) -> bool:
-        return identity.read(former.identity).source == identity.read(self.preparation.identity).source
+        return (
+            identity.parse_identity(former.identity).source == identity.parse_identity(self.preparation.identity).source
+        )
 
-    def _is_there(self, connection: apsw.Connection) -> bool:
+    def _replica_exists(self, connection: apsw.Connection) -> bool:
         return store.owns_target(connection, self.replica.name)
 
     @property
@@ -246,19 +259,15 @@ class KeptRows:
 
     @property
     def _keeps(self) -> bool:
-        """Whether `deletes` promises that rows stay which the source no longer has."""
+        """Whether `deletes` keeps rows that the source no longer has."""
         return self._options.deletes == "ignore" or self._options.mark_column is not None
 
     @property
     def _asks(self) -> bool:
-        """Whether the source may have rows that a load does not read."""
+        """Whether the source may have rows that the load does not read, so that it must be asked."""
         ignored = self._options.null_tracking == "ignore" and self.schema.tracking.nullable
         return self._keeps and (self.schema.where is not None or ignored)
 
 
 def _plugins(transforms: Mapping[str, Sequence[str]], column: str) -> list[str]:
     return [plugin for plugin, columns in transforms.items() if column in columns]
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"

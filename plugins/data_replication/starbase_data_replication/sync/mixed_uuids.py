@@ -1,8 +1,8 @@
-"""Random uuids among those that rise, in the rows that a sync reads.
+"""Random uuids among rising ones, in the rows that a sync reads.
 
-The highest value, which each sync notes, is almost surely a random one where there is any: one of some 160 random uuids
-is lower than those that begin with the time of our days. This finds these few, in rows that are read anyway. It is
-cheap enough for each row of a first load: a value is looked into only where its version is another one.
+The highest value, which each sync notes, is almost surely a random one if there are any: only one of some 160 random
+uuids is lower than those that begin with today's time. This finds these few, in rows that are read anyway. It is cheap
+enough for each row of a first load: only values of another version are checked.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from starbase_data_replication.sync import tracking_values
 # The place of a uuid's version among its hex digits.
 VERSION = 12
 RISING, OTHERS = "67", "12345"
-# Of a batch, so many values of another version are looked into: among random ones, each is one.
+# Values of another version to check in a batch: if there are random ones, nearly each of them is one.
 MOST = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixedUuids:
-    """Looks for uuids of a version that does not rise, in a column whose highest value is one of a version that does.
+    """Finds uuids of a version that does not rise, in a column whose highest value is of a version that does.
 
-    index: the tracking column's, in a row. kind: as Column.rises. place: where a value as it is read has its version.
+    Attributes:
+        index: the tracking column's place in a row.
+        kind: as Column.rises.
+        place: the place of the version in a value as it is read.
     """
 
     index: int
@@ -35,7 +38,7 @@ class MixedUuids:
 
     @classmethod
     def of(cls, schema: TableSchema, highest: str | None) -> MixedUuids | None:
-        """None where the highest value, in the source's text form, is no uuid of a version that rises."""
+        """None if the highest value, in the source's text form, is not a uuid of a version that rises."""
         column = schema.tracking
         if column.rises not in tracking_values.LOOKED_AT or highest is None:
             return None
@@ -49,7 +52,7 @@ class MixedUuids:
         return cls(index=schema.columns.index(column), kind=column.rises, place=place)
 
     def find(self, rows: Sequence[Row], *, now: float) -> str | None:
-        """The uuids among the rows that do not rise, in words. now: seconds since 1970."""
+        """The uuids among the rows that do not rise, in words; None if there are none. now: seconds since 1970."""
         if not rows:
             return None
         values = Rows.of(rows, len(rows[0])).column(self.index)
@@ -61,7 +64,7 @@ class MixedUuids:
         return None
 
     def _suspected(self, values: list[Any]) -> list[Any]:
-        """The values with another version in its place. Of shorter values nothing is known."""
+        """The values with another version in its place. Shorter values are left out."""
         try:
             versions = set(map(itemgetter(self.place), values))
         except (IndexError, TypeError):

@@ -1,4 +1,4 @@
-"""Where a sync starts from: what the table is now, whether the replica still fits it, and a table to write to."""
+"""How a sync is prepared: what the table is now, whether the replica still fits it, and the table to write to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ OTHER_FORM = "this version stores values in another form"
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What a replication stands on. `identity` is what its position must be about; together: one of a group."""
+    """Prepares the syncs and the checks of one replication.
+
+    Attributes:
+        stored: the replication as its run began with it.
+        table: the source's table.
+        identity: what the position must belong to.
+        database: the internal database.
+        progress: the run's.
+        together: whether the sync is one of a group.
+        added_seconds: how long a batch may take if users have added triggers and the like.
+    """
 
     stored: StoredReplication
     table: TableName
@@ -40,7 +50,7 @@ class Preparation:
         return await self.database.read(lambda connection: store.load_position(connection, self.stored))
 
     async def describe(self, inspector: Inspector, position: Position | None) -> TableSchema:
-        """What of the table is copied. Raises TableMissing, or SchemaMismatch for options that do not fit it."""
+        """What of the table is copied. Raises TableMissing, and SchemaMismatch if the options do not fit the table."""
         fingerprint = position.fingerprint if position is not None and position.identity == self.identity else None
         tracking = self.stored.replication.tracking_column
         try:
@@ -64,7 +74,7 @@ class Preparation:
         return schema
 
     async def must_load_again(self, position: Position, why: str) -> None:
-        """Note that the next sync has to load the table again. What `why` says is not true any more by then."""
+        """Store that the next sync must load the table again, and why: by then, the reason cannot be seen any more."""
 
         def write(connection: apsw.Connection) -> None:
             store.check_current(connection, self.stored)
@@ -74,7 +84,7 @@ class Preparation:
             await self.database.write(write)
 
     def _check_hidden(self, schema: TableSchema) -> None:
-        """Rows that this user may not see would be missing, or removed, in silence."""
+        """Raise SchemaMismatch if hidden rows would silently be missing or removed."""
         if schema.hidden is None:
             return
         if self._options.row_security == "refuse":
@@ -87,10 +97,10 @@ class Preparation:
             )
 
     def _check_kept(self, schema: TableSchema, position: Position, lost: Sequence[str]) -> None:
-        """A load that brings none of what was there before would erase columns that this user may only not read."""
+        """Raise SchemaMismatch if a load would erase columns that are perhaps only hidden from this user."""
         if position.identity == self.identity and not self.whole(schema):
             return
-        if identity.read(position.identity).source != identity.read(self.identity).source:
+        if identity.parse_identity(position.identity).source != identity.parse_identity(self.identity).source:
             return
         chosen = self._options.columns
         names = [
@@ -104,14 +114,14 @@ class Preparation:
             )
 
     def _untracked(self, error: NoTrackingColumn) -> TableSchema:
-        """A table without its tracking column, where none is needed. Raises the error where one is."""
+        """The schema of a table without its tracking column. Raises the error if one is needed."""
         needed = self.stored.replication.tracking_column is not None or self._options.null_tracking != "read"
         if needed or not self.whole(selected(error.schema, self._options, checked=True)):
             raise tracking_values.missing(error.schema, error.name) from error
         return error.schema
 
     def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
-        """The SQLite side of this replication, for what the source looks like now."""
+        """The replica's side, for what the source table looks like now."""
         name, mark = self.stored.replication.target_table, self._options.mark_column
         return Target(
             name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former,
@@ -167,29 +177,29 @@ class Preparation:
         if position.identity != self.identity:
             reason = self.configured_since(position)
         elif position.fingerprint is not None:
-            drift = schema_changes.drift(position.fingerprint, schema.fingerprint)
-            drift = schema_changes.maybe_revoked(drift, revoked) if revoked else drift
-            dropped = schema_changes.dropped(position, schema, drift, self._options)
+            changes = schema_changes.compare_fingerprints(position.fingerprint, schema.fingerprint)
+            changes = schema_changes.maybe_revoked(changes, revoked) if revoked else changes
+            dropped = schema_changes.dropped(position, schema, changes, self._options)
             # A load under way that has to begin again has promised nothing yet.
             asks = position.phase is Phase.FOLLOW and self._options.on_source_rewind == "error"
             if asks and position.reload not in (None, AWAY):
                 raise refusal(str(position.reload), self.stored.name)
-            reason = position.reload or self._drifted(schema, position, drift)
+            reason = position.reload or self._why_reload(schema, position, changes)
         if reason is None and self.together and position.phase is Phase.LOAD:
             # What a group has read of a load that was cut short is of another moment than what it reads now.
             reason = position.former.why if position.former is not None else "a load was cut short"
         return dropped, reason
 
-    def _drifted(self, schema: TableSchema, position: Position, found: schema_changes.Drift) -> str | None:
-        """How the source's shape has changed, where what was copied of the old one does not serve. Raises as drift."""
-        # An attempt before this one may have stored the new shape already; what it has found is still to be told.
+    def _why_reload(self, schema: TableSchema, position: Position, found: schema_changes.SchemaChanges) -> str | None:
+        """Why these changes make a load necessary; None if they do not. Raises as `must_reload`."""
+        # An earlier attempt may have stored the new fingerprint already. What it found is still to be reported.
         self.progress.schema_changes = found.texts or self.progress.schema_changes
         name = self.stored.name
         reload = schema_changes.must_reload(schema.table, position, schema.fingerprint, found, self._options, name=name)
         return ("; ".join(found.texts) or OTHER_FORM) if reload else None
 
     def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
-        """Whether there is nothing to make."""
+        """Whether the table to write to exists and fits."""
         if self.together:
             return False
         return replica.fits(connection, shadow=position.into_shadow) and _is_there(connection, replica)
@@ -238,22 +248,22 @@ class Preparation:
         return LoadInPlace(position=new)
 
     def configured_since(self, position: Position) -> str | None:
-        """Why this position is about something else than what is configured; None where it is not."""
+        """Why the position belongs to another configuration; None if it belongs to this one."""
         return _configured(position.identity, self.identity) if position.identity != self.identity else None
 
     def check(self, connection: apsw.Connection, replica: Target) -> None:
-        """Before a run writes anything: that it still may, and that its table is still there."""
+        """Check, before a run writes, that it still may, and that its table exists. Raises ReplicaChanged."""
         store.check_current(connection, self.stored)
         if not _is_there(connection, replica):
             raise ReplicaChanged(f"table {replica.name} was dropped or replaced during the run; the next one makes it")
 
     def swap(self, connection: apsw.Connection, replica: Target) -> list[str]:
-        """Put the shadow in the target's place; what no longer fits."""
+        """Put the shadow in the target's place. Returns warnings of what no longer fits."""
         _check_free(connection, replica)
-        said = replica.swap(connection)
+        warnings = replica.swap(connection)
         store.own_target(connection, replica.name)
         store.mark_uncounted(connection, self.stored)
-        return said
+        return warnings
 
     @property
     def _options(self) -> Options:
@@ -265,15 +275,15 @@ async def _hides_columns(inspector: Inspector, schema: TableSchema) -> bool:
 
 
 def _configured(before: str, now: str) -> str:
-    """Why a position is about something else than what is configured now."""
-    old, new = identity.read(before), identity.read(now)
+    """Why a position belongs to another configuration, in words."""
+    old, new = identity.parse_identity(before), identity.parse_identity(now)
     if old.source != new.source:
         return "the source is another one"
     return f"{', '.join(identity.changed_fields(old, new)) or 'the configuration'} changed"
 
 
 def _former(position: Position, why: str) -> Former | None:
-    """What the replica was built from, as far as its position tells."""
+    """What the replica was built from, as far as its position shows."""
     former = position.former
     if position.into_shadow:
         # The replica is still what it was before that load.
@@ -286,7 +296,7 @@ def _former(position: Position, why: str) -> Former | None:
 
 
 def _former_names(position: Position | None, schema: TableSchema) -> list[str]:
-    """The names that columns which the source still has were last given in the replica."""
+    """The replica's last names of the columns that the source still has."""
     if position is None:
         return []
     there = {column.name for column in (*schema.columns, *schema.left_out)}
@@ -301,21 +311,21 @@ def _former_names(position: Position | None, schema: TableSchema) -> list[str]:
 
 
 def _is_there(connection: apsw.Connection, replica: Target) -> bool:
-    """Whether the table that a run writes to is still the one that it, or a run before it, has made."""
+    """Whether the table to write to is still the one that this run, or one before it, has made."""
     if replica.table == replica.shadow:
         return sqlite_tables.exists(connection, replica.shadow)
     return store.owns_target(connection, replica.name)
 
 
 def _lacks_column(connection: apsw.Connection, replica: Target, position: Position) -> bool:
-    """Whether a column is missing that a run before this one has filled."""
+    """Whether a column is missing that an earlier run has filled."""
     filled = position.fingerprint.columns if position.fingerprint is not None else {}
     missing = replica.missing(connection)
     return any(column.name in filled and filled[column.name][2] == column.target for column in missing)
 
 
 def _check_free(connection: apsw.Connection, replica: Target) -> None:
-    """A table that somebody else has made is used, or replaced, when it is empty; its rows are not ours to touch."""
+    """Raise SchemaMismatch if the target is a table with rows that the plugin has not made: it is never touched."""
     if not store.owns_target(connection, replica.name) and sqlite_tables.exists_with_rows(connection, replica.name):
         raise SchemaMismatch(
             f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"

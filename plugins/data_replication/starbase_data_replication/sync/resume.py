@@ -1,8 +1,8 @@
-"""Whether a load that was interrupted may go on: only over the very table that it has read from until then.
+"""Whether an interrupted load may resume: only if the table is still the one that it has read from.
 
-A load under way has no floor, and so no sign of what came below it. It stores what the table's rows lay in when it
-began; where any of that is another when it goes on, or the rows that it has read are others, it has to begin again.
-Owns both questions. Must not know how a load begins.
+A load under way has no floor, and so no sign of rows that came in behind it. It stores which files the table was in
+when it began. If those are others when it resumes, or if the rows that it has read are others, it has to start over.
+Owns both checks. Must not know how a load starts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MOVED = (
 OTHERS = "the rows of {table} that an interrupted load had read are others now"
 
 
-async def lies_in(inspector: Inspector, schema: TableSchema) -> dict[str, str]:
-    """What the table's rows lie in: what each sync sees, and what the source is asked for a load alone."""
+async def files_of(inspector: Inspector, schema: TableSchema) -> dict[str, str]:
+    """What identifies the storage of the table's rows: what each sync sees, and what only a load asks for."""
     more = await inspector.located(schema) if isinstance(inspector, Locatable) else {}
     return {**schema.files, **more}
 
 
 def moved(begun: Position, schema: TableSchema, files: Mapping[str, str]) -> str | None:
-    """Why a load may not go on, in words, by what the rows lay in when it began; None where nothing speaks against."""
+    """Why a load may not resume, by the files that the rows were in when it began; None if it may."""
     found = schema_changes.moved(begun.files, files)
     unknown = bool(files) and not begun.files
     parts = begun.fingerprint.parts if begun.fingerprint is not None else {}
@@ -42,16 +42,18 @@ def moved(begun: Position, schema: TableSchema, files: Mapping[str, str]) -> str
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The first and the last rows that a load has read, beside those that the source has under their keys."""
+    """The first and the last rows that a load has read, compared with the source's of the same keys."""
 
     rows: Rows
 
     async def why(self) -> str | None:
-        """Why a load may not go on, in words: none of them is as it was, or most of those that still have their
-        tracking value are not."""
+        """Why a load may not resume; None if it may.
+
+        It may not if none of the rows is as it was, or if most of those that have their old tracking value are not.
+        """
         schema = self.rows.schema
         if any(column.transformed for column in schema.key_columns):
-            # The source cannot be asked by the keys that the replica has.
+            # The replica does not hold the source's keys.
             return None
         keys = await self.rows.database.read(lambda connection: outer_keys(connection, self.rows.table, schema))
         if not keys:

@@ -1,7 +1,7 @@
-"""A source that went back: its highest tracking value lies below one that was noted at an earlier sync.
+"""A source that went back: its highest tracking value lies below one that an earlier sync has noted.
 
-Rows at the end that were deleted look like that, often and without harm. After a TRUNCATE with restarted ids, a restore
-or a failover, other rows stand below the floor, where no sync looks any more. What tells the two apart is asked here.
+Deleting the last rows causes this often, and does no harm. But after a TRUNCATE that restarts ids, a restore or a
+failover, other rows lie below the floor, where no sync reads any more. The rows themselves show which it was.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from starbase_data_replication.model import Column, HighWatermark, Options, Row,
 from starbase_data_replication.sources import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
 from starbase_host import Database, quote
 
-# Behind the first ones, so many of the replica's newest rows may be gone at the source before the search for one that
-# is there ends. Their keys are held at once, up to so many bytes.
+# The search for one of the replica's newest rows that the source still has ends after the first MAX_NEWEST rows and
+# this many more: 10,000 together, as the warning says. Their keys are in memory at once, hence a bound on their bytes.
 MAX_GONE = 9_900
 MAX_GONE_BYTES = 8 * 1024 * 1024
 
@@ -30,13 +30,13 @@ HIDDEN = (
 
 
 class SourceWentBack(SchemaMismatch):
-    """The source's tracking values have gone back, and `onSourceRewind` says to ask."""
+    """The source's tracking values have gone back, and `onSourceRewind` is `error`."""
 
     code = "source_went_back"
 
 
 def refusal(why: str, name: str) -> SourceWentBack:
-    """For onSourceRewind error. `name` is the replication's."""
+    """The error for onSourceRewind `error`. name: the replication's."""
     return SourceWentBack(
         f"{why}; onSourceRewind is error: look at the source, then set it to reload, or reset the replication "
         f"(POST /data-replication/reset/{name})"
@@ -44,12 +44,12 @@ def refusal(why: str, name: str) -> SourceWentBack:
 
 
 def joined(schema: TableSchema) -> str:
-    """What to say of rows that came in below the floor with a table of their own."""
+    """Why the table is loaded again after another table brought rows below the floor."""
     return f"a table has joined {schema.table} (ATTACH PARTITION, INHERIT) with rows that lie below what was read"
 
 
 def unsure(schema: TableSchema, passed: int) -> str:
-    """What to report where so many of the replica's newest rows were passed over, and none is as it was read."""
+    """The warning after `passed` of the replica's newest rows, none of which is as it was read."""
     return (
         f"the {passed} newest rows of {schema.table} that were read are gone at the source, or have changed: that was "
         "taken for ordinary changes, but after a restore rows behind them may be older versions; verify with repair, "
@@ -58,9 +58,13 @@ def unsure(schema: TableSchema, passed: int) -> str:
 
 
 class Unlike(NamedTuple):
-    """How many rows of the source the replica does not have, of how many it holds another version, and the others.
+    """How rows of the source compare with the replica's.
 
-    stale: of those in another version, how many have the tracking value that the source has.
+    Attributes:
+        missing: rows that the replica does not have.
+        different: rows that it has in another version.
+        alike: rows that it has as the source does.
+        stale: of the different ones, those with the source's tracking value.
     """
 
     missing: int = 0
@@ -71,7 +75,7 @@ class Unlike(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Rows of a source, to be compared with those of a table of the replica's, by their keys."""
+    """Rows of a source, compared with those of a table of the replica by their keys."""
 
     reader: Reader
     database: Database
@@ -80,7 +84,7 @@ class Rows:
     options: Options
 
     async def compared(self, plan: ReadPlan, columns: Sequence[Column]) -> Unlike:
-        """Read rows of the source, and compare these columns of them."""
+        """Read rows of the source, and compare these columns of them with the replica."""
         rows: list[Row] = []
         async with self.reader.read(plan) as batches:
             async for batch in batches:
@@ -88,7 +92,7 @@ class Rows:
         return await self.database.read(partial(self._unlike, rows=rows, columns=columns))
 
     def _unlike(self, connection: apsw.Connection, rows: Sequence[Row], columns: Sequence[Column]) -> Unlike:
-        """The rows that the replica lacks, or holds otherwise. Those that their own column marks it does not hold."""
+        """Count rows that the replica lacks or holds in another version. Rows marked as deleted are not counted."""
         schema = self.schema
         places = {column.name: at for at, column in enumerate(schema.columns)}
         tracked = [column for column in columns if column == schema.tracking]
@@ -108,13 +112,13 @@ class Rows:
 
 
 def _same(columns: Sequence[Column]) -> str:
-    """Whether columns hold the values given, to the letter: a column's own collation may take others for the same."""
+    """SQL: whether columns hold exactly the given values. A column's own collation might take others for equal."""
     names = ", ".join(f"{quote(column.target)} COLLATE BINARY" for column in columns)
     return f"({names}) IS ({', '.join('?' * len(columns))})" if columns else "1"
 
 
 def outer_keys(connection: apsw.Connection, table: str, schema: TableSchema) -> list[Key]:
-    """A table's first and last rows, by their keys."""
+    """The keys of a table's first and last rows."""
     names = [quote(name) for name in schema.target_key]
     outer: list[Key] = []
     for direction in ("ASC", "DESC"):
@@ -126,10 +130,21 @@ def outer_keys(connection: apsw.Connection, table: str, schema: TableSchema) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewind:
-    """One look at a source whose highest value, `noted`, lies below what was reached. replica: the table's name.
+    """One check of a source whose highest value lies below what was reached.
 
-    closed: it lies below the floor too, so that every row which stands there was read. known: the columns that were
-    read when the replica was last brought up to date; None for all. warnings: what a question has left open.
+    Attributes:
+        reader: reads rows of the source.
+        counter: says whether the source's counter is past a value.
+        database: the internal database.
+        replica: the replica's table.
+        schema: what of the table is copied.
+        options: the replication's.
+        noted: what the source shows of its highest value.
+        reached: the highest value that was noted before.
+        floor: the floor; None if there is none.
+        closed: whether the highest value lies below the floor too, so that every row up to it was read.
+        known: the columns that were read when the replica was last brought up to date; None for all.
+        warnings: what the check has left open.
     """
 
     reader: Reader
@@ -146,10 +161,10 @@ class Rewind:
     warnings: list[str] = field(default_factory=list)
 
     async def why(self) -> str | None:
-        """Why other rows may stand where those of the floor stood, in words; None where rows were only deleted.
+        """Why rows below the floor may be others than those that were read; None if rows were only deleted.
 
-        The newest rows tell. Values that are assigned again are assigned upwards, so that the highest of them is one of
-        the others; and of what was restored to an older version, the replica's newest rows are the newer ones.
+        The newest rows show it. Values that are assigned again rise, so the highest of them belongs to another row; and
+        after a restore, the replica's newest rows are newer versions than the source's.
         """
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.noted.below))
         ours = await self._ours()
@@ -164,19 +179,19 @@ class Rewind:
             return went_back
         passed = await self.counter.counter_passed(self.schema, self.reached)
         if passed:
-            # No value is assigned again: these rows have changed without their tracking values.
+            # No value was assigned again, so these rows have changed without a new tracking value.
             return None
         return went_back + (HIDDEN if passed is None else "")
 
     async def refilled(self) -> str | None:
-        """Why the rows are others than those that were read, in words, where the table lies in other files, was made or
-        altered, or another server answers; None where that is all that happened.
+        """Why the rows are others than those that were read; None if they are the same.
 
-        Of the newest rows that lie no higher than the floor, and of the replica's newest, first and last ones that
-        still do, each is in the replica as it is at the source. Rows that the source no longer has were deleted.
+        Asked if the table is in other files, was recreated or altered, or another server answers. Compares the source's
+        newest rows up to the floor, and the replica's newest, first and last ones. Rows that the source no longer has
+        were deleted, which is no reason.
         """
         if self.floor is None:
-            # Everything is read at each sync.
+            # Every sync reads everything.
             return None
         newest = await self._compared(ReadPlan(schema=self.schema, newest_through=self.floor))
         keys = await self.database.read(partial(outer_keys, table=self.replica, schema=self.schema))
@@ -188,16 +203,16 @@ class Rewind:
         return f"{self.schema.table} went back: rows stand there that were not read, or others than were read"
 
     async def _compared(self, plan: ReadPlan) -> Unlike:
-        columns = [column for column in self.schema.columns if self._tells(column)]
+        columns = [column for column in self.schema.columns if self._identifies(column)]
         rows = Rows(
             reader=self.reader, database=self.database, table=self.replica, schema=self.schema, options=self.options
         )
         return await rows.compared(plan, columns)
 
     async def _ours(self, through: str | None = None) -> Unlike:
-        """The replica's newest rows that the source still has, no higher than `through`, beside those it has.
+        """Compare the replica's newest rows, up to `through`, with the source's.
 
-        After a restore they are older versions there, however many rows that came in since the backup lie before them.
+        After a restore the source has older versions of them, behind any number of rows that came in since the backup.
         """
         keys, more = await self.database.read(partial(self._newest_keys, passed=0, limit=MAX_NEWEST))
         passed = len(keys)
@@ -207,7 +222,7 @@ class Rewind:
             if found != Unlike():
                 return found
             if more and passed == MAX_NEWEST:
-                # All others in one read: the replica may have no index on the column.
+                # The others in one read: the replica may have no index on the column.
                 keys, more = await self.database.read(partial(self._newest_keys, passed=passed, limit=MAX_GONE))
                 passed += len(keys)
         if more:
@@ -215,8 +230,10 @@ class Rewind:
         return Unlike()
 
     def _newest_keys(self, connection: apsw.Connection, *, passed: int, limit: int) -> tuple[list[Key], bool]:
-        """Of the replica's newest rows behind so many, where they may stand in another version at the source; and
-        whether there are more of them."""
+        """The keys of the replica's newest rows after the first `passed`, and whether there are more.
+
+        Empty if the replica does not hold the tracking values, or they are the key: no other version can exist then.
+        """
         tracking = self.schema.tracking
         if tracking not in self.schema.columns or tracking.transformed or tracking in self.schema.key_columns:
             return [], False
@@ -234,8 +251,8 @@ class Rewind:
             keys.append(tuple(row))
         return keys, False
 
-    def _tells(self, column: Column) -> bool:
-        """Whether another value of a column means another row. Of a time, it alone: a version of a row has its own."""
+    def _identifies(self, column: Column) -> bool:
+        """Whether another value of a column means another row. A tracking time decides alone: each version has one."""
         if self._is_a_time and self.schema.tracking in self.schema.columns and not self.schema.tracking.transformed:
             return column == self.schema.tracking
         return not column.transformed and (self.known is None or column.name in self.known)

@@ -1,6 +1,6 @@
-"""How a source table's shape has changed since the last sync, and what that means for the replica.
+"""How a source table has changed since the last sync, and what that means for the replica.
 
-Pure functions over shapes. Must not know how a column is added or how rows are read again.
+Pure functions of fingerprints. Must not know how a column is added or how rows are read again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starbase_data_replication.model import Options, Phase, Position, SchemaFing
 from starbase_host import fold_name
 
 TYPE = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<length>[0-9]+)\))?(?P<sign> unsigned)?\Z")
-# Types that hold alike what they both can hold, from the narrowest on.
+# Types that store the values that they have in common alike, the narrowest first.
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "integer", "bigint")
 FAMILIES = (
     INTEGERS,
@@ -27,16 +27,20 @@ FAMILIES = (
 
 
 class KeyChanged(SchemaMismatch):
-    """The columns that identify a row are others than before, so that rows cannot be told apart as they were."""
+    """Other columns identify a row than before, so that rows of the replica cannot be matched."""
 
     code = "key_changed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
-    """What has changed. texts: each change in words. reload: rows that were copied before are not right any more.
+class SchemaChanges:
+    """How a table has changed.
 
-    added, dropped: columns, by the source's names.
+    Attributes:
+        texts: each change in words.
+        reload: whether rows that were copied before are no longer right.
+        added: the source's names of new columns.
+        dropped: the source's names of columns that are gone.
     """
 
     texts: tuple[str, ...] = ()
@@ -48,8 +52,8 @@ class Drift:
         return bool(self.texts)
 
 
-def drift(before: SchemaFingerprint, now: SchemaFingerprint) -> Drift:
-    """Compare two shapes of one table."""
+def compare_fingerprints(before: SchemaFingerprint, now: SchemaFingerprint) -> SchemaChanges:
+    """How a table has changed between two fingerprints."""
     texts: list[str] = []
     if before.kind != now.kind:
         texts.append(f"it was a {before.kind}, and is a {now.kind}")
@@ -81,66 +85,73 @@ def drift(before: SchemaFingerprint, now: SchemaFingerprint) -> Drift:
     if before.tracking != now.tracking:
         texts.append(f"the tracking column was {before.tracking}, and is {now.tracking}")
         other_form = True
-    # To SQLite, names that differ in case alone are one.
+    # SQLite takes names that differ only in case for the same.
     cased = {fold_name(name) for name in added} & {fold_name(name) for name in dropped}
     replaced |= redefined or bool(exchanged)
     reload = replaced or other_form or bool(cased) or tuple(before.key) != tuple(now.key)
-    return Drift(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
+    return SchemaChanges(texts=tuple(texts), reload=reload, added=added, dropped=dropped)
 
 
 class Moved(NamedTuple):
-    """Tables below a replica's source, by the dialect's names: rewritten since the last sync, or new there."""
+    """Tables that hold the source's rows, by the dialect's names.
+
+    Attributes:
+        rewritten: those that were rewritten since the last sync.
+        joined: those that are new.
+    """
 
     rewritten: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
 
 
 def moved(before: Mapping[str, str], now: Mapping[str, str]) -> Moved:
-    """What has become of the tables that the rows lie in. A rewritten one may hold other rows; a new one, such as a
-    partition that was attached, may have brought rows that lie below the floor."""
+    """Which of the tables that hold the rows were rewritten, and which are new.
+
+    A rewritten table may hold other rows. A new one, such as an attached partition, may bring rows below the floor.
+    """
     if not before:
-        # It was not known then.
+        # The source did not show it then.
         return Moved()
-    # A name ends in @ and how the table has joined, where that is known. It was not when older versions stored it.
+    # A name ends in @ and how the table has joined, if that is known. Older versions stored names without it.
     known = {name: before[old] for name in now for old in (name.partition("@")[0], name) if old in before}
     rewritten = tuple(name for name, file in known.items() if file != now[name])
     return Moved(rewritten, tuple(name for name in now if name not in known))
 
 
 def must_reload(
-    table: TableName, before: Position, now: SchemaFingerprint, found: Drift, options: Options, *, name: str
+    table: TableName, before: Position, now: SchemaFingerprint, found: SchemaChanges, options: Options, *, name: str
 ) -> bool:
-    """Whether the replica is to be loaded anew because of what has changed. `name` is the replication's.
+    """Whether the table must be loaded again because of these changes. name: the replication's.
 
-    Raises SchemaMismatch where the options say so, KeyChanged where rows cannot be told apart as before.
+    Raises SchemaMismatch if onSchemaChange is `error`, and KeyChanged if rows cannot be matched any more.
     """
     if not found:
-        # The types are the same; what this version stores of them may not be.
+        # The types are the same, but this version may store their values in another form.
         return found.reload
-    said = f"{table} has changed: {'; '.join(found.texts)}"
-    mend = f"reset the replication (POST /data-replication/reset/{name}) to take it as it is"
+    changes = f"{table} has changed: {'; '.join(found.texts)}"
+    fix = f"reset the replication (POST /data-replication/reset/{name}) to take it as it is"
     if options.on_schema_change == "error":
-        raise SchemaMismatch(f"{said}; onSchemaChange is error: {mend}, or set onSchemaChange to apply")
+        raise SchemaMismatch(f"{changes}; onSchemaChange is error: {fix}, or set onSchemaChange to apply")
     key = before.fingerprint.key if before.fingerprint is not None else ()
     if key and tuple(key) != tuple(now.key) and options.mode != "full":
         keys = "" if now.key else ", or name the columns that identify a row in keyColumns"
-        raise KeyChanged(f"{said}; {mend}{keys}")
+        raise KeyChanged(f"{changes}; {fix}{keys}")
     gone = {fold_name(name) for name in before.dropped}
-    # The rows that a load under way has read have the shape of before; and a column that comes back holds old values.
+    # A load under way has read its rows with the columns of before, and a column that comes back holds old values.
     again = before.phase is Phase.LOAD or any(fold_name(options.rename.get(each, each)) in gone for each in found.added)
     return found.reload or again or (bool(found.added) and options.on_schema_change == "backfill")
 
 
 def gone(before: Position | None, schema: TableSchema) -> tuple[str, ...]:
-    """The columns that were there when the replica was last brought up to date, by the source's names."""
+    """The source's names of columns that existed when the replica was last brought up to date, and do not now."""
     if before is None or before.fingerprint is None:
         return ()
     there = {column.name for column in (*schema.columns, *schema.left_out)}
     return tuple(name for name in before.fingerprint.columns if name not in there)
 
 
-def maybe_revoked(found: Drift, columns: Sequence[str]) -> Drift:
-    """The same, of a table some of whose columns are not shown to this user: what is gone may be one of those."""
+def maybe_revoked(found: SchemaChanges, columns: Sequence[str]) -> SchemaChanges:
+    """The changes of a table that hides columns from this user: dropped columns may only be hidden."""
     beginnings = tuple(f"column {name} (" for name in columns)
     texts = (
         f"{text}, or is no longer granted to this user"
@@ -151,22 +162,22 @@ def maybe_revoked(found: Drift, columns: Sequence[str]) -> Drift:
     return replace(found, texts=tuple(texts))
 
 
-def dropped(before: Position, schema: TableSchema, found: Drift, options: Options) -> tuple[str, ...]:
-    """The replica's names of all columns that the source has no longer."""
+def dropped(before: Position, schema: TableSchema, found: SchemaChanges, options: Options) -> tuple[str, ...]:
+    """The replica's names of all columns that the source no longer has."""
     names = (*before.dropped, *(options.rename.get(name, name) for name in found.dropped))
     there = {fold_name(column.target) for column in schema.columns}
     return tuple(dict.fromkeys(name for name in names if fold_name(name) not in there))
 
 
 def _wider(before: str, now: str) -> bool:
-    """Whether a type has only got room for more. One that has got less may have cost values a piece of themselves."""
+    """Whether a type only holds more than before. If it holds less, values may have been cut."""
     old, new = (TYPE.match(each) for each in (before.lower(), now.lower()))
     if old is None or new is None:
         return False
     for family in FAMILIES:
         if old["name"] in family and new["name"] in family and old["sign"] == new["sign"]:
             longer = [math.inf if each["length"] is None else int(each["length"]) for each in (old, new)]
-            # The number behind an integer's name says how it is shown.
+            # The number behind an integer's name is only its display width.
             fits = family is INTEGERS or longer[0] <= longer[1]
             return family.index(old["name"]) <= family.index(new["name"]) and fits
     return False

@@ -1,6 +1,7 @@
-"""What of a source table is copied, and under which names: `columns`, `excludeColumns`, `rename`, `keyColumns`.
+"""Which columns of a source table are copied, and under which names.
 
-A pure function of what the source looks like and of the options. Must not know how anything is read or written.
+Owns `columns`, `excludeColumns`, `rename`, `types`, `collations` and `keyColumns`.
+A pure function of the source's schema and the options. Must not know how rows are read or written.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from starbase_data_replication.sources.settings import text_problem
 
 
 def selected(schema: TableSchema, options: Options, *, checked: bool = False) -> TableSchema:
-    """The part of `schema` that the options ask for.
+    """The part of `schema` that the options select.
 
-    checked: these options have fitted the table before: naming a column that is gone since is no mistake.
+    checked: whether these options have fitted the table before, so that they may name a column that is gone since.
 
-    Raises SchemaMismatch that names the field for a column that was never there, or that must not be left out.
+    Raises SchemaMismatch, which names the field, for a column that never existed or that must be copied.
     """
     names = [column.name for column in schema.columns]
     if not checked:
@@ -37,7 +38,7 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
             raise SchemaMismatch(f"{left_out}: {name} of {schema.table} {why}, so it must be copied")
     _check_readable(schema, [*wanted, schema.tracking_column])
     for name in wanted:
-        # No server's own tables have such a name; what stands in a server's place, or another plugin's dialect, may.
+        # Real servers have no such names. A server that only poses as one, or another plugin's dialect, may.
         if (problem := text_problem(name, control=True)) is not None:
             raise SchemaMismatch(f"the name of column {name!r} of {schema.table} {problem}; rename it at the source")
     transformed = {name for columns in options.transforms.values() for name in columns}
@@ -45,7 +46,7 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
         if name in transformed:
             raise SchemaMismatch(f"transforms: {name} of {schema.table} {why}, so it must stay as it is")
 
-    def copied(column: Column) -> Column:
+    def as_copied(column: Column) -> Column:
         renamed, changed = options.rename.get(column.name), column.name in transformed
         kept_as = options.types.get(column.name)
         if kept_as == "datetime":
@@ -59,7 +60,7 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
 
     return replace(
         schema,
-        columns=tuple(copied(column) for column in schema.columns if column.name in wanted),
+        columns=tuple(as_copied(column) for column in schema.columns if column.name in wanted),
         left_out=tuple(column for column in schema.columns if column.name not in wanted),
         key=key,
         where=options.where,
@@ -67,7 +68,7 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
 
 
 def _check_readable(schema: TableSchema, needed: Sequence[str]) -> None:
-    """What may not be read is said by name: the source's own error names the table at most."""
+    """Raise SchemaMismatch with the names of unreadable columns: the source's own error names the table at most."""
     hidden = [column.name for column in schema.columns if column.name in needed and not column.readable]
     if not any(column.readable for column in schema.columns):
         raise SchemaMismatch(f"the source's user may not read {schema.table}; GRANT SELECT on it")
@@ -80,10 +81,10 @@ def _check_readable(schema: TableSchema, needed: Sequence[str]) -> None:
 
 
 def check_unique(rows: Sequence[Row], schema: TableSchema, options: Options) -> None:
-    """Raises SchemaMismatch where two rows of one batch have one key: the second would replace the first in silence.
+    """Raise SchemaMismatch if two rows of one batch have the same key: the second would silently replace the first.
 
-    Only keyColumns can be wrong about that: any other key is a constraint of the source. What they say is checked
-    whole before a load; rows that come later are only compared with those that come with them.
+    Only keyColumns can cause that: any other key is a constraint of the source. Before a load the whole table is
+    checked; later rows are only compared with those of their batch.
     """
     if options.key_columns is None or len(rows) < 2:
         return
@@ -119,7 +120,7 @@ def _check_names(schema: TableSchema, options: Options) -> None:
 
 
 def _check_collations(schema: TableSchema, options: Options) -> None:
-    """Whether these columns are texts that the source compares without regard to case, and no part of the key."""
+    """Raise SchemaMismatch unless the source compares these columns without regard to case, and none is in the key."""
     key = schema.key if options.key_columns is None else options.key_columns
     for column in schema.columns:
         if column.name not in options.collations:
@@ -138,7 +139,7 @@ def _check_collations(schema: TableSchema, options: Options) -> None:
 
 
 def _check_needed(schema: TableSchema, options: Options) -> None:
-    """Without these columns there is nothing to go on with, whether they were there once or not."""
+    """Raise SchemaMismatch if a column is missing that no sync can do without, even if it existed once."""
     present = {column.name for column in schema.columns}
     deleted = [options.deleted_column] if options.deleted_column is not None else []
     for field, names in (("keyColumns", options.key_columns or ()), ("deletes.sourceColumn", deleted)):

@@ -1,7 +1,7 @@
-"""Whether a source still is the one that was read, before a sync goes on from its floor.
+"""Whether a source is still the one that was read, before a sync goes on from its floor.
 
-Owns which signs are followed up, and what follows from them: a position to go on from, or a load. What the rows
-themselves tell is asked in `rewind`. Must not know how a load begins.
+Owns which signs are checked, and the consequence: a position to go on from, or a load. `rewind` compares the rows
+themselves. Must not know how a load starts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ from starbase_host import Clock, Database
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """position: where to go on from. load_again: why the table must be loaded instead, in words; None where it need not
-    be. warnings: what to tell the user."""
+    """What becomes of a position.
+
+    Attributes:
+        position: where to go on from.
+        load_again: why the table must be loaded instead; None if it need not.
+        warnings: what to tell the user.
+    """
 
     position: Position
     load_again: str | None = None
@@ -29,8 +34,18 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceCheck:
-    """What one sync asks. replica: the table's name. files: what the source's rows lay in at the last sync, and server:
-    who answered then."""
+    """One check of a source.
+
+    Attributes:
+        source: the source.
+        database: the internal database.
+        clock: the host's.
+        replica: the replica's table.
+        schema: what of the table is copied.
+        options: the replication's.
+        files: what the rows were in at the last sync; see Position.
+        server: the server that answered then; see Position.
+    """
 
     source: Source
     database: Database
@@ -42,7 +57,7 @@ class SourceCheck:
     server: str
 
     async def judge(self, noted: HighWatermark, before: Position) -> Verdict:
-        """What becomes of a position, by what was noted last. An ordinary sync asks nothing here."""
+        """What becomes of a position, by what was noted last. An ordinary sync asks the source nothing here."""
         above = watermarks.reached(before)
         if above is None or noted.candidate is None:
             return Verdict(position=before)
@@ -53,7 +68,7 @@ class SourceCheck:
             if holds:
                 return Verdict(position=before, load_again=joined(self.schema))
             warnings = tuple(sync_warnings.of_joined(self.schema)) if holds is None else ()
-        # One that has taken the other's place may have lost what was read last, and other rows may have taken its.
+        # A server that replaced another one may have lost the last rows, and other rows may have their values now.
         elsewhere = "" not in (self.server, self.schema.server) and self.server != self.schema.server
         suspect = bool(moved.rewritten) or elsewhere
         if not isinstance(self.source, Rewindable) or (noted.below is None and not suspect):
@@ -71,12 +86,12 @@ class SourceCheck:
         if why is not None:
             return Verdict(position=before, load_again=why)
         warnings = (*warnings, *dict.fromkeys(rewind.warnings))
-        return Verdict(position=self._gone_on(noted, low, before), warnings=warnings)
+        return Verdict(position=self._position_after_deletions(noted, low, before), warnings=warnings)
 
     async def _below_the_floor(
         self, source: Rewindable, noted: HighWatermark, before: Position, above: str
     ) -> HighWatermark | None:
-        """What was noted, compared with the floor itself and not with a value that waits above it."""
+        """What was noted, compared with the floor itself and not with a candidate above it."""
         if above == before.floor:
             return noted
         if noted.below is None or before.floor is None:
@@ -85,13 +100,13 @@ class SourceCheck:
             self.schema, self.options, noted_at=self.clock.now(), floor=before.floor
         )
 
-    def _gone_on(self, noted: HighWatermark, low: HighWatermark | None, before: Position) -> Position:
-        """The position, where rows at the end were only deleted: their values may be assigned again."""
+    def _position_after_deletions(self, noted: HighWatermark, low: HighWatermark | None, before: Position) -> Position:
+        """The position if the last rows were only deleted: their values may be assigned again."""
         if low is not None and low.below is not None and low.candidate is not None:
             return watermarks.lowered(before, low.candidate.value)
         if noted.below is None:
             return before
-        # So may those that had not become the floor.
+        # So may the candidates' values.
         protected = self.schema.unprotected is None
         return watermarks.add(
             watermarks.lowered(before, before.floor), noted.candidate, self.options, protected=protected

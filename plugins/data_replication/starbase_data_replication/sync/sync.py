@@ -264,7 +264,7 @@ class Sync:
             self.progress.changed = 0
         moved: str | None = None
         if not isinstance(self._start, Follow | ReplaceWhole) and not self.together:
-            files = await resume.lies_in(inspector, schema)
+            files = await resume.files_of(inspector, schema)
             if isinstance(self._start, ResumeLoad):
                 moved = resume.moved(position, schema, files)
             else:
@@ -275,7 +275,7 @@ class Sync:
         )  # fmt: skip
         self._unrepresentable.clear()
         self._warnings = [*schema.warnings, *sync_warnings.of_table(schema), *self._replica.warnings]
-        self._warnings += sync_warnings.of_drift(schema, self.progress.schema_changes, position.phase)
+        self._warnings += sync_warnings.of_schema_changes(schema, self.progress.schema_changes, position.phase)
         self._warnings += sync_warnings.of_reload(self._start)
         followed = self._start.notes_watermark
         self._warnings += await sync_warnings.null_rows(inspector, schema, self._options, followed=followed)

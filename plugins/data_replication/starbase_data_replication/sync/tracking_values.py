@@ -1,7 +1,7 @@
-"""Whether a tracking column's values rise, as far as its type and its highest value tell; and which column would do.
+"""Whether a tracking column's values rise, by its type and its highest value; and which column would do.
 
-A row whose tracking value is random lies below the floor as soon as it is written, and no sync reads it. Pure
-functions: the highest value is noted by each sync anyway, so that to judge it costs the source nothing.
+A row with a random tracking value lies below the floor as soon as it is written, and no sync reads it. Pure functions:
+each sync notes the highest value anyway, so that checking it costs the source nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from datetime import UTC, datetime
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, TableSchema
 
-# Which column tracks when none is named, if it rises.
+# The tracking column if the user names none and this one rises.
 DEFAULT = "id"
+# More suggestions make a message hard to read.
 MAX_NAMED = 5
 UPDATED = re.compile(r"upd|mod|chang|touch|write|written|revis|version", re.IGNORECASE)
 
-# A time within an id is believed from 2000 on, and for ten years to come.
+# A number at the head of an id is taken for a time if that lies between 2000 and ten years from now.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 AHEAD_SECONDS = 10 * 366 * 86_400
-# What the clock of uuids of the versions 1 and 6 shows in 1970, in steps of 100 ns since 1582.
+# 1970 on the clock of uuids of versions 1 and 6, which counts steps of 100 ns since 1582.
 GREGORIAN = 0x01B21DD213814000
 
 HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
@@ -33,12 +34,12 @@ ISO_TIME = re.compile(r"[12][0-9]{3}-[01][0-9](?:-[0-3][0-9](?:[T ].*)?)?\Z")
 DIGESTS = (32, 40, 48, 56, 64, 96, 128)
 BYTES_MARK = "\\x"
 HIGHEST = "the highest value that there is"
-# By Column.rises: what a value has to be looked at for.
+# The kinds of Column.rises whose values must be checked.
 LOOKED_AT = ("uuid", "text", "bytes")
 
 
 def made_elsewhere(schema: TableSchema) -> str | None:
-    """Why the source's transactions do not protect an id that rises with some clock; None for other columns."""
+    """Why the source's transactions do not protect an id that rises with a clock; None for other columns."""
     column = schema.tracking
     if column.rises not in LOOKED_AT:
         return None
@@ -47,14 +48,14 @@ def made_elsewhere(schema: TableSchema) -> str | None:
 
 
 def missing(schema: TableSchema, name: str) -> SchemaMismatch:
-    """The error of a table that has no column of this name to track by."""
+    """The error of a table without a column of this name."""
     return SchemaMismatch(f"trackingColumn: {schema.table} has no column {name}; {fix(schema, first=True)}")
 
 
 def of_type(schema: TableSchema, *, named: bool) -> list[str]:
-    """What to tell the user of the tracking column's type. named: the user has named the column.
+    """The warnings of the tracking column's type. named: whether the user has named the column.
 
-    Raises SchemaMismatch for one that was not named and does not rise, or that the source gives random values.
+    Raises SchemaMismatch if it has random values by default, or if it was not named and does not rise.
     """
     column = schema.tracking
     if schema.drawn is not None:
@@ -69,9 +70,9 @@ def of_type(schema: TableSchema, *, named: bool) -> list[str]:
 
 
 def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: float) -> list[str]:
-    """The same of its highest value, in the source's text form; None for an empty table.
+    """The warnings of the tracking column's highest value, in the source's text form; None for an empty table.
 
-    Raises SchemaMismatch for values that are known not to rise, and for a column that was not named and may not rise.
+    Raises SchemaMismatch if its values are known not to rise, or if it was not named and may not rise.
     """
     column = schema.tracking
     if column.rises not in LOOKED_AT:
@@ -87,7 +88,7 @@ def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: floa
 
 
 def mixed(schema: TableSchema, what: str) -> SchemaMismatch:
-    """The error of a column that holds values which do not rise, in words, among others that do."""
+    """The error of a column that holds values that do not rise among others that do. what: those values, in words."""
     return SchemaMismatch(
         f"trackingColumn: {schema.table}.{schema.tracking_column} holds {what} among those that rise: new rows like "
         f"them would not be read; {fix(schema)}"
@@ -95,7 +96,7 @@ def mixed(schema: TableSchema, what: str) -> SchemaMismatch:
 
 
 def fix(schema: TableSchema, *, first: bool = False) -> str:
-    """Which columns would do, the best first. first: the tracking column is not one that was tried."""
+    """The columns that would do, the best first, in words. first: no other column was tried before."""
     found = candidates(schema, tried=None if first else schema.tracking_column)
     if not found:
         return (
@@ -106,7 +107,7 @@ def fix(schema: TableSchema, *, first: bool = False) -> str:
 
 
 def candidates(schema: TableSchema, tried: str | None = None) -> list[Column]:
-    """The columns whose type rises: times of changes, then what the source counts up itself, then other times."""
+    """The columns whose type rises: times of changes first, then what the source itself counts up, then other times."""
 
     def rank(column: Column) -> tuple[int, bool]:
         if column.rises == "time":
@@ -125,13 +126,13 @@ def candidates(schema: TableSchema, tried: str | None = None) -> list[Column]:
 
 
 def rises(kind: str, value: str, *, now: float) -> bool:
-    """Whether a value is of a known form that rises with time: uuids of the versions 6 and 7, ULIDs, and their like."""
+    """Whether a value has a known form that rises with time: uuids of versions 6 and 7, ULIDs, and the like."""
     kind, value = _as_text(kind, value)
     if (digits := _hex(kind, value)) is not None:
         if len(digits) == 32:
             swapped = digits[0] == "1" and _gregorian(digits[1:16], now)
             by_version = digits[12] == "6" and _gregorian(digits[:12] + digits[13:16], now)
-            # A uuid says itself whether it begins with a time; sixteen bytes may be a ULID.
+            # A uuid's version says whether it begins with a time; sixteen bytes may also be a ULID.
             in_ms = (kind == "bytes" or digits[12] == "7") and _plausible(int(digits[:12], 16) / 1000, now)
             return in_ms or by_version or (kind != "uuid" and swapped)
         # An ObjectId begins with seconds.
@@ -145,15 +146,15 @@ def rises(kind: str, value: str, *, now: float) -> bool:
 
 
 def random_kind(kind: str, value: str) -> str | None:
-    """What values are that are known not to rise, in words; None for what may be anything. Ask `rises` first."""
+    """What values that do not rise are, in words; None if that is unknown. Call `rises` first."""
     kind, value = _as_text(kind, value)
     digits = _hex(kind, value)
     if not digits:
         return None
     if len(digits) >= 32 and set(digits.lower()) == {"f"}:
         return HIGHEST
-    # The highest of random values does not begin with a zero, nor is it one of decimal digits alone: a counter may be.
-    # A uuid that is written as one is random whatever it begins with: MariaDB orders them by their last part.
+    # The highest random value hardly begins with a zero or has decimal digits only; a counter may. Text in the form of
+    # a uuid is random whatever it begins with: MariaDB orders uuids by their last part.
     if not (kind == "uuid" or "-" in value) and (digits[0] == "0" or digits.isdigit()):
         return None
     if (version := _version(digits)) is not None and version in "12345":
@@ -164,14 +165,14 @@ def random_kind(kind: str, value: str) -> str | None:
 
 
 def of_version(version: str) -> str:
-    """What uuids of a version are that does not rise, in words."""
+    """Uuids of a version that does not rise, in words."""
     if version in "12":
         return f"uuids of version {version}, which begin with the lowest part of their time,"
     return f"random uuids (version {version})"
 
 
 def uuid_version(kind: str, value: str) -> str | None:
-    """The digit of a uuid's version; None for other values, and for bytes that are a text. value: the source's text."""
+    """The digit of a uuid's version; None for other values and for bytes that are text. value: the source's text."""
     as_text = _as_text(kind, value)
     digits = _hex(*as_text)
     return _version(digits) if digits is not None and as_text[0] == kind else None
@@ -182,7 +183,7 @@ def _version(digits: str) -> str | None:
 
 
 def _hex(kind: str, value: str) -> str | None:
-    """The hex digits of a uuid, of bytes, or of a text that is nothing else."""
+    """The hex digits of a uuid, of bytes, or of a text of hex digits; else None."""
     if kind == "bytes":
         return value.removeprefix(BYTES_MARK)
     if UUID_TEXT.match(value):
@@ -191,7 +192,7 @@ def _hex(kind: str, value: str) -> str | None:
 
 
 def _as_text(kind: str, value: str) -> tuple[str, str]:
-    """Bytes that are a text, such as a uuid's, as that."""
+    """The kind and the value; bytes that are text, such as a uuid's, become that text."""
     if kind == "bytes":
         text = bytes.fromhex(value.removeprefix(BYTES_MARK)).rstrip(b"\0")
         if text and text.isascii() and text.decode().isprintable():

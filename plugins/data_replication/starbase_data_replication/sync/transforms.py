@@ -1,7 +1,7 @@
 """Values that plugins change on their way: the `transform_batch` hook, for the columns that a replication names.
 
-Fails closed: when a plugin raises, hangs or answers nonsense, the run fails and nothing of the batch is written. No
-message holds what the plugin has said, since that may quote a value.
+Fails closed: if a plugin raises, hangs or returns something else, the run fails, and nothing of the batch is written.
+Messages never hold the plugin's own text, because it may quote a value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Call = Callable[..., Awaitable[Any]]
 
 
 class TransformFailed(SyncError):
-    """A plugin that changes values has failed; names the plugin and the kind of the failure."""
+    """A plugin that changes values has failed. Names the plugin and the class of the failure."""
 
     code = "transform_failed"
 
@@ -30,17 +30,20 @@ class _Unfit(Exception):
 
 
 class Transforms:
-    """The transforms of one replication: plugin to columns, in their order. `call` is `Host.call_plugin`."""
+    """The transforms of one replication.
+
+    call: `Host.call_plugin`. wanted: a plugin's name to the columns that it changes; plugins run in this order.
+    """
 
     def __init__(self, call: Call | None = None, wanted: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
         self._call = call
         self._wanted = wanted
 
     async def apply(self, replication: str, schema: TableSchema, rows: Sequence[Row]) -> Sequence[Row]:
-        """The same rows with what the plugins make of them. Raises TransformFailed."""
+        """The rows with the values that the plugins return. Raises TransformFailed."""
         if self._call is None or not self._wanted or not rows:
             return rows
-        # Columns that only say something of the row stand behind those of the schema.
+        # A row may have more values than the schema has columns: they follow the columns'.
         changed = Rows.of(rows, len(rows[0]))
         places = {column.name: at for at, column in enumerate(schema.columns)}
         casts = {column.name: column.cast for column in schema.columns}
@@ -57,37 +60,37 @@ class Transforms:
 async def _ask(
     call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], casts: Mapping[str, Cast]
 ) -> dict[str, list[Any]]:
-    # A plugin may change what it is given in place: lists of its own, and their lengths as they are now.
+    # A plugin may change its arguments in place, so it gets copies, and the lengths are taken before.
     lengths = {name: len(values) for name, values in columns.items()}
     try:
         given = {name: [as_stored(casts[name], value) for value in values] for name, values in columns.items()}
-        # In the plugin's thread: a type of its own may take its time, or never end, when it is looked at.
-        look = partial(_looked_at, lengths=lengths)
+        # Runs in the plugin's thread: a type that the plugin defines may take long to read, or never end.
+        check = partial(_checked, lengths=lengths)
         stored: dict[str, list[Any]] = await call(
-            plugin, "transform_batch", convert=look, replication=replication, columns=given
+            plugin, "transform_batch", convert=check, replication=replication, columns=given
         )
         return stored
     except Exception as error:
-        # Neither its text nor a chain to it: a traceback would show both, and they may hold values.
+        # Neither its text nor a chain to it: a traceback shows both, and they may hold values.
         why = str(error) if type(error) is _Unfit else kind_of(error)
     raise TransformFailed(f"transforms: plugin {plugin} has failed ({why}); nothing of this batch was written")
 
 
-def _looked_at(answer: Any, lengths: Mapping[str, int]) -> dict[str, list[Any]]:
-    """What of an answer is stored. Raises _Unfit, or an Exception that a plugin's own type raises when looked at."""
+def _checked(answer: Any, lengths: Mapping[str, int]) -> dict[str, list[Any]]:
+    """The values of an answer. Raises _Unfit, or an Exception that a type of the plugin raises when it is read."""
     try:
         return {name: _storable(answer[name], length) for name, length in lengths.items()}
     except Exception:
         raise
     except BaseException as error:
-        # Nothing is awaited here, so that it is the answer's. The thread would say no more than that it has failed.
+        # Nothing is awaited here, so the answer has raised it. The thread would only report that it has failed.
         raise _Unfit(f"its answer raised {kind_of(error)}") from None
 
 
 def _storable(values: Any, rows: int) -> list[Any]:
-    """The values as SQLite is to store them. Raises _Unfit, or what a plugin's own type raises when looked at."""
+    """The values as SQLite stores them. Raises _Unfit, or what a type of the plugin raises when it is read."""
     if isinstance(values, list | tuple):
-        # Of what is stored: a type derived from a list may give more values than its length, and never end.
+        # A type derived from a list may yield more values than its length, without end.
         given = itertools.islice(values, rows + 1)
         stored = [float_or_text(value) if type(value) is float else value for value in given]
         if len(stored) == rows and all(map(_is_storable, stored)):
@@ -96,7 +99,7 @@ def _storable(values: Any, rows: int) -> list[Any]:
 
 
 def _is_storable(value: Any) -> bool:
-    # Exactly these types: one derived from them may be anything.
+    # Exactly these types: a type derived from them may behave in any way.
     if type(value) in (int, bool):
         return bool(-(2**63) <= value < 2**63)
     if type(value) is str:

@@ -1,4 +1,4 @@
-"""What a sync tells the user beside its result: warnings, and what protects it. Some of it the source must be asked."""
+"""The warnings of a sync, and what protects it, in words. Asks the source if it must."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from starbase_data_replication.model import (
     Position,
     TableSchema,
     UnrepresentableValues,
+    rows_in_words,
 )
 from starbase_data_replication.sources import MAX_AHEAD, MAX_SHARED, Inspector
 from starbase_data_replication.sync import tracking_values, watermarks
 from starbase_data_replication.sync.start import Start
 from starbase_host import iso
 
+# More rows without a tracking value are refused: every sync reads all of them again.
 MAX_NULL_ROWS = 10_000
 
 
 async def null_rows(inspector: Inspector, schema: TableSchema, options: Options, *, followed: bool) -> list[str]:
-    """Look after rows without a tracking value, as `nullTracking` says; what to tell the user of them.
+    """The warnings of rows without a tracking value. Raises SchemaMismatch if `nullTracking` refuses them.
 
-    followed: a later sync will read them again. A first load does not mind how many they are, but every sync after it
-    would fail: so it is looked at before it begins.
+    followed: whether later syncs read them again. A first load could read any number of them, but every sync after it
+    would fail, so they are counted before it.
     """
     policy = options.null_tracking
     if not schema.tracking.nullable or (policy == "read" and not followed):
@@ -37,7 +39,9 @@ async def null_rows(inspector: Inspector, schema: TableSchema, options: Options,
     found = await inspector.count_nulls(schema, at_most=limit)
     name = schema.tracking_column
     if policy == "ignore":
-        return [f"{found} rows have no {name} and are ignored, as nullTracking says"] if found else []
+        have, are = ("has", "is") if found == 1 else ("have", "are")
+        rows = rows_in_words(found)
+        return [f"{rows} {have} no {name} and {are} ignored, as nullTracking says"] if found else []
     if found and policy == "error":
         raise SchemaMismatch(f"nullTracking: rows of {schema.table} have no {name}; fill it, or set read or ignore")
     if found > MAX_NULL_ROWS:
@@ -49,15 +53,16 @@ async def null_rows(inspector: Inspector, schema: TableSchema, options: Options,
 
 
 def of_rows_ahead(schema: TableSchema, found: int) -> list[str]:
-    """What to tell the user of rows that lie in the future."""
+    """The warning of rows in the future."""
     if not found:
         return []
-    rows = "1 row" if found == 1 else f"{found} rows" if found < MAX_AHEAD else f"at least {found} rows"
-    return [f"{rows} of {schema.table} lie in the future of {schema.tracking_column}, and are read at every sync"]
+    rows = rows_in_words(found) if found < MAX_AHEAD else f"at least {found} rows"
+    lie, are = ("lies", "is") if found == 1 else ("lie", "are")
+    return [f"{rows} of {schema.table} {lie} in the future of {schema.tracking_column}, and {are} read at every sync"]
 
 
 def of_shared(schema: TableSchema, noted: HighWatermark) -> list[str]:
-    """What to tell the user of a floor that more rows share than are read again."""
+    """The warning of a floor that more rows share than are read again."""
     if noted.shared <= MAX_SHARED or noted.clocked:
         return []
     name = schema.tracking_column
@@ -67,21 +72,21 @@ def of_shared(schema: TableSchema, noted: HighWatermark) -> list[str]:
     ]
 
 
-def of_drift(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[str]:
-    """What to tell the user of a table that has changed its shape."""
+def of_schema_changes(schema: TableSchema, changes: Sequence[str], phase: Phase) -> list[str]:
+    """The warnings of a table that has changed."""
     if not changes:
         return []
-    said = [f"{schema.table} has changed: {'; '.join(changes)}"]
+    warnings = [f"{schema.table} has changed: {'; '.join(changes)}"]
     if phase is Phase.FOLLOW and any(change.endswith("was added") for change in changes):
-        said.append(
+        warnings.append(
             "rows that were copied before a column was added hold NULL in it until they change; "
             "verify with repair, or set onSchemaChange to backfill"
         )
-    return said
+    return warnings
 
 
 def of_unknown_transactions(position: Position, reason: str) -> list[str]:
-    """What to tell the user of a floor that waits for a source that has told who is alive, and does not now."""
+    """The warning of a floor that waits for a source to show its open transactions again."""
     since = watermarks.held_since(position)
     if since is None:
         return []
@@ -93,7 +98,7 @@ def of_unknown_transactions(position: Position, reason: str) -> list[str]:
 
 
 def of_joined(schema: TableSchema) -> list[str]:
-    """What to tell the user of a table that is new below a view."""
+    """The warning of a table that is new below a view."""
     return [
         f"a table below the view {schema.table} is new: rows that it brought below what was read are not read; verify "
         "with repair, or reset"
@@ -101,27 +106,27 @@ def of_joined(schema: TableSchema) -> list[str]:
 
 
 def of_reload(start: Start) -> list[str]:
-    """What to tell the user of a load that is not due to the table's shape, which is told of anyway."""
+    """The warning of a load with a stored reason. A load because of a changed schema has a warning already."""
     former = start.position.former
     return [f"the table was loaded again: {start.reason}"] if former is not None and former.noted else []
 
 
 def protection(noted: OpenTransactions | None, *, schema: TableSchema, whole: bool) -> str | None:
-    """What protects against late commits, and why; None where this sync has learnt nothing of it."""
+    """What protects rows that are committed late, and why; None if this sync did not learn it."""
     unprotected = schema.unprotected
     if whole:
         return "full: the table is loaded whole at each sync"
     if noted is None:
         return None
     if noted.known and unprotected is None:
-        said = f"transactions: {noted.reason}" if noted.reason else "transactions"
-        return f"{said}; {_unassigned(schema)}" if schema.unassigned else said
+        protected_by = f"transactions: {noted.reason}" if noted.reason else "transactions"
+        return f"{protected_by}; {_unassigned(schema)}" if schema.unassigned else protected_by
     reasons = [reason for reason in (unprotected, "" if noted.known else noted.reason) if reason]
     return f"lookback: {'; '.join(reasons)}" if reasons else "lookback"
 
 
 def _unassigned(schema: TableSchema) -> str:
-    """What transactions rest on where nothing at the source gives the tracking column its values."""
+    """What the protection depends on if nothing at the source assigns the tracking column's values."""
     name = schema.tracking_column
     return (
         f"nothing at the source gives {name} its values (no default, identity, AUTO_INCREMENT or trigger), so this "
@@ -131,12 +136,12 @@ def _unassigned(schema: TableSchema) -> str:
 
 
 def of_unrepresentable(found: Counter[UnrepresentableValues]) -> list[str]:
-    """What to tell the user of values that their column's form cannot hold."""
+    """The warnings of values that their column's form cannot hold."""
     return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in found.items()]
 
 
 def of_table(schema: TableSchema) -> list[str]:
-    """What to tell the user of the table itself."""
+    """The warnings of the table itself."""
     unknown = [f"{column.name} ({column.source_type})" for column in schema.columns if not column.cast.known]
     warnings = [f"type not in the ledger, kept as the source's text: {', '.join(unknown)}"] if unknown else []
     if not schema.key and schema.parent_key:

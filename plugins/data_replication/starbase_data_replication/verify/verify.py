@@ -14,7 +14,7 @@ from typing import Any, Literal
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_data_replication.model import Options, Position, Row, RunKind, TableSchema, as_stored
+from starbase_data_replication.model import Options, Position, Row, RunKind, TableSchema, as_stored, rows_in_words
 from starbase_data_replication.sources import MAX_KEYS, Comparable, Key, ReadPlan
 from starbase_data_replication.storage import Target, sqlite_tables, store
 from starbase_data_replication.sync import Sync
@@ -115,8 +115,9 @@ class Check:
                 raise SchemaMismatch(f"deletes: {schema.table} has no key; every sync loads it whole")
             if schema.hidden is not None and comparison.extra and not force:
                 raise TooManyRemovals(
-                    f"rowSecurity: {schema.table} does not show {comparison.extra} rows of the replica: they may be "
-                    "gone, or hidden from this user, so none is removed; look at the source, then reconcile with force"
+                    f"rowSecurity: {schema.table} does not show {rows_in_words(comparison.extra)} of the replica, "
+                    "which may be gone, or hidden from this user, so nothing is removed; look at the source, then "
+                    "reconcile with force"
                 )
             gone, share = comparison.extra, self._options.deletes_max_share
             if not force and gone > share * comparison.replica_rows:
@@ -301,8 +302,8 @@ def _warnings_of_kept(schema: TableSchema, extra: int) -> tuple[str, ...]:
     if schema.hidden is None or not extra:
         return ()
     return (
-        f"{extra} rows that {schema.table} does not show were kept: they may be gone, or hidden from this user; "
-        "to let them go, reset with force",
+        f"{rows_in_words(extra)} that {schema.table} does not show were kept: they may be gone, or hidden from this "
+        "user; to let them go, reset with force",
     )
 
 
