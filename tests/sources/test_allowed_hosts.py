@@ -14,7 +14,7 @@ import pytest
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.plugin import plugin
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
-from starbase_data_replication.sources.network.allowed_hosts import Reach
+from starbase_data_replication.sources.network.allowed_hosts import HostPolicy
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.settings.env_references import partial_hosts, resolve
 from starbase_host import ConfigError, InvalidRequest
@@ -36,7 +36,7 @@ def judged(host: str, *resolved: str, allowed: list[str] | None = None) -> list[
                 return [(0, 0, 0, "", (address, 5432)) for address in resolved]
 
             loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
-        return await Reach(allowed).addresses(host, 5432)
+        return await HostPolicy(allowed).addresses(host, 5432)
 
     return asyncio.run(run())
 
@@ -86,7 +86,7 @@ def test_a_name_that_no_rule_allows_is_not_looked_up(monkeypatch: pytest.MonkeyP
     """Whoever answers for a name learns it."""
     with rebinding(monkeypatch, PUBLIC) as asked:
         for allowed in ([], ["*.internal", "db.example.com"], ["/run/*"]):
-            with pytest.raises(SourceRejected, match="not among allowed_source_hosts"):
+            with pytest.raises(SourceRejected, match="not in allowed_source_hosts"):
                 judged("rebound.example.com", allowed=allowed)
         assert asked == []
         for allowed in (["*.example.com"], ["203.0.113.0/24"]):
@@ -139,19 +139,19 @@ def test_configure_refuses_a_variable_within_a_host(tmp_path: Path) -> None:
 
 
 def test_sockets_are_allowed_unless_there_is_a_list_without_them() -> None:
-    Reach().check_socket("/var/run/postgresql/.s.PGSQL.5432")
+    HostPolicy().check_socket("/var/run/postgresql/.s.PGSQL.5432")
     for path in ("/var/run/postgresql/*", "/var/run/postgresql/.s.PGSQL.5432", "*/.s.PGSQL.*"):
-        Reach([path]).check_socket("/var/run/postgresql/.s.PGSQL.5432")
+        HostPolicy([path]).check_socket("/var/run/postgresql/.s.PGSQL.5432")
     for allowed in ([], ["*.example.com"], ["/run/other/*"]):
         with pytest.raises(SourceRejected, match="allowed_source_hosts"):
-            Reach(allowed).check_socket("/var/run/postgresql/.s.PGSQL.5432")
+            HostPolicy(allowed).check_socket("/var/run/postgresql/.s.PGSQL.5432")
 
 
 @pytest.mark.parametrize("path", ["/run/mine/../other/.s.PGSQL.5432", "/run/mine/a/../../other/x", "/run/mine/.."])
 def test_a_sockets_path_does_not_leave_the_folder_of_a_pattern(path: str) -> None:
-    Reach(["/run/mine/*"]).check_socket("/run/mine/a..b/.s.PGSQL.5432")
+    HostPolicy(["/run/mine/*"]).check_socket("/run/mine/a..b/.s.PGSQL.5432")
     with pytest.raises(SourceRejected, match="allowed_source_hosts"):
-        Reach(["/run/mine/*"]).check_socket(path)
+        HostPolicy(["/run/mine/*"]).check_socket(path)
 
 
 @pytest.mark.parametrize("hosts", ["db", [1], [""], {"a": 1}])
@@ -163,32 +163,32 @@ def test_a_wrong_list_stops_the_start(hosts: object) -> None:
 @pytest.mark.parametrize(
     ("entry", "mend"),
     [
-        ("127.0.0.0/99", "is no network; write one such as 10.0.0.0/8"),
-        ("10.0.0.0/33", "is no network"),
-        ("db.example.com/24", "is no network"),
-        ("::/129", "is no network"),
+        ("127.0.0.0/99", "is not a valid network; write one such as 10.0.0.0/8"),
+        ("10.0.0.0/33", "is not a valid network"),
+        ("db.example.com/24", "is not a valid network"),
+        ("::/129", "is not a valid network"),
         ("127.0.0.1/8", "has bits after its prefix; write 127.0.0.0/8, or 127.0.0.1 for that one address"),
         ("2001:db8::1/32", "write 2001:db8::/32, or 2001:db8::1 for"),
         ("http://127.0.0.1:55439", "is a URL; write its host alone: 127.0.0.1"),
         ("postgresql://u:secret@db.example.com/shop", "is a URL; write its host alone: db.example.com"),
         ("http://[::1]:80/x", "write its host alone: ::1"),
-        ("127.0.0.1:55439", "has a port, which is not judged; write 127.0.0.1"),
-        ("db.example.com:5432", "has a port, which is not judged; write db.example.com"),
+        ("127.0.0.1:55439", "has a port, which is not checked; write 127.0.0.1"),
+        ("db.example.com:5432", "has a port, which is not checked; write db.example.com"),
         ("*.example.com:5432", "write *.example.com"),
         ("[::1]:5432", "write ::1"),
         ("[::1]", "has brackets; write ::1"),
         ("fe80::1%eth0", "has a zone; write fe80::1"),
-        (" 127.0.0.1 ", "has a space in it; remove it"),
-        ("db.example.com\n", "has a space in it"),
-        ("a.example.com b.example.com", "has a space in it"),
-        ("a.example.com,b.example.com", "holds several; give each an entry of its own"),
-        ("u@db.example.com", "holds a user; write db.example.com"),
-        ("10.0.0.*", "is a pattern, which a name can match too; write a network such as 10.0.0.0/24"),
+        (" 127.0.0.1 ", "contains a space; remove it"),
+        ("db.example.com\n", "contains a space"),
+        ("a.example.com b.example.com", "contains a space"),
+        ("a.example.com,b.example.com", "contains several; make each a separate entry"),
+        ("u@db.example.com", "contains a user; write db.example.com"),
+        ("10.0.0.*", "is a pattern, which a name could match too; write a network such as 10.0.0.0/24"),
         ("10.1.*", "write a network such as 10.1.0.0/16"),
         ("192.*.*.*", "write a network such as 192.0.0.0/8"),
         ("10.0.[0-3].1", "write a network such as 10.0.0.0/8"),
         ("10.0.0.?", "write a network such as"),
-        ("10.0.0.256", "is no address; each part is a number from 0 to 255, without leading zeros"),
+        ("10.0.0.256", "is not an address; each part must be a number from 0 to 255, without leading zeros"),
         (".", "must be a name, a pattern, an address, a network or the path of a socket"),
         ("", "must be a name"),
         (7, "must be a name"),
@@ -254,14 +254,14 @@ def test_the_address_that_was_judged_is_the_one_that_is_used(
         del settings["defaultSchema"]
     make = DIALECTS[source_database.dialect]
     with rebinding(monkeypatch, server, "169.254.169.254") as asked:
-        assert described(make(Reach(["127.0.0.1", server])), settings) == "connected"
+        assert described(make(HostPolicy(["127.0.0.1", server])), settings) == "connected"
         assert asked == [server], "looked up once for one connection"
     with rebinding(monkeypatch, "169.254.169.254"):
-        assert "may not be used as a source" in described(make(Reach()), settings)
+        assert "may not be used as a source" in described(make(HostPolicy()), settings)
     # A name of several addresses: the next one is tried where nobody listens on the first.
     with rebinding(monkeypatch, server) as asked:
         closed = {**settings, "port": free_port()}
-        assert "nothing listens at" in described(make(Reach()), closed)
+        assert "nothing listens at" in described(make(HostPolicy()), closed)
 
 
 @pytest.mark.elsewhere_in_prove
@@ -272,4 +272,4 @@ def test_the_option_holds_over_http(source_database: TestDatabase, tmp_path: Pat
         host.configure(**body, sourceConfig=source_database.source_config)
         failed = host.request("POST", "/data-replication/sync/t")
         assert failed.status_code == 502
-        assert "is not among allowed_source_hosts" in failed.json()["error"]
+        assert "is not in allowed_source_hosts" in failed.json()["error"]

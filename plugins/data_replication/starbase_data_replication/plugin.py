@@ -29,7 +29,7 @@ from starbase_data_replication.runs import (
 from starbase_data_replication.service import Service
 from starbase_data_replication.sources import Dialects
 from starbase_data_replication.sources.mysql import MysqlDialect
-from starbase_data_replication.sources.network import Reach, allowed_hosts
+from starbase_data_replication.sources.network import HostPolicy, allowed_hosts
 from starbase_data_replication.sources.postgresql import PostgresqlDialect
 from starbase_data_replication.sources.settings import Variables, allowed_variables, not_allowed
 from starbase_data_replication.storage import EncryptedSettings, SecretKeys, Store, user_objects
@@ -96,8 +96,8 @@ class DataReplication:
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
         self._dialects = Dialects(
             {
-                "postgresql": PostgresqlDialect(Reach(allowed_source_hosts)),
-                "mysql": MysqlDialect(Reach(allowed_source_hosts)),
+                "postgresql": PostgresqlDialect(HostPolicy(allowed_source_hosts)),
+                "mysql": MysqlDialect(HostPolicy(allowed_source_hosts)),
             }
         )
         self._made: _Parts | None = None

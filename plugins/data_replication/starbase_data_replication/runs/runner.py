@@ -20,7 +20,7 @@ from starbase_data_replication.model import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
 from starbase_data_replication.runs.slots import Slots
-from starbase_data_replication.sources.network import HEARD
+from starbase_data_replication.sources.network import ON_ACTIVITY
 from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
 from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
 from starbase_data_replication.verify import Check, allow
@@ -293,7 +293,7 @@ class Runner:
         async with self.slots.hold(self.connections.key(stored[0].replication.source_config)) as slot:
             mark_active = partial(_mark_active, runs, self.host.clock)
             mark_active()
-            HEARD.set(mark_active)
+            ON_ACTIVITY.set(mark_active)
             for each in runs:
                 each.pinged_at, each.slot = each.active_at, slot
             syncs = [await self._make_sync(*each) for each in zip(runs, stored, strict=True)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.network import Reach, allowed_hosts
+from starbase_data_replication.sources.network import HostPolicy, allowed_hosts
 from starbase_data_replication.sources.settings import masked
 
 
@@ -23,12 +23,12 @@ class SettingsModule(Protocol):
 
 
 class BuiltInDialect:
-    """Every method of Dialect but `open`. reach: where a source may be."""
+    """Every method of Dialect but `open`. policy: where a source may be."""
 
     settings: ClassVar[SettingsModule]
 
-    def __init__(self, reach: Reach = allowed_hosts.DEFAULT) -> None:
-        self._reach = reach
+    def __init__(self, policy: HostPolicy = allowed_hosts.DEFAULT) -> None:
+        self._policy = policy
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         return self.settings.check(settings, source_table)

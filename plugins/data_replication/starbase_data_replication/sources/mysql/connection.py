@@ -24,7 +24,7 @@ from starbase_data_replication.sources.batches import ANSWER_BYTES, COLUMN_BYTES
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.packets import RowParser
-from starbase_data_replication.sources.network import Reach
+from starbase_data_replication.sources.network import HostPolicy
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import overrides
 
@@ -86,9 +86,9 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]
 class Connection(AuthenticatingConnection):
     """One connection, prepared by the time it is open. Values come as the server's text, or as bytes."""
 
-    def __init__(self, *, reach: Reach, tls_required: bool = False, **arguments: Any) -> None:
+    def __init__(self, *, policy: HostPolicy, tls_required: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._reach = reach
+        self._policy = policy
         # The host as configured: certificates are checked against it, whichever address it has.
         self._name = self._host
         # Converters cost more than the network; the casts do what little is needed.
@@ -145,10 +145,10 @@ class Connection(AuthenticatingConnection):
 
     async def _connect_to_any(self) -> None:
         if self._unix_socket:
-            self._reach.check_socket(self._unix_socket)
+            self._policy.check_socket(self._unix_socket)
             addresses = [self._name]
         else:
-            addresses = await self._reach.addresses(self._name, self._port)
+            addresses = await self._policy.addresses(self._name, self._port)
         for address in addresses:
             try:
                 await self._connect_to(address)

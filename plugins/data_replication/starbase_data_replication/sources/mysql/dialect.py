@@ -23,5 +23,5 @@ class MysqlDialect(BuiltInDialect):
             max_connections=max_connections,
             tls_required=read.tls_required,
             ssl_fallback=read.ssl_fallback,
-            reach=self._reach,
+            policy=self._policy,
         )

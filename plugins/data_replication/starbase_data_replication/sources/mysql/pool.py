@@ -16,7 +16,7 @@ import aiomysql
 from pymysql.err import OperationalError
 
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.network import Reach
+from starbase_data_replication.sources.network import HostPolicy
 from starbase_host import check_overrides, overrides
 
 # A firewall may forget a connection that is not used for a while, without a sign to either end.
@@ -26,10 +26,10 @@ IDLE_SECONDS = 300.0
 class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
     """Stands in for the pool that `databases` has made, before that has any connection.
 
-    ssl_fallback: connect without TLS where a server that offers it fails in the handshake. reach: where it may be.
+    ssl_fallback: connect without TLS where a server that offers it fails in the handshake. policy: where it may be.
     """
 
-    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, reach: Reach) -> None:
+    def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, policy: HostPolicy) -> None:
         # Here, because `databases` is imported by now, and not before: that takes most of a second.
         check_overrides(ConnectionPool)
         super().__init__(
@@ -41,7 +41,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
             **made._conn_kwargs,
         )
         self._tls_required = tls_required
-        self._reach = reach
+        self._policy = policy
         self._ssl_fallback = ssl_fallback
         self._waking: set[asyncio.Future[Any]] = set()
         self._not_before = 0.0
@@ -101,12 +101,12 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
     async def _connected(self) -> Connection:
         arguments = dict(self._conn_kwargs)
         try:
-            connection = Connection(reach=self._reach, tls_required=self._tls_required, **arguments)
+            connection = Connection(policy=self._policy, tls_required=self._tls_required, **arguments)
             await connection.open()
         except OperationalError as error:
             if not self._ssl_fallback or not isinstance(error.__cause__, ssl.SSLError):
                 raise
-            connection = Connection(reach=self._reach, **{**arguments, "ssl": None})
+            connection = Connection(policy=self._policy, **{**arguments, "ssl": None})
             await connection.open()
         return connection
 

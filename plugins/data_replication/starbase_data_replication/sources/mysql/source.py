@@ -53,7 +53,7 @@ from starbase_data_replication.sources.mysql.sql import (
 from starbase_data_replication.sources.mysql.table_ids import table_ids
 from starbase_data_replication.sources.mysql.transaction_details import transaction_details
 from starbase_data_replication.sources.mysql.types import CLOCKS
-from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
+from starbase_data_replication.sources.network import HostPolicy, Pool, allowed_hosts
 from starbase_data_replication.sources.protocols import AHEAD_SECONDS, Comparing, Inspector, Reader, ReadPlan
 from starbase_data_replication.sources.rounding import shows_a_time
 from starbase_host import check_overrides
@@ -63,7 +63,7 @@ class MysqlSource:
     """One configured MySQL or MariaDB. `arguments` are those of aiomysql.create_pool.
 
     tls_required: refuse a server without TLS before it is told anything. ssl_fallback: go on without TLS where
-    a server offers it and the handshake fails. reach: where it may be.
+    a server offers it and the handshake fails. policy: where it may be.
     """
 
     notes_shared = True
@@ -75,14 +75,14 @@ class MysqlSource:
         max_connections: int,
         tls_required: bool = False,
         ssl_fallback: bool = False,
-        reach: Reach = allowed_hosts.DEFAULT,
+        policy: HostPolicy = allowed_hosts.DEFAULT,
     ) -> None:
         check_overrides(AuthenticatingConnection, Connection, Cursor)
         # Of the pool's connections: set when it is opened.
         self._connections: list[ConnectionPool] = []
 
         def adopt(made: Any) -> ConnectionPool:
-            pool = ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback, reach=reach)
+            pool = ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback, policy=policy)
             self._connections[:] = [pool]
             return pool
 
@@ -93,7 +93,7 @@ class MysqlSource:
             transport=lambda connection: connection._writer.transport,
             adopt=adopt,
         )
-        self._connect = partial(Connection, tls_required=tls_required, reach=reach, **arguments)
+        self._connect = partial(Connection, tls_required=tls_required, policy=policy, **arguments)
         self._server = tuple(arguments.get(name) for name in ("unix_socket", "host", "port"))
         self._database = arguments.get("db")
         # The connection whose transaction everything is asked in; None is one for each question.

@@ -1,10 +1,10 @@
-"""One connection's line to its source: whether bytes still come, and whether the network between has died.
+"""The network activity of one connection: whether bytes still come, and whether the network to the source has failed.
 
-Owns a listener between a driver's transport and its protocol, and the socket's keepalives. Must not know what is
-said on the line, nor what is done about silence.
+Owns a protocol between a driver's transport and the driver's own protocol, and the socket's keepalives. Must not know
+what the bytes mean, nor what happens when none come.
 
-A server that sorts or counts sends nothing for minutes, and so does a dead network. The kernel tells the second:
-its probes are answered by the other machine's kernel, however busy the server is.
+A server that sorts or counts sends nothing for minutes, and neither does a network that has failed. The kernel can
+tell them apart: the other machine's kernel answers its probes, however busy the server is.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-# What is to be called when bytes come from a source, for the run that this task works for.
-HEARD: ContextVar[Callable[[], None] | None] = ContextVar("heard", default=None)
+# Called when bytes come from a source; set by the run that the current task works for.
+ON_ACTIVITY: ContextVar[Callable[[], None] | None] = ContextVar("on_activity", default=None)
 
-# A machine that does not answer for half a minute is gone: fifteen seconds of rest, then a probe every five.
+# A machine that does not answer for half a minute counts as gone: 15 seconds without bytes, then a probe every 5.
+# TCP_USER_TIMEOUT is in milliseconds; it does the same while sent bytes wait for their acknowledgement.
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 
 
-class Line(asyncio.Protocol):
-    """Hands everything on to the driver's protocol, and tells whoever uses the connection now that bytes have come."""
+class ActivityProtocol(asyncio.Protocol):
+    """Passes everything on to the driver's protocol, and reports that bytes have come.
+
+    on_activity: called after each piece of data; None while no run uses the connection.
+    """
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        self.heard: Callable[[], None] | None = None
+        self.on_activity: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._driver.data_received(data)
-        # What stands there may tell news from what a server says while it does nothing.
-        if self.heard is not None and getattr(self._driver, "news", True):
-            self.heard()
+        # A protocol with `news` says whether these bytes were progress, or what a server sends while it does nothing.
+        if self.on_activity is not None and getattr(self._driver, "news", True):
+            self.on_activity()
 
     def eof_received(self) -> bool | None:
         kept: bool | None = self._driver.eof_received()
@@ -50,15 +54,15 @@ class Line(asyncio.Protocol):
         self._driver.resume_writing()
 
 
-def listen(transport: Any) -> Line:
-    """The line of a connection: made at its first use, and from now on telling the run of this task."""
-    line = transport.get_protocol()
-    if not isinstance(line, Line):
-        line = Line(line)
-        transport.set_protocol(line)
+def watch(transport: Any) -> ActivityProtocol:
+    """Report the activity of a connection to the current task's run. The first call puts the protocol in its place."""
+    protocol = transport.get_protocol()
+    if not isinstance(protocol, ActivityProtocol):
+        protocol = ActivityProtocol(protocol)
+        transport.set_protocol(protocol)
         keep_alive(transport.get_extra_info("socket"))
-    line.heard = HEARD.get()
-    return line
+    protocol.on_activity = ON_ACTIVITY.get()
+    return protocol
 
 
 def keep_alive(connection: Any) -> None:

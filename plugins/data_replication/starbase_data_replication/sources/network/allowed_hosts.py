@@ -1,7 +1,8 @@
-"""Which hosts a source may be on: judged by the address that is then connected to, with no second look-up between.
+"""Which hosts a source may be on: the address that was checked is the one that is connected to.
 
-Owns the rules and the look-up. Must not know any dialect. A name is only a name until it is looked up: one that anybody
-may choose can be made to mean the address where a cloud hands out its machine's credentials, or an inner server.
+Owns the rules and the look-up of names. Must not know any dialect. Anyone who controls a name can make it mean another
+address: the one where a cloud gives out its machine's credentials, or a server of the internal network. So a name is
+looked up once, and the result is checked.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 OPTION = "allowed_source_hosts"
-# Link-local, and the addresses beside it at which clouds answer any of their machines: Amazon, Google, Scaleway,
-# Alibaba, Oracle, Azure. What the last one means, a network's own translation to IPv4 (RFC 8215), is not known here.
+# Link-local networks, and the other addresses of metadata services: Amazon, Google, Scaleway, Alibaba, Oracle, Azure.
+# The last one is a network's own translation to IPv4 (RFC 8215), whose IPv4 addresses cannot be known here.
 REFUSED: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -33,30 +34,31 @@ REFUSED: tuple[Network, ...] = tuple(
 )  # fmt: skip
 REFUSED_NAMES = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
 FOUR_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+){3}\Z")
-# With an IPv4 address in their last 32 bits: by NAT64, translated (RFC 6052, RFC 2765), and of old.
+# Networks whose addresses hold an IPv4 address in their last 32 bits: NAT64 (RFC 6052), SIIT (RFC 2765), and the
+# deprecated IPv4-compatible ones.
 HOLDING_IPV4 = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96"))
-# Digits and marks of a pattern alone: it could match addresses, but also a name that begins like one.
+# Only digits and the marks of a pattern: meant for addresses, but a name that begins like one would match too.
 PATTERN_OF_ADDRESSES = re.compile(r"[0-9][0-9.*?\[\]!-]*\Z")
 WHOLE_PARTS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){0,2})(?:\.\*)+\Z")
 
 
 def wrong_with(entry: object) -> str | None:
-    """Why an entry of the list would never match anything, and its mend; or None."""
+    """Why an entry of the list would never match anything, with the fix; None if it can match."""
     if not isinstance(entry, str) or not entry.strip(". \t\r\n"):
         return "must be a name, a pattern, an address, a network or the path of a socket"
     if entry[0] in "/*?[" and "/" in entry:
-        # The path of a socket, or a pattern of one.
+        # The path of a socket, or a pattern of paths.
         return None
     if any(character.isspace() for character in entry):
-        return "has a space in it; remove it"
+        return "contains a space; remove it"
     if "://" in entry:
         return f"is a URL; write its host alone{_host_of(entry)}"
     if "/" in entry:
         return _wrong_with_network(entry)
     if "," in entry:
-        return "holds several; give each an entry of its own"
+        return "contains several; make each a separate entry"
     if "@" in entry:
-        return f"holds a user; write {entry.rpartition('@')[2]}"
+        return f"contains a user; write {entry.rpartition('@')[2]}"
     return _wrong_with_host(entry)
 
 
@@ -72,7 +74,7 @@ def _wrong_with_network(entry: str) -> str | None:
     try:
         meant = ipaddress.ip_network(entry, strict=False)
     except ValueError:
-        return "is no network; write one such as 10.0.0.0/8"
+        return "is not a valid network; write one such as 10.0.0.0/8"
     address = entry.partition("/")[0]
     if str(meant.network_address) == str(ipaddress.ip_address(address)):
         return None
@@ -84,16 +86,16 @@ def _wrong_with_host(entry: str) -> str | None:
         return f"has a zone; write {entry.partition('%')[0]}" if "%" in entry else None
     inner, bracket, _ = entry.removeprefix("[").partition("]")
     if bracket and _is_address(inner):
-        return f"has {'a port, which is not judged' if ']:' in entry else 'brackets'}; write {inner}"
+        return f"has {'a port, which is not checked' if ']:' in entry else 'brackets'}; write {inner}"
     host, colon, port = entry.rpartition(":")
     if colon and port.isdigit() and ":" not in host:
-        return f"has a port, which is not judged; write {host}"
+        return f"has a port, which is not checked; write {host}"
     if colon:
-        return "is no address, and a name has no colon; write a name, an address or a network"
+        return "is not an address, and a name cannot contain a colon; write a name, an address or a network"
     if PATTERN_OF_ADDRESSES.match(entry) and any(mark in entry for mark in "*?["):
-        return f"is a pattern, which a name can match too; write a network such as {_network_like(entry)}"
+        return f"is a pattern, which a name could match too; write a network such as {_network_like(entry)}"
     if FOUR_NUMBERS.match(entry):
-        return "is no address; each part is a number from 0 to 255, without leading zeros"
+        return "is not an address; each part must be a number from 0 to 255, without leading zeros"
     return None
 
 
@@ -113,19 +115,19 @@ def _is_address(text: str) -> bool:
     return True
 
 
-class Reach:
-    """The rules of one host.
+class HostPolicy:
+    """Where the sources of one host may be.
 
-    allowed: names, patterns of names (`*.example.com`), addresses, networks (`10.0.0.0/8`), and paths of sockets, of
-        which a source must match one; None for any host but those that are refused. An address or network listed here
-        is allowed even if it would be refused.
+    allowed: names, patterns of names (`*.example.com`), addresses, networks (`10.0.0.0/8`) and paths of sockets. A
+        source must match one of them; None allows every host except the refused ones. An address or network listed
+        here is allowed even if it would be refused.
     """
 
     def __init__(self, allowed: Iterable[str] | None = None) -> None:
         self._any = allowed is None
         self._networks: list[Network] = []
         self._names: list[str] = []
-        # As written: unlike a name, a path is another one in other letters.
+        # As written: unlike that of a name, the case of a path matters.
         self._paths = list(allowed or ())
         for entry in self._paths:
             try:
@@ -134,20 +136,25 @@ class Reach:
                 self._names.append(_folded(entry))
 
     def check_socket(self, path: str) -> None:
-        """Raises SourceRejected for a Unix socket that may not be used: with a list, one that is not on it."""
+        """Raise SourceRejected for a Unix socket that is not on the list, if there is a list."""
         # `..` would leave the folder that a pattern names.
         outside = ".." in path.split("/")
         if not self._any and (outside or not any(fnmatchcase(path, pattern) for pattern in self._paths)):
-            raise SourceRejected(f"the socket {path} is not among {OPTION}")
+            raise SourceRejected(f"the socket {path} is not in {OPTION}; add it there")
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of a host that may be connected to. Raises SourceRejected, or SourceUnavailable for none."""
+        """Look a host up, and return the addresses that are allowed.
+
+        Raises SourceRejected if none is allowed, and SourceUnavailable if the name has no address.
+        """
         name = _folded(host)
         if name in REFUSED_NAMES:
-            raise SourceRejected(f"{host} is a name of a cloud's metadata service; no source can be there")
+            raise SourceRejected(
+                f"{host} is a cloud's metadata service and cannot be a source; look at host of sourceConfig"
+            )
         if not self._may_be_allowed(name):
-            # Not looked up: whoever is asked what a name means learns the name.
-            raise SourceRejected(f"{host} may not be used as a source; it is not among {OPTION}")
+            # Not looked up: every name server that is asked learns the name.
+            raise SourceRejected(f"{host} may not be used as a source; it is not in {OPTION}")
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -155,43 +162,43 @@ class Reach:
         known = list(dict.fromkeys(str(address[0]) for *_, address in found))
         usable = [text for text in known if self._is_allowed(name, ipaddress.ip_address(text))]
         if not usable:
-            mend = f"allow it in {OPTION} if it should be" if self._any else f"it is not among {OPTION}"
-            raise SourceRejected(f"{host} ({', '.join(known)}) may not be used as a source; {mend}")
+            fix = f"add it to {OPTION} if it should be one" if self._any else f"it is not in {OPTION}"
+            raise SourceRejected(f"{host} ({', '.join(known)}) may not be used as a source; {fix}")
         return usable
 
     def _may_be_allowed(self, name: str) -> bool:
-        """Whether some address would do: with a network in the list, any name could mean one in it."""
+        """Whether the list could allow this name: if it has a network, any name could mean an address in it."""
         return self._any or bool(self._networks) or any(fnmatchcase(name, pattern) for pattern in self._names)
 
     def _is_allowed(self, name: str, address: Address) -> bool:
-        meant = _meant(address)
-        if any(each in network for network in self._networks for each in (address, *meant)):
+        inner = _inner_ipv4(address)
+        if any(each in network for network in self._networks for each in (address, *inner)):
             return True
-        if any(each in network for network in REFUSED for each in (address, *meant)):
+        if any(each in network for network in REFUSED for each in (address, *inner)):
             return False
         return self._any or any(fnmatchcase(name, pattern) for pattern in self._names)
 
 
-# The rules where nobody has set any. Frozen in effect: nothing changes a Reach once it is made.
-DEFAULT = Reach()
+# The rules without a list. Shared, because nothing changes a HostPolicy after it is made.
+DEFAULT = HostPolicy()
 
 
 class CheckedLoop:
-    """An event loop for a driver that looks names up itself: it connects only to what the rules allow.
+    """An event loop for a driver that looks names up itself: it connects only where the policy allows.
 
-    Everything but connecting is the running loop's. TLS begun later on the connection still gets the host's name.
+    Everything except connecting is the running loop's. A driver that starts TLS later still passes the host's name.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reach: Reach) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: HostPolicy) -> None:
         self._loop = loop
-        self._reach = reach
+        self._policy = policy
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
 
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
         failures: list[OSError] = []
-        for address in await self._reach.addresses(host, port):
+        for address in await self._policy.addresses(host, port):
             try:
                 return await self._loop.create_connection(factory, address, port, **options)
             except OSError as error:
@@ -199,7 +206,7 @@ class CheckedLoop:
         raise _one(failures)
 
     async def create_unix_connection(self, factory: Callable[[], Any], path: str, **options: Any) -> Any:
-        self._reach.check_socket(path)
+        self._policy.check_socket(path)
         try:
             return await self._loop.create_unix_connection(factory, path, **options)
         except OSError as error:
@@ -210,8 +217,8 @@ def _one(failures: Sequence[OSError]) -> OSError:
     return failures[0] if len(failures) == 1 else Unreachable("; ".join(str(failure) for failure in failures))
 
 
-def _meant(address: Address) -> tuple[Address, ...]:
-    """The IPv4 addresses that an IPv6 one stands for."""
+def _inner_ipv4(address: Address) -> tuple[Address, ...]:
+    """The IPv4 addresses that an IPv6 address stands for."""
     if not isinstance(address, ipaddress.IPv6Address):
         return ()
     inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]

@@ -1,8 +1,8 @@
 """Pools of connections to sources. The one module that knows that `databases` exists.
 
-`databases` gives the pool and its lifecycle; rows go over the driver's own connection, because its row path
-costs several times what the driver's does. It is never given a user's URL: it would drop `sslmode`, several
-hosts and whatever else it does not know, in silence.
+`databases` gives the pool and its lifecycle. Rows go over the driver's own connection, because the row path of
+`databases` costs several times what the driver's does. It never gets a user's URL: it would silently drop `sslmode`,
+several hosts and any other part that it does not know.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import quote as percent_encode
 
-from starbase_data_replication.sources.network.activity import listen
+from starbase_data_replication.sources.network.activity import watch
 
+# How long a server may take to end its connections; a stop of the host waits for it.
 GOODBYE_SECONDS = 2.0
 
-# What the MySQL backend of `databases` takes from its URL and from nowhere else.
+# The MySQL backend of `databases` takes these from its URL only.
 URL_PARTS = ("host", "port", "user", "password", "db")
 
 
 class Pool:
-    """Connections to one remote, opened when first needed.
+    """Connections to one source, opened when first needed.
 
-    scheme: "postgresql" or "mysql". arguments: what the driver's own pool takes (asyncpg.create_pool,
-    aiomysql.create_pool). transport: that of a driver's connection. adopt: is given the driver's own pool, which
-    has no connection yet, and answers the one to use in its place.
+    scheme: "postgresql" or "mysql".
+    arguments: those of the driver's own pool (asyncpg.create_pool, aiomysql.create_pool).
+    max_connections: how many may be open at once.
+    transport: returns the asyncio transport of a driver's connection.
+    adopt: gets the driver's own pool, which has no connection yet, and returns the pool to use instead.
     """
 
     def __init__(
@@ -48,28 +51,28 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """The driver's own connection, for the length of the context. Raises what the driver raises.
+        """Lend the driver's own connection for the length of the context. Raises what the driver raises.
 
-        Contexts of one task that lie inside each other share a connection; `databases` keeps one for each task.
+        Nested contexts of one task share a connection, because `databases` keeps one for each task.
         """
         database = await self._open()
         connection = database.connection()
         await connection.__aenter__()
-        line = None
+        protocol = None
         try:
-            line = listen(self._transport(connection.raw_connection))
+            protocol = watch(self._transport(connection.raw_connection))
             yield connection.raw_connection
         finally:
-            if line is not None:
-                line.heard = None
-            # A pool that was closed meanwhile has no place any more to give a connection back to.
+            if protocol is not None:
+                protocol.on_activity = None
+            # A pool that was closed meanwhile takes no connection back.
             if database.is_connected:
                 await connection.__aexit__()
 
     async def close(self) -> None:
         if self._database is not None:
             database, self._database = self._database, None
-            # A server need not answer a goodbye; given up, the connections are cut.
+            # A server need not answer a goodbye. After the timeout, the connections are cut.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await database.disconnect()
@@ -81,7 +84,7 @@ class Pool:
                 arguments = dict(self._arguments)
                 url = f"{self._scheme}://"
                 if self._scheme == "mysql":
-                    # Its backend sets this one itself, always to true.
+                    # The backend sets this argument itself, always to true.
                     arguments.pop("autocommit", None)
                     url += _authority({part: arguments.pop(part, None) for part in URL_PARTS})
                 database = database_class(url, min_size=0, max_size=self._max_connections, **arguments)
@@ -93,10 +96,10 @@ class Pool:
 
 
 def _import(scheme: str) -> Any:
-    """Imported on first use, and off the event loop: SQLAlchemy, which comes with it, takes most of a second."""
+    """Import `databases` on first use, off the event loop: SQLAlchemy, which it imports, takes most of a second."""
     from databases import Database, DatabaseURL
 
-    # It imports the driver's side only when it is made.
+    # `databases` imports the driver's backend only when an object is made.
     Database(DatabaseURL(f"{scheme}://localhost/"))
     return Database
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from starbase_data_replication.sources.network import Reach
+from starbase_data_replication.sources.network import HostPolicy
 from starbase_data_replication.sources.postgresql.answer_limits import AnswerLimiter
 from starbase_data_replication.sources.postgresql.errors import NO_TLS
 from starbase_data_replication.sources.postgresql.handshake import HandshakeLoop, NotPostgresql
@@ -106,13 +106,13 @@ class Connection(asyncpg.Connection):
         return ""
 
 
-async def connect(*words: Any, reach: Reach, loop: Any = None, **options: Any) -> Connection:
+async def connect(*words: Any, policy: HostPolicy, loop: Any = None, **options: Any) -> Connection:
     """As asyncpg.connect, but only to an address where a source may be.
 
     Raises OSError if there is no connection, asyncpg.PostgresError if the server refuses it, and SourceRejected for a
     handshake that no PostgreSQL server needs.
     """
-    handshake: Any = HandshakeLoop(asyncio.get_running_loop(), reach)
+    handshake: Any = HandshakeLoop(asyncio.get_running_loop(), policy)
     try:
         connection: Connection = await asyncpg.connect(*words, loop=handshake, **options)
         connection.md5_exposed, connection.limiter = handshake.md5_exposed, handshake.limiter

@@ -18,4 +18,4 @@ class PostgresqlDialect(BuiltInDialect):
         from starbase_data_replication.sources.postgresql.source import PostgresqlSource
 
         arguments = postgresql_settings.pool_arguments(postgresql_settings.read(settings))
-        return PostgresqlSource(arguments, max_connections=max_connections, reach=self._reach)
+        return PostgresqlSource(arguments, max_connections=max_connections, policy=self._policy)

@@ -31,7 +31,7 @@ from starbase_data_replication.model import (
     TableSchema,
 )
 from starbase_data_replication.sources.expressions import Reading, bracketed
-from starbase_data_replication.sources.network import Pool, Reach, allowed_hosts
+from starbase_data_replication.sources.network import HostPolicy, Pool, allowed_hosts
 from starbase_data_replication.sources.postgresql import privileges, transactions
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS, Connection, connect
@@ -100,17 +100,17 @@ class PostgresqlSource:
 
     arguments: those of asyncpg.create_pool.
     max_connections: how many connections it may have at once.
-    reach: where it may be.
+    policy: where it may be.
     """
 
     notes_shared = True
 
     def __init__(
-        self, arguments: Mapping[str, Any], *, max_connections: int, reach: Reach = allowed_hosts.DEFAULT
+        self, arguments: Mapping[str, Any], *, max_connections: int, policy: HostPolicy = allowed_hosts.DEFAULT
     ) -> None:
         check_overrides(Connection, HandshakeLoop)
         self._arguments = {**arguments, "connection_class": Connection}
-        self._connect = partial(connect, reach=reach)
+        self._connect = partial(connect, policy=policy)
         self._pool = Pool(
             "postgresql",
             {**self._arguments, "connect": self._connect, "reset": _keep_session},
