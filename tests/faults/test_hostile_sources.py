@@ -259,6 +259,12 @@ POSTGRES: dict[str, tuple[Postgres, str]] = {
         # An unknown one; record, path, polygon, pg_snapshot, json, text[] and int4[].
         for oid in (99_999, 2249, 602, 604, 5038, 114, 1009, 1007)
     },
+    **{
+        f"the setting {body!r}": (
+            Postgres(says(message(b"S", body) + message(b"C", b"SET\0") + READY)), "the server sends a setting",
+        )
+        for body in (b"", b"a", b"a\0", b"a\0b", b"client_encoding\0bz2_codec\0", b"client_encoding\0LATIN1\0")
+    },
     "no columns": (Postgres(says(prepared()), described=True), "no table or view"),
 }  # fmt: skip
 

@@ -169,6 +169,18 @@ def test_demands_out_of_order_do_not_reach_the_driver(said: bytes) -> None:
     assert "look at host and port of sourceConfig" in done.stdout
 
 
+@pytest.mark.parametrize("body", [b"", b"a\0", b"client_encoding\0bz2_codec\0", b"client_encoding\0\0"])
+def test_a_setting_of_a_handshake_that_is_refused(body: bytes) -> None:
+    with pytest.raises(SourceRejected, match="UTF-8"):
+        check_handshake(LET_IN + message(b"S", body), HandshakeState())
+
+
+@pytest.mark.parametrize("name", [b"UTF8", b"utf-8", b"UTF_8", b"UNICODE"])
+def test_the_names_of_utf8(name: bytes) -> None:
+    data = LET_IN + message(b"S", b"client_encoding\0" + name + b"\0") + END
+    assert check_handshake(data, HandshakeState()) == (len(data), True)
+
+
 @pytest.mark.parametrize("number", [2, 6, 7, 8, 9, 13, 2**32 - 1])
 def test_a_login_that_is_not_supported_is_named(number: int) -> None:
     with impostor(lambda connection: connection.sendall(demand(number))) as port:

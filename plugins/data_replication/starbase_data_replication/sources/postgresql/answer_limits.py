@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -30,8 +31,31 @@ READY, ROW, COLUMNS, SETTING = b"ZDTS"
 ASIDES = frozenset(b"NSA")
 # The driver keeps each setting that a server reports. PostgreSQL reports fourteen.
 MAX_SETTINGS = 200
+LONGEST_SETTING = 30_000
+# The driver decodes every text by the codec that the server names, and Python has some that unpack a thousand bytes
+# into gigabytes. It asks for UTF-8, for which servers have several names.
+ENCODING = b"client_encoding"
+UTF8 = re.compile(rb"utf[-_]?8|unicode", re.IGNORECASE)
 # While no row was taken, so many bytes of rows count as news, so that activity shows in a long row.
 NEWS_BYTES = 1 << 20
+
+
+class OddSetting(Exception):
+    """A setting that PostgreSQL never reports."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server sends a setting that cannot be read, or text in another encoding than UTF-8, though it was "
+            "asked for UTF-8; look at host and port of sourceConfig, and at any pooler in between"
+        )
+
+
+def check_setting(body: bytes) -> None:
+    """Raises OddSetting for a message about a setting, without its head, that the driver must not see."""
+    name, _, rest = body.partition(b"\0")
+    value, end, more = rest.partition(b"\0")
+    if not end or more or (name == ENCODING and UTF8.fullmatch(value) is None):
+        raise OddSetting
 
 
 class AnswerLimiter(asyncio.Protocol):
@@ -45,7 +69,7 @@ class AnswerLimiter(asyncio.Protocol):
         self.news = False
         self._driver = driver
         self._transport = transport
-        self._refused: TooMuch | None = None
+        self._refused: TooMuch | OddSetting | None = None
         # In bytes, of the answer so far, or of the row while rows are streamed.
         self._cost = 0
         # Of a message that continues in the next bytes: how many are left, or the beginning of its head.
@@ -69,6 +93,9 @@ class AnswerLimiter(asyncio.Protocol):
             self._left, self._head = 0, b""
             if end >= 0:
                 self._count_messages(last[end:])
+            # In between nothing was looked at.
+            if self._driver.get_settings().get_text_codec().name != "utf-8":
+                self._refuse(OddSetting())
 
     def taken(self) -> None:
         """Count the next row from zero: rows were taken."""
@@ -82,11 +109,14 @@ class AnswerLimiter(asyncio.Protocol):
                 self._count_rows(data)
             else:
                 self._count_messages(data)
-        except TooMuch as error:
-            self._refused = error
-            self._transport.abort()
+        except (TooMuch, OddSetting) as error:
+            self._refuse(error)
             return
         self._driver.data_received(data)
+
+    def _refuse(self, error: TooMuch | OddSetting) -> None:
+        self._refused = error
+        self._transport.abort()
 
     def _count_rows(self, data: bytes) -> None:
         self.news = not self._cost or self._cost // NEWS_BYTES < (self._cost + len(data)) // NEWS_BYTES
@@ -105,6 +135,11 @@ class AnswerLimiter(asyncio.Protocol):
             counts = kind in (ROW, COLUMNS) and length >= 6
             if counts and size - at < HEAD_BYTES + 2:
                 break
+            if kind == SETTING and length > LONGEST_SETTING:
+                raise OddSetting
+            if kind == SETTING and size - at <= length:
+                # The driver has its beginning, and does nothing with it.
+                break
             if kind == READY:
                 self._cost = 0
                 self.news = True
@@ -116,6 +151,7 @@ class AnswerLimiter(asyncio.Protocol):
                 if self._cost > ANSWER_BYTES:
                     raise TooMuch
                 if kind == SETTING:
+                    check_setting(data[at + HEAD_BYTES : at + 1 + length])
                     self._settings.add(data[at + HEAD_BYTES : at + HEAD_BYTES + 64].partition(b"\0")[0])
                     if len(self._settings) > MAX_SETTINGS:
                         raise TooMuch("settings")

@@ -20,6 +20,7 @@ from starbase_data_replication.errors import (
     odd_answer,
 )
 from starbase_data_replication.sources.batches import Damaged, TooMuch
+from starbase_data_replication.sources.postgresql.answer_limits import OddSetting
 from starbase_data_replication.sources.postgresql.sql import REWRITTEN
 from starbase_data_replication.sources.unreachable import Unreachable
 
@@ -99,7 +100,7 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise translate(error, doing, rows=rows) from error
-    except TooMuch as error:
+    except (TooMuch, OddSetting) as error:
         raise SourceRejected(f"{doing}: {error}") from error
     except asyncpg.ClientConfigurationError as error:
         raise SourceRejected(f"{doing}: {error}") from error
@@ -119,7 +120,7 @@ def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -
     """Translate a server's error. Its text is left out if it may quote a row's value: SQLSTATE classes 22 and 23, and
     with `rows` each text that is not in KNOWN.
     """
-    if isinstance(error.__cause__, TooMuch):
+    if isinstance(error.__cause__, TooMuch | OddSetting):
         return SourceRejected(f"{doing}: {error.__cause__}")
     code = getattr(error, "sqlstate", None) or ""
     if code == INVALID_TEXT and error.args and REWRITTEN in error.args[0]:

@@ -17,7 +17,7 @@ from asyncpg.protocol import Protocol
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.sources.network import CheckedLoop
-from starbase_data_replication.sources.postgresql.answer_limits import AnswerLimiter
+from starbase_data_replication.sources.postgresql.answer_limits import AnswerLimiter, OddSetting, check_setting
 from starbase_host import overrides
 
 # PostgreSQL's default is 4,096, as it is with the large providers; CockroachDB's is 10,610. So many take about 50 ms.
@@ -27,7 +27,7 @@ ITERATIONS = re.compile(rb",i=(\d+)")
 # The kinds of message that may come, and the longest length of each in bytes, as libpq has them: authentication,
 # errors, notices, versions, settings, the key for cancelling, and ReadyForQuery. Until that one, the driver answers
 # every request for a password, also one after AuthenticationOk.
-AUTHENTICATION, READY = b"R", b"Z"
+AUTHENTICATION, READY, SETTING = b"R", b"Z", b"S"
 LONGEST = {AUTHENTICATION: 2_000, READY: 5, **dict.fromkeys((b"E", b"N", b"v", b"S"), 30_000), b"K": 300}
 HEAD_BYTES = 5
 # Authentication requests: AuthenticationOk, the password itself, its MD5 hash with a salt, and the steps of SCRAM.
@@ -85,6 +85,11 @@ def check_handshake(data: bytes, state: HandshakeState) -> tuple[int, bool]:
             break
         if kind == AUTHENTICATION:
             _check_request(int.from_bytes(data[at + 5 : at + 9], "big"), data[at + 9 : end], state)
+        if kind == SETTING:
+            try:
+                check_setting(data[at + HEAD_BYTES : end])
+            except OddSetting as error:
+                raise SourceRejected(str(error)) from error
         if kind == READY:
             if state.last != OK:
                 raise NotPostgresql
