@@ -185,7 +185,9 @@ class TableSchema:
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
-        return tuple(self.column(name) for name in self.key)
+        wanted = set(self.key)
+        found = {each.name: each for each in (*self.left_out, *self.columns) if each.name in wanted}
+        return tuple(found[name] for name in self.key)
 
     @property
     def target_key(self) -> tuple[str, ...]:

@@ -267,8 +267,10 @@ class Target:
                 definition = f"{quote(key[0].target)} INT"
             definitions[position] = f"{definition} NOT NULL PRIMARY KEY"
         elif key:
-            for column in key:
-                definitions[self.schema.columns.index(column)] += " NOT NULL"
+            names = set(self.schema.key)
+            for position, column in enumerate(self.schema.columns):
+                if column.name in names:
+                    definitions[position] += " NOT NULL"
         if self.mark is not None:
             extra = [f"{quote(self.mark)} TEXT", *extra]
         definitions += extra
@@ -291,7 +293,7 @@ class Target:
         key = [quote(name) for name in self.schema.target_key]
         # SQLite takes both zeros of floating point for one key: of a key without affinity, which may hold them, the
         # value is written too.
-        same = [quote(column.target) for column in self.schema.key_columns if column.cast.declared]
+        same = {quote(column.target) for column in self.schema.key_columns if column.cast.declared}
         rest = [name for column in self.schema.columns if (name := quote(column.target)) not in same]
         # A row that is read is there again. What it holds in columns that the source no longer has is left alone: that
         # the column is gone is no change of the row.
@@ -308,13 +310,13 @@ class Target:
         if not names:
             return "0"
         # A change of case is one, whatever the column is compared by.
-        nocase = {quote(column.target) for column in self.schema.columns if column.nocase}
+        nocase, written = {quote(column.target) for column in self.schema.columns if column.nocase}, set(names)
         there = ", ".join(f"replica.{name}{' COLLATE BINARY' if name in nocase else ''}" for name in names)
         here = ", ".join(f"excluded.{name}" for name in names)
         forms = [
             name
             for column in self.schema.columns
-            if not column.cast.declared and (name := quote(column.target)) in names
+            if not column.cast.declared and (name := quote(column.target)) in written
         ]
         if forms:
             # Without affinity 1, 1.0 and the two zeros of floating point compare alike, and are different values;

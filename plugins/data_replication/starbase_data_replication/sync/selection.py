@@ -6,12 +6,15 @@ A pure function of the source's schema and the options. Must not know how rows a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from starbase_data_replication.errors import NO_KEY, SchemaMismatch
 from starbase_data_replication.model import Column, Options, Row, Rows, TableSchema, as_text
 from starbase_data_replication.sources.settings import text_problem
+
+# SQLite's tables have no more columns.
+MAX_COLUMNS = 2_000
 
 
 def selected(schema: TableSchema, options: Options, *, checked: bool = False) -> TableSchema:
@@ -21,13 +24,14 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
 
     Raises SchemaMismatch, which names the field, for a column that never existed or that must be copied.
     """
-    names = [column.name for column in schema.columns]
+    names = {column.name for column in schema.columns}
     if not checked:
         _check_names(schema, options)
     _check_needed(schema, options)
     _check_collations(schema, options)
-    wanted = [name for name in names if options.columns is None or name in options.columns]
-    wanted = [name for name in wanted if name not in options.exclude_columns]
+    chosen = names if options.columns is None else set(options.columns)
+    wanted = names & chosen - set(options.exclude_columns)
+    _check_count(schema, options, len(wanted))
     key = schema.key if options.key_columns is None else tuple(options.key_columns)
     left_out = "columns" if options.columns is not None else "excludeColumns"
     needed = [(name, "is part of the key") for name in key]
@@ -36,8 +40,8 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
     for name, why in needed:
         if name in names and name not in wanted:
             raise SchemaMismatch(f"{left_out}: {name} of {schema.table} {why}, so it must be copied")
-    _check_readable(schema, [*wanted, schema.tracking_column])
-    for name in wanted:
+    _check_readable(schema, {*wanted, schema.tracking_column})
+    for name in (column.name for column in schema.columns if column.name in wanted):
         # Real servers have no such names. A server that only poses as one, or another plugin's dialect, may.
         if (problem := text_problem(name, control=True)) is not None:
             raise SchemaMismatch(f"the name of column {name!r} of {schema.table} {problem}; rename it at the source")
@@ -67,7 +71,15 @@ def selected(schema: TableSchema, options: Options, *, checked: bool = False) ->
     )
 
 
-def _check_readable(schema: TableSchema, needed: Sequence[str]) -> None:
+def _check_count(schema: TableSchema, options: Options, count: int) -> None:
+    """Raises SchemaMismatch if the replica would have more columns than SQLite lets a table have."""
+    room = MAX_COLUMNS - (options.mark_column is not None)
+    if count > room:
+        of_replica = "" if room == MAX_COLUMNS else f": a replica has {MAX_COLUMNS:,}, and one is deletes.mark"
+        raise SchemaMismatch(f"columns: choose at most {room:,} of the {count:,} of {schema.table}{of_replica}")
+
+
+def _check_readable(schema: TableSchema, needed: Set[str]) -> None:
     """Raise SchemaMismatch with the names of unreadable columns: the source's own error names the table at most."""
     hidden = [column.name for column in schema.columns if column.name in needed and not column.readable]
     if not any(column.readable for column in schema.columns):
@@ -88,7 +100,8 @@ def check_unique(rows: Sequence[Row], schema: TableSchema, options: Options) -> 
     """
     if options.key_columns is None or len(rows) < 2:
         return
-    key = [schema.columns.index(column) for column in schema.key_columns]
+    places = {column.name: at for at, column in enumerate(schema.columns)}
+    key = [places[name] for name in schema.key]
     values = Rows.of(rows, len(rows[0]))
     if len(set(zip(*(values.column(at) for at in key), strict=True))) < len(rows):
         raise SchemaMismatch(f"keyColumns: {NO_KEY.format(table=schema.table)}")

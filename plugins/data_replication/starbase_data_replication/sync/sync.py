@@ -332,7 +332,8 @@ class Sync:
         if self.together and not self._start.position.into_shadow:
             self._replica.hold(connection, rows, removed)
             return 0
-        key = [self.schema.columns.index(column) for column in self.schema.key_columns]
+        places = {column.name: at for at, column in enumerate(self.schema.columns)}
+        key = [places[name] for name in self.schema.key]
         gone = self._replica.remove(connection, ([row[at] for at in key] for row in removed)) if key else 0
         return gone + self._replica.apply(connection, rows)
 

@@ -110,14 +110,13 @@ class Replica:
         self._is_encoded = encoded is not None
         if encoded is not None:
             self._functions |= {"replica_encoded": partial(canonical_text, encoded)}
+        casts = {column.name: column.cast for column in schema.columns}
         self._digits = {
             column.name: f"replica_decimal_{number}"
             for number, column in enumerate(schema.columns)
             if column.cast.decimal and column.cast.declared == NO_AFFINITY
         }
-        self._functions |= {
-            name: partial(digits_of, cast=schema.column(column).cast) for column, name in self._digits.items()
-        }
+        self._functions |= {name: partial(digits_of, cast=casts[column]) for column, name in self._digits.items()}
         order = [schema.column(name) for name in source.order]
         self._order = [quote(column.target) for column in order]
         self._mixed = bool(order) and order[0].cast.declared == NO_AFFINITY

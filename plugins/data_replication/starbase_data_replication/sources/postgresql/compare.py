@@ -68,6 +68,7 @@ class PostgresqlComparing:
         self.digests = frozenset()
         self._connection = connection
         self._schema = schema
+        self._numbers = {each.name: number for number, each in enumerate((*schema.columns, *schema.left_out))}
         # Without a key, a row is known by all that it holds.
         self._key = schema.key_columns
         self._columns = columns
@@ -209,4 +210,4 @@ class PostgresqlComparing:
         return f"s.c{self._number(column)}"
 
     def _number(self, column: Column) -> int:
-        return (*self._schema.columns, *self._schema.left_out).index(column)
+        return self._numbers[column.name]

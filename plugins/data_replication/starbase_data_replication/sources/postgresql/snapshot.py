@@ -52,7 +52,8 @@ class Snapshot:
 
 async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
     columns = plan.schema.columns
-    positions = [[column.name for column in columns].index(name) for name in plan.schema.key]
+    places = {column.name: at for at, column in enumerate(columns)}
+    positions = [places[name] for name in plan.schema.key]
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
         with translate_errors(doing, rows=True):
