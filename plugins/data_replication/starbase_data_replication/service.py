@@ -1,4 +1,4 @@
-"""What a user can do with replications: configure, start, stop, delete, sync, reset, verify, reconcile, look.
+"""What a user can do with replications: configure, start, stop, delete, sync, reset, verify, reconcile, list.
 
 Owns the order in which the parts below do it. The one way in: HTTP calls this and reaches no deeper, and the command
 line speaks HTTP. Must not know requests, or how an answer is worded.

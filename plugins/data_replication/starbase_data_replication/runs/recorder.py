@@ -39,7 +39,7 @@ class Ending:
     status: `success`, `error` or `interrupted`.
     error: the message for the record; None for a success.
     result: what a successful sync did; None for a check.
-    failure: the error to log with its traceback, because nobody foresaw it; None if the message says it all.
+    failure: the error to log with its traceback, if the record's message does not give the cause; else None.
     """
 
     status: RunStatus

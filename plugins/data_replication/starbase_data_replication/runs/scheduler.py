@@ -64,7 +64,7 @@ class Scheduler:
         self.runner.host.alarms.replace(connection, {prefix + name: None for prefix in (SYNC, *CHECKS)})
 
     def wake(self) -> None:
-        """Let what is due already begin now. To be called after each commit of what `replace` has changed."""
+        """Deliver what is due already at once. To be called after the commit of what `replace` has changed."""
         self.runner.host.alarms.wake()
 
     async def next_syncs(self) -> Mapping[str, float]:
@@ -80,7 +80,7 @@ class Scheduler:
         await self._write(partial(self.runner.host.alarms.replace, alarms=alarms))
 
     async def repair(self) -> None:
-        """Set the alarms that are missing or further away than their interval, which a clock set back makes of them."""
+        """Set alarms that are missing, or further away than their interval because the clock was set back."""
         if alarms := await self._repairs():
             await self._write(partial(self.runner.host.alarms.replace, alarms=alarms))
 
@@ -94,8 +94,7 @@ class Scheduler:
         for stored in replications:
             name, interval = stored.name, stored.replication.interval_seconds
             at = alarms.get(SYNC + name)
-            missing = at is None or name in at_once
-            due = now if at is None or missing else schedule.still_due(name, interval, now=now, due=at)
+            due = now if at is None or name in at_once else schedule.still_due(name, interval, now=now, due=at)
             if due != at:
                 repairs[SYNC + name] = due
             for prefix in CHECKS:
@@ -145,7 +144,7 @@ class Scheduler:
         await self._write(partial(self._set_next_syncs, stored=stored, at=at, others=others, now=now))
 
     def _ends_soon(self, stored: StoredReplication) -> bool:
-        """Whether a run that is in the way is not one that this tick would repeat."""
+        """Whether the run in the way ends soon without the work of this tick, so that the tick is tried again."""
         running = self.runner.running.get(stored.name)
         if running is None:
             # Others of its group are being synced without it.
