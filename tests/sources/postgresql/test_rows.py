@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from starbase_data_replication.model import Column, Row
 from starbase_data_replication.model.casts import NO_AFFINITY, Cast
+from starbase_data_replication.sources.batches import Damaged
 from starbase_data_replication.sources.postgresql import rows as reading
 from starbase_data_replication.sources.postgresql.rows import CopyText
 
@@ -72,3 +74,31 @@ def test_one_column_of_empty_texts_and_of_nulls() -> None:
 def test_a_text_that_is_escaped_throughout() -> None:
     value = json.dumps({"path": "c:\\new\\table", "note": 'a "quoted"\n\tline', "\\N": "\\\\x"})
     assert parsed(f"{written(value)}\n".encode(), [], COLUMNS[1:2]) == [(value,)]
+
+
+SIZE = 4_000_000
+
+
+def highest_use(sent: bytes, columns: Sequence[Column]) -> int:
+    """The most memory, in bytes, that parsing takes."""
+    tracemalloc.start()
+    try:
+        parsed(sent, [], columns)
+    except Damaged:
+        pass
+    finally:
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return highest
+
+
+@pytest.mark.parametrize("sent", [b"\t" * SIZE, b"\\" * SIZE, b"\\n" * (SIZE // 2), b"a\\\\" * (SIZE // 3)])
+def test_a_long_row_takes_few_times_its_size(sent: bytes) -> None:
+    """Whatever it is made of: as a list of its parts it would take ten times as much and more."""
+    assert highest_use(sent + b"\n", COLUMNS[1:2]) < 5 * SIZE
+
+
+@pytest.mark.parametrize("sent", [b"a\tb\n", b"a\nb\tc\td\te\tf\n", b"\t" * 9 + b"\n", b"\n"])
+def test_a_row_of_another_width_is_damaged(sent: bytes) -> None:
+    with pytest.raises(Damaged):
+        parsed(sent, [])

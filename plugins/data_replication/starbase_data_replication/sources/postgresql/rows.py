@@ -196,14 +196,16 @@ class CopyText:
             end = self._data.rfind(b"\n", self._at)
         if end < 0:
             return 0, Rows([], self._width)
+        lines = self._data.count(b"\n", self._at, end) + 1
+        if self._data.count(b"\t", self._at, end) != lines * (self._width - 1):
+            # Counted first: as a list, a row of nothing but tabs would take ten times its size.
+            raise Damaged
         values = self._values(memoryview(self._data)[self._at : end])
         length = end + 1 - self._at
         self._at = end + 1
         if self._at == len(self._data):
             # Do not keep a second copy of a large row.
             self._data, self._at = b"", 0
-        if len(values) % self._width:
-            raise Damaged
         rows = Rows(values, self._width)
         for index, parser in self._parsers:
             try:
@@ -241,12 +243,12 @@ def unescaped(value: str) -> str | None:
     if value.startswith("\\\\x") and value.count("\\") == 2:
         # Bytes, which may be long.
         return value[1:]
-    parts = value.split("\\\\")
-    if len(parts) - 1 == value.count("\\") / 2:
-        return "\\".join(parts)
-    for letter, character in ESCAPES.items():
-        parts = [part.replace("\\" + letter, character) for part in parts]
-    return "\\".join(parts)
+    # A list of the parts would take ten times the size of a text of nothing but backslashes. No text contains a zero.
+    value = value.replace("\\\\", "\0")
+    if "\\" in value:
+        for letter, character in ESCAPES.items():
+            value = value.replace("\\" + letter, character)
+    return value.replace("\0", "\\")
 
 
 def _bytes(value: str) -> bytes:
