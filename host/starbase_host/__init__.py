@@ -26,6 +26,7 @@ from starbase_host.plugins import Host
 from starbase_host.printable import printable
 from starbase_host.query import Query, Result
 from starbase_host.routes import Route
+from starbase_host.sandbox import large_views
 from starbase_host.texts import ENV_REFERENCE, MALFORMED_REFERENCE, has_surrogate
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "iso",
+    "large_views",
     "overrides",
     "parse_json",
     "printable",

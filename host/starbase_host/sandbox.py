@@ -20,9 +20,11 @@ from starbase_host import catalogue, full_text
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
+from starbase_host.expansion import Expansion, TooManyLevels, relation
 from starbase_host.replaced_functions import replace_trim, replace_unhex
 from starbase_host.weight import weight
 
+_RELATIONS = "SELECT lower(name), type = 'view', sql FROM sqlite_schema WHERE type IN ('table', 'view')"
 # How often a guard that waits for the exclusive lock checks whether its connection was interrupted.
 POLL_SECONDS = 0.05
 
@@ -38,6 +40,27 @@ class OnlyPrepared(Exception):
 def fold_bytes(name: str) -> bytes:
     """Fold a name as `fold_name` does, into bytes: `bytes.lower` changes ASCII letters only."""
     return name.encode().lower()
+
+
+def _read_expansion(rows: list[tuple[Any, ...]]) -> Expansion:
+    return Expansion({name: relation(sql, view=bool(view)) for name, view, sql in rows})
+
+
+def _large_views(rows: list[tuple[Any, ...]], limit: int) -> set[str]:
+    expansion = _read_expansion(rows)
+    return {str(name) for name, view, _ in rows if view and not _is_small(expansion, str(name), limit)}
+
+
+def _is_small(expansion: Expansion, view: str, limit: int) -> bool:
+    try:
+        return expansion.view(view) <= limit
+    except TooManyLevels:
+        return False
+
+
+def large_views(connection: apsw.Connection) -> set[str]:
+    """Return the folded names of views that must not be prepared: it would take too much time and memory."""
+    return _large_views(connection.execute(_RELATIONS, can_cache=False).fetchall(), rules.EXPANDED_TOKENS["admin"])
 
 
 class Guard:
@@ -91,6 +114,11 @@ class Guard:
         self._analyzes = False
         # The full-text tables that already held hidden text before a statement that creates something.
         self._exposing: set[str] = set()
+        # The large views that existed before such a statement.
+        self._large_before: set[str] = set()
+        self._expansion: Expansion | None = None
+        # The schema version that it was made for.
+        self._expansion_of: Any = None
         self._catalogue = catalogue.Catalogue()
         # The schema version and the private tables that the catalogue was loaded for.
         self._catalogue_of: Any = None
@@ -155,9 +183,32 @@ class Guard:
         self._set_length(rules.VALUE_BYTES)
         self.longest, self._shortened_by, self._share = self._lengths.get(sql, (rules.VALUE_BYTES, "", 0))
         self.shares = False
-        if self.role == "admin":
-            return not self.writer
-        return sql in self._lengths
+        if self.role == "client" and sql in self._lengths:
+            return True
+        self._check_size(sql)
+        return self.role == "admin" and not self.writer
+
+    def _check_size(self, sql: str) -> None:
+        """Raise TooLarge when preparing the statement would take too much memory, or time that nothing can limit."""
+        selects = sql.lower().count("select")
+        if len(sql) <= rules.SHORT_SQL and selects == 0:
+            return
+        expansion = self._current_expansion()
+        if len(sql) <= rules.SHORT_SQL and selects == 1 and not expansion.mentions_view(sql):
+            return
+        limit = rules.EXPANDED_TOKENS[self.role]
+        try:
+            size = expansion.size(sql)
+        except TooManyLevels:
+            raise TooLarge(rules.TOO_MANY_LEVELS) from None
+        if size > limit + len(sql):
+            raise TooLarge(rules.TOO_EXPANDED.format(limit))
+
+    def _current_expansion(self) -> Expansion:
+        version = self.run_trusted("PRAGMA schema_version")
+        if self._expansion is None or version != self._expansion_of:
+            self._expansion, self._expansion_of = _read_expansion(self.run_trusted(_RELATIONS)), version
+        return self._expansion
 
     def run_trusted(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement of the host, outside the statement cache: a user's statement could find it there."""
@@ -199,6 +250,8 @@ class Guard:
 
         That is a full-text table that holds text which a client may not see, and a temporary object: SQLite says of a
         trigger `temp.x` on a table of `main` that it is in `main`.
+
+        Raises TooLarge when it made a view too large to be prepared, or another view through it.
         """
         if not self._creates:
             return
@@ -206,6 +259,11 @@ class Guard:
             raise Forbidden(rules.FULL_TEXT_REFUSAL)
         if self.run_trusted("SELECT 1 FROM temp.sqlite_schema LIMIT 1"):
             raise Forbidden(rules.TEMPORARY_REFUSAL)
+        if large := self._large_views() - self._large_before:
+            raise TooLarge(rules.VIEW_TOO_EXPANDED.format(min(large), rules.EXPANDED_TOKENS["admin"]))
+
+    def _large_views(self) -> set[str]:
+        return _large_views(self.run_trusted(_RELATIONS), rules.EXPANDED_TOKENS["admin"])
 
     def rewrite(self, sql: str) -> str:
         """Rewrite a client's statement so that it reads the visible part of the schema; see `catalogue`.
@@ -240,6 +298,8 @@ class Guard:
 
     def _readable(self, name: str) -> bool:
         """Whether the role may read this view or virtual table, and every table that it uses."""
+        if not _is_small(self._current_expansion(), name, rules.EXPANDED_TOKENS["client"]):
+            return False
         self._probing = True
         try:
             # EXPLAIN only prepares. SQLite computes some views before it applies a LIMIT, and one may never end.
@@ -293,6 +353,7 @@ class Guard:
         if self._creates:
             self._check_text()
             self._exposing = self._over_hidden()
+            self._large_before = self._large_views()
         self._description = cursor.description
         if self.role == "client":
             # EXPLAIN shows addresses in memory; EXPLAIN QUERY PLAN does not.

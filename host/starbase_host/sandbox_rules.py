@@ -30,6 +30,11 @@ CLIENT_SHORT_SQL = 1000
 CLIENT_SQL_CHARACTERS = 100_000
 CLIENT_PROGRAM_STEPS = 50_000
 CLIENT_PATTERN_BYTES = 100
+# How many tokens a statement may have once SQLite has put the expressions of subqueries, aliases and views in the place
+# of their columns; its text comes on top. Each token takes up to 200 bytes while SQLite prepares.
+EXPANDED_TOKENS: Mapping[Role, int] = {"client": 50_000, "admin": 500_000}
+# A statement this short, with one SELECT and no view, cannot grow beyond that.
+SHORT_SQL = 1000
 TRIM_CHARACTERS, TRIM_SET_CHARACTERS = 64 * KIB, 100
 
 # A reader's limit must not be below the writer's: a view that the writer accepts would keep readers from reading the
@@ -145,6 +150,16 @@ TOO_LONG_FOR_SHARE = (
     "a value is longer than {:,} bytes, its share of what a client's statement may hold at once; ask for fewer "
     "columns, compute less in one statement, or ask as admin"
 )
+TOO_EXPANDED = (
+    "the statement uses the columns of its subqueries, common table expressions, views or aliases too often: SQLite "
+    "replaces each use by the column's expression, which makes more than {:,} tokens here; write WITH name AS "
+    "MATERIALIZED (SELECT …) for an inner one, or use its columns fewer times"
+)
+VIEW_TOO_EXPANDED = (
+    "with this, the view {} would become more than {:,} tokens, because SQLite replaces each use of an inner column by "
+    "its expression; write WITH name AS MATERIALIZED (SELECT …) in the view, or use inner columns fewer times"
+)
+TOO_MANY_LEVELS = "too many SELECTs are nested in one another; write them as common table expressions"
 CLIENT_REFUSAL = (
     "the client role may only read tables and views, but not those whose name begins with tmp_ or sqlite_, except "
     "sqlite_schema; GET /tables lists what it may read"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
-from starbase_host import fold_name, quote
+from starbase_host import fold_name, large_views, quote
 
 # An index over no rows, in whose name stands which run has made the table. It goes where the table goes, and ends with
 # it; there is one of a name; and who copies the table's definition does not copy it.
@@ -40,10 +40,14 @@ def stage_name(config_id: int) -> str:
 
 
 def fitting_views(connection: apsw.Connection) -> dict[str, str]:
-    """Views that can be read now, with their SQL."""
+    """Views that can be read now, with their SQL; not those that are too large to be prepared."""
+    large = large_views(connection)
     rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'").fetchall()
     views = {str(name): str(sql) for name, sql in rows}
     for name in list(views):
+        if fold_name(name) in large:
+            del views[name]
+            continue
         try:
             # Prepared only: SQLite fills some views before it comes to a LIMIT, and one may never end.
             connection.execute(f"EXPLAIN SELECT 1 FROM {quote(name)}")

@@ -1,0 +1,280 @@
+"""What a statement becomes when SQLite puts the expressions of subqueries in the place of their columns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from starbase_host.errors import TooLarge
+from starbase_host.expansion import Expansion, TooManyLevels, relation
+from starbase_host.sandbox_rules import EXPANDED_TOKENS
+from tests.support.memory import MEBIBYTE
+from tests.support.query_bench import Bench, a_bench
+
+LEAF = "(SELECT value AS x FROM json_each('[1]'))"
+
+
+def nested(levels: int, expression: str, leaf: str = LEAF) -> str:
+    return "SELECT x FROM " + f"(SELECT {expression} AS x FROM " * levels + leaf + ")" * levels
+
+
+def chained(levels: int, expression: str, hint: str = "") -> str:
+    tables = [f"a0(x) AS (SELECT x FROM {LEAF})"]
+    tables += [f"a{number}(x) AS {hint} (SELECT {expression} FROM a{number - 1})" for number in range(1, levels + 1)]
+    return f"WITH {', '.join(tables)} SELECT x FROM a{levels}"
+
+
+# An expression of two hundred tokens.
+WIDE = f"coalesce({','.join(['id+1'] * 99)})"
+BOMBS = {
+    "a nested subquery": nested(12, "x+x+x+x"),
+    "quoted names": nested(12, '"X"+[x]+`x`+"x"'),
+    "an alias without AS": nested(12, "x+x+x+x").replace(" AS x", " x"),
+    "qualified names": nested(12, "q.x+q.x+q.x+q.x").replace(")" * 12, ") q" * 12),
+    "the text of an expression as its name": (
+        "SELECT * FROM (SELECT \"x+x+x+x\"" + "+\"x+x+x+x\"" * 3 + " AS y FROM (SELECT x+x+x+x FROM "
+        + nested(7, "x+x+x+x").removeprefix("SELECT x FROM ") + "))"
+    ),
+    "common table expressions": chained(12, "x+x+x+x"),
+    "not materialized": chained(12, "x+x+x+x", "NOT MATERIALIZED"),
+    "CASE": nested(12, "CASE x WHEN x THEN x ELSE x END"),
+    "a wide function": nested(6, f"coalesce({','.join('x' * 30)})"),
+    "DISTINCT, and a condition that is pushed down": nested(9, "DISTINCT x+x+x+x") + " WHERE x",
+    "GROUP BY, and a condition": nested(9, "x+x+x+x").replace(LEAF + ")", LEAF + " GROUP BY 1)") + " WHERE x",
+    "a subquery in the result": nested(9, "(SELECT x+x+x+x)"),
+    "a compound": nested(9, "x+x+x+x", "(SELECT value AS x FROM json_each('[1]') UNION ALL SELECT 1 FROM orders)"),
+    "an alias in a condition": f"SELECT {WIDE} AS a FROM orders WHERE a IN ({','.join('a' * 999)})",
+    "an alias in ORDER BY": f"SELECT {WIDE} a FROM orders ORDER BY {','.join(['a+1'] * 999)}",
+    "the number of a column": f"SELECT {WIDE} a FROM orders GROUP BY {','.join('1' * 999)}",
+    "a named window": (
+        f"SELECT {','.join(['sum(id)OVER w'] * 500)} FROM orders WINDOW w AS (PARTITION BY {','.join(['id'] * 500)})"
+    ),
+    "a condition on a column of a join": "SELECT 1 FROM orders JOIN (" + nested(9, "x+x+x+x") + ") AS y ON x = id",
+    "IS DISTINCT FROM": nested(9, "x IS DISTINCT FROM x+x+x+x"),
+}  # fmt: skip
+ORDINARY = {
+    "columns passed through": "WITH a0 AS (SELECT id, name, total FROM orders)"
+    + "".join(f", a{n} AS (SELECT id, name, total FROM a{n - 1})" for n in range(1, 60))
+    + " SELECT * FROM a59",
+    "sums over sums": "WITH s0 AS (SELECT id, name, total FROM orders)"
+    + "".join(
+        f", s{n} AS (SELECT name, id, sum(CASE WHEN total > 1 THEN total ELSE 0 END) / nullif(sum(total), 0) AS total "
+        f"FROM s{n - 1} WHERE total IS NOT NULL GROUP BY name, id)"
+        for n in range(1, 20)
+    )
+    + " SELECT name, total FROM s19 WHERE total > 0 ORDER BY total DESC LIMIT 10",
+    "windows": (
+        "WITH d AS (SELECT id, name, total, row_number() OVER (PARTITION BY name ORDER BY id) AS n, "
+        "sum(total) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS running FROM orders), "
+        "e AS (SELECT *, running - lag(running) OVER (ORDER BY id) AS change FROM d) "
+        "SELECT a.name, max(a.change), sum(b.running) FROM e AS a JOIN e AS b ON a.id = b.id GROUP BY a.name"
+    ),
+    "materialized": chained(40, "x+x+x+x", "AS MATERIALIZED".removeprefix("AS ")),
+    "a list of a thousand": f"SELECT id AS a FROM orders WHERE a IN ({', '.join(map(str, range(1000)))})",
+    "scalar subqueries": (
+        "SELECT o.id, (SELECT count(*) FROM orders AS p WHERE p.name = o.name) AS same, "
+        "(SELECT max(total) FROM orders AS p WHERE p.id < o.id) AS before FROM orders AS o "
+        "WHERE EXISTS (SELECT 1 FROM orders AS q WHERE q.id = o.id) ORDER BY same, before"
+    ),
+    "recursion": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT sum(i) FROM n",
+    "arithmetic in steps": (
+        "WITH a AS (SELECT id, total * 1.2 AS gross, total - 1 AS net FROM orders), "
+        "b AS (SELECT id, gross, net, gross - net AS tax, (gross - net) / gross AS rate FROM a), "
+        "c AS (SELECT id, round(tax, 2) AS tax, round(rate * 100, 1) AS rate, gross + tax AS paid FROM b), "
+        "d AS (SELECT *, CASE WHEN rate > 10 THEN paid * rate ELSE paid END AS due FROM c) "
+        "SELECT id, due, due - paid AS rest FROM d WHERE due > 0 AND rate < 50 ORDER BY due"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with a_bench(tmp_path_factory.mktemp("expansion"), max_seconds=60) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_a_statement_that_multiplies_is_refused_before_sqlite_prepares_it(shared: Bench, what: str) -> None:
+    shared.rows("SELECT 1")
+    apsw.memory_high_water(True)
+    before = apsw.memory_used()
+    for _ in range(2):
+        error = shared.refusal(BOMBS[what])
+        assert isinstance(error, TooLarge)
+        assert "AS MATERIALIZED" in str(error)
+    assert apsw.memory_high_water() - before < MEBIBYTE
+
+
+@pytest.mark.parametrize("what", ORDINARY)
+@pytest.mark.parametrize("role", ["client", "admin"])
+def test_ordinary_sql_passes(shared: Bench, what: str, role: str) -> None:
+    shared.run(ORDINARY[what], role="client" if role == "client" else "admin")
+
+
+@pytest.mark.parametrize("levels", [4, 8])
+def test_an_admin_may_have_more_than_a_client(shared: Bench, levels: int) -> None:
+    sql = nested(levels, "x+x+x+x")
+    assert Expansion({}).size(nested(levels + 1, "x+x+x+x")) > 3 * Expansion({}).size(sql)
+    shared.run(sql, role="admin")
+    if levels == 8:
+        assert isinstance(shared.refusal(sql), TooLarge)
+    assert isinstance(shared.refusal(nested(12, "x+x+x+x"), role="admin"), TooLarge)
+
+
+def test_views_are_expanded_too_in_whatever_order_they_come(tmp_path: Path) -> None:
+    with a_bench(tmp_path, max_seconds=60) as bench:
+        bench.write("CREATE TABLE base(x)")
+        bench.write("INSERT INTO base VALUES (1)")
+        create = "CREATE VIEW {} AS SELECT x+x+x+x AS x FROM {}"
+        # The last one gives a meaning to the ones above.
+        for number in range(12, 7, -1):
+            bench.run(create.format(f"e{number}", f"e{number - 1}"), role="admin")
+        for number in range(1, 5):
+            bench.run(create.format(f"e{number}", f"e{number - 1}" if number > 1 else "base"), role="admin")
+        refused = 0
+        for number in (5, 7, 6):
+            try:
+                bench.run(create.format(f"e{number}", f"e{number - 1}"), role="admin")
+            except TooLarge as error:
+                refused += "the view e1" in str(error)
+                bench.write(create.format(f"e{number}", f"e{number - 1}"))
+        assert refused == 1
+        assert isinstance(bench.refusal("SELECT * FROM e12"), TooLarge)
+        assert isinstance(bench.refusal("SELECT * FROM e12", role="admin"), TooLarge)
+        assert bench.rows("SELECT x FROM e3") == [(64,)]
+        bench.run("CREATE VIEW other AS SELECT id FROM orders", role="admin")
+
+
+def test_deep_nesting_is_refused() -> None:
+    for sql in (nested(500, "x"), chained(3000, "x")):
+        with pytest.raises(TooManyLevels):
+            Expansion({}).size(sql)
+
+
+@given(st.text(alphabet="()'\"`[],;.*+-x1 \nasselectfromwithunionbygrouporder", max_size=300))
+def test_any_text_can_be_read(text: str) -> None:
+    assert Expansion({}).size(text) >= 0
+
+
+def test_time_grows_with_the_text() -> None:
+    for unit in ("(", "(SELECT ", "x,", "'", "[", "WITH a AS (", "a AS (SELECT ", ")", "/*", '"'):
+        with_limit = Expansion({})
+        for sql in (unit * 20_000, "SELECT " + unit * 20_000):
+            try:
+                with_limit.size(sql)
+            except TooManyLevels:
+                continue
+
+
+COLUMNS = ("x", "y", "z")
+EXPRESSIONS = st.recursive(
+    st.sampled_from([*COLUMNS, '"x"', "1", "'a'"]),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=2, max_size=5).map("+".join),
+        st.lists(inner, min_size=2, max_size=5).map(lambda each: f"coalesce({', '.join(each)})"),
+        st.tuples(inner, inner, inner).map(lambda each: "CASE WHEN {} THEN {} ELSE {} END".format(*each)),
+        inner.map(lambda each: f"(SELECT {each})"),
+        inner.map(lambda each: f"({each} IS DISTINCT FROM x)"),
+    ),
+    max_leaves=8,
+)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> str:
+    """Levels over one another, each with three columns, of every kind that SQLite merges or pushes down into."""
+    sql = "SELECT c0 AS x, c1 AS y, c2 AS z FROM t"
+    tables: list[str] = []
+    for number in range(draw(st.integers(1, 9))):
+        parts = [draw(EXPRESSIONS) for _ in COLUMNS]
+        columns = ", ".join(f"{part} AS {name}" for part, name in zip(parts, COLUMNS, strict=True))
+        kind = draw(st.sampled_from(["plain", "plain", "distinct", "group", "union all", "union", "join", "cte"]))
+        where = draw(st.sampled_from(["", " WHERE x", " WHERE y > z", f" WHERE {draw(EXPRESSIONS)}"]))
+        source = f"({sql})"
+        if kind == "cte":
+            tables.append(f"q{number} AS {draw(st.sampled_from(['', 'NOT MATERIALIZED', 'MATERIALIZED']))} {source}")
+            source = f"q{number}"
+        if kind == "join":
+            source += " JOIN t ON c0 = x"
+        sql = f"SELECT {'DISTINCT ' * (kind == 'distinct')}{columns} FROM {source}{where}"
+        if kind == "group":
+            sql += " GROUP BY x, y, z"
+        if kind in ("union", "union all"):
+            sql += f" {kind} SELECT c0, c1, c2 FROM t"
+    head = f"WITH {', '.join(tables)} " if tables else ""
+    return f"{head}{sql} ORDER BY x, {draw(st.sampled_from(['y', 'x+x', '1']))}" if " union" not in sql else head + sql
+
+
+PREPARE = """
+import json, resource, sys
+import apsw
+resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+connection = apsw.Connection(":memory:")
+connection.execute("CREATE TABLE t(c0, c1, c2)")
+for line in sys.stdin:
+    apsw.memory_high_water(True)
+    before = apsw.memory_used()
+    error = None
+    try:
+        connection.execute("EXPLAIN " + json.loads(line), can_cache=False).fetchone()
+    except apsw.Error as raised:
+        error = str(raised)
+    print(json.dumps([apsw.memory_high_water() - before, error]), flush=True)
+"""
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(queries())
+def test_what_passes_prepares_within_bounded_memory(sql: str) -> None:
+    expansion = Expansion({"t": relation("CREATE TABLE t(c0, c1, c2)", view=False)})
+    size = expansion.size(sql)
+    if size > EXPANDED_TOKENS["client"]:
+        return
+    used, error = preparer().prepare(sql)
+    assert error is None or "nested too deep" in error or "ORDER BY term" in error, sql
+    assert used < 64 * 1024 + 400 * (size + len(sql)), (size, used, sql)
+
+
+class Preparer:
+    """A process that prepares statements, with a limit on its memory."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PREPARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def prepare(self, sql: str) -> tuple[int, str | None]:
+        """The most memory that it took, and the error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(sql) + "\n")
+        self._process.stdin.flush()
+        used, error = json.loads(self._process.stdout.readline())
+        return used, error
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+_preparers: list[Preparer] = []
+
+
+def preparer() -> Preparer:
+    if not _preparers:
+        _preparers.append(Preparer())
+    return _preparers[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed_at_the_end() -> Iterator[None]:
+    yield
+    while _preparers:
+        _preparers.pop().close()
