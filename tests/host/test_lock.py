@@ -120,12 +120,12 @@ def test_a_command_beside_another_command_sends_its_token_to_nobody(
     assert heard == []
 
 
-def waits_then_lists(host: HostProcess, why: str, held_up_by: Path) -> None:
-    """A command says why it waits, and does its work once the file is gone that holds the host up."""
+def waits_then_lists(host: HostProcess, why: str, let_go: Callable[[], None]) -> None:
+    """A command says why it waits, and does its work once what holds the host up has let it go."""
     with begun(host, "replication", "list", "--json") as command:
         assert command.stderr is not None
         assert why in command.stderr.readline()
-        held_up_by.unlink()
+        let_go()
         out, err = command.communicate(timeout=30)
         assert (command.returncode, out) == (0, "[]\n"), err
 
@@ -136,7 +136,7 @@ def test_a_command_waits_for_a_host_that_starts(tmp_path: Path) -> None:
     wait.touch()
     with begun(host, "serve"):
         until((tmp_path / "starting").exists, what="the start")
-        waits_then_lists(host, "is starting", wait)
+        waits_then_lists(host, "is starting", wait.unlink)
 
 
 def test_a_host_that_stops_has_no_address_any_more(tmp_path: Path) -> None:
@@ -145,8 +145,14 @@ def test_a_host_that_stops_has_no_address_any_more(tmp_path: Path) -> None:
         linger = tmp_path / "linger"
         linger.touch()
         os.kill(host.pid, signal.SIGTERM)
-        until(lambda: holder_of(lock_of(host)) == Holder(pid=host.pid, serves=True, url=None), what="the stop")
-        waits_then_lists(host, "stopping", linger)
+        stopping = Holder(pid=host.pid, serves=True, url=None)
+        until(lambda: holder_of(lock_of(host)) == stopping, what="the stop")
+        linger.unlink()
+        until(lambda: holder_of(lock_of(host)) is None, what="the end")
+        # What the lock holds then, for as long as a command needs to start: a host stops within five seconds.
+        lock = Lock(lock_of(host))
+        lock.acquire(serves=True)
+        waits_then_lists(host, "stopping", lock.release)
 
 
 def lock_of(host: HostProcess) -> Path:
