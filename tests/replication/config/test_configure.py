@@ -194,7 +194,7 @@ def test_what_looks_like_a_reference_and_is_none(text: str) -> None:
     ):
         found = problems({**BODY, "sourceConfig": settings})
         assert list(found) == [field]
-        assert "looks like a ${NAME} and is none" in found[field]
+        assert "looks like a ${NAME} but is not one" in found[field]
         assert "A-B" not in found[field]
 
 

@@ -1,6 +1,6 @@
-"""What a user may ask for: the fields of `configure`, whether a body of them holds together, and saving it.
+"""What a user may ask for: the fields of `configure`, the check of a body of them, and saving it.
 
-Owns the fields, their checks and their JSON Schema. Must not know how a sync runs, nor anything of one dialect.
+Owns the fields, their checks and their JSON Schema. Must not know how a sync runs, nor any dialect.
 """
 
 from starbase_data_replication.config.checks import NAME

@@ -1,6 +1,6 @@
-"""Whether a value can be that of a field of a replication, and its final form; `fields` says what is known of each.
+"""Checks one value of a field of `configure`, and gives its final form; `fields` declares what each allows.
 
-Must not know how fields depend on one another, nor anything of a dialect.
+Must not know how fields depend on one another, nor any dialect.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ NAME = re.compile(NAME_PATTERN + r"\Z")
 OFFSET = re.compile(r"[+-](?:0[0-9]|1[0-3]):[0-5][0-9]\Z|[+-]14:00\Z")
 ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*)*\Z")
 RESERVED = ("tmp_", "sqlite_")
+# Of a nested sourceConfig, whose readers recurse.
 MAX_DEPTH = 8
-# What SQLite lets a table have.
+# The most that SQLite allows in a table.
 MAX_COLUMNS = 2000
 # More than any sourceConfig has; what follows from each value is computed on the event loop.
 MAX_VALUES = 200
@@ -33,7 +34,7 @@ MAX_PLUGINS = 100
 
 
 def value_of(field: Field, value: Any) -> tuple[Any, str | None]:
-    """A field's value in its final form, and what is wrong with it, or None."""
+    """A field's value in its final form, and what is wrong with it; None if nothing is."""
     if value is None and field.nullable:
         return None, None
     if value is None:
@@ -56,7 +57,7 @@ def value_of(field: Field, value: Any) -> tuple[Any, str | None]:
 
 
 def _frozen(value: Any) -> Any:
-    """The same with tuples for lists, as the defaults have them."""
+    """The same value with tuples in place of lists, as in the defaults."""
     if isinstance(value, Mapping):
         return {key: _frozen(part) for key, part in value.items()}
     return tuple(value) if isinstance(value, list | tuple) else value
@@ -99,7 +100,7 @@ def _collations(field: Field, value: Any) -> str | None:
 
 def _transforms(field: Field, value: Any) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(names, list | tuple) and names for names in value.values()):
-        return 'must be an object of plugins and the columns they are given: {"mask_emails": ["email"]}'
+        return 'must be an object of plugins and the columns that they get: {"mask_emails": ["email"]}'
     if len(value) > MAX_PLUGINS:
         return f"must not name more than {MAX_PLUGINS} plugins"
     return next((why for names in value.values() if (why := _names(field, names)) is not None), None)
@@ -172,11 +173,11 @@ def _check_zone(value: str) -> str | None:
             return None
     except (KeyError, ValueError, OSError):
         pass
-    return "is no zone known here; write an IANA name such as Europe/Berlin, or +02:00, or null"
+    return "is not a known time zone; write an IANA name such as Europe/Berlin, or +02:00, or null"
 
 
 def _unstorable(value: Mapping[str, Any]) -> str | None:
-    """Why an object cannot be kept as JSON in the database, or None."""
+    """Why an object cannot be stored as JSON in the database; None if it can."""
     waiting: list[tuple[Any, tuple[str, ...]]] = [(value, ())]
     count = 0
     while waiting:

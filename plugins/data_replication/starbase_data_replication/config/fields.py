@@ -1,6 +1,6 @@
 """The fields of `configure`, each made from its declaration in `model`: checks, schema and pages read them.
 
-Must not know how fields depend on one another, nor anything of a dialect; `checks` has the checks of values.
+Must not know how fields depend on one another, nor any dialect; `checks` has the checks of values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """JSON Schemas of what the routes take, for /openapi.json; the body of `configure` is made from FIELDS.
 
-They describe, and check nothing: what is wrong with a body is said by `config.parse`.
+They only describe: `config.parse` checks a body and says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WAIT = {"wait": {"type": "boolean", "default": True, "description": "false answe
 
 
 def configure_body() -> dict[str, Any]:
-    """The body of `configure`. Only the name is required: of an existing replication the rest may be left out."""
+    """The body of `configure`. Only the name is required, because a change of a replication may leave out the rest."""
     return {
         "type": "object",
         "properties": {field.json: _of(field) for field in FIELDS},
@@ -43,7 +43,7 @@ def configure_body() -> dict[str, Any]:
 
 
 def flags_body(**docs: str) -> dict[str, Any]:
-    """An optional body of flags, each with its doc; of none, it may hold nothing."""
+    """An optional body of flags, each with its doc; without flags, the body must be empty."""
     flags = {name: {"type": "boolean", "default": False, "description": doc} for name, doc in docs.items()}
     return {"type": "object", "properties": flags, "additionalProperties": False, "default": {}}
 

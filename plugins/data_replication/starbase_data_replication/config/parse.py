@@ -1,8 +1,8 @@
 """The body of `configure`, checked, as a Replication.
 
 Owns how fields depend on one another, on what is stored and on their dialect; `fields` has the fields
-themselves. Must not know a dialect's keys, a database or the source: what can only be learnt by connecting is
-found by the first sync.
+themselves. Must not know a dialect's keys, a database or the source: the first sync finds what only a connection can
+show.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from starbase_data_replication.sources import Dialect
 from starbase_data_replication.sources.settings import EVERY, Variables, misspelt, not_allowed, partial_hosts, unmasked
 from starbase_host import Conflict, InvalidRequest, did_you_mean, fold_name
 
+# An error names at most so many unknown fields, so that a caller who sends anything gets a short answer.
 MAX_UNKNOWN = 20
 KEPT_ELSEWHERE = "is masked, and a stored secret is kept only for the same host, port and user; give it again"
-# What is no dialect's name, and near none, though the database is served.
+# Names users try that are too far from a dialect's name for a suggestion.
 ALSO_CALLED = {"mariadb": "is called mysql for MariaDB too; write mysql"}
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
 
@@ -35,7 +36,8 @@ def parse(
 ) -> Replication:
     """The replication that a body of `configure` asks for.
 
-    existing: the replication of that name, or None for a new one; a field that is left out keeps its value.
+    existing: the stored replication of that name, whose values a missing field keeps; None for a new one.
+    dialects: by name.
     variables: which variables of the environment a sourceConfig may name.
 
     Raises one InvalidRequest that names every wrong field.
@@ -56,20 +58,20 @@ def parse(
     if problems:
         raise InvalidRequest(fields=problems)
     replication = _merged(values, existing)
-    if problems := _together(replication.options):
+    if problems := _dependencies(replication.options):
         raise InvalidRequest(fields=problems)
     return replication
 
 
 def dialects_of(body: object, existing: Replication | None) -> list[object]:
-    """The names of the dialects that `parse` may ask, as they are written."""
+    """The names of the dialects that `parse` may call, as the body and the stored settings have them."""
     sent = body.get("sourceConfig") if isinstance(body, Mapping) else None
     settings = (sent, existing.source_config if existing is not None else None)
     return [each.get("dialect") for each in settings if isinstance(each, Mapping)]
 
 
 def check_target(replication: Replication, targets: Iterable[tuple[str, str]]) -> None:
-    """Raises Conflict when its target is another's. targets: name and target table of every replication."""
+    """Raise Conflict if another replication has its target. targets: name and target table of every replication."""
     wanted = fold_name(replication.target_table)
     for holder, target in targets:
         if holder != replication.name and fold_name(target) == wanted:
@@ -77,7 +79,7 @@ def check_target(replication: Replication, targets: Iterable[tuple[str, str]]) -
 
 
 def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:
-    """The body of `configure` that asks for this replication, every secret as `***`; it may be sent back."""
+    """The body of `configure` that creates this replication, with every secret as `***`. A caller may send it back."""
     body: dict[str, Any] = {}
     for field in FIELDS:
         owner = replication.options if field.attribute in OPTION_NAMES else replication
@@ -87,7 +89,7 @@ def to_json(replication: Replication, dialect: Dialect) -> dict[str, Any]:
 
 
 def check_group(replication: Replication, others: Iterable[Replication], dialects: Mapping[str, Dialect]) -> None:
-    """Raises InvalidRequest when one of the others of its group reads from another source: a snapshot has one."""
+    """Raise InvalidRequest if another of its group reads from another source: a snapshot has only one source."""
     for other in others:
         if _server(other, dialects) != _server(replication, dialects):
             why = f"has {other.name}, which reads from another source; all replications of a group must read from one"
@@ -95,7 +97,7 @@ def check_group(replication: Replication, others: Iterable[Replication], dialect
 
 
 def _server(replication: Replication, dialects: Mapping[str, Dialect]) -> tuple[str, ...] | None:
-    """What tells one server from another: two tables of one name and schema differ by nothing else."""
+    """What identifies its server: the identity of a table that every server could have."""
     dialect = dialects.get(replication.dialect)
     if dialect is None:
         return None
@@ -105,8 +107,8 @@ def _server(replication: Replication, dialects: Mapping[str, Dialect]) -> tuple[
     return (replication.dialect, *dialect.identity(settings, "public.t"))
 
 
-def _together(options: Options) -> dict[str, str]:
-    """What is wrong with options that are each right."""
+def _dependencies(options: Options) -> dict[str, str]:
+    """What is wrong with options that do not fit each other: field to problem."""
     problems: dict[str, str] = {}
     if options.group is not None and options.deletes == "reconcile" and options.mode != "full":
         problems["deletes"] = (
@@ -141,7 +143,7 @@ def _source(
     dialects: Mapping[str, Dialect],
     variables: Variables,
 ) -> dict[str, str]:
-    """Check source and table by their dialect, and put the secrets that were masked back into `values`."""
+    """Check source and table by their dialect, and put stored secrets into `values` where they are masked."""
     settings = values.get("source_config", existing.source_config if existing else None)
     table = values.get("source_table", existing.source_table if existing else None)
     if "sourceConfig" in problems or settings is None:
@@ -155,12 +157,12 @@ def _source(
             return {"sourceConfig.dialect": ALSO_CALLED[name.lower()]}
         return {"sourceConfig.dialect": f"is not a dialect; {did_you_mean(name[:60], dialects)}"}
     if not {"source_config", "source_table"} & values.keys():
-        # What is stored was judged when it came; its secrets may be encrypted, and the key lost.
+        # What is stored was checked when it came. Its secrets may be encrypted, and the key lost.
         return {}
     sent = settings
     if existing is not None and "source_config" in values:
         settings = values["source_config"] = _with_secrets(settings, existing.source_config, dialects)
-    # A table that is already known to be wrong is not judged twice.
+    # A table that is already known to be wrong is not checked twice.
     found = dict(dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table))
     if not all(type(text) is str for pair in found.items() for text in pair):
         raise TypeError("check did not answer a mapping of fields to messages")
@@ -175,12 +177,15 @@ def _source(
 
 
 def _same_recipient(settings: Mapping[str, Any], existing: Replication, dialects: Mapping[str, Dialect]) -> bool:
-    """Whether the stored secrets go to whom they went before: else who cannot read them could have them sent on."""
+    """Whether the stored secrets would go to the same server as before.
+
+    Otherwise a caller who cannot read them could have them sent to a server of the caller's choice.
+    """
 
     def recipient(settings: Mapping[str, Any]) -> object:
         dialect = dialects[settings["dialect"]]
-        tell = getattr(dialect, "recipient", None)
-        return dialect.identity(settings, "table") if tell is None else tell(settings)
+        own = getattr(dialect, "recipient", None)
+        return dialect.identity(settings, "table") if own is None else own(settings)
 
     stored = existing.source_config
     if stored["dialect"] != settings["dialect"] or stored["dialect"] not in dialects:
@@ -189,14 +194,14 @@ def _same_recipient(settings: Mapping[str, Any], existing: Replication, dialects
 
 
 def _with_secrets(new: Mapping[str, Any], stored: Mapping[str, Any], dialects: Mapping[str, Dialect]) -> dict[str, Any]:
-    """`new`, with the stored secrets where it holds them as they are shown."""
+    """`new`, with the stored secrets wherever it has their masked form."""
     dialect = dialects.get(str(stored.get("dialect")))
     shown = {} if dialect is None else dialect.secret_parts(stored)
     return unmasked(_kept(new, stored, shown), stored)
 
 
 def _kept(new: Mapping[str, Any], stored: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
-    """`new`, with the stored value wherever it holds what is shown of that, at any depth."""
+    """`new`, with the stored value wherever it has what is shown of that value, at any depth."""
     result = dict(new)
     for key in new.keys() & stored.keys() & shown.keys():
         if all(isinstance(settings[key], Mapping) for settings in (new, stored, shown)):

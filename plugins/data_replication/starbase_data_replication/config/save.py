@@ -1,7 +1,7 @@
-"""A body of `configure`: judged first, then saved, if what it was judged against is still so.
+"""Saves a body of `configure`: checks it first, then stores it if what it was checked against has not changed.
 
-Judged outside of the transaction, because a dialect may be another plugin's: one that hangs must not hold up the one
-thread that writes.
+The check runs outside the transaction, because a dialect may be another plugin's: one that hangs must not block the
+one thread that writes.
 """
 
 from __future__ import annotations
@@ -27,27 +27,32 @@ from starbase_host import Host, InvalidRequest
 
 
 class Secrets(Protocol):
-    """What saving has to know of secrets: which variables may hold them, and how they are stored."""
+    """What saving needs to know about secrets: which variables may hold them, and how they are stored."""
 
     @property
     def variables(self) -> Variables:
         """Which variables of the environment a sourceConfig may name."""
 
     def encrypted(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
-        """The replication as it is to be stored; `shown` is what may be shown of its settings."""
+        """The replication as it will be stored; `shown` is what may be shown of its settings."""
 
     def decrypted(self, replication: Replication) -> Replication:
-        """The replication with its secrets; as it is, when no key opens them."""
+        """The replication with its secrets; unchanged if no key decrypts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuring:
-    """Saves what users ask for, on one host."""
+    """Saves what users ask for, on one host.
+
+    host: whose database, log and plugins it uses.
+    secrets: how secrets are stored.
+    dialects: by name.
+    """
 
     host: Host
     secrets: Secrets
     dialects: Dialects
-    # A lock for each group, while somebody holds it.
+    # A lock for each group, for as long as a request holds it.
     _groups: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def save(
@@ -61,39 +66,39 @@ class Configuring:
         name = name if isinstance(name, str) and NAME.match(name) else None
         stored = None
         while stored is None:
-            # Again and again only while others change the same one meanwhile, and get through.
-            existing, asked, masked = await self._judge(body, name)
+            # Repeats only if another request has changed the same replication or group meanwhile.
+            existing, asked, masked = await self._check(body, name)
             async with self._one_of(asked.options.group):
                 others = await self._check_group(asked)
                 self._check_transforms(asked)
                 replication = self.secrets.encrypted(asked, masked)
-                judged = _Judged(replication=replication, masked=masked, existing=existing, others=others)
-                stored = await self.host.database.write(partial(judged.save, now=now, on_save=on_save))
+                validated = _ValidatedConfig(replication=replication, masked=masked, existing=existing, others=others)
+                stored = await self.host.database.write(partial(validated.save, now=now, on_save=on_save))
         return stored, existing is not None
 
     def _one_of(self, group: str | None) -> contextlib.AbstractAsyncContextManager[object]:
-        """Those of a group are judged by one another: at once, each would have to be judged again after each other."""
+        """Let one request of a group in at a time: side by side, each would make the others start again."""
         if group is None:
             return contextlib.nullcontext()
         return self._groups.setdefault(group, asyncio.Lock())
 
-    async def _judge(
+    async def _check(
         self, body: Any, name: str | None
     ) -> tuple[StoredReplication | None, Replication, Mapping[str, Any]]:
-        """What is stored under this name, what it is to become, and what may be shown of its settings."""
+        """What is stored under this name, what it will become, and what may be shown of its settings."""
         stored = await self.host.database.read(partial(store.find, name=name)) if name is not None else None
         existing = self.secrets.decrypted(stored.replication) if stored is not None else None
 
-        def judge() -> tuple[Replication, Mapping[str, Any]]:
+        def check() -> tuple[Replication, Mapping[str, Any]]:
             asked = parse.parse(body, existing=existing, dialects=self.dialects, variables=self.secrets.variables)
-            # As it is to be shown, which a dialect of another plugin may answer what cannot be.
+            # As JSON here already: a dialect of another plugin may return what JSON cannot hold.
             masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
             return asked, json.loads(masked)
 
-        return stored, *await self.dialects.call(parse.dialects_of(body, existing), judge)
+        return stored, *await self.dialects.call(parse.dialects_of(body, existing), check)
 
     async def _check_group(self, replication: Replication) -> list[Replication]:
-        """Those of its group, as they are stored. Raises InvalidRequest when one reads from another source."""
+        """The others of its group, as they are stored. Raises InvalidRequest if one reads from another source."""
         if replication.options.group is None:
             return []
         others = await self.host.database.read(partial(_others, replication=replication))
@@ -111,8 +116,14 @@ class Configuring:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Judged:
-    """What is to be saved, and what it was judged against: the replication of that name, and those of its group."""
+class _ValidatedConfig:
+    """A checked replication, and what it was checked against.
+
+    replication: what to store, its secrets encrypted if there is a key.
+    masked: its settings as they may be shown.
+    existing: what was stored under its name; None for a new one.
+    others: the other replications of its group, as they were stored.
+    """
 
     replication: Replication
     masked: Mapping[str, Any]
@@ -122,7 +133,10 @@ class _Judged:
     def save(
         self, connection: apsw.Connection, *, now: float, on_save: Callable[[apsw.Connection, StoredReplication], None]
     ) -> StoredReplication | None:
-        """Save it; None when something that it was judged against has changed. Raises Conflict for a taken target."""
+        """Store it; return None if something that it was checked against has changed.
+
+        Raises Conflict if another replication has its target, and InvalidRequest for a name that SQLite uses.
+        """
         replication = self.replication
         found = store.find(connection, replication.name)
         if _basis(found) != _basis(self.existing) or _others(connection, replication=replication) != self.others:
@@ -139,7 +153,7 @@ class _Judged:
 
 
 def _basis(stored: StoredReplication | None) -> object:
-    """What a change is judged by of what is stored; how its runs went is not part of that."""
+    """What of a stored replication a change is checked against; the results of its runs do not count."""
     return None if stored is None else (stored.id, stored.revision, stored.replication)
 
 

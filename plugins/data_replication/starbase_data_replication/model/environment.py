@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-# Its value opens every stored secret.
+# Its value decrypts every stored secret.
 SECRET_KEY = "STARBASE_SECRET_KEY"

@@ -1,6 +1,6 @@
-"""Reading a sourceConfig, whatever the dialect: connection strings, variables, secrets, names, TLS.
+"""What all dialects need to read a sourceConfig: connection strings, variables, secrets, names, TLS.
 
-Must not know which keys a dialect has, and connects to nothing.
+Must not know which keys a dialect has, and must not connect.
 """
 
 from starbase_data_replication.sources.settings import allowed_variables

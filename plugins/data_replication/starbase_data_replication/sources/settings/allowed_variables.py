@@ -1,7 +1,7 @@
-"""Which variables of the environment a sourceConfig may name. Owns the rules; must not know where a name stands.
+"""Which environment variables a sourceConfig may name. Owns the rules; must not know where a setting names one.
 
-Who may configure a replication chooses the server that a value is sent to, so that each variable that may be named can
-be read by them. What plugin.toml names, its operator has written, and is not judged here.
+Anyone who may configure a replication also chooses the server that gets the value, and so can read every variable that
+may be named. The variables that plugin.toml itself names are not checked here: its operator wrote them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from fnmatch import fnmatchcase
 from starbase_data_replication.model import SECRET_KEY
 
 OPTION = "allowed_env"
-# The host's own, the tokens under the names that plugin.toml's own example has. The key opens every stored secret:
-# anyone who may configure must not be able to have it sent to a server of their own.
+# The host's own; the tokens are named as in the example of plugin.toml. The key decrypts every stored secret, so anyone
+# who may configure must not be able to have it sent to their own server.
 NEVER = frozenset((SECRET_KEY, "ADMIN_AUTHORIZATION_TOKEN", "CLIENT_AUTHORIZATION_TOKEN"))
-# What databases' connections are usually called: by libpq, the servers' own images, hosting services, frameworks. Not
-# PG*, which PGP_PRIVATE_KEY matches too.
+# The usual names of connections to databases: those of libpq, of the servers' images, of hosting services and
+# frameworks. Not PG*, because PGP_PRIVATE_KEY matches it too.
 DEFAULT = (
     "DATABASE_*", "*_DATABASE_URL", "DB_*", "*_DB_*", "PG_*", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE",
     "POSTGRES_*", "POSTGRESQL_*", "MYSQL_*", "MARIADB_*", "SOURCE_*", "STARBASE_SOURCE_*",
@@ -26,23 +26,23 @@ ENTRY = re.compile(r"(?:[A-Za-z0-9_*?]|\[!?[A-Za-z0-9_-]+\])+")
 
 
 def wrong_with(entry: object) -> str | None:
-    """Why an entry of the list could never match a variable that may be named, and the fix; or None."""
+    """Why an entry of the list could never match a variable that may be named, with the fix; None if it can."""
     if not isinstance(entry, str) or not entry:
         return "must be the name of a variable, or a pattern such as PG_*"
     if entry in NEVER:
-        return f"is the host's own, and may be named by no source; remove {entry}"
+        return f"is the host's own, and no source may name it; remove {entry}"
     inner = entry.removeprefix("${").removesuffix("}").removeprefix("$").partition("=")[0]
     if ENTRY.fullmatch(entry) is None:
-        mend = f"write {inner}" if ENTRY.fullmatch(inner) else "write one such as PG_PASSWORD or PG_*"
-        return f"is not a variable's name, nor a pattern of one; {mend}"
+        fix = f"write {inner}" if ENTRY.fullmatch(inner) else "write one such as PG_PASSWORD or PG_*"
+        return f"is not a variable's name, nor a pattern of one; {fix}"
     return None
 
 
 class Variables:
-    """The rules of one host.
+    """The variables that the sources of one host may name.
 
-    allowed: names and patterns (`PG_*`), of which a variable must match one; case counts. never: names that may not be
-        named whatever matches: those that plugin.toml reads its tokens from.
+    allowed: names and patterns (`PG_*`); a variable must match one of them. Case matters.
+    never: names that are refused even if they match: those that plugin.toml reads its tokens from.
     """
 
     def __init__(self, allowed: Iterable[str] = DEFAULT, *, never: Iterable[str] = ()) -> None:
@@ -50,7 +50,7 @@ class Variables:
         self._never = NEVER | set(never)
 
     def why_not(self, name: str) -> str | None:
-        """Why a source may not name this variable, and the fix; None where it may."""
+        """Why a source may not name this variable, with the fix; None if it may."""
         if name in self._never:
             return f"the environment variable {name} may not be used here: it is the host's own"
         if any(fnmatchcase(name, pattern) for pattern in self._allowed):
@@ -61,5 +61,5 @@ class Variables:
         )
 
 
-# For settings that nobody has sent: every variable but the host's own.
+# For settings that do not come from a request: every variable except the host's own.
 EVERY = Variables(("*",))

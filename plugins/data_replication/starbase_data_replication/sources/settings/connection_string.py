@@ -1,11 +1,11 @@
-"""`scheme://user:password@host:port/database?name=value`, taken apart and put together again.
+"""Parses `scheme://user:password@host:port/database?name=value`, and writes it again.
 
-Owns the syntax and nothing else: which schemes and parameters mean something is a dialect's business.
-Every part is kept as written (percent-encoded), so that `str(split(text)) == text`, always.
+Owns only the syntax: a dialect knows which schemes and parameters it takes. Every part stays as written
+(percent-encoded), so that `str(split(text)) == text`, always.
 
-A password that somebody forgot to encode is understood where there is only one way to read it: the last `@`
-ends it, whatever stands before. What can be read in two ways is refused, so that an `@` behind the hosts, in a
-database's name or a parameter, must be written `%40`.
+A password that is not encoded is accepted if the text can be read in only one way: the last `@` ends the password.
+A text that can be read in two ways is refused. So an `@` after the hosts, in a database's name or a parameter, must be
+written `%40`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+# In characters: room for many hosts and parameters; limits what the expressions below have to match.
 MAX_LENGTH = 8192
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
 PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*=")
@@ -24,7 +25,17 @@ ENCODING_HINT = "in a user or password write % as %25, @ as %40, / as %2F, ? as 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionString:
-    """The parts, as written. None means that the part and its mark are absent, which differs from empty."""
+    """The parts of a connection string, as written (percent-encoded).
+
+    None means that a part and its mark are absent, which differs from an empty part.
+
+    scheme: what is before `://`.
+    user: what is before the `@`, up to a `:`.
+    password: what follows that `:`, up to the `@`.
+    hosts: hosts and ports, separated by commas; may be empty.
+    database: what follows the `/`.
+    parameters: names and values after the `?`.
+    """
 
     scheme: str
     user: str | None
@@ -46,7 +57,7 @@ class ConnectionString:
 
 
 def split(text: str) -> ConnectionString:
-    """Take a connection string apart. Raises ValueError, whose message shows nothing of the text."""
+    """Parse a connection string. Raises ValueError, whose message contains nothing of the text."""
     if len(text) > MAX_LENGTH:
         raise ValueError(f"must not be longer than {MAX_LENGTH} characters")
     scheme, mark, rest = text.partition("://")
@@ -76,7 +87,7 @@ def _is_query(query: str) -> bool:
 
 
 def _reads_otherwise(userinfo: str, rest: str) -> bool:
-    """Whether `rest` makes sense too when the first / or ? ends the hosts, as the standard has it."""
+    """Whether `rest` is valid too if the first / or ? ends the hosts, as in RFC 3986."""
     end = re.search("[/?#]", userinfo)
     if end is None or not HOSTS.match(userinfo[: end.start()].rpartition("@")[2]):
         return False
@@ -84,7 +95,10 @@ def _reads_otherwise(userinfo: str, rest: str) -> bool:
 
 
 def decode(text: str) -> str:
-    """Percent-decode. A `+` stays a `+`, as libpq has it, and a `%` that encodes nothing stays too."""
+    """Percent-decode. A `+` stays a `+`, as in libpq, and so does a `%` that does not encode anything.
+
+    Raises ValueError if the bytes are not UTF-8.
+    """
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -92,7 +106,10 @@ def decode(text: str) -> str:
 
 
 def split_hosts(hosts: str) -> list[tuple[str, str | None]]:
-    """`h1:p1,[::1]:p2,%2Frun%2Fsocket` as (host, port) pairs, hosts decoded; None where no port is given."""
+    """Split `h1:p1,[::1]:p2,%2Frun%2Fsocket` into pairs of a decoded host and its port, None without one.
+
+    Raises ValueError.
+    """
     return [_split_host(item) for item in hosts.split(",")]
 
 
@@ -109,7 +126,7 @@ def _split_host(item: str) -> tuple[str, str | None]:
 
 
 def split_if_possible(text: object) -> ConnectionString | None:
-    """The parts of a connection string; None of what is none."""
+    """Parse a connection string; return None if the text is not one."""
     try:
         return split(text) if isinstance(text, str) else None
     except ValueError:

@@ -1,8 +1,8 @@
-"""`${NAME}` in a sourceConfig: where one stands, what only looks like one, and its value.
+"""`${NAME}` in a sourceConfig: finds references and texts that only look like one, and replaces references.
 
-A `${NAME}` is stored and shown as written, and read from the environment only by `resolve`, just before connecting.
-Inside a connection string the variable's value stands for itself: it needs no percent-encoding, and cannot change
-where the string's parts begin and end.
+A `${NAME}` is stored and shown as written. Only `resolve` reads the environment, just before connecting. Inside a
+connection string, the value of a variable needs no percent-encoding, and cannot change where the string's parts begin
+and end.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from starbase_host import ENV_REFERENCE, MALFORMED_REFERENCE, InvalidRequest
 
 ONLY_REFERENCES = re.compile(rf"(?:{ENV_REFERENCE.pattern})+\Z")
 
-# Alone, or with its port in a connection string.
+# A host that is one reference: alone, or with its port in a connection string.
 WHOLE_HOST = re.compile(rf"\[?{ENV_REFERENCE.pattern}\]?(?::(?:[0-9]+|{ENV_REFERENCE.pattern}))?\Z")
-# The whole of a text: a password may well hold `${` somewhere.
+# Matches a whole text only, because a password may contain `${`.
 LIKE_A_REFERENCE = re.compile(r"\$\{(?:[A-Za-z0-9_]*+\Z|.*\}\Z)", re.DOTALL)
 
 
 def has_reference(value: object) -> bool:
-    """True for a string that holds a `${NAME}`, whose final form is therefore not known yet."""
+    """Whether this is a string with a `${NAME}`, so that its final form is not known yet."""
     return isinstance(value, str) and ENV_REFERENCE.search(value) is not None
 
 
 def is_reference(value: object) -> bool:
-    """True for a string that is nothing but `${NAME}`s, so that it shows no secret itself."""
+    """Whether this is a string of only `${NAME}`s, so that it contains no secret itself."""
     return isinstance(value, str) and ONLY_REFERENCES.match(value) is not None
 
 
 def misspelt(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What looks like a `${NAME}` and is none, so that it would be taken letter by letter: field to mend."""
+    """Texts that look like a `${NAME}` but are not one, and so would be taken literally: field to problem."""
     why = (
-        "looks like a ${NAME} and is none: NAME is a letter or _, then letters, digits and _; "
-        "a text like this is read from a variable"
+        "looks like a ${NAME} but is not one: NAME is a letter or _, then letters, digits and _; "
+        "if the value itself looks like this, put it into a variable"
     )
     return {
         field: why
@@ -53,10 +53,10 @@ def misspelt(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def partial_hosts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Hosts of which a `${NAME}` is only a part: field to mend.
+    """Hosts of which a `${NAME}` is only a part: field to problem.
 
-    `${SECRET}.example.com` would hand the variable to whoever answers for the names of example.com, before anybody asks
-    whether a source may be there.
+    `${SECRET}.example.com` would give the variable to the name servers of example.com, before any check of whether a
+    source may be there.
     """
     why = "a ${NAME} must be a host's whole name, and not a part of it"
     found = {}
@@ -75,7 +75,7 @@ def partial_hosts(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def not_allowed(settings: Mapping[str, Any], variables: Variables) -> dict[str, str]:
-    """Variables that may not be named here: field to what is wrong, and the fix."""
+    """Variables that these settings may not name: field to problem, with the fix."""
     found = {}
     for field, text in _strings("sourceConfig", settings):
         reasons = (variables.why_not(name) for name in sorted(set(ENV_REFERENCE.findall(text))))
@@ -85,7 +85,7 @@ def not_allowed(settings: Mapping[str, Any], variables: Variables) -> dict[str, 
 
 
 def _parts(key: str, text: str) -> list[str]:
-    """A text, and where it is a connection string, what stands between its marks too."""
+    """A text and, if it is a connection string, its parts."""
     parts = split_if_possible(text) if key == "connectionString" else None
     if parts is None:
         return [text]
@@ -96,10 +96,12 @@ def _parts(key: str, text: str) -> list[str]:
 def resolve(
     settings: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, variables: Variables = EVERY
 ) -> dict[str, Any]:
-    """The settings with every `${NAME}` read from the environment.
+    """Replace every `${NAME}` in the settings by its value.
 
-    Call it only to connect, and never store the result. Raises InvalidRequest that names every field whose
-    variable may not be named, is not set, or is a part of a host.
+    environ: the environment; None is that of the process. variables: which ones may be named.
+
+    Call it only to connect, and never store the result. Raises InvalidRequest that names every field whose variable
+    may not be named, is not set, or is only a part of a host.
     """
     values = os.environ if environ is None else environ
     missing: dict[str, str] = {}
@@ -110,7 +112,7 @@ def resolve(
             what = f"variable {unset[0]} is" if len(unset) == 1 else f"variables {', '.join(unset)} are"
             missing[field] = f"the environment {what} not set; set it for the host's process, and start that again"
     missing.update(partial_hosts(settings))
-    # Last, so that it is said of a field in the place of anything else: not even whether it is set.
+    # Last, so that it replaces any other problem of a field: the error must not even show whether the variable is set.
     missing.update(not_allowed(settings, variables))
     if missing:
         raise InvalidRequest(fields=missing)
@@ -118,7 +120,7 @@ def resolve(
 
 
 def referenced(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that the settings name, with their values; those that are not set are left out."""
+    """The variables that the settings name, with their values, without those that are not set."""
     values = os.environ if environ is None else environ
     names = {name for _, text in _strings("sourceConfig", settings) for name in ENV_REFERENCE.findall(text)}
     return {name: values[name] for name in sorted(names) if name in values}
@@ -147,12 +149,12 @@ def _fill(key: str, value: Any, values: Mapping[str, str]) -> Any:
 
 
 def _substitute(text: str, values: Mapping[str, str], *, safe: str | None = None) -> str:
-    """Put the variables' values in; percent-encoded but for `safe`, unless that is None."""
+    """Replace references by their values, percent-encoded except for `safe`; None does not encode."""
     return ENV_REFERENCE.sub(lambda at: values[at[1]] if safe is None else quote(values[at[1]], safe=safe), text)
 
 
 def _fill_parts(parts: ConnectionString, values: Mapping[str, str]) -> ConnectionString:
-    """Fill each part by itself, the values encoded, so that no character of a value can end its part."""
+    """Fill each part separately, with encoded values, so that no character of a value can end its part."""
 
     def fill(text: str | None) -> str | None:
         return None if text is None else _substitute(text, values, safe="")
@@ -160,7 +162,7 @@ def _fill_parts(parts: ConnectionString, values: Mapping[str, str]) -> Connectio
     parameters = parts.parameters
     if parameters is not None:
         parameters = tuple((name, _substitute(value, values, safe="")) for name, value in parameters)
-    # In the place of hosts a variable may hold several, or one with its port: these marks keep their meaning.
+    # A variable may contain several hosts, or one with its port, so these marks keep their meaning.
     hosts = _substitute(parts.hosts, values, safe=":,[]")
     return replace(
         parts,

@@ -1,6 +1,6 @@
-"""Texts as people write them: which cannot be used, how a table is named.
+"""Texts that users write: which ones cannot be used, and how a table is named.
 
-Owns no field's meaning. Must not know any dialect.
+Must not know what a field means, nor any dialect.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from starbase_host import ConfigError, has_surrogate
 
 
 def is_pem(text: object) -> bool:
-    """Whether a setting holds certificates themselves, and not the name of a file."""
+    """Whether a setting is the text of certificates or keys (PEM), and not the name of a file."""
     return isinstance(text, str) and text.lstrip().startswith("-----BEGIN ")
 
 
 def text_problem(text: str, *, control: bool = False) -> str | None:
-    """Why a string cannot be used at all, or None.
+    """Why a string cannot be used at all; None if it can.
 
-    NUL and lone surrogates never can; other control characters only where `control` allows them.
+    NUL and half a surrogate pair are never allowed, other control characters only with `control`.
     """
-    # MySQL writes one at the end of the certificates that it makes.
+    # MySQL writes a NUL at the end of the certificates that it makes.
     if "\0" in (text.rstrip("\0") if is_pem(text) else text):
         return "must not hold a NUL character"
     if has_surrogate(text):
@@ -32,10 +32,10 @@ def text_problem(text: str, *, control: bool = False) -> str | None:
 
 
 def split_name(text: str, *, quotes: str = '"') -> tuple[str, ...]:
-    """`table` or `schema.table` as its one or two names; raises ConfigError with the mend.
+    """Split `table` or `schema.table` into its one or two names. Raises ConfigError with the fix.
 
-    An unquoted name is taken verbatim, its case kept. A name with a dot stands in one of `quotes`; that quote
-    inside it is doubled.
+    quotes: the characters that may quote a name, as one that contains a dot must be. Inside, the quote is doubled. An
+        unquoted name is taken literally, with its case.
     """
     if (why := text_problem(text, control=True)) is not None:
         raise ConfigError("sourceTable", why)
@@ -52,7 +52,7 @@ def split_name(text: str, *, quotes: str = '"') -> tuple[str, ...]:
 
 
 def _first_name(text: str, quotes: str) -> tuple[str, str]:
-    """The first name, and what follows it: nothing, or a dot and the rest."""
+    """The first name, and what follows it: nothing, or a dot and the other names."""
     mark = text[:1]
     if mark and mark in quotes:
         quoted = re.match(rf"{mark}((?:[^{mark}]|{mark}{mark})*){mark}(?=\.|\Z)", text)

@@ -1,9 +1,9 @@
-"""Reading a sourceConfig: takes its values, in either of its two forms, and gathers everything that is wrong.
+"""Reads a sourceConfig: takes its values, from single keys or a connection string, and collects every problem.
 
-Owns the checks of hosts, ports, texts, numbers and choices. A dialect's room says which keys exist and what
-they mean. No message shows a value, since a value may be, or hold a piece of, a secret.
+Owns the checks of hosts, ports, texts, numbers and choices. A dialect's package says which keys exist and what they
+mean. No message shows a value, because a value may contain a secret or a part of one.
 
-A value that holds a `${NAME}` is not judged before it is resolved: it passes every check as it is written.
+A value with a `${NAME}` is not checked before it is resolved.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ from starbase_data_replication.sources.settings.scrubbing import MASK
 from starbase_host import did_you_mean
 
 HOST = re.compile(r"[\w.-]+\Z")
+# The longest name in DNS, in characters.
 MAX_HOST = 253
 # More than any cluster lists; each is checked, and tried, one after the other.
 MAX_HOSTS = 32
 
 
 class Reading:
-    """One pass over a sourceConfig. `problems` maps each wrong field to what is wrong with it, and the mend.
+    """One pass over a sourceConfig.
 
-    resolved: whether every `${NAME}` has been replaced, so that each value can be judged.
-    values: what was found, under the dialect's own names of the keys, whichever form it came from.
+    resolved: whether every `${NAME}` has been replaced, so that each value can be checked.
+    problems: field to what is wrong with it, with the fix.
+    values: what was found, by the dialect's names of the keys, whichever form it came from.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, resolved: bool) -> None:
@@ -52,27 +54,27 @@ class Reading:
 
     @property
     def opaque(self) -> bool:
-        """True when the connection string is still a `${NAME}`, so that nothing in it is known."""
+        """Whether the connection string is still a `${NAME}`, so that its parts are not known."""
         return not self.resolved and is_reference(self.connection_string)
 
     def problem(self, name: str, message: str) -> None:
-        """Note what is wrong with a key; in a connection string, with that part of it."""
+        """Record what is wrong with a key, or with that part of a connection string."""
         label = self._labels.get(name)
         field = f"sourceConfig.{name}" if label is None else "sourceConfig.connectionString"
         message = f"{label} {message}" if label else message
-        said = self.problems.get(field)
-        if said is None or message not in said:
-            self.problems[field] = message if said is None else f"{said}; {message}"
+        known = self.problems.get(field)
+        if known is None or message not in known:
+            self.problems[field] = message if known is None else f"{known}; {message}"
 
     def missing(self, key: str, what: str) -> None:
-        """Note that a required key is missing. what: what it means, for a connection string without that part."""
+        """Record that a required key is missing. what: what it means, for a connection string without that part."""
         if self.connection_string is None:
             self.problem(key, "is required, unless you give a connectionString")
         else:
             self.problem("connectionString", f"does not say {what}; write scheme://USER:PASSWORD@HOST:PORT/DATABASE")
 
     def keep_known(self, known: Iterable[str]) -> None:
-        """Drop what is no key at all, with a problem for each."""
+        """Remove unknown keys, with a problem for each."""
         known = (*known, "connectionString")
         for key in [key for key in self.values if key not in known]:
             del self.values[key]
@@ -89,14 +91,17 @@ class Reading:
     ) -> bool:
         """Replace a connection string by the values in it.
 
-        False when they cannot be known, because it is malformed or still a `${NAME}`.
-        parameters: name in the string to key. beside: the one key that may stand beside a connection string.
-        refused: parameters that people do write, and why they are not taken.
+        schemes: the ones that the dialect takes.
+        parameters: a parameter's name to its key.
+        beside: the one key that may be given together with a connection string.
+        refused: parameters that users do write, and why the dialect does not take them.
+
+        Returns False if the values cannot be known, because the string is malformed or still a `${NAME}`.
         """
         text = self.connection_string
         for key in [key for key in self.values if key not in (beside, "connectionString")]:
             del self.values[key]
-            self.problem(key, "stands beside connectionString; give one or the other, and remove this")
+            self.problem(key, "cannot be given together with connectionString; remove one of them")
         parts = self._connection_string(text, schemes)
         if parts is None:
             return False
@@ -157,13 +162,13 @@ class Reading:
         except ValueError as error:
             self.problem(key, str(error))
 
-    def _unjudged(self, value: Any) -> bool:
+    def _unresolved(self, value: Any) -> bool:
         return not self.resolved and has_reference(value)
 
     def text(self, key: str, default: str | None = None, *, empty: bool = False, control: bool = False) -> str | None:
-        """A string, or the default where it is left out."""
+        """A string, or the default if the key is missing."""
         value = self.values.get(key)
-        if value is None or self._unjudged(value):
+        if value is None or self._unresolved(value):
             return default if value is None else str(value)
         if not isinstance(value, str):
             self.problem(key, "must be a string")
@@ -176,7 +181,7 @@ class Reading:
         return default
 
     def file_or_pem(self, key: str) -> str | None:
-        """A file's name, or certificates themselves, without the NUL at their end."""
+        """A file's name, or the text of certificates without the NUL at its end."""
         value = self.values.get(key)
         if not is_pem(value):
             return self.text(key)
@@ -184,22 +189,22 @@ class Reading:
         return self.text(key, control=True)
 
     def password(self) -> str | None:
-        """The password, which may be empty, and hold any character but NUL."""
+        """The password, which may be empty, and contain any character except NUL."""
         if self.values.get("password") == MASK:
-            self.problem("password", f"is {MASK}, which stands for one that is not shown; write the password itself")
+            self.problem("password", f"is {MASK}, which stands for a hidden password; write the password itself")
         return self.text("password", empty=True, control=True)
 
     def choice(self, key: str, choices: Iterable[str], default: str | None) -> str | None:
-        """One of a few words."""
+        """One of the choices, or the default if the key is missing or wrong."""
         value = self.text(key, default)
-        if value is not None and not self._unjudged(value) and value not in choices:
+        if value is not None and not self._unresolved(value) and value not in choices:
             self.problem(key, f"must be one of {', '.join(choices)}")
             return default
         return value
 
     def whole(self, key: str, value: Any, low: int, high: int) -> str | None:
-        """A whole number, given as an integer or in digits; in digits, or the `${NAME}` that it still is."""
-        if self._unjudged(value):
+        """A whole number from `low` to `high`, given as an integer or digits. Returns its digits, or its `${NAME}`."""
+        if self._unresolved(value):
             return str(value)
         digits = str(value) if type(value) is int and low <= value <= high else value
         if isinstance(digits, str) and re.fullmatch("[0-9]{1,9}", digits) and low <= int(digits) <= high:
@@ -209,7 +214,7 @@ class Reading:
         return None
 
     def addresses(self, default_port: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The hosts, and as many ports. Both are lists in libpq's way: separated by commas."""
+        """The hosts, and as many ports. In a text, both are separated by commas, as in libpq."""
         hosts = self.values.get("host")
         if isinstance(hosts, str):
             hosts = tuple(hosts.split(","))
@@ -238,7 +243,7 @@ class Reading:
         return tuple(self.whole("port", default if port is None else port, 1, 65535) or "" for port in ports)
 
     def _host(self, host: str) -> str:
-        if self._unjudged(host):
+        if self._unresolved(host):
             return host
         name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
         if not name:
@@ -246,7 +251,7 @@ class Reading:
         elif (why := text_problem(name)) is not None:
             self.problem("host", why)
         elif "://" in name:
-            self.problem("host", "is a whole address; write it as connectionString, or only the host's name here")
+            self.problem("host", "is a URL; write it as connectionString, or only the host's name here")
         elif not name.startswith("/") and not _is_host(name):
             self.problem("host", "must be a host's name, an IP address or a socket's path; the port goes into port")
         return name
@@ -261,7 +266,7 @@ def _is_host(name: str) -> bool:
         except ValueError:
             return False
     try:
-        # What the resolver does with a name before it asks for it; fails for an empty or too long label.
+        # As the resolver encodes a name; this fails for an empty label or one that is too long.
         return HOST.match(name) is not None and len(name.encode("idna")) <= MAX_HOST
     except UnicodeError:
         return False

@@ -1,11 +1,10 @@
-"""Taking secrets out of a message: where they stand, however they are written there, and however they are cut.
+"""Removes secrets from a message, in any encoding and even if they are cut short.
 
-Owns what counts as a secret's form and as a message's own word. Must not know where secrets come from.
+Owns the forms in which a secret may be written, and the words of messages. Must not know where secrets come from.
 
-A server, a driver or a library may quote a secret anywhere, encoded, escaped, or cut short. So each part of eight
-characters is searched for, of every secret that is not like a word. A short one, or one that is a word of messages,
-cannot be distinguished from them, and is masked where a secret can stand: else no error could be read where it is
-`password`.
+A server, a driver or a library may quote a secret anywhere: encoded, escaped or cut. So every part of eight characters
+of a secret is searched for. A short secret, or one that is a word of messages such as `password`, is masked only in
+places where a secret can be. Otherwise no error could be read.
 """
 
 from __future__ import annotations
@@ -18,25 +17,29 @@ from importlib.resources import files
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
+# In characters: more than a log or a record shows of one message.
 LONGEST = 64 * 1024
-# Of a secret that is cut, so many characters are found wherever they stand; fewer tell little of it.
+# So many characters of a secret are found wherever they are. Fewer would match by chance, and reveal little.
 PART = 8
-# Words of messages, of the servers, the drivers and this project, that may be somebody's password.
+# Words in messages of the servers, the drivers and this project, which may also be a password.
 WORDS = " ".join(files(__package__).joinpath("wording.txt").read_text(encoding="utf-8").split())
-# What stands before the value of a setting.
+# Names of settings; a secret may follow one.
 NAMES = ("password", "passwd", "pwd", "secret", "token")
 BEFORE = "|".join(f"(?<={name}=)" for name in NAMES)
-# A colon stands before our own words as well, but they go on. MySQL's "using password: YES" says whether there was one.
+# A colon comes before words of messages too, but then the line goes on. MySQL's "using password: YES" only says
+# whether there was one.
 BEFORE_COLON = "|".join(f"(?<!using {name}: )(?<={name}: )" for name in NAMES)
 QUOTES = "'\"`"
 
 
 def scrub(message: str, hidden: Iterable[str], mask: str = MASK) -> str:
-    """A message with every secret in it, and every part of one of at least eight characters, as `mask`.
+    """Replace every secret in a message, and every part of at least eight characters of one, by `mask`.
+
+    hidden: the secrets.
 
     A secret that is shorter, or a word of messages, is masked only in quotes, as the value of a setting, before the @
-    of a URL, and, where it is more than letters, by itself between other characters. Of a message only the beginning
-    is kept that a log or record would show anyway: a source may send one of many MiB.
+    of a URL and, if it is more than letters, where it is not inside a word. A long message is cut, because a source may
+    send one of many MiB.
     """
     if len(message) > LONGEST:
         message = message[:LONGEST] + " …"
@@ -71,17 +74,17 @@ def _mark_all(marked: bytearray, message: str, form: str) -> None:
 
 
 def _mark_alone(marked: bytearray, message: str, form: str) -> None:
-    """Where it stands as a secret: see `scrub`."""
+    """Mark a short secret, or one that is a word, in the places that `scrub` lists."""
     if form not in message:
         return
     text = f"(?P<it>{re.escape(form)})"
-    # What ends a value that is not in quotes.
+    # The end of a value that is not in quotes.
     end = r"(?![^\s'\"`&,;)}\]])"
-    # In a URL, the user stands before it.
+    # In a URL, it follows the user.
     places = [rf"(?P<quote>[{QUOTES}]){text}(?P=quote)", rf"(?i:{BEFORE}){text}{end}", rf"://[^\s/@:]*:{text}@"]
     places.append(rf"(?i:{BEFORE_COLON}){text}(?=$|[\n,;)}}\]])")
     if not form.isalpha() and len(form) > 2 and re.search(r"\w", form):
-        # Not inside a word or a number: those end where letters and digits do.
+        # Not inside a word or a number.
         places.append(rf"(?<![^\W_]){text}(?![^\W_])")
     for place in places:
         for found in re.finditer(place, message):
@@ -89,12 +92,12 @@ def _mark_alone(marked: bytearray, message: str, form: str) -> None:
 
 
 def _is_wording(text: str) -> bool:
-    """Whether a text is nothing but words of messages, or parts of them, with spaces between."""
+    """Whether a text consists only of words of messages, or parts of them."""
     return text.replace(" ", "").isalpha() and all(part in WORDS for part in text.lower().split(" "))
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret as it may be written: as it is, for a URL, in JSON, in Python's and SQL's quotes, in base64, in hex."""
+    """A secret as it may be written: plain, for a URL, in JSON, in Python's or SQL's quotes, in base64 or hex."""
     yield secret
     for encoded in (quote(secret, safe="", errors="replace"), quote(secret, errors="replace")):
         yield encoded
@@ -112,7 +115,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield raw.hex()
     yield base64.b64encode(raw).decode()
     for offset in range(3) if len(raw) >= PART else ():
-        # Of three alignments, the characters whose bits are the secret's alone: its neighbours change the others.
+        # For each alignment, only the characters that no neighbour of the secret changes.
         first, last = -(-offset * 8 // 6), (offset + len(raw)) * 8 // 6
         inner = base64.b64encode(b"\0" * offset + raw).decode()[first:last]
         if len(inner) >= PART:

@@ -1,8 +1,8 @@
-"""The secrets in a sourceConfig: how one is recognised, shown and kept.
+"""The secrets in a sourceConfig: how they are recognised, masked, and kept when a masked one is sent back.
 
-A secret is a private key's text, or a password that stands there in plain, as `password` or inside
-`connectionString` (before the `@`, or as a parameter `password`). A `${NAME}` is none. Must not know any dialect's
-keys, but for the two that all share: `password` and `connectionString`.
+A secret is the text of a private key, or a password in plain text: as `password` or inside `connectionString` (before
+the `@`, or as a parameter `password`). A `${NAME}` is not a secret. Must not know a dialect's keys, except for the two
+that all share: `password` and `connectionString`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starbase_data_replication.sources.settings.env_references import has_refere
 from starbase_data_replication.sources.settings.scrubbing import MASK
 from starbase_host import ENV_REFERENCE
 
-# What settings of other dialects call a secret.
+# Names of secrets in the settings of other dialects.
 SECRET_NAME = re.compile(r"pass(?:word|wd|phrase)|secret|token|credential|api_?key", re.IGNORECASE)
 
 
@@ -36,9 +36,9 @@ def _show(secret: str) -> str:
 
 
 def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as they may be shown: each secret `***`, and nothing else changed.
+    """The settings as they may be shown, with each secret as `***`.
 
-    A connection string that cannot be taken apart, or that holds a private key, is hidden whole.
+    A connection string that cannot be parsed, or that contains a private key, is masked as a whole.
     """
     shown = {name: MASK if _is_private_key(value) else value for name, value in settings.items()}
     if "password" in shown and shown["password"] is not None:
@@ -53,15 +53,15 @@ def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_private_key(value: object) -> bool:
-    """Whether a setting is the text of a private key, rather than the name of the file that holds one."""
+    """Whether a setting is the text of a private key, and not the name of a file."""
     return isinstance(value, str) and "PRIVATE KEY" in unquote_plus(value)
 
 
 def unmasked(new: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """`new`, with each secret that was sent back as `masked` shows it replaced by the stored one.
+    """`new`, with the stored secrets in place of those that were sent back as `masked` shows them.
 
-    The password is kept where only its place is the same: a connection string with `***` as its password may
-    name another host, and `password` may become a part of a connection string, or the other way round.
+    A password is kept even if other settings have changed: a connection string with `***` as its password may name
+    another host, and `password` may move into a connection string, or out of it.
     """
     result = dict(new)
     shown = masked(stored).get("connectionString")
@@ -82,10 +82,10 @@ def unmasked(new: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any
 
 
 def _stored_password(stored: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The stored password as it stands in `password`, and as it stands inside a connection string."""
+    """The stored password as the setting `password`, and as it is written in a connection string."""
     password = stored.get("password")
     if isinstance(password, str):
-        # What is not a reference is encoded, the references between are not.
+        # Encode everything except the references.
         texts = ENV_REFERENCE.split(password)
         encoded = "".join(f"${{{text}}}" if at % 2 else quote(text, safe="") for at, text in enumerate(texts))
         return password, encoded
@@ -108,9 +108,9 @@ def _passwords(parts: ConnectionString | None) -> list[str]:
 
 
 def secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every secret as it may turn up in a message: as written and percent-decoded; the longest first.
+    """Every secret, as written and percent-decoded, with the longest first.
 
-    What a setting of another dialect holds counts by its name: `token`, `apiKey`, and the like, at any depth.
+    In the settings of another dialect, a name such as `token` or `apiKey` marks a secret, at any depth.
     """
     password, text = settings.get("password"), settings.get("connectionString")
     found = {value for name, value in settings.items() if name != "connectionString" and _is_private_key(value)}
@@ -131,7 +131,7 @@ def secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _named(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The strings that stand under a secret's name."""
+    """The strings that a secret's name marks, at any depth."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _named(value)

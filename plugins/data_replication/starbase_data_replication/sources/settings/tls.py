@@ -1,7 +1,7 @@
-"""A client's TLS context, from what a sourceConfig says of certificates; and the files that it names.
+"""A client's TLS context, made from the certificates of a sourceConfig, and the files that it names.
 
-An admin chooses the names over HTTP. So only regular files are read, and without waiting; and the error is the same
-whatever is wrong with a file, so that it does not show what there is on the machine. The host's log does.
+An admin chooses the files over HTTP. So only regular files are read, without waiting. The error is the same whatever is
+wrong with a file, so that it does not reveal what is on the machine; the host's log has the reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from starbase_host import ConfigError
 
 log = logging.getLogger("starbase.data_replication")
 
+# In characters. A longer text may be a key that was pasted in the wrong place, so no message shows it.
 MAX_PATH = 500
+# A bundle of all public authorities has about 250 kB.
 MAX_BYTES = 1024 * 1024
 WHY = "must be a regular file of at most 1 MiB that the host may read, with {}; the host's log says what is wrong"
 AUTHORITIES = "certificates as PEM"
@@ -29,10 +31,13 @@ PAIR = "a certificate and its private key as PEM, the key without a password"
 def tls_context(
     *, verify: bool, hostname: bool, files: Mapping[str, str | None], ca: str, cert: str, key: str
 ) -> ssl.SSLContext:
-    """A client's TLS context of 1.2 or newer. Raises ConfigError for a file that cannot be used.
+    """Make a client's context for TLS 1.2 or newer. Raises ConfigError for a file that cannot be used.
 
-    files: settings by name; `ca`, `cert` and `key` are the names of the three. That of `ca` may be the certificates
-    themselves, as PEM. Without one, or with `system`, the machine's own certificates are trusted.
+    verify: whether to check the server's certificate.
+    hostname: whether to check that the certificate is for this host.
+    files: the settings by name. That of `ca` may be the text of certificates (PEM). If it is missing or `system`, the
+        machine's own certificates are trusted.
+    ca, cert, key: the names of these settings, for messages too.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -50,7 +55,7 @@ def tls_context(
     elif verify:
         context.load_default_certs()
     if certificate is not None:
-        # One error for both: which of them it names would tell whether the other is there.
+        # One error for both: naming one of them would reveal whether the other exists.
         paths = [path for path in (certificate, files[key]) if path is not None]
         with using(cert, PAIR, *paths) as places:
             # An empty password: without one, OpenSSL would ask on the terminal for that of an encrypted key.
@@ -60,10 +65,14 @@ def tls_context(
 
 @contextlib.contextmanager
 def using(field: str, content: str, *paths: str) -> Iterator[list[str]]:
-    """Where the files can be read, by OpenSSL too, while they are open. Raises ConfigError when that, or what is done,
-    fails."""
+    """Open files, and give the paths under which OpenSSL can read them.
+
+    field: the setting that names them. content: what they must contain, for the message.
+
+    Raises ConfigError if a file cannot be opened, or if the body of the context raises OSError or ValueError.
+    """
     with contextlib.ExitStack() as stack:
-        # What is no file's name may be anything, a key among them.
+        # A text that cannot be a file's name may be anything, even a key.
         plain = [len(path) <= MAX_PATH and path.isprintable() for path in paths]
         shown = [
             path if as_it_is else f"a text of {len(path)} characters"
@@ -83,16 +92,16 @@ def using(field: str, content: str, *paths: str) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[str]:
-    """A name under which the file that was judged is read, and no other that takes its place meanwhile.
+    """A path that leads to the file that was checked, even if another file takes its place meanwhile.
 
     Raises OSError; ValueError for a name with NUL.
     """
-    # To open a pipe waits for somebody who writes, and to open a device can do anything.
+    # Opening a pipe waits for a writer, and opening a device can do anything.
     _check(os.stat(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _check(os.fstat(descriptor))
-        # OpenSSL takes names only. Not /dev/fd: but on Linux, it goes on where the last reader has stopped.
+        # OpenSSL takes only names. Not /dev/fd: outside Linux, a second reader goes on where the first one stopped.
         same = f"/proc/self/fd/{descriptor}"
         yield same if os.path.exists(same) else path
     finally:
@@ -106,7 +115,7 @@ def _check(found: os.stat_result) -> None:
     if found.st_size == 0 or found.st_dev in _kernel_devices():
         raise OSError("empty, or a file of the kernel's")
     if found.st_size > MAX_BYTES:
-        raise OSError(f"holds {found.st_size:,} bytes")
+        raise OSError(f"contains {found.st_size:,} bytes")
 
 
 @functools.cache
