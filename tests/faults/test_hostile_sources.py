@@ -153,7 +153,7 @@ MYSQL: dict[str, tuple[Answer, str]] = {
     "an error of 10 MB": (says(mysql_error(FORGED.encode() + b"x" * 10_000_000)), "of more than 1 MiB"),
     "an error that forges": (says(mysql_error(FORGED.encode())), "forged"),
     "an error that is not UTF-8": (says(mysql_error(b"\xff\xfe caf\xe9")), "caf"),
-    "an error without a text": (says(packet(1, b"\xff\x01")), "no answer of MySQL"),
+    "an error without a text": (says(packet(1, b"\xff\x01")), "not MySQL's protocol"),
     "a state that is not UTF-8": (
         says(mysql_error(b"", b"#\xff\xfe\xff\xfe\xff")),
         "an answer that MySQL does not give",

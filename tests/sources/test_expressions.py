@@ -284,15 +284,15 @@ def test_a_filter_that_no_sync_has_checked_is_not_used(source_database: TestData
 
 def test_rows_without_a_tracking_value_follow_the_filter(source_database: TestDatabase, tmp_path: Path) -> None:
     """One copy of the filter tells which rows leave, and which rows without a tracking value come at all."""
-    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int, told_0 int)")
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int, in_filter_0 int)")
     source_database.execute("INSERT INTO t VALUES (1, 1, 1), (2, NULL, 1), (3, NULL, 0), (4, 2, 0), (5, 3, 1)")
     with running(tmp_path) as host:
-        configure(host, source_database, "t", trackingColumn="n", where="told_0 = 1")
+        configure(host, source_database, "t", trackingColumn="n", where="in_filter_0 = 1")
         host.sync("r")
         ids = "SELECT id FROM r ORDER BY id"
         assert host.query(ids) == [[1], [2], [5]]
         source_database.execute("INSERT INTO t VALUES (6, NULL, 0), (7, NULL, 1), (8, 5, 0), (9, 5, 1)")
-        source_database.execute("UPDATE t SET n = 6, told_0 = 0 WHERE id = 1")
+        source_database.execute("UPDATE t SET n = 6, in_filter_0 = 0 WHERE id = 1")
         assert host.sync("r")["status"] == "success"
         assert host.query(ids) == [[2], [5], [7], [9]]
         counts = host.result("POST", "/data-replication/verify/r", {})

@@ -1,10 +1,8 @@
-"""How a password is proved to a MySQL server: what may be sent to a server that nobody has checked.
+"""Authentication with MySQL and MariaDB: what a connection may send to a server that it has not verified.
 
-Owns the plugins of authentication. Must not know what is read over the connection.
-
-Without TLS anyone can stand in the server's place, and that server chooses the plugin and hands out the key which is
-to hide the password. A challenge shows no password; everything else takes TLS, a Unix socket, or a key that the
-sourceConfig names.
+Without TLS, an attacker can answer in the server's place, choose the authentication plugin, and send the key that is to
+encrypt the password. An answer to a challenge does not reveal the password; every other method needs TLS, a Unix
+socket, or a key that the sourceConfig names. Must not know what is read over the connection.
 """
 
 from __future__ import annotations
@@ -27,20 +25,20 @@ from starbase_host import ConfigError, overrides
 NATIVE, ED25519, CACHING, SHA256 = (
     "mysql_native_password", "client_ed25519", "caching_sha2_password", "sha256_password",
 )  # fmt: skip
-# With these the password itself is sent, or what is as good.
+# Plugins that send the password, or something that replaces it.
 SHOWING = ("mysql_clear_password", "mysql_old_password")
-# To these the first answer, a proof by challenge, goes out with the user's name.
+# Plugins whose first answer, to a challenge, is sent with the user's name.
 FIRST = (NATIVE, CACHING)
 
-# A server's text to be signed has 32 bytes; a signature takes time as long as it, on the event loop.
+# A server sends 32 bytes to sign. Signing takes time in proportion to their number, on the event loop.
 ED25519_BYTES = 64
-# caching_sha2_password: the server knows the proof by its cache, or wants the password.
+# The steps of caching_sha2_password: the server has the answer in its cache, or asks for the password.
 KNOWN, WANTED = 3, 4
 RSA_KEY = "an RSA public key as PEM, such as a copy of the server's public_key.pem"
 
 
 def public_key(setting: str | None) -> bytes | None:
-    """The key of `serverPublicKey`, a file or the PEM itself. Raises ConfigError, alike for whatever will not do."""
+    """The key in `serverPublicKey`, a file or the PEM itself. Raises the same ConfigError for every unusable value."""
     if setting is None:
         return None
     if not is_pem(setting):
@@ -64,33 +62,33 @@ def _rsa(pem: bytes) -> bytes:
 
 
 class AuthenticatingConnection(aiomysql.Connection):  # type: ignore[misc]
-    """A connection that proves its password, and shows it to no server that it does not know."""
+    """A connection that authenticates without revealing its password to a server that it has not verified."""
 
     _server_auth_plugin: str
-    # Whether the server has let us in.
-    _let_in = False
+    # Whether the login is done.
+    _logged_in = False
 
     @overrides("aiomysql.connection.Connection._connect")
     async def _request_authentication(self) -> None:
         if not self.server_capabilities & CLIENT.PLUGIN_AUTH:
             raise self._refused("mysql_old_password")
         if self._server_auth_plugin not in FIRST:
-            # The server asks for the account's own plugin next; the driver would show some their password at once.
+            # The server asks for the account's plugin next; for some plugins the driver would send the password now.
             self._server_auth_plugin = NATIVE
         await super()._request_authentication()
-        self._let_in = True
+        self._logged_in = True
 
     @overrides("aiomysql.connection.Connection._request_authentication")
     async def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         packet = await super()._read_packet(packet_type)
-        if not self._let_in and packet.is_auth_switch_request() and b"\0" not in packet.get_all_data():
-            # Without a plugin's name it stands for the oldest one.
+        if not self._logged_in and packet.is_auth_switch_request() and b"\0" not in packet.get_all_data():
+            # Without a plugin's name, it means the oldest plugin.
             raise self._refused("mysql_old_password")
         return packet
 
     @overrides("aiomysql.connection.Connection._request_authentication")
     async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> Any:
-        """What the server asks for in the place of the usual proof of the password."""
+        """Answer a server that asks for another authentication plugin."""
         plugin = plugin_name.decode("ascii", "backslashreplace")
         if plugin in SHOWING and not self._secure:
             raise self._refused(plugin)
@@ -111,12 +109,12 @@ class AuthenticatingConnection(aiomysql.Connection):  # type: ignore[misc]
             self.salt = packet.read_all().removesuffix(b"\0")
             packet = await self._answer(_auth.scramble_caching_sha2(password, self.salt))
         if not packet.is_extra_auth_data():
-            # Let in by an empty password.
+            # Logged in with an empty password.
             return
         packet.advance(1)
         step = packet.read_uint8()
         if step == WANTED:
-            await self._prove(self._sealed(password, CACHING))
+            await self._prove(self._encrypted(password, CACHING))
         elif step == KNOWN:
             await self._read_packet()
         else:
@@ -126,16 +124,16 @@ class AuthenticatingConnection(aiomysql.Connection):  # type: ignore[misc]
     async def sha256_password_auth(self, packet: Any) -> None:
         self.salt = packet.read_all().removesuffix(b"\0")
         password = self._password.encode("latin1")
-        await self._prove(self._sealed(password, SHA256) if password else b"")
+        await self._prove(self._encrypted(password, SHA256) if password else b"")
 
-    def _sealed(self, password: bytes, plugin: str) -> bytes:
-        """The password as this server may have it: as it is where nobody else hears it, else by the known key."""
+    def _encrypted(self, password: bytes, plugin: str) -> bytes:
+        """The password as this server may get it: in clear if the connection is secure, else encrypted with the key."""
         if self._secure:
             return password + b"\0"
         if self.server_public_key is None:
             raise self._refused(plugin)
-        sealed: bytes = _auth.sha2_rsa_encrypt(password, self.salt, self.server_public_key)
-        return sealed
+        encrypted: bytes = _auth.sha2_rsa_encrypt(password, self.salt, self.server_public_key)
+        return encrypted
 
     async def _answer_ed25519(self, asked: bytes) -> Any:
         if len(asked) > ED25519_BYTES:

@@ -28,28 +28,28 @@ from starbase_data_replication.sources.network import HostPolicy
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import overrides
 
-# A source that hangs must not hold a run for ever; a table that must be scanned may take minutes to answer.
+# A source that hangs must not hold a run for ever; a statement that scans a table may take minutes.
 STATEMENT_TIMEOUT_SECONDS = 600.0
 GOODBYE_SECONDS = 2.0
-# So much is taken apart at once: the event loop waits meanwhile.
+# How many bytes are parsed at once. The event loop is blocked meanwhile.
 RECEIVE_BYTES = 1 << 16
 
-# How an expression is taken apart: what quotes a name and what a text, what || and NOT bind, and what '' is. Under
-# other modes than its server's a `where` would be another condition, in silence. Our own SQL means the same under each.
+# The modes that decide how an expression is parsed: what quotes a name or a text, how || and NOT bind, and what '' is.
+# With other modes than the server's, a `where` could silently become another condition. Our SQL works with any.
 KEPT_MODES = (
     "ANSI_QUOTES", "PIPES_AS_CONCAT", "NO_BACKSLASH_ESCAPES", "IGNORE_SPACE", "HIGH_NOT_PRECEDENCE",
     "NO_UNSIGNED_SUBTRACTION", "EMPTY_STRING_IS_NULL",
 )  # fmt: skip
 _KEPT = ", ".join(f"IF(FIND_IN_SET('{mode}', @@SESSION.sql_mode), '{mode}', NULL)" for mode in KEPT_MODES)
-# The session still has the modes that its server gives it.
+# Evaluated while the session still has the modes that its server gives it.
 MODES = f"CONCAT_WS(',', 'ALLOW_INVALID_DATES', {_KEPT})"
 
-# What makes a value's text mean the same on every server, and keeps a server's own limits from cutting a long
-# read short: a limit of time or of rows would lose rows in silence. lock_wait_timeout ends a wait for a table
-# that somebody has locked, which would outlive us on the server. sql_mode keeps what a user's `where` was written for
-# and loses everything else that changes what SQL means; invalid and zero dates that are stored must be allowed in
-# comparisons. Rows that an index has found are fetched in the order in which they lie, a few ten thousand at a time,
-# not each from another end of the disk. By its completion_type, a server may end each session with its transaction.
+# Settings that make a value's text the same on every server, and that lift a server's limits: a limit of time or rows
+# would silently lose rows of a long read. lock_wait_timeout ends a wait for a locked table, which would continue on the
+# server after this host has given up. sql_mode keeps the modes for which a user's `where` was written, and drops every
+# other that changes the meaning of SQL; stored invalid and zero dates must be allowed in comparisons. With mrr, rows
+# that an index has found are read in the order of the disk, some ten thousand at a time. completion_type could end each
+# session with its transaction.
 SETTINGS = (
     f"SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = {MODES}, "
     "SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1, "
@@ -59,60 +59,60 @@ SETTINGS = (
 )
 OF_MARIADB = "SESSION max_statement_time = 0, SESSION mrr_buffer_size = 4194304"
 OF_MYSQL = "SESSION max_execution_time = 0"
-# What newer ones must be told as well: how many rows a table has is not to be a day old, and a primary key that the
-# server has made by itself, in a column that it does not show, identifies rows like any other.
+# Settings of newer versions: the number of a table's rows must not be a day old, and a primary key that the server has
+# generated, in a hidden column, identifies rows like any other.
 SINCE_MYSQL = {
     (8, 0, 0): ", SESSION information_schema_stats_expiry = 0",
     (8, 0, 30): ", SESSION show_gipk_in_create_table_and_information_schema = ON",
 }
-# Nothing here writes, and InnoDB knows it: see transactions.py for how a reader is told from a writer by that.
+# InnoDB marks these transactions as READ ONLY, so that other readers do not count them: see transactions.py.
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
-# All that a server says at once until the session is as we want it.
+# The most that a server may send, in bytes, before the session is prepared.
 OPENING_BYTES = 1 << 20
 
-# What the driver raises over bytes that it cannot take apart.
+# What the driver raises for bytes that it cannot parse.
 NO_ANSWER = (AssertionError, LookupError, ValueError, struct.error)
 
 
 class Cursor(aiomysql.Cursor):  # type: ignore[misc]
     @overrides("aiomysql.cursors.Cursor._do_get_result")
     async def _show_warnings(self, connection: Any) -> None:
-        """The server's warnings are not Python's: they may quote a row's value."""
+        """Do nothing: the driver would log the server's warnings, which may quote a row's value."""
 
 
 class Connection(AuthenticatingConnection):
-    """One connection, prepared by the time it is open. Values come as the server's text, or as bytes."""
+    """One connection, prepared when `open` returns. Values are the server's text, or bytes."""
 
     def __init__(self, *, policy: HostPolicy, tls_required: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._policy = policy
-        # The host as configured: certificates are checked against it, whichever address it has.
+        # The configured host: certificates are checked against it, not against its address.
         self._name = self._host
-        # Converters cost more than the network; the casts do what little is needed.
+        # The driver's converters cost more time than the network; the casts convert what is needed.
         self.decoders: dict[int, Any] = {}
         self._tls_required = tls_required
         self.is_mariadb = False
-        # When it began, and how often it was used since: a session keeps for its whole life the global privileges that
-        # its account had then.
+        # When the session began, by the event loop's clock, and how often it was used: a session keeps the global
+        # privileges that its account had at the beginning.
         self.began_at = 0.0
         self.uses = 0
         self.version = (0, 0, 0)
         self._answer_begins = False
-        # What the answer to come has cost so far, and how many columns it has.
+        # The size of the answer so far, in bytes of memory, and how many columns it has.
         self._charged = self._columns = 0
         self._most = OPENING_BYTES
-        # Whether this session was refused when it asked for what the server replicates.
+        # Whether this session may not ask if the server is a replica.
         self.may_not_see_replication = False
-        # Whether it was refused when it asked which file a table lies in.
+        # Whether this session may not see the files of tables.
         self.sees_no_files = False
-        # By database and table: when it was asked whether triggers may give its values, and whether they may.
+        # By database and table: when triggers were last looked up, and whether they may set the tracking column.
         self.value_triggers: dict[tuple[str, str], tuple[float | None, bool]] = {}
 
     async def open(self) -> None:
-        """Connect and prepare, within `connect_timeout` altogether."""
+        """Connect and prepare the session, within `connect_timeout` in total."""
         try:
             async with asyncio.timeout(self.connect_timeout):
                 self.began_at = self.loop.time()
@@ -132,7 +132,7 @@ class Connection(AuthenticatingConnection):
 
     @property
     def reading(self) -> Reading:
-        """How this session takes a text apart; the server says so with each answer."""
+        """How this session parses a text; the server reports it with each answer."""
         plain = self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
         return Reading.MYSQL_PLAIN_BACKSLASHES if plain else Reading.MYSQL
 
@@ -169,7 +169,7 @@ class Connection(AuthenticatingConnection):
             raise speaks_another_protocol(self._place, "MySQL") from error
 
     async def fetch(self, sql: str, values: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement; every row of its answer. Placeholders are %s, and % is %% where there are any."""
+        """Run one statement and return every row. Parameters are %s; with parameters, % is written as %%."""
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
             with self._parsing_errors():
                 cursor = await self.cursor(Cursor)
@@ -178,17 +178,17 @@ class Connection(AuthenticatingConnection):
 
     @contextlib.contextmanager
     def _parsing_errors(self) -> Iterator[None]:
-        """Raises what pymysql raises, for bytes that are no answer of a server's; the connection is no use any more."""
+        """Close the connection and raise OperationalError for bytes that are not an answer of MySQL's protocol."""
         try:
             yield
         except NO_ANSWER as error:
             self.close()
-            raise OperationalError(CR.CR_MALFORMED_PACKET, "what came is no answer of MySQL's protocol") from error
+            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server's answer is not MySQL's protocol") from error
 
     async def stream(self, sql: str, *, parser: Callable[..., RowParser] | None = None) -> RowParser:
-        """Begin a SELECT whose rows are then taken by `receive`, until `streamed` says that all were.
+        """Begin a SELECT; take its rows with `receive`, and call `streamed` after the last.
 
-        parser: makes the parser of the rows, given the `sequence` to begin with; None is that of plain columns.
+        parser: makes the parser of the rows, given the `sequence` to begin with; None is RowParser.
         """
         with self._parsing_errors():
             await self.query(sql, unbuffered=True)
@@ -198,7 +198,7 @@ class Connection(AuthenticatingConnection):
         return RowParser(binary, sequence=self._next_seq_id)
 
     async def receive(self, wanted: int) -> bytes:
-        """Bytes as they come: not many more than are wanted, perhaps fewer. The server waits while nobody asks."""
+        """The next bytes: not many more than wanted, perhaps fewer. The server waits until the next call."""
         reader = self._reader
         try:
             data: bytes = b"" if reader is None else await reader.read(max(wanted, RECEIVE_BYTES))
@@ -211,14 +211,14 @@ class Connection(AuthenticatingConnection):
         return data
 
     def streamed(self) -> None:
-        """The end of the rows was seen: the connection is free for another statement."""
+        """Free the connection for another statement, after the end of the rows."""
         self._result.unbuffered_active = False
         self._result.connection = None
 
     async def leave(self) -> None:
-        """End the transaction, so that the connection may be used again; or give it up."""
+        """End the transaction so that the connection can be used again, or close it."""
         if self._result is not None and self._result.unbuffered_active:
-            # Ending the transaction would read the rest of the rows first.
+            # To end the transaction, the driver would read the rest of the rows first.
             self.close()
         if self.closed:
             return
@@ -233,7 +233,7 @@ class Connection(AuthenticatingConnection):
 
     @overrides(library="aiomysql")
     def close(self) -> None:
-        """At once: closing in good order would wait for the rest of a result, over TLS also read it."""
+        """Close at once: an orderly close would wait for the rest of a result, and read it over TLS."""
         if self._writer is not None:
             self._writer.transport.abort()
         super().close()
@@ -250,28 +250,27 @@ class Connection(AuthenticatingConnection):
             self._columns += 1
             self._charge(COLUMN_BYTES)
         else:
-            # Of an answer with columns, each packet after theirs is a row.
+            # In an answer with columns, each packet after their descriptions is a row.
             self._charge(MESSAGE_BYTES + VALUE_BYTES * self._columns)
         packet = await super()._read_packet(*words, **options)
         begins, self._answer_begins = self._answer_begins, False
         if begins and packet.is_load_local_packet():
-            # An answer that asks for a file of this machine. Some releases of the driver send it, unasked.
+            # The server asks for a file of this machine. Some releases of the driver would send it.
             self.close()
-            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a file of the host; it gets none")
+            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a file of the host, which is refused")
         return packet
 
     @overrides("aiomysql.connection.Connection._read_packet")
     async def _read_bytes(self, count: int) -> bytes:
         if self._reader is None:
             raise OperationalError(CR.CR_SERVER_LOST, "the connection was closed here")
-        # Before they come: a packet goes on in the next one, for as long as the server likes.
+        # Counted before they arrive: a packet may continue in the next one without a limit.
         self._charge(count)
         data: bytes = await super()._read_bytes(count)
         return data
 
     def _charge(self, size: int) -> None:
-        """Raises OperationalError where an answer comes to more memory than any takes; the rows of a table come by
-        `receive`."""
+        """Raises OperationalError if an answer needs too much memory. The rows of a table do not count: `receive`."""
         self._charged += size
         if self._charged > self._most:
             self.close()
@@ -279,14 +278,14 @@ class Connection(AuthenticatingConnection):
 
     @overrides("aiomysql.connection.Connection._connect")
     async def _request_authentication(self) -> None:
-        # Called when the server has said what it can, and nothing has been sent.
+        # Called when the server has sent its capabilities, and nothing was sent to it.
         self._host = self._name
-        # One statement is one statement, whatever stands in it.
+        # A text must never run as several statements.
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
         if self._tls_required and not self.server_capabilities & CLIENT.SSL:
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which sslMode asks for")
         if not self.server_capabilities & CLIENT.SSL:
-            # Announced all the same, MySQL takes what follows for a handshake of TLS, and refuses it.
+            # If it were announced, MySQL would expect a TLS handshake next, and close the connection.
             self.client_flag &= ~CLIENT.SSL
         await super()._request_authentication()
 

@@ -1,4 +1,4 @@
-"""The one door through which MySQL's errors come in: each becomes a kind of SyncError, once."""
+"""Error translation: every error of MySQL, MariaDB or the driver becomes a SyncError here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from starbase_data_replication.errors import (
 from starbase_data_replication.sources.batches import Damaged
 from starbase_data_replication.sources.unreachable import Unreachable
 
-# Server errors after which trying again may help: too many connections or too little memory or disk, a server
-# that is going down, a connection or statement that was killed or took too long, a lock. The last line has those
-# that pymysql has no name for: a statement to prepare again, too many transactions, KILL, two limits of time, a server
-# that is in offline mode or not available, a session that was killed or idle for too long.
+# Server errors after which a retry may succeed: too many connections, too little memory or disk, a server that is
+# shutting down, a connection or statement that was killed or took too long, a lock. The last line has those for which
+# pymysql has no name: a statement to prepare again, too many transactions, KILL, two time limits, a server that is
+# offline or not available, a session that was killed or idle for too long.
 TRANSIENT = frozenset(
     {ER.CON_COUNT_ERROR, ER.OUT_OF_RESOURCES, ER.OUTOFMEMORY, ER.OUT_OF_SORTMEMORY, ER.DISK_FULL}
     | {ER.RECORD_FILE_FULL, ER.SERVER_SHUTDOWN, ER.NORMAL_SHUTDOWN, ER.BAD_HOST_ERROR, ER.HANDSHAKE_ERROR}
@@ -34,22 +34,22 @@ TRANSIENT = frozenset(
     | {ER.LOCK_TABLE_FULL, ER.GET_ERRNO}
     | {1615, 1637, 1927, 1969, 3024, 3032, 3168, 3169, 4031}
 )
-# The driver's own errors, numbered from 2000, are about the connection; but these are not mended by waiting.
+# The driver's errors, numbered from 2000, are about the connection; these ones do not go away with time.
 FINAL = frozenset({CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR})
 
-# A column or a table that was there when it was looked up is not any more, or not as the snapshot has it.
+# A column or a table that existed when it was looked up does not exist any more, or not as in the snapshot.
 CHANGED = frozenset({ER.BAD_FIELD_ERROR, ER.NO_SUCH_TABLE, ER.TABLE_DEF_CHANGED})
 
 SYNTAX = frozenset({ER.PARSE_ERROR, ER.SYNTAX_ERROR})
-# Errors that quote what they complain of, a row's value or a part of the statement; so do SQLSTATE 22 and 23.
+# Errors that quote a row's value or a part of the statement; so do SQLSTATE classes 22 and 23.
 QUOTING = SYNTAX | {
     ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD, ER.WRONG_VALUE_FOR_TYPE,
     ER.INVALID_CHARACTER_STRING, ER.DUP_ENTRY, 1525,
 }  # fmt: skip
-# While the server works on rows, what any other error quotes may be a value of theirs (EXTRACTVALUE, SIGNAL). These
-# quote names of the statement's and the catalogue's, files and settings: rights, names that are not there or are
-# ambiguous, damaged tables, limits. The last line has those that pymysql has no name for: functions and their
-# arguments, INTO in a subquery, a READ ONLY transaction.
+# Errors whose text may be shown while the server works on rows: these quote only names in the statement or catalogue,
+# files and settings (privileges, missing or ambiguous names, damaged tables, limits). Any other error may quote a row's
+# value (EXTRACTVALUE, SIGNAL). The last line has those for which pymysql has no name: functions and their arguments,
+# INTO in a subquery, a READ ONLY transaction.
 KNOWN = (
     TRANSIENT
     | CHANGED
@@ -67,9 +67,10 @@ LEFT_OUT = "its text is left out, which may hold a row's value"
 
 @contextlib.contextmanager
 def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
-    """Translate what the driver raises inside; `doing` says what for, as in "reading orders".
+    """Translate what the driver raises within this context.
 
-    rows: the server works on rows inside, and whatever it says may quote a value of theirs.
+    doing: begins each message, as in "reading orders".
+    rows: whether the server works on rows, so that its error texts may quote their values.
     """
     try:
         yield
@@ -88,7 +89,7 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
 
 
 def translate(error: Error, doing: str, *, rows: bool = False) -> SyncError:
-    """An error of the server, or of the driver in its shape: (number, text)."""
+    """Translate an error of the server, or of the driver in the same form: (number, text)."""
     number, text = error.args if len(error.args) == 2 else (None, str(error))
     cause = error.__cause__
     if not isinstance(number, int) or number in range(CR.CR_ERROR_FIRST, CR.CR_ERROR_LAST + 1):

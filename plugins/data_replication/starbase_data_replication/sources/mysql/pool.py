@@ -24,13 +24,16 @@ IDLE_SECONDS = 300.0
 
 
 class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
-    """Stands in for the pool that `databases` has made, before that has any connection.
+    """Replaces the pool that `databases` has made, before that has a connection.
 
-    ssl_fallback: connect without TLS where a server that offers it fails in the handshake. policy: where it may be.
+    made: that pool.
+    tls_required: whether a server without TLS is refused.
+    ssl_fallback: whether to connect without TLS if the TLS handshake fails.
+    policy: where the server may be.
     """
 
     def __init__(self, made: aiomysql.Pool, *, tls_required: bool, ssl_fallback: bool, policy: HostPolicy) -> None:
-        # Here, because `databases` is imported by now, and not before: that takes most of a second.
+        # Not at import: importing `databases` takes most of a second, and it is imported by now.
         check_overrides(ConnectionPool)
         super().__init__(
             minsize=0,
@@ -47,12 +50,12 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
         self._not_before = 0.0
 
     def renew(self) -> None:
-        """Give out no connection any more that began before now."""
+        """Do not give out a connection that began before now."""
         self._not_before = self._loop.time()
 
     @overrides("aiomysql.pool.Pool._acquire")
     async def _fill_free_pool(self, override_min: bool) -> None:
-        """Drop the free connections that are dead or old; make one where none is left and one may be made."""
+        """Close the free connections that are broken or old; open one if none is left and the limit allows it."""
         for connection in list(self._free):
             if connection.began_at < self._not_before or _is_stale(connection):
                 self._free.remove(connection)
@@ -67,7 +70,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
 
     @contextlib.asynccontextmanager
     async def apart(self) -> AsyncIterator[Connection]:
-        """A connection beside the pool's, made now, for the length of the context."""
+        """A new connection that is not the pool's, closed with the context."""
         connection = await self._connected()
         try:
             yield connection
@@ -76,14 +79,14 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
 
     @overrides("databases.backends.mysql.MySQLConnection.release", library="aiomysql")
     def release(self, connection: Connection) -> asyncio.Future[None]:
-        """Take a connection back and wake who waits for one, also when it comes back closed."""
+        """Take a connection back, and wake a task that waits for one, also if it comes back closed."""
         self._used.discard(connection)
         self._terminated.discard(connection)
         if self._closing or connection.get_transaction_status():
             connection.close()
         if not connection.closed:
             self._free.append(connection)
-        # Waking needs the lock, which is held by whoever connects: whoever releases must not wait for that.
+        # Waking needs the lock, which a task that connects holds; a task that releases must not wait for it.
         waking = self._loop.create_task(self._wakeup())
         self._waking.add(waking)
         waking.add_done_callback(self._waking.discard)
@@ -93,7 +96,7 @@ class ConnectionPool(aiomysql.Pool):  # type: ignore[misc]
 
     @overrides(library="aiomysql")
     async def wait_closed(self) -> None:
-        """End every connection, those in use as well; say goodbye on the others."""
+        """End every connection: those in use at once, the others in order."""
         self.terminate()
         await self.clear()
         await super().wait_closed()

@@ -22,7 +22,7 @@ from starbase_data_replication.sources.protocols import ReadPlan
 
 
 class Snapshot:
-    """A connection inside a transaction with a snapshot."""
+    """A connection in a transaction with a snapshot."""
 
     def __init__(self, connection: Connection, unpackable: set[TableName]) -> None:
         self._connection = connection
@@ -71,7 +71,7 @@ async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column],
 
 
 def _refuse_lost(rows: Rows, schema: TableSchema) -> None:
-    """Raises SourceRejected for a value that the server has, and cannot send: NULL, or '', would be a lie."""
+    """Raises SourceRejected for a value that the server cannot send: NULL or '' in its place would be wrong."""
     for index, column in enumerate(schema.columns):
         mark = lost(column.cast, column.tracking_kind)
         if mark is not None and mark in rows.column(index):
@@ -82,7 +82,7 @@ def _refuse_lost(rows: Rows, schema: TableSchema) -> None:
 
 
 def _position(row: Row, plan: ReadPlan) -> tuple[str, ...] | None:
-    """The key of a row as text; None where a text in it is none, so that there is nothing to go on from."""
+    """The key of a row as text; None if it contains bytes instead of a text, so that a load cannot resume after it."""
     schema = plan.schema
     values = {column.name: value for column, value in zip(schema.columns, row, strict=True)}
     if any(isinstance(values[column.name], bytes) for column in schema.key_columns if column.cast.declared == "TEXT"):

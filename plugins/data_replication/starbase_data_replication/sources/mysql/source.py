@@ -1,7 +1,7 @@
-"""A MySQL or MariaDB table as a source: describe, note, who is alive, read. Knows nothing of SQLite.
+"""A MySQL or MariaDB server as a source: what a sync asks it, each question in a transaction. Must not know SQLite.
 
-Every statement runs inside a READ ONLY transaction with a snapshot, on a connection that connection.py has
-prepared. No statement takes a row's value but in a form that needs no escaping: see types.py.
+Every statement runs in a READ ONLY transaction with a snapshot, on a connection that connection.py has prepared. A
+row's value enters a statement only in a form that needs no escaping: see types.py.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from starbase_data_replication.sources.mysql.pool import ConnectionPool
 from starbase_data_replication.sources.mysql.snapshot import Snapshot
 from starbase_data_replication.sources.mysql.sql import (
     column_sql,
+    high_watermark_sql,
     key_text,
-    noting,
     settled,
     table_sql,
 )
@@ -60,10 +60,13 @@ from starbase_host import check_overrides
 
 
 class MysqlSource:
-    """One configured MySQL or MariaDB. `arguments` are those of aiomysql.create_pool.
+    """One configured MySQL or MariaDB server.
 
-    tls_required: refuse a server without TLS before it is told anything. ssl_fallback: go on without TLS where
-    a server offers it and the handshake fails. policy: where it may be.
+    arguments: those of aiomysql.create_pool.
+    max_connections: how many connections it may have at once.
+    tls_required: whether a server without TLS is refused before anything is sent.
+    ssl_fallback: whether to connect without TLS if the TLS handshake fails.
+    policy: where it may be.
     """
 
     notes_shared = True
@@ -78,7 +81,7 @@ class MysqlSource:
         policy: HostPolicy = allowed_hosts.DEFAULT,
     ) -> None:
         check_overrides(AuthenticatingConnection, Connection, Cursor)
-        # Of the pool's connections: set when it is opened.
+        # The one pool, once it is open.
         self._connections: list[ConnectionPool] = []
 
         def adopt(made: Any) -> ConnectionPool:
@@ -96,9 +99,9 @@ class MysqlSource:
         self._connect = partial(Connection, tls_required=tls_required, policy=policy, **arguments)
         self._server = tuple(arguments.get(name) for name in ("unix_socket", "host", "port"))
         self._database = arguments.get("db")
-        # The connection whose transaction everything is asked in; None is one for each question.
+        # The connection whose transaction every question uses; None if each has its own.
         self._held: Connection | None = None
-        # Tables with a row that could not be put together.
+        # Tables with a row that could not be packed into one value.
         self._unpackable: set[TableName] = set()
 
     async def close(self) -> None:
@@ -111,7 +114,7 @@ class MysqlSource:
             try:
                 await connection.open()
             except OperationalError as error:
-                # A number of the server's own, and not of the driver: it is there.
+                # An error of the server, not of the driver: the server is there.
                 if error.args[0] in range(CR.CR_ERROR_FIRST, CR.CR_ERROR_LAST + 1):
                     raise
             finally:
@@ -119,7 +122,8 @@ class MysqlSource:
 
     @contextlib.asynccontextmanager
     async def inspect(self, table: TableName) -> AsyncIterator[Inspector]:
-        # Its snapshot is older than who is alive, as it is in a note of its own: a value noted from it closes no later.
+        # Its snapshot is older than the list of open transactions, as if each question had its own transaction, so a
+        # value read from it closes no later.
         async with contextlib.AsyncExitStack() as stack:
             with translate_errors(f"looking up {table}"):
                 connection = await stack.enter_async_context(self._transaction())
@@ -151,12 +155,12 @@ class MysqlSource:
         column = schema.tracking
         with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
-                # The value first, then who is alive, in two statements: see Source.note.
+                # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
                 now = await _source_clock(connection, column, options)
                 cap, ahead = (
                     _first_unsettled(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS)
                 )
-                sql = noting(schema, cap, ahead, floor, at)
+                sql = high_watermark_sql(schema, cap, ahead, floor, at)
                 with translate_errors(doing, rows=True):
                     ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
                 if found is None:
@@ -182,17 +186,17 @@ class MysqlSource:
         if schema.kind != "table":
             return None
         try:
-            # Not by information_schema, whose AUTO_INCREMENT may be a day old on MySQL.
+            # Not from information_schema, whose AUTO_INCREMENT may be a day old on MySQL.
             with translate_errors(f"looking at the AUTO_INCREMENT of {schema.table}"):
                 async with self._transaction() as connection:
                     ((_, made, *_),) = await connection.fetch(f"SHOW CREATE TABLE {table_sql(schema.table)}")
         except SourceRejected:
-            # It takes a privilege on the whole table, and not on columns of it.
+            # It needs a privilege on the whole table; one on some columns is not enough.
             return None
         return counter_passed(made if isinstance(made, str) else made.decode(), schema.tracking_column, floor)
 
     async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
-        with translate_errors("asking which transactions are alive"):
+        with translate_errors("asking which transactions are open"):
             async with self._transaction() as connection:
                 now = await self._list_transactions(connection)
         return [transactions.still_open(each, now) for each in noted]
@@ -265,7 +269,7 @@ class MysqlSource:
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
         async with contextlib.AsyncExitStack() as stack:
-            # The door stands in front of the source only: what fails in the caller's hands is not the source's.
+            # Only this is translated: errors that the caller raises in the context are not the source's.
             with translate_errors("opening a snapshot"):
                 connection = await stack.enter_async_context(self._transaction())
             yield Snapshot(connection, self._unpackable)
@@ -281,7 +285,7 @@ class MysqlSource:
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
-        """A connection with a snapshot open. Rows that nobody has taken by the end are not read."""
+        """A connection in a transaction with a snapshot. Rows that were not taken by the end are not read."""
         if self._held is not None:
             yield self._held
             return

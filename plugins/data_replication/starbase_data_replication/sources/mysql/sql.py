@@ -1,6 +1,6 @@
-"""Names, keys and positions as MySQL's SQL: what every statement of this room is made of. Knows no connection.
+"""Statements in MySQL's SQL, and the names, keys and positions in them. Must not know a connection.
 
-Values are written into the statement, in forms that hold nothing to escape: see types.py.
+Values are literals in forms that need no escaping: see types.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from starbase_data_replication.sources.mysql.types import (
 from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_NEWEST, MAX_SHARED, Key, ReadPlan
 from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
-# Begins the last text of a position whose key has columns that fall: which, by number.
+# The first word of the last text in a position whose key has descending columns; their numbers follow.
 FALLING = "falling"
 
 
@@ -45,7 +45,7 @@ def column_sql(column: Column, template: str = "{}") -> str:
 
 
 def selected(column: Column) -> str:
-    """The expression that answers what the replica stores."""
+    """The expression for what the replica stores."""
     return column_sql(column, column.cast.select)
 
 
@@ -64,15 +64,15 @@ def order_of(table: TableName, column: Column) -> Order:
 
 
 def compared(column: Column, operator: str, text: str) -> str:
-    """The condition that a column's value is above (or below, or at) another, of which this is the text."""
+    """The condition that a column's value is above, below or equal to the one with this text."""
     order = ORDERS[column.tracking_kind]
     return f"{column_sql(column, order.column)} {operator} {order.literal(text, column.compare_type)}"
 
 
 def after(columns: Sequence[Column], key: Sequence[str], falling: Sequence[int] = ()) -> str:
-    """The condition that a row's key comes after this one. Written out: MySQL finds (a, b) > (x, y) by no index.
+    """The condition that a row's key comes after this one, column by column: MySQL uses no index for (a, b) > (x, y).
 
-    falling: which of the columns, by number, go from the highest value down.
+    falling: the numbers of the columns in descending order.
     """
 
     def from_column(number: int) -> str:
@@ -86,10 +86,10 @@ def after(columns: Sequence[Column], key: Sequence[str], falling: Sequence[int] 
 
 
 def falling(plan: ReadPlan) -> list[int]:
-    """Which of the key's columns, by number, a read in key order goes through from the highest value down.
+    """The numbers of the key's columns that a read in key order reads in descending order.
 
-    A position says in which order it was reached: that does not change with the index, and an older version of this
-    package has read each table in rising order.
+    A position keeps the order in which it was reached, also if the index changes; older releases read every table in
+    ascending order.
     """
     schema = plan.schema
     if plan.after_key is None:
@@ -98,7 +98,7 @@ def falling(plan: ReadPlan) -> list[int]:
 
 
 def position(plan: ReadPlan, key: Sequence[Any]) -> tuple[str, ...]:
-    """A key as the position of a read in key order, to be gone on from."""
+    """A key as the position from which a read in key order can resume."""
     numbers = falling(plan)
     mark = (" ".join((FALLING, *map(str, numbers))),) if numbers else ()
     return (*map(key_text, key), *mark)
@@ -117,14 +117,14 @@ def among(schema: TableSchema, keys: Sequence[Key]) -> str:
     return f"({' OR '.join(f'({row})' for row in rows)})"
 
 
-def noting(
+def high_watermark_sql(
     schema: TableSchema, cap: str | None, ahead: str | None, floor: str | None = None, at: str | None = None
 ) -> str:
-    """The statement that answers how many rows lie above `ahead`, how many have the value `at`, the highest tracking
-    value below the cap as text, whether that lies below the floor, and for a number the source's clock (see
-    `settled`).
+    """The statement that reads the high watermark.
 
-    None is no bound, no rows, and never.
+    Its columns: how many rows are above `ahead`; how many have the value `at`; the highest tracking value below the
+    cap, as text; whether that is below the floor; for a number, the source's clock (see `settled`). Without `ahead` or
+    `at` the count is 0, without a cap there is no bound, and without a floor no value is below it.
     """
     column = schema.tracking
     order = order_of(schema.table, column)
@@ -140,7 +140,7 @@ def noting(
         f"SELECT {column_sql(column, order.value)} AS value, {back} AS back FROM {table} "
         f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
     )
-    # One that no two rows share stands for no time.
+    # A number that no two rows share is not a time.
     counting = column.tracking_kind in COUNTING and schema.comes_again
     clock = "UNIX_TIMESTAMP(NOW(6))" if counting else "NULL"
     shared = "0"
@@ -152,7 +152,7 @@ def noting(
 
 
 def settled(column: Column, options: Options, value: str, *, cap: str | None, now: str | None) -> str:
-    """The value that may become the floor: the highest one, or what lies just below it where it may come again."""
+    """The value that may become the floor: the highest one, or the one just below if more rows may get the highest."""
     if now is not None:
         return below_a_shown_number(value, now, settle_seconds=options.settle_seconds)
     if cap is None or column.tracking_kind == "year":
@@ -161,7 +161,7 @@ def settled(column: Column, options: Options, value: str, *, cap: str | None, no
 
 
 def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Reading.MYSQL) -> str:
-    """The SELECT of a plan. Columns are qualified and unaliased: ORDER BY must mean the column."""
+    """The SELECT of a plan. Columns are qualified and have no alias, so that ORDER BY means the column."""
     schema, tracking = plan.schema, column_sql(plan.schema.tracking)
     above = partial(compared, schema.tracking, ">=" if plan.from_floor else ">")
     conditions = chosen(plan, tracking=tracking, above=above, reading=reading)
@@ -170,17 +170,17 @@ def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Readin
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
     departed = departing(plan, tracking=tracking, reading=reading)
-    told = quoted(_free_name(schema))
+    in_filter = quoted(_free_name(schema))
     if departed is not None:
-        expressions = [*expressions, f"{departed} AS {told}"]
+        expressions = [*expressions, f"{departed} AS {in_filter}"]
     sql = f"SELECT {', '.join(expressions)} FROM {table_sql(schema.table)} AS t"
     if plan.newest_through is not None:
         conditions.append(compared(schema.tracking, "<=", plan.newest_through))
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
     if departed is not None and withholds(plan):
-        # Asked of the value that was worked out, and not of the filter once more.
-        sql += f" HAVING {told} IS NOT NULL"
+        # It tests the computed value, so that the filter is not evaluated twice.
+        sql += f" HAVING {in_filter} IS NOT NULL"
     if plan.newest_through is not None and plan.keys is None:
         order = order_of(schema.table, schema.tracking)
         sql += f" ORDER BY {column_sql(schema.tracking, order.column)} DESC LIMIT {MAX_NEWEST}"
@@ -195,9 +195,9 @@ def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Readin
 
 
 def _free_name(schema: TableSchema) -> str:
-    """A name that no column has."""
+    """A name that is not the name of a column."""
     names = {column.name.lower() for column in (*schema.columns, *schema.left_out)}
-    return next(name for number in count() if (name := f"told_{number}") not in names)
+    return next(name for number in count() if (name := f"in_filter_{number}") not in names)
 
 
 def _same(column: Column, value: Any) -> str:
