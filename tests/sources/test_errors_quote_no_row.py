@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from starbase_data_replication.sources.mysql.errors import WORDING
 from starbase_data_replication.sources.postgresql.errors import KNOWN
 from tests.support.hosts import HostProcess, running
 from tests.support.servers import TestDatabase
@@ -32,6 +33,9 @@ ON_MYSQL = (
     "raised(v)",
     "EXTRACTVALUE('<a/>', CONCAT('~', (SELECT max(v) FROM t))) = ''",
 )
+
+# Numbers whose texts quote no row, or that are the driver's, when the server itself gives them.
+SIGNALLED = (1205, 1969, 1290, 1227, 1317, 2000, 2013)
 
 
 def configure(host: HostProcess, database: TestDatabase, where: str | None, table: str = "t") -> None:
@@ -82,8 +86,13 @@ def test_an_error_of_mysql_quotes_no_row(either_mysql: TestDatabase, tmp_path: P
         "CREATE FUNCTION raised(v varchar(20)) RETURNS int DETERMINISTIC READS SQL DATA "
         "BEGIN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v; RETURN 1; END"
     )
+    for number in SIGNALLED:
+        either_mysql.execute(
+            f"CREATE FUNCTION raised_{number}(v varchar(20)) RETURNS int DETERMINISTIC READS SQL DATA "
+            f"BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = v; RETURN 1; END"
+        )
     with running(tmp_path) as host:
-        for where in ON_MYSQL:
+        for where in (*ON_MYSQL, *(f"raised_{number}(v)" for number in SIGNALLED)):
             configure(host, either_mysql, where)
             assert "its text is left out, which may hold a row's value (error " in refused(host), where
         configure(host, either_mysql, "nonsense > 1")
@@ -106,6 +115,21 @@ def test_an_error_of_mysql_quotes_no_row(either_mysql: TestDatabase, tmp_path: P
 )
 def test_a_text_that_quotes_no_row_is_told(text: str) -> None:
     assert KNOWN.fullmatch(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Lock wait timeout exceeded; try restarting transaction",
+        "Query execution was interrupted (max_statement_time exceeded)",
+        "Access denied; you need (at least one of) the SUPER privilege(s) for this operation",
+        "SELECT command denied to user 'x'@'localhost' for table 't'",
+        "The MariaDB server is running with the --read-only option so it cannot execute this statement",
+        "Got error 168 'Unknown (generic) error from engine' from storage engine InnoDB",
+    ],
+)
+def test_a_text_of_mysql_that_quotes_no_row_is_told(text: str) -> None:
+    assert WORDING.match(text)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -62,6 +63,26 @@ KNOWN = (
     | {ER.NET_PACKET_TOO_LARGE, ER.OPTION_PREVENTS_STATEMENT}
     | {1582, 1630, 3954, 1792}
 )
+# How the texts of these begin, as MySQL and MariaDB word them. SIGNAL can give any number and SQLSTATE to any text.
+WORDING = re.compile(
+    r"""Too\ many\ (?:connections|active\ concurrent\ transactions)|Out\ of\ (?:memory|resources|sort\ memory)
+    |Disk\ (?:full|got\ full)|The\ table\ '[^']*'\ is\ full|Server\ shutdown\ in\ progress|\S+:\ Normal\ shutdown
+    |Can't\ get\ hostname\ for|Bad\ handshake|Aborted\ connection\ \d|Got\ (?:an\ error|timeout|a\ read\ error)\ \w+
+    |User\ \S+\ (?:already\ has\ more\ than|has\ exceeded\ the)|Host\ '[^']*'\ is\ blocked
+    |Query\ execution\ was\ interrupted|Lock\ wait\ timeout\ exceeded|Deadlock\ found\ when
+    |Record\ has\ changed\ since\ last\ read|The\ total\ number\ of\ locks\ exceeds|Got\ error\ -?\d+
+    |Prepared\ statement\ needs\ to\ be|Connection\ was\ killed|The\ server\ is\ currently\ in\ offline\ mode
+    |Server\ isn't\ available|Session\ was\ killed|The\ client\ was\ disconnected\ by\ the\ server
+    |Unknown\ (?:column|table)\ '[^']*'\ in|Table\ '[^']*'\ doesn't\ exist|Table\ definition\ has\ changed
+    |Access\ denied(?:\ for\ user|;\ you\ need)|[A-Z ,]+\ command\ denied\ to\ user|Column\ '[^']*'\ in\ .*ambiguous
+    |Operand\ should\ contain|Subquery\ returns\ more\ than|Invalid\ use\ of\ group\ function
+    |This\ version\ of\ M\w+\ doesn't\ yet\ support|(?:FUNCTION|PROCEDURE|SEQUENCE|PACKAGE)\ \S+\ does\ not\ exist
+    |Incorrect\ (?:number\ of\ arguments|parameter\ count|information\ in\ file|key\ file\ for|file\ format)
+    |View\ '[^']*'\ references\ invalid|Illegal\ mix\ of\ collations|Can't\ (?:open|find)\ file|Index\ for\ table
+    |Old\ key\ file\ for|Table\ '[^']*'\ is\ marked\ as\ crashed|Got\ a\ packet\ bigger\ than
+    |The\ M\w+\ server\ is\ running\ with|Cannot\ execute\ statement\ in\ a\ READ\ ONLY|.*INTO\ clause""",
+    re.VERBOSE,
+)
 LEFT_OUT = "its text is left out, which may hold a row's value"
 
 
@@ -92,7 +113,10 @@ def translate(error: Error, doing: str, *, rows: bool = False) -> SyncError:
     """Translate an error of the server, or of the driver in the same form: (number, text)."""
     number, text = error.args if len(error.args) == 2 else (None, str(error))
     cause = error.__cause__
-    if not isinstance(number, int) or number in range(CR.CR_ERROR_FIRST, CR.CR_ERROR_LAST + 1):
+    # The driver has no SQLSTATE; a server may take a number of the driver's for a text of its own.
+    if not isinstance(number, int) or (
+        error.sqlstate is None and number in range(CR.CR_ERROR_FIRST, CR.CR_ERROR_LAST + 1)
+    ):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return SourceRejected(f"{doing}: the server's certificate was refused: {cause.verify_message}")
         if number in FINAL:
@@ -101,7 +125,7 @@ def translate(error: Error, doing: str, *, rows: bool = False) -> SyncError:
     state = error.sqlstate or ""
     if number in QUOTING or state[:2] in ("22", "23"):
         text = "there is a syntax error in it" if number in SYNTAX else "a value in it cannot be used"
-    elif rows and number not in KNOWN:
+    elif rows and (number not in KNOWN or WORDING.match(text) is None):
         text = LEFT_OUT
     message = f"{doing}: the server says: {text} (error {number}, SQLSTATE {state})"
     if number in CHANGED:
