@@ -1,6 +1,6 @@
-"""The rows of a replica that the shadow beside it lacks: found piece by piece, counted, and taken over.
+"""The rows of a replica that the shadow beside it lacks: finds them piece by piece, counts them, and copies them.
 
-Functions of an APSW connection, on the two tables alone. Must not know why a row is missing, nor what is to be done.
+Functions of an APSW connection, on these two tables only. Must not know why a row is missing, nor what to do about it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Self
 import apsw
 
 from starbase_data_replication.model import NO_AFFINITY, Cast, Former, TableSchema, whole_or_text
-from starbase_data_replication.storage.sqlite_tables import Found, columns_of
+from starbase_data_replication.storage.sqlite_tables import ExistingColumn, columns_of
 from starbase_host import fold_name, quote
 
-# Rows of the replica that one piece looks at. The writer is held for one at a time.
+# Rows of the replica in one piece. The writer is busy for one piece at a time, and others write in between.
 PIECE_ROWS = 10_000
 ROWIDS = ("rowid", "_rowid_", "oid")
 OTHER_KEY = "its key is another one"
@@ -23,10 +23,10 @@ NO_ROWID = (
     "columns of it have all the names of SQLite's row number (rowid, _rowid_, oid), by which its rows are walked "
     "(give one another name by rename), or it was made WITHOUT ROWID"
 )
-# A value of another form is compared as the new form would store it, so that the shadow's own key serves.
+# A value of another form is compared as the new form would store it, so that the shadow's key index is used.
 AS_STORED = {"INTEGER": "CAST({} AS INTEGER)", "TEXT": "CAST({} AS TEXT)", "BLOB": "CAST({} AS BLOB)"}
 
-# A decimal that was text, as it is now stored where each value is looked at: see casts.py.
+# A decimal that was text, in today's form, for columns whose values are checked one by one: see casts.py.
 _FEW_DIGITS = "WHEN length(trim(replace(replace({}, '.', ''), '-', ''), '0')) <= 15 THEN CAST({} AS REAL)"
 _INTEGRAL = "WHEN typeof(CAST({} AS NUMERIC)) = 'integer' THEN CAST({} AS NUMERIC)"
 _IS_NUMBER = "CASE WHEN typeof({}) <> 'text' OR {} GLOB '*[^0-9.-]*' OR length({}) > 300 THEN {}"
@@ -35,7 +35,13 @@ WHOLE = f"{_IS_NUMBER} {_INTEGRAL} {_FEW_DIGITS} ELSE {{}} END"
 
 
 class Piece(NamedTuple):
-    """places: where the rows stand that the shadow lacks. keys: theirs. end: where to go on; None after the last."""
+    """Some rows that the shadow lacks.
+
+    Attributes:
+        places: their row numbers in the replica.
+        keys: their keys.
+        end: the row number to go on from; None after the last piece.
+    """
 
     places: list[int]
     keys: list[tuple[Any, ...]]
@@ -44,12 +50,19 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Leftovers:
-    """The replica `old`, and the shadow `new`.
+    """A replica, and the shadow that is to replace it.
 
-    key: pairs of an expression over a row `o` of the replica, and the shadow's column; matched by it, in that order.
-    old_key: the replica's columns of the key. columns: the shadow's column to the replica's. extra: columns of both
-    that the source does not have. rowid: a name of the number of the replica's rows. decimals: the shadow's columns of
-    decimals without an affinity, to what is stored of a text there.
+    Attributes:
+        old: the replica's table.
+        new: the shadow's.
+        key: pairs of an expression over a row `o` of the replica and the shadow's column, in the key's order.
+        old_key: the replica's columns of the key.
+        columns: the shadow's columns to the replica's.
+        extra: columns of both that the source does not have.
+        mark: the mark column; None if there is none.
+        marked: whether the replica has that column, too.
+        rowid: a name of the replica's row number.
+        decimals: the shadow's columns of decimals without affinity, to a template of what is stored of a text there.
     """
 
     old: str
@@ -73,7 +86,7 @@ class Leftovers:
         former: Former | None,
         mark: str | None,
     ) -> Self | str:
-        """In words, why not, where rows of the two cannot be told to be the same, or be counted through."""
+        """The two tables; or why their rows cannot be matched or walked, in words."""
         there, here = columns_of(connection, old) or {}, columns_of(connection, new) or {}
         rowid = _rowid(connection, old, there)
         old_key = [name for _, name in sorted((each.position, name) for name, each in there.items() if each.position)]
@@ -121,12 +134,12 @@ class Leftovers:
         return Piece([int(str(row[0])) for row in rows], [tuple(row[1:]) for row in rows], end)
 
     def unmarked(self) -> Self:
-        """The same, to take rows over with the mark that they have, or none."""
+        """The same tables, to copy rows with the mark that they have, or without one."""
         extra = [*self.extra, *([self.mark] if self.mark is not None and self.marked else [])]
         return replace(self, mark=None, extra=extra)
 
     def carry(self, connection: apsw.Connection, places: Sequence[int], at: str) -> int:
-        """Take these rows over as they are; those without a mark are marked as of `at`, where there is a mark."""
+        """Copy these rows as they are, and mark unmarked ones with `at` if there is a mark column. Returns how many."""
         taken = dict(self.columns) | {name: name for name in self.extra}
         names = [*map(quote, taken)]
         values = [self.decimals.get(here, "{}").replace("{}", f"o.{quote(name)}") for here, name in taken.items()]
@@ -142,7 +155,7 @@ class Leftovers:
         return len(places)
 
     def fill(self, connection: apsw.Connection, after: int | None, end: int | None) -> None:
-        """Give the rows of the shadow what they hold in the replica in columns that the source does not have."""
+        """Copy into the shadow's rows the replica's values of columns that the source does not have."""
         if not self.extra:
             return
         where, bounds = self._within(after, end)
@@ -165,7 +178,7 @@ class Leftovers:
 def count_by_former_key(
     connection: apsw.Connection, old: str, new: str, schema: TableSchema, former: Former
 ) -> int | None:
-    """How many rows of the replica the shadow lacks, by the key that they had; None where that is not copied so."""
+    """How many rows of the replica the shadow lacks, by their former key; None if it is not copied in this form."""
     forms = schema.fingerprint.columns
     before = former.fingerprint.columns
     if not former.fingerprint.key or any(
@@ -189,13 +202,13 @@ def _matched(schema: TableSchema, former: Former | None, old_key: Sequence[str])
 
 
 def _as_stored(cast: Cast) -> str:
-    """A template for what a value that was stored in another form is in this one."""
+    """SQL: a template that turns a value of another form into this one."""
     if cast.decimal and cast.declared == NO_AFFINITY:
         return WHOLE if cast.convert is whole_or_text else DECIMAL
     return AS_STORED.get(cast.declared, "{}")
 
 
-def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, Found]) -> dict[str, str]:
+def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, ExistingColumn]) -> dict[str, str]:
     """The shadow's columns to those of the replica that hold the same."""
     folded = {fold_name(name): name for name in there}
     before = former.fingerprint.columns if former is not None else {}
@@ -210,8 +223,8 @@ def _columns(schema: TableSchema, former: Former | None, there: Mapping[str, Fou
     return columns
 
 
-def _rowid(connection: apsw.Connection, table: str, columns: Mapping[str, Found]) -> str | None:
-    """A name of the rows' number that no column has; None for a table whose rows have none."""
+def _rowid(connection: apsw.Connection, table: str, columns: Mapping[str, ExistingColumn]) -> str | None:
+    """A name of the row number that no column has; None if the table has no row numbers, or no such name."""
     sql = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)"
     if connection.execute(sql, (table,)).get:
         return None

@@ -1,6 +1,6 @@
-"""The tables of the host's database, as this plugin looks at them: what they are called, what they hold, what they are.
+"""The tables of the host's database: their names, columns, rows and tags.
 
-Functions of an APSW connection. Nothing here changes anything.
+Functions of an APSW connection. They change nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import apsw
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_host import fold_name, large_views, quote
 
-# An index over no rows, in whose name stands which run has made the table. It goes where the table goes, and ends with
-# it; there is one of a name; and who copies the table's definition does not copy it.
+# An index over no rows, whose name says which run has made the table. SQLite renames and drops it with the table, its
+# name is unique, and copying the table's definition does not copy it.
 TAG = "tmp_replication_made_by_"
 
 
-# Where SQLite's virtual tables keep what they hold: the ends of those tables' names, behind the virtual table's.
+# The tables in which SQLite's virtual tables keep their data: the ends of their names, after the virtual table's.
 KEPT_IN = {
     **dict.fromkeys(("fts3", "fts4"), ("content", "docsize", "segdir", "segments", "stat")),
     "fts5": ("config", "content", "data", "docsize", "idx"),
@@ -35,7 +35,7 @@ def shadow_name(config_id: int) -> str:
 
 
 def stage_name(config_id: int) -> str:
-    """The table that holds what a group has read of a table, until all of the group is committed."""
+    """The table that holds what a group has read for a replica, until the whole group is committed."""
     return f"tmp_replication_stage_{config_id}"
 
 
@@ -62,9 +62,9 @@ def differences_name(config_id: int) -> str:
 
 
 def is_function(connection: apsw.Connection, name: str) -> bool:
-    """Whether SQLite itself has a table-valued function of that name, such as json_each, and there is no such table.
+    """Whether SQLite has a table-valued function of that name, such as json_each, and no table of that name exists.
 
-    It looks like a table that is there, and nothing can be written to it.
+    It looks like an existing table, but cannot be written.
     """
     sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1)) AND NOT EXISTS "
     found = connection.execute(f"{sql}(SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?1))", (name,))
@@ -72,9 +72,9 @@ def is_function(connection: apsw.Connection, name: str) -> bool:
 
 
 def kept_for(connection: apsw.Connection, name: str) -> str | None:
-    """The virtual table that keeps, or would keep, its own data in a table of that name; None where there is none.
+    """The virtual table that keeps, or would keep, its data in a table of that name; None if there is none.
 
-    Rows of a source there would damage it, and SQLite then calls the whole virtual table malformed.
+    A source's rows there would damage it: SQLite then calls the whole virtual table malformed.
     """
     base, _, end = fold_name(name).rpartition("_")
     modules = [module for module, ends in KEPT_IN.items() if end in ends]
@@ -88,48 +88,54 @@ def kept_for(connection: apsw.Connection, name: str) -> str | None:
 
 
 def exists(connection: apsw.Connection, name: str) -> bool:
-    """Whether there is a table of that name."""
+    """Whether a table of that name exists."""
     return columns_of(connection, name) is not None
 
 
 def tag_of(connection: apsw.Connection, name: str) -> str | None:
-    """What tells a table from any other that has its name one day; None when it is no replica."""
+    """What distinguishes a table from a later one of its name; None if it is not a replica."""
     sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND lower(tbl_name) = lower(?) AND name GLOB ? LIMIT 1"
     found: str | None = connection.execute(sql, (name, f"{TAG}*")).get
     return found
 
 
 def free_tag(connection: apsw.Connection, run_id: str) -> str:
-    """A tag for a table that this run makes, or takes over. It may have made others before."""
+    """A new tag for a table that this run makes or takes over; the run may have used others."""
     sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB ?"
     taken = {name for (name,) in connection.execute(sql, (f"{TAG}{run_id}*",))}
     return next(tag for number in count(1) if (tag := f"{TAG}{run_id}_{number}") not in taken)
 
 
 def exists_with_rows(connection: apsw.Connection, name: str) -> bool:
-    """Whether there is a table of that name that holds any row."""
+    """Whether a table of that name exists and holds a row."""
     if not exists(connection, name):
         return False
     return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quote(name)})").get)
 
 
 def count_rows(connection: apsw.Connection, name: str) -> int | None:
-    """How many rows a table holds; None when there is no such table."""
+    """How many rows a table holds; None if it does not exist."""
     if not exists(connection, name):
         return None
     return int(connection.execute(f"SELECT count(*) FROM {quote(name)}").get)
 
 
-class Found(NamedTuple):
-    """A column of a table. position: in the key, from 1 on; else 0. computed: the table makes its values itself."""
+class ExistingColumn(NamedTuple):
+    """A column of a table that exists.
+
+    Attributes:
+        declared: its declared type.
+        position: its place in the key, from 1 on; 0 if it is not part of the key.
+        computed: whether the table computes its values.
+    """
 
     declared: str
     position: int
     computed: bool
 
 
-def columns_of(connection: apsw.Connection, table: str) -> dict[str, Found] | None:
-    """The columns of an existing table, by name; None when there is no table."""
+def columns_of(connection: apsw.Connection, table: str) -> dict[str, ExistingColumn] | None:
+    """The columns of a table, by name; None if it does not exist. Raises SchemaMismatch if it is not a table."""
     rows = list(connection.execute("SELECT name, type, pk, hidden IN (2, 3) FROM pragma_table_xinfo(?)", (table,)))
     sql = (
         "SELECT iif(sql LIKE 'CREATE VIRTUAL %', 'virtual table', type) FROM sqlite_schema WHERE lower(name) = lower(?)"
@@ -139,7 +145,9 @@ def columns_of(connection: apsw.Connection, table: str) -> dict[str, Found] | No
         raise SchemaMismatch(f"{table} is {'an' if kind == 'index' else 'a'} {kind}; choose another targetTable")
     if (owner := kept_for(connection, table)) is not None:
         raise SchemaMismatch(f"{table} {KEEPS.format(owner)}")
-    return {name: Found(declared, position, bool(computed)) for name, declared, position, computed in rows} or None
+    return {
+        name: ExistingColumn(declared, position, bool(computed)) for name, declared, position, computed in rows
+    } or None
 
 
 def affinity(declared: str) -> str:

@@ -1,4 +1,4 @@
-"""A shadow that takes a replica's place: what hangs on the replica, and how each of it comes through.
+"""Putting a shadow in a replica's place, with the indexes, triggers, views and full-text tables of the replica.
 
 Functions of an APSW connection, inside the transaction that swaps. Must not know what the rows are.
 """
@@ -24,9 +24,9 @@ WORD = re.compile(r"[0-9A-Za-z_$\x80-\U0010ffff]+")
 
 
 def swap(connection: apsw.Connection, name: str, shadow: str, seconds: float) -> list[str]:
-    """Put the shadow in the table's place, with the table's indexes and triggers; what no longer fits, in words.
+    """Put the shadow in the table's place, with the table's indexes and triggers. Returns what no longer fits.
 
-    seconds: how long each of them may take to be built again, as for `added.for_all`. Raises AddedTooSlow.
+    seconds: how long each of them may take to be built again; `user_objects.for_all` adds to it. Raises AddedTooSlow.
     """
     seconds = user_objects.for_all(connection, seconds)
     extras = _indexes_and_triggers(connection, name)
@@ -48,7 +48,7 @@ def swap(connection: apsw.Connection, name: str, shadow: str, seconds: float) ->
 
 
 def _indexes_and_triggers(connection: apsw.Connection, name: str) -> list[tuple[str, str, str]]:
-    """Those of the table that somebody has made: type, name and SQL."""
+    """Those of the table that users have made: type, name and SQL."""
     rows = connection.execute(
         "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "
         "AND lower(tbl_name) = lower(?) AND name NOT GLOB ?",
@@ -58,9 +58,9 @@ def _indexes_and_triggers(connection: apsw.Connection, name: str) -> list[tuple[
 
 
 def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, str], seconds: float) -> list[str]:
-    """Build the full-text indexes again whose text lies in the table; what could not be built, in words.
+    """Rebuild the full-text indexes whose text is in the table. Returns what could not be rebuilt, in words.
 
-    They point to its rows by number, and those are others now: a search would answer with other rows, or fail.
+    They refer to rows by number, and the numbers are others now: a search would return other rows, or fail.
     """
     warnings = []
     for each in _full_text_over(connection, name, views):

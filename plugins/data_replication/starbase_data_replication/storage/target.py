@@ -1,7 +1,7 @@
 """The SQLite side: a replica table made to match its source, rows applied, a shadow swapped in.
 
-Functions of an APSW connection that run on the host's writer thread, inside its transaction. Knows nothing of
-where rows come from.
+Functions of an APSW connection that run on the host's writer thread, inside its transaction. Must not know where rows
+come from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starbase_data_replication.errors import CHANGED_ON_THE_WAY, SchemaMismatch,
 from starbase_data_replication.model import Column, Row, Rows, TableSchema
 from starbase_data_replication.storage import triggers, user_objects
 from starbase_data_replication.storage.sqlite_tables import (
-    Found,
+    ExistingColumn,
     affinity,
     columns_of,
     free_tag,
@@ -30,19 +30,27 @@ from starbase_data_replication.storage.swap import swap
 from starbase_host import fold_name, quote
 
 NO_VALUE = "a row of the source has no value in a column that is to identify it; fill it, or name other columns"
-# A constraint of a table that somebody has made may say of itself that it drops a row, or changes it.
+# A user's table may have a constraint with its own conflict clause, such as ON CONFLICT IGNORE, which drops rows.
 INSERT = "INSERT OR ABORT INTO"
-# Rows of one INSERT. More of them save calls into SQLite; past some twenty nothing is gained.
+# Rows of one INSERT. More rows save calls into SQLite; past some twenty nothing is gained.
 ROWS_PER_STATEMENT = 20
 VARIABLES = apsw.Connection(":memory:").limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
 
 
 class Target:
-    """One replica table, and the statements that write it. Built for one schema, for the length of a run.
+    """One replica table, and the statements that write it. Built for one schema and one run.
 
-    mark: the extra column that says since when a row is gone. dropped: columns that the source no longer has; they are
-    not written, so that rows keep what they hold there. former: names that columns of the source had here before.
-    added_seconds: how long a batch may take where users have added triggers and the like.
+    Attributes:
+        name: the target's name.
+        schema: what of the source table is copied.
+        mark: the extra column that says since when a row is gone; None if there is none.
+        dropped: columns that the source no longer has. They are not written, so that rows keep their values.
+        former: names that the source's columns had here before.
+        added_seconds: how long a batch may take if users have added triggers and the like.
+        shadow: the name of the table that a load writes beside the target.
+        stage: the name of the table that holds a group's rows.
+        table: the name of the table that this run writes.
+        warnings: what to tell the user of that table, once `match` or `fits` was called.
     """
 
     def __init__(
@@ -65,7 +73,6 @@ class Target:
         self.shadow = shadow_name(shadow_id)
         self.stage = stage_name(shadow_id)
         self.table = name
-        # What to tell the user of the table that this run writes to, once it was looked at.
         self.warnings: list[str] = []
         self._statements: dict[int, str] = {}
         _check_names(schema, mark)
@@ -73,8 +80,8 @@ class Target:
     def match(self, connection: apsw.Connection, *, shadow: bool, fresh: bool, run_id: str = "") -> None:
         """Make the table that this run writes to exist, fit and have a tag: the target, or its shadow.
 
-        fresh: begin with an empty shadow. run_id: for the tag. Raises SchemaMismatch with the difference that cannot
-        be mended.
+        fresh: whether to start with an empty shadow. run_id: for the tag. Raises SchemaMismatch with the difference
+        that cannot be fixed.
         """
         self.table = self.shadow if shadow else self.name
         if fresh:
@@ -91,22 +98,22 @@ class Target:
             tag = free_tag(connection, run_id)
             connection.execute(f"CREATE INDEX {quote(tag)} ON {quote(self.table)} (1) WHERE 0")
 
-    def _add_columns(self, connection: apsw.Connection, found: Mapping[str, Found]) -> None:
+    def _add_columns(self, connection: apsw.Connection, found: Mapping[str, ExistingColumn]) -> None:
         for column in self._missing(found):
             connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {_definition(column)}")
         if self.mark is not None and not _has(found, self.mark):
             connection.execute(f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(self.mark)} TEXT")
 
     def missing(self, connection: apsw.Connection) -> list[Column]:
-        """The source's columns that the table which this run writes to has not."""
+        """The source's columns that are missing in the table that this run writes."""
         return self._missing(columns_of(connection, self.table) or {})
 
-    def _missing(self, found: Mapping[str, Found]) -> list[Column]:
+    def _missing(self, found: Mapping[str, ExistingColumn]) -> list[Column]:
         names = {fold_name(name) for name in found}
         return [column for column in self.schema.columns if fold_name(column.target) not in names]
 
     def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
-        """Whether there is nothing to do for `match`. Raises SchemaMismatch as it does."""
+        """Whether `match` has nothing to do. Raises SchemaMismatch as it does."""
         self.table = self.shadow if shadow else self.name
         found = columns_of(connection, self.table)
         if found is None or tag_of(connection, self.table) is None:
@@ -116,17 +123,17 @@ class Target:
         return not self._missing(found) and (self.mark is None or _has(found, self.mark))
 
     def check_fit(self, connection: apsw.Connection) -> None:
-        """Raises SchemaMismatch when the target exists and cannot be the replica as it is."""
+        """Raise SchemaMismatch if the target exists and cannot be the replica as it is."""
         found = columns_of(connection, self.name)
         if found is not None:
             self._check_fit(connection, self.name, found)
 
     def has_mark(self, connection: apsw.Connection) -> bool:
-        """Whether the target has the mark column, where there is to be one."""
+        """Whether the target has the mark column, if it needs one."""
         return self.mark is None or _has(columns_of(connection, self.name) or {}, self.mark)
 
     def apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
-        """Insert or update; rows that are the same already are left alone. How many were written."""
+        """Insert or update rows, except those that are the same already. Returns how many were written."""
         width = len(self.schema.columns)
         step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width)) * width
         values = Rows.of(rows, width).values
@@ -140,11 +147,11 @@ class Target:
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Raises SchemaMismatch for what the table does not let be done: somebody may have made it, or added to it."""
+        """Raise SchemaMismatch for what the table rejects: a user may have made it, or added to it."""
         try:
             yield
         except apsw.ConstraintError as error:
-            # A column that is no part of the key may have been declared so by whoever made the table.
+            # A user who made the table may have declared NOT NULL for columns outside the key.
             unnamed = [f".{column.target}" for column in self.schema.key_columns if column.nullable]
             if "NOT NULL" in str(error) and str(error).endswith(tuple(unnamed)):
                 raise SchemaMismatch(f"keyColumns: {NO_VALUE}") from error
@@ -152,7 +159,7 @@ class Target:
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
             ) from error
         except apsw.MismatchError as error:
-            # A key of whole numbers takes nothing else. Whatever else was changed, only a comparison finds.
+            # A key of whole numbers takes nothing else. Only a comparison finds other changed bytes.
             raise SourceUnavailable(f"{self.schema.table}: {CHANGED_ON_THE_WAY}") from error
         except apsw.CorruptError as error:
             if getattr(error, "extendedresult", None) != apsw.SQLITE_CORRUPT_VTAB:
@@ -170,7 +177,7 @@ class Target:
         """Make an empty stage: rows as they are read, each with whether it is to be removed."""
         connection.execute(f"DROP TABLE IF EXISTS {quote(self.stage)}")
         definitions = [_definition(column) for column in self.schema.columns]
-        # The last, so that no name of a column can be in its way.
+        # The last column, under a name that no other column has.
         connection.execute(f"CREATE TABLE {quote(self.stage)} ({', '.join([*definitions, quote(self._removed)])})")
 
     def hold(self, connection: apsw.Connection, rows: Iterable[Row], removed: Iterable[Row]) -> None:
@@ -180,7 +187,7 @@ class Target:
         connection.executemany(sql, chain(((*row, 0) for row in rows), ((*row, 1) for row in removed)))
 
     def merge(self, connection: apsw.Connection) -> int:
-        """Write what is on the stage, and drop it; how many rows were written."""
+        """Write what is on the stage, and drop the stage. Returns how many rows were written."""
         stage, gone = quote(self.stage), quote(self._removed)
         key = ", ".join(quote(name) for name in self.schema.target_key)
         columns = ", ".join(quote(column.target) for column in self.schema.columns)
@@ -199,12 +206,12 @@ class Target:
 
     @property
     def _removed(self) -> str:
-        """A name that none of the columns has."""
+        """A name that no column has."""
         taken = {fold_name(column.target) for column in self.schema.columns}
         return next(name for number in range(len(taken) + 1) if (name := f"removed{number}") not in taken)
 
     def remove(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]]) -> int:
-        """Remove rows by their keys; how many there were."""
+        """Remove rows by their keys. Returns how many existed."""
         sql = self._delete_sql()
         changed = 0
         with user_objects.bounded(connection, self.table, self.added_seconds):
@@ -225,7 +232,7 @@ class Target:
         return [self._upsert_sql(1), *([self._delete_sql()] if self.schema.key else [])]
 
     def mark_removed(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]], at: str) -> int:
-        """Write the time into the mark column of rows that have none yet; how many."""
+        """Mark rows that are not marked yet with the time `at`. Returns how many."""
         assert self.mark is not None
         where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
         sql = f"UPDATE {quote(self.table)} SET {quote(self.mark)} = ? WHERE {where} AND {quote(self.mark)} IS NULL"
@@ -237,19 +244,19 @@ class Target:
         return changed
 
     def swap(self, connection: apsw.Connection) -> list[str]:
-        """Put the shadow in the target's place; what no longer fits."""
+        """Put the shadow in the target's place. Returns warnings of what no longer fits."""
         return swap(connection, self.name, self.shadow, self.added_seconds)
 
     def _extra_columns(self, connection: apsw.Connection) -> list[str]:
         """Columns of the target that the source does not have: a shadow keeps them, for the views that name them."""
         there = columns_of(connection, self.name) or {}
-        # One that is left out, or has another name now, is not to stay behind.
+        # A column that is left out, or renamed, must not stay behind.
         described = (*self.schema.columns, *self.schema.left_out)
         known = {fold_name(name) for column in described for name in (column.name, column.target)}
         known |= {fold_name(name) for name in self.former}
         known |= {fold_name(self.mark)} if self.mark is not None else set()
         return [
-            # A type may be any text, between quotes.
+            # A declared type may be any text if it is quoted.
             f"{quote(name)} {quote(declared) if declared else ''}".rstrip()
             for name, (declared, _, _) in there.items()
             if fold_name(name) not in known
@@ -263,7 +270,7 @@ class Target:
             position = self.schema.columns.index(key[0])
             definition = _definition(key[0])
             if key[0].nullable and key[0].cast.declared == "INTEGER":
-                # As SQLite's rowid, it would be given a number of SQLite's own where it is NULL.
+                # As the rowid, SQLite would fill it with a number where it is NULL.
                 definition = f"{quote(key[0].target)} INT"
             definitions[position] = f"{definition} NOT NULL PRIMARY KEY"
         elif key:
@@ -291,12 +298,11 @@ class Target:
 
     def _conflict_sql(self) -> str:
         key = [quote(name) for name in self.schema.target_key]
-        # SQLite takes both zeros of floating point for one key: of a key without affinity, which may hold them, the
-        # value is written too.
+        # SQLite takes 0.0 and -0.0 for the same key. A key without affinity may hold either, so it is written too.
         same = {quote(column.target) for column in self.schema.key_columns if column.cast.declared}
         rest = [name for column in self.schema.columns if (name := quote(column.target)) not in same]
-        # A row that is read is there again. What it holds in columns that the source no longer has is left alone: that
-        # the column is gone is no change of the row.
+        # A row that is read exists again, so its mark is cleared. Columns that the source no longer has stay as they
+        # are: that a column is gone does not change the row.
         emptied = [quote(self.mark)] if self.mark is not None else []
         sql = f" ON CONFLICT ({', '.join(key)}) DO "
         if not rest and not emptied:
@@ -306,10 +312,10 @@ class Target:
         return sql + f"UPDATE SET {', '.join(assignments)} WHERE {' OR '.join(different)}"
 
     def _differs_sql(self, names: list[str]) -> str:
-        """Whether a row that is there differs. A comparison of rows: a chain of ORs has a depth limit."""
+        """SQL: whether an existing row differs. It compares row values: SQLite limits the depth of a chain of ORs."""
         if not names:
             return "0"
-        # A change of case is one, whatever the column is compared by.
+        # A change of case is a change, even if the column ignores case.
         nocase, written = {quote(column.target) for column in self.schema.columns if column.nocase}, set(names)
         there = ", ".join(f"replica.{name}{' COLLATE BINARY' if name in nocase else ''}" for name in names)
         here = ", ".join(f"excluded.{name}" for name in names)
@@ -319,15 +325,15 @@ class Target:
             if not column.cast.declared and (name := quote(column.target)) in written
         ]
         if forms:
-            # Without affinity 1, 1.0 and the two zeros of floating point compare alike, and are different values;
-            # of a zero's sign only its angle tells.
+            # Without affinity, 1 and 1.0 are different values that compare as equal, and so are 0.0 and -0.0. Only
+            # atan2 shows the sign of a zero.
             there += "".join(f", typeof(replica.{n}), iif(replica.{n} = 0, atan2(replica.{n}, -1.0), 0)" for n in forms)
             here += "".join(
                 f", typeof(excluded.{n}), iif(excluded.{n} = 0, atan2(excluded.{n}, -1.0), 0)" for n in forms
             )
         return f"({there}) IS NOT ({here})"
 
-    def _check_fit(self, connection: apsw.Connection, table: str, found: Mapping[str, Found]) -> None:
+    def _check_fit(self, connection: apsw.Connection, table: str, found: Mapping[str, ExistingColumn]) -> None:
         in_key = sorted((column.position, fold_name(name)) for name, column in found.items() if column.position)
         key = [name for _, name in in_key]
         wanted = [fold_name(name) for name in self.schema.target_key]
@@ -364,7 +370,7 @@ class Target:
                 )
 
 
-def _has(found: Mapping[str, Found], name: str) -> bool:
+def _has(found: Mapping[str, ExistingColumn], name: str) -> bool:
     return fold_name(name) in {fold_name(each) for each in found}
 
 

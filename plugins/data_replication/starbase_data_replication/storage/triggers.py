@@ -1,7 +1,7 @@
-"""What the triggers of a replica do to its rows. Somebody has made them: a replica is made without any.
+"""What the triggers of a replica do to its rows. Users have made them: a replica is made without any.
 
-SQLite itself says what a trigger writes, and it is asked before a run writes: a row costs nothing. Functions of an
-APSW connection; nothing here changes anything.
+SQLite itself reports what a trigger writes. It is asked once before a run writes, so that rows cost nothing. Functions
+of an APSW connection; they change nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import apsw
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_host import fold_name
 
-# Comments and quoted words, in which nothing means anything here; then what abandons a row without an error.
+# Comments and quoted words, which are skipped; then what drops a row without an error.
 NO_CODE = re.compile(
     r"--[^\n]*+|/\*.*?(?:\*/|\Z)|'(?:[^']++|'')*+(?:'|\Z)|\"(?:[^\"]++|\"\")*+(?:\"|\Z)"
     r"|`(?:[^`]++|``)*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)",
@@ -27,9 +27,9 @@ IGNORES = re.compile(r"\bRAISE\s*\(\s*IGNORE\s*\)", re.IGNORECASE)
 def check(
     connection: apsw.Connection, table: str, columns: Collection[str], statements: Callable[[], Sequence[str]]
 ) -> list[str]:
-    """What to tell the user of the triggers of `table`, which the statements would fire; columns: the source's.
+    """The warnings of the triggers of `table` that the statements would fire. columns: the source's.
 
-    Raises SchemaMismatch for one that drops rows in silence.
+    Raises SchemaMismatch for a trigger that silently drops rows.
     """
     triggers = connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)", (table,)
@@ -51,8 +51,10 @@ def check(
 
 
 def _writers(connection: apsw.Connection, table: str, columns: Collection[str], statements: Sequence[str]) -> set[str]:
-    """The triggers, fired by those of the table too, that write what is the source's: SQLite names them as it
-    prepares the statements."""
+    """The triggers that write the source's columns, also those that other triggers fire.
+
+    SQLite names them when it prepares the statements.
+    """
     found: set[str] = set()
     kept = {fold_name(name) for name in columns}
 
@@ -66,8 +68,8 @@ def _writers(connection: apsw.Connection, table: str, columns: Collection[str], 
     before, connection.authorizer = connection.authorizer, ask
     try:
         for statement in statements:
-            # Prepared, and never run: nothing is bound to it. A trigger that fits nothing any more is an error of the
-            # run that fires it, which names it.
+            # Prepared and never run, so nothing is bound. A trigger that no longer fits the table fails the run that
+            # fires it, and the error names it.
             with contextlib.suppress(apsw.BindingsError, apsw.SQLError):
                 connection.execute(f"EXPLAIN {statement}", None, can_cache=False)
     finally:

@@ -1,7 +1,7 @@
-"""What users have added to a replica runs in the writes of a run: triggers, computed columns, CHECKs, expressions in
-indexes. None of it may hold up everything else that is written.
+"""A time limit for what users have added to a replica, because it runs within the writes of a run.
 
-Functions of an APSW connection, on the thread that writes. A replica with nothing added costs one look into the schema.
+That is triggers, computed columns, CHECKs, and expressions in indexes. None of them may hold up all other writes.
+Functions of an APSW connection, on the thread that writes. A replica without additions costs one query of the schema.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starbase_data_replication.storage.sqlite_tables import TAG
 # A table's own code, and an index that computes something, or is over some rows only.
 IN_TABLE = re.compile(r"\bCHECK\b|\bAS\s*\(", re.IGNORECASE)
 IN_INDEX = re.compile(r"\(.*\(|\bWHERE\b", re.IGNORECASE | re.DOTALL)
-# An interrupt between two statements is lost.
+# How often to interrupt again: SQLite loses an interrupt that comes between two statements.
 AGAIN_SECONDS = 0.02
 MIB = 1024 * 1024
 # The default of max_trigger_seconds.
@@ -27,7 +27,7 @@ SECONDS = 30.0
 
 
 class AddedTooSlow(SyncError):
-    """What somebody has added to a replica has held up a write for too long. Nothing of that write is kept."""
+    """What users have added to a replica has held up a write for too long. Nothing of that write is kept."""
 
     code = "added_too_slow"
 
@@ -56,7 +56,7 @@ def for_all(connection: apsw.Connection, seconds: float) -> float:
 
 @contextlib.contextmanager
 def deadline(connection: apsw.Connection, seconds: float, what: str) -> Iterator[None]:
-    """Interrupt what runs on the connection when the time is over. Raises AddedTooSlow with `what`, then."""
+    """Interrupt what runs on the connection when the time is over, and raise AddedTooSlow with `what`."""
     ended, over = threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -79,12 +79,12 @@ def deadline(connection: apsw.Connection, seconds: float, what: str) -> Iterator
         ) from error
     finally:
         ended.set()
-        # Nobody's later statement is interrupted.
+        # Wait for the thread, so that it cannot interrupt a later statement.
         watching.join()
 
 
 def _added(connection: apsw.Connection, table: str) -> Sequence[tuple[str, str]]:
-    """Type and name of what was added and runs when the table is written; the table itself stands for its own code."""
+    """Type and name of what was added and runs when the table is written; `table` stands for its own definition."""
     rows = connection.execute(
         "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? COLLATE NOCASE AND sql IS NOT NULL", (table,)
     )

@@ -1,7 +1,7 @@
-"""The replica's side of a comparison: the same parts, sums and hashes as `Comparing` has, from SQLite.
+"""The replica's side of a comparison: parts, sums and hashes like those of `Comparing`, from SQLite.
 
-Owns the canonical text of a row as SQLite's SQL. Every function that runs on a connection takes a bounded number
-of rows, so that no reader is held for long. Must not know what is compared with, nor change anything.
+Owns the canonical text of a row as SQLite's SQL. Each function on a connection reads a bounded number of rows, so that
+no reader is busy for long. Must not know what it is compared with, and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from starbase_data_replication.model import NO_AFFINITY, Cast, Column, TableSche
 from starbase_data_replication.sources import DIGESTS, MD5, SHA256, Comparing, Key, Part, Summary
 from starbase_host import Database, fold_name, quote
 
-# Rows of a part at first, and of one whose rows are compared one by one.
+# Rows of a part at first: enough that its statement costs little beside them, and few enough to bound a reader's time.
+# And rows of a part that is compared row by row, instead of being split further.
 PART_ROWS = 8192
 LEAF_ROWS = 256
-# SQLite's functions take 127 arguments at least, and a column is up to three.
+# SQLite's functions take at least 127 arguments, and a column takes up to three.
 COLUMNS_OF_ONE_CALL = 30
 # A decimal, as a source writes one.
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z|NaN\Z|-?Infinity\Z")
@@ -35,10 +36,10 @@ class Digest:
     """What rows, and long values in them, are hashed with: as the source does it."""
 
     def __init__(self, source: Comparing) -> None:
-        # A dialect that another plugin brings may have none of its own.
+        # A dialect of another plugin may not have this attribute.
         name = getattr(source, "digest", MD5)
         if name not in DIGESTS:
-            raise SchemaMismatch(f"the dialect hashes rows with {name!r}, which is none of {', '.join(DIGESTS)}")
+            raise SchemaMismatch(f"the dialect hashes rows with {name!r}, which is not one of {', '.join(DIGESTS)}")
         self._function = {MD5: md5, SHA256: sha256}[name]
 
     def hash_of(self, text: bytes) -> int:
@@ -62,7 +63,7 @@ def bytes_that_are_no_text(value: bytes) -> int | str:
 def canonical_text(encoded: Callable[[str], bytes], value: bytes) -> bytes:
     """A text's length and bytes, as its source has them; a mark that no source's text has, for one that it cannot have.
 
-    value: the text's own bytes: a user may have written a text that is none.
+    value: the text's bytes: a user may have written a text that is not valid UTF-8.
     """
     try:
         text = encoded(value.decode())
@@ -293,7 +294,7 @@ class Replica:
         if self._is_encoded:
             text = f"WHEN 'text' THEN replica_encoded(CAST({name} AS BLOB))"
             return f"CASE typeof({name}) {text} WHEN 'null' THEN ':' ELSE concat(octet_length({name}), ':', {name}) END"
-        # A source whose text is in no encoding has its bytes where they are none of UTF-8.
+        # If the source's text has no encoding, it is stored as bytes where it is not UTF-8.
         bytes_of = f"WHEN 'blob' THEN replica_bytes({name})"
         return f"{case} WHEN 'text' THEN octet_length({name}) {bytes_of} ELSE '!' END, ':', {name}"
 
