@@ -18,6 +18,7 @@ from asyncpg.protocol import Protocol
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.sources.network import CheckedLoop
 from starbase_data_replication.sources.postgresql.answer_limits import AnswerLimiter, OddSetting, check_setting
+from starbase_data_replication.sources.settings import leave_out_dhe
 from starbase_host import overrides
 
 # PostgreSQL's default is 4,096, as it is with the large providers; CockroachDB's is 10,610. So many take about 50 ms.
@@ -227,9 +228,11 @@ class HandshakeLoop(CheckedLoop):
         return self._given(*await super().create_unix_connection(self._before(factory), path, **options))
 
     @overrides("asyncpg.connect_utils._create_ssl_connection")
-    async def start_tls(self, transport: Any, *words: Any, **options: Any) -> Any:
+    async def start_tls(self, transport: Any, protocol: Any, context: Any, **options: Any) -> Any:
+        # For the modes allow and prefer, the driver makes the context.
+        leave_out_dhe(context)
         inner = transport.transport if isinstance(transport, _Transport) else transport
-        made = await self._loop.start_tls(inner, *words, **options)
+        made = await self._loop.start_tls(inner, protocol, context, **options)
         return None if made is None else _Transport(made, self)
 
     def _before(self, factory: Callable[[], Any]) -> Callable[[], Any]:

@@ -17,7 +17,7 @@ from starbase_data_replication.sources.settings.names import is_pem, split_name,
 from starbase_data_replication.sources.settings.reader import Reading
 from starbase_data_replication.sources.settings.scrubbing import scrub
 from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
-from starbase_data_replication.sources.settings.tls import tls_context, using
+from starbase_data_replication.sources.settings.tls import leave_out_dhe, tls_context, using
 
 __all__ = [
     "EVERY",
@@ -26,6 +26,7 @@ __all__ = [
     "allowed_variables",
     "has_reference",
     "is_pem",
+    "leave_out_dhe",
     "masked",
     "misspelt",
     "not_allowed",

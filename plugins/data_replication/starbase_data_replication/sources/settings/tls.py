@@ -41,6 +41,7 @@ def tls_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    leave_out_dhe(context)
     context.check_hostname = hostname
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     trusted, certificate = files[ca], files[cert]
@@ -61,6 +62,16 @@ def tls_context(
             # An empty password: without one, OpenSSL would ask on the terminal for that of an encrypted key.
             context.load_cert_chain(places[0], places[1] if len(places) > 1 else None, password="")
     return context
+
+
+def leave_out_dhe(context: ssl.SSLContext) -> None:
+    """Take the ciphers with a Diffie-Hellman group of the server's choice out of a client's context.
+
+    The server chooses how long its numbers are, and OpenSSL computes with them on the event loop: with 10,000 bits, for
+    seconds. Elliptic curves and TLS 1.3 have fixed groups.
+    """
+    kept = [cipher["name"] for cipher in context.get_ciphers() if cipher["kea"] != "kx-dhe"]
+    context.set_ciphers(":".join(kept))
 
 
 @contextlib.contextmanager
