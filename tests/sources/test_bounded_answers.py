@@ -6,16 +6,20 @@ The dialect here is another plugin's, so that each answer can be any object; sou
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from starbase_data_replication.errors import OddAnswer
-from starbase_data_replication.model import Cast, Column, Options, TableName, TableSchema
+from starbase_data_replication.model import Cast, Column, OpenTransactions, Options, TableName, TableSchema
+from starbase_data_replication.sources import checked_schema, checked_transactions
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
+from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.protocols import Part
 from starbase_data_replication.sync.selection import selected
+from starbase_data_replication.sync.tracking_values import rises
 from tests.support.hosts import CONFIG, HostProcess, running
 
 # A dialect of a table of two rows. A file beside it holds Python that replaces one of its answers.
@@ -239,3 +243,69 @@ def comparisons(count: int) -> int:
 def test_choosing_columns_takes_time_in_proportion_to_them() -> None:
     """It compared each name with each other: 15,000 columns held the host for 23 seconds at each sync."""
     assert comparisons(2000) < 3 * comparisons(1000)
+
+
+def test_long_names_of_columns(host: HostProcess) -> None:
+    """One of 25 MB kept the host from answering for 25 seconds."""
+    configure(host, "named")
+    answering(host, "columns = (column('id'), column('c' * 255), column('v' * 256))")
+    why = "the name of a column of named has 256 characters, and may have 255; rename it at the source"
+    assert why in error(host, "sync", "named")
+    answering(host, "columns = (column('id'), column('v'), column('v'))")
+    assert "describing named: received two columns of one name" in error(host, "sync", "named")
+
+
+def test_long_texts_of_a_catalogue(host: HostProcess) -> None:
+    """They are cut where they come in, so that what is stored of them stays short."""
+    configure(host, "texts")
+    long = "columns = (column('id'), column('v', source_type='x' * 10**6, collation='y' * 10**6))"
+    more = "dict(definition='d' * 10**6, files={'f' * 10**6: 'g' * 10**6}, warnings=('w' * 10**6,))"
+    replaced = f"\nschema = lambda s: __import__('dataclasses').replace(s, **{more})"
+    answering(host, long + replaced)
+    assert host.sync("texts")["status"] == "success"
+    assert len(str(host.status("texts"))) < 50_000
+
+
+def test_long_texts_that_are_cut_can_be_told_apart() -> None:
+    column = Column(name="id", source_type="int", nullable=False, cast=Cast(declared="INTEGER"))
+    schema = TableSchema(table=TableName(schema=None, name="t"), columns=(column,), key=("id",), tracking_column="id")
+    found = [checked_schema(replace(schema, definition="d" * 10**6 + end)).definition for end in "aab"]
+    assert found[0] == found[1] != found[2]
+    assert max(map(len, found)) <= 4096
+
+
+def test_a_long_watermark(host: HostProcess) -> None:
+    configure(host, "high")
+    of_nothing = "noted_at=1.0, open_transactions=OpenTransactions(known=True)"
+    high = "watermark = HighWatermark(candidate=Candidate(value='v' * {}, " + of_nothing + "))"
+    answering(host, high.format(8193))
+    why = "trackingColumn: high.id holds a value of 8,193 characters, and 8,192 are the most that are kept"
+    assert why in error(host, "sync", "high")
+    answering(host, high.format(8192))
+    assert host.sync("high")["status"] == "success"
+
+
+@pytest.mark.parametrize(("count", "long"), [(10_001, 1), (1, 256)])
+def test_more_transactions_than_are_kept(count: int, long: int) -> None:
+    found = OpenTransactions(known=True, tokens=frozenset(f"{each:0{long}}" for each in range(count)))
+    assert checked_transactions(found).reason.startswith("the source ")
+    assert not checked_transactions(found).known
+    few = OpenTransactions(known=True, tokens=frozenset(list(found.tokens)[:10_000]))
+    assert checked_transactions(few).known == (long == 1)
+
+
+def test_a_watermark_that_is_no_bytes() -> None:
+    with pytest.raises(OddAnswer, match="reading the highest tracking value: received an answer"):
+        rises("bytes", "\\xzz", now=0.0)
+
+
+def test_a_long_default_is_not_searched_to_its_end() -> None:
+    assert drawn(" " * 5000 + "random()", "number") is None
+    assert drawn("random()" + " " * 5000, "number") == "random()"
+
+
+def test_a_cast_declares_one_of_sqlites_types(host: HostProcess) -> None:
+    """What it declared went into the replica's definition as it was."""
+    configure(host, "declared")
+    answering(host, "columns = (column('id'), column('v', cast=Cast(declared='TEXT DEFAULT (randomblob(9)) UNIQUE')))")
+    assert "describing declared: a cast declares a type that is not one of" in error(host, "sync", "declared")

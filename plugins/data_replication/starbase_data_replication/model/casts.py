@@ -33,7 +33,7 @@ class Cast:
 
     Attributes:
         select: a template for the expression in the SELECT; `{}` stands for the quoted column.
-        declared: SQLite's declared type.
+        declared: SQLite's declared type: INTEGER, REAL, NUMERIC, TEXT, BLOB or NO_AFFINITY.
         convert: applied to each value that is not None; None if the value is already right.
         known: False for a type that is not in the ledger: its values travel as the source's text, with a warning.
         resumable: whether the source can compare the column with what the replica holds, so that a load in the order

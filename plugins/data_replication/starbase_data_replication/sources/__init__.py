@@ -4,7 +4,14 @@ Must not know SQLite, runs or syncs. Below it, `settings` reads a sourceConfig, 
 each dialect has a room with the same files; the two dialects never meet.
 """
 
-from starbase_data_replication.sources.answers import LARGEST, checked_batches, checked_summaries
+from starbase_data_replication.sources.answers import (
+    LARGEST,
+    checked_batches,
+    checked_schema,
+    checked_summaries,
+    checked_transactions,
+    checked_watermark,
+)
 from starbase_data_replication.sources.protocols import (
     AHEAD_SECONDS,
     DIGESTS,
@@ -71,6 +78,9 @@ __all__ = [
     "Summary",
     "bounded",
     "checked_batches",
+    "checked_schema",
     "checked_summaries",
+    "checked_transactions",
+    "checked_watermark",
     "inspecting",
 ]

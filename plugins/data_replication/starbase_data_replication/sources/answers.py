@@ -5,14 +5,41 @@ A server in the middle, or a dialect of another plugin, can answer anything. Mus
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer
-from starbase_data_replication.model import Batch
+from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer, SchemaMismatch
+from starbase_data_replication.model import (
+    LONGEST_NAME,
+    NO_AFFINITY,
+    Batch,
+    Candidate,
+    Column,
+    HighWatermark,
+    OpenTransactions,
+    TableSchema,
+)
 from starbase_data_replication.sources.protocols import Part, ReadPlan, Summary
 
 # SQLite's largest integer, and more rows than any table has.
 LARGEST = 2**63 - 1
+# Characters of one text of a catalogue: more than a type, a reason or a digest has. Only the list of an ENUM is longer.
+LONGEST_TEXT = 4096
+# Characters of a tracking value: each position stores several, with each batch.
+LONGEST_VALUE = 8192
+# Open transactions, and characters of each. A position stores them, and each sync asks about each.
+MOST_TRANSACTIONS = 10_000
+LONGEST_TOKEN = 255
+MOST_WARNINGS = 100
+# What a cast may declare: it stands in the definition of the replica.
+DECLARED = ("INTEGER", "REAL", "NUMERIC", "TEXT", "BLOB", NO_AFFINITY)
+
+TOO_MANY = "the source has more than {most:,} open transactions"
+TOO_LONG = "the source names its open transactions by texts of more than {longest} characters"
+
+T = TypeVar("T", str, str | None)
 
 
 def checked_summaries(
@@ -28,6 +55,93 @@ def checked_summaries(
             if type(rows) is not int or type(checksum) is not int or not 0 <= rows <= LARGEST or checksum < 0:
                 raise OddAnswer(f"{doing}: received a count of rows that no table has; {WHERE_TO_LOOK}")
     return answer
+
+
+def checked_schema(schema: TableSchema) -> TableSchema:
+    """What a source describes, with long texts cut. Raises SchemaMismatch for a long name, OddAnswer for two alike."""
+    names: set[str] = set()
+    for column in schema.columns:
+        name = column.name
+        if column.cast.declared not in DECLARED:
+            raise OddAnswer(f"describing {schema.table}: a cast declares a type that is not one of {DECLARED}")
+        if len(name) > LONGEST_NAME:
+            raise SchemaMismatch(
+                f"the name of a column of {schema.table} has {len(name):,} characters, and may have {LONGEST_NAME}; "
+                "rename it at the source"
+            )
+        if name in names:
+            raise OddAnswer(f"describing {schema.table}: received two columns of one name; {WHERE_TO_LOOK}")
+        names.add(name)
+    return replace(
+        schema,
+        columns=tuple(_checked_column(column) for column in schema.columns),
+        unprotected=_cut(schema.unprotected),
+        unfollowable=_cut(schema.unfollowable),
+        hidden=_cut(schema.hidden),
+        drawn=_cut(schema.drawn),
+        warnings=tuple(map(_cut, schema.warnings[:MOST_WARNINGS])),
+        caveats=tuple(map(_cut, schema.caveats[:MOST_WARNINGS])),
+        kind=_cut(schema.kind),
+        incarnation=_cut(schema.incarnation),
+        definition=_cut(schema.definition),
+        server=_cut(schema.server),
+        files={_cut(name): _cut(file) for name, file in schema.files.items()},
+        parts={_cut(name): _cut(part) for name, part in schema.parts.items()},
+    )
+
+
+def _checked_column(column: Column) -> Column:
+    texts = (column.source_type, column.compare_type, column.collation, column.charset, column.number)
+    if max(map(len, texts)) <= LONGEST_TEXT:
+        return column
+    return replace(
+        column,
+        source_type=_cut(column.source_type),
+        compare_type=_cut(column.compare_type),
+        collation=_cut(column.collation),
+        charset=_cut(column.charset),
+        number=_cut(column.number),
+    )
+
+
+def _cut(text: T) -> T:
+    """A text, cut if it is long. Two that are cut are alike only if they were: positions are compared by them."""
+    if text is None or len(text) <= LONGEST_TEXT:
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{text[: LONGEST_TEXT - 80]}… ({digest})"
+
+
+def checked_watermark(noted: HighWatermark, schema: TableSchema) -> HighWatermark:
+    """What a source shows of its tracking column. Raises SchemaMismatch for a value too long to be kept."""
+    candidate = noted.candidate
+    values = [noted.below, *((candidate.value, candidate.lookback_value) if candidate is not None else ())]
+    longest = max(len(value) for value in (*values, "") if value is not None)
+    if longest > LONGEST_VALUE:
+        raise SchemaMismatch(
+            f"trackingColumn: {schema.table}.{schema.tracking_column} holds a value of {longest:,} characters, and "
+            f"{LONGEST_VALUE:,} are the most that are kept; track another column, or set mode to full"
+        )
+    if candidate is None:
+        return noted
+    return replace(noted, candidate=_with_few_transactions(candidate))
+
+
+def _with_few_transactions(candidate: Candidate) -> Candidate:
+    found = checked_transactions(candidate.open_transactions)
+    return candidate if found is candidate.open_transactions else replace(candidate, open_transactions=found)
+
+
+def checked_transactions(found: OpenTransactions) -> OpenTransactions:
+    """The open transactions of a source; unknown, with the reason, if there are too many to keep."""
+    why = ""
+    if len(found.tokens) > MOST_TRANSACTIONS:
+        why = TOO_MANY.format(most=MOST_TRANSACTIONS)
+    elif any(len(token) > LONGEST_TOKEN for token in found.tokens) or len(found.epoch) > LONGEST_TEXT:
+        why = TOO_LONG.format(longest=LONGEST_TOKEN)
+    if why:
+        return OpenTransactions(known=False, reason=why, passing=True)
+    return found if len(found.reason) <= LONGEST_TEXT else replace(found, reason=_cut(found.reason))
 
 
 async def checked_batches(batches: AsyncIterator[Batch], plan: ReadPlan) -> AsyncIterator[Batch]:

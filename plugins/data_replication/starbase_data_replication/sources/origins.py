@@ -18,6 +18,8 @@ RANDOM = re.compile(
 # In a number, a random part may stand behind one that rises: a time, or a number of a sequence. In a time it moves the
 # time itself.
 RISING = re.compile(r"now|time|date|nextval|uuidv7", re.IGNORECASE)
+# Characters of a default that are searched: the event loop waits for it.
+LONGEST_DEFAULT = 4096
 
 
 def drawn(default: str | None, rises: str) -> str | None:
@@ -25,6 +27,7 @@ def drawn(default: str | None, rises: str) -> str | None:
 
     None for uuids, texts and bytes: their values tell.
     """
+    default = None if default is None else default[:LONGEST_DEFAULT]
     found = RANDOM.search(default) if default is not None and rises in ("number", "time") else None
     if found is None or (rises == "number" and RISING.search(default or "")):
         return None

@@ -10,7 +10,7 @@ import apsw
 
 from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch, TableMissing
 from starbase_data_replication.model import Former, Options, Phase, Position, Progress, TableName, TableSchema
-from starbase_data_replication.sources import HidingColumns, Inspector, NoTrackingColumn
+from starbase_data_replication.sources import HidingColumns, Inspector, NoTrackingColumn, checked_schema
 from starbase_data_replication.storage import StoredReplication, Target, sqlite_tables, store
 from starbase_data_replication.sync import identity, schema_changes, tracking_values
 from starbase_data_replication.sync.rewind import refusal
@@ -63,7 +63,7 @@ class Preparation:
                 # A table that comes back under this name may be another one, with other rows.
                 await self.must_load_again(position, AWAY)
             raise
-        schema = selected(described, self._options, checked=fingerprint is not None)
+        schema = selected(checked_schema(described), self._options, checked=fingerprint is not None)
         self._check_hidden(schema)
         if schema.unfollowable is not None and not self.whole(schema):
             raise SchemaMismatch(f"mode: {schema.unfollowable}; set mode to full, which loads it whole at each sync")
@@ -116,8 +116,8 @@ class Preparation:
     def _untracked(self, error: NoTrackingColumn) -> TableSchema:
         """The schema of a table without its tracking column. Raises the error if one is needed."""
         needed = self.stored.replication.tracking_column is not None or self._options.null_tracking != "read"
-        if needed or not self.whole(selected(error.schema, self._options, checked=True)):
-            raise tracking_values.missing(error.schema, error.name) from error
+        if needed or not self.whole(selected(checked_schema(error.schema), self._options, checked=True)):
+            raise tracking_values.missing(checked_schema(error.schema), error.name) from error
         return error.schema
 
     def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from starbase_data_replication.errors import ReadAgain
+from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer, ReadAgain
 from starbase_data_replication.model import HighWatermark, OpenTransactions, Options, Phase, Position, TableSchema
-from starbase_data_replication.sources import Inspector, Rewindable, Sharing, Source
+from starbase_data_replication.sources import (
+    Inspector,
+    Rewindable,
+    Sharing,
+    Source,
+    checked_transactions,
+    checked_watermark,
+)
 from starbase_data_replication.storage import Target
 from starbase_data_replication.sync import tracking_values, watermarks
 from starbase_data_replication.sync import warnings as sync_warnings
@@ -142,12 +149,14 @@ class SyncFloor:
                 noted = await inspector.read_high_watermark(
                     self.schema, self._options, noted_at=noted_at, floor=reached
                 )
+            noted = checked_watermark(noted, self.schema)
             self.shared_rows = noted.shared
             if noted.candidate is None:
                 # Nothing is left of what was read, so new rows may have any value.
                 self.position = watermarks.lowered(self.position, None)
         else:
             noted = await inspector.read_high_watermark(self.schema, self._options, noted_at=self.clock.now())
+            noted = checked_watermark(noted, self.schema)
         self.open_transactions = noted.candidate.open_transactions if noted.candidate is not None else None
         known = self.open_transactions is None or self.open_transactions.known
         self.unknown_reason = "" if known or self.open_transactions is None else self.open_transactions.reason
@@ -158,7 +167,10 @@ class SyncFloor:
         return noted
 
     async def _ask_again(self) -> None:
-        answers = await self.source.still_open(watermarks.asked(self.position))
+        asked = watermarks.asked(self.position)
+        answers = [checked_transactions(each) for each in await self.source.still_open(asked)]
+        if len(answers) != len(asked):
+            raise OddAnswer(f"asked about {len(asked)} sets of transactions, received {len(answers)}; {WHERE_TO_LOOK}")
         self.unknown_reason = next((each.reason for each in answers if not each.known), self.unknown_reason)
         self.position = watermarks.answered(self.position, answers, now=self.clock.now())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.errors import SchemaMismatch, odd_answer
 from starbase_data_replication.model import Column, TableSchema
 
 # The tracking column if the user names none and this one rises.
@@ -194,7 +194,10 @@ def _hex(kind: str, value: str) -> str | None:
 def _as_text(kind: str, value: str) -> tuple[str, str]:
     """The kind and the value; bytes that are text, such as a uuid's, become that text."""
     if kind == "bytes":
-        text = bytes.fromhex(value.removeprefix(BYTES_MARK)).rstrip(b"\0")
+        try:
+            text = bytes.fromhex(value.removeprefix(BYTES_MARK)).rstrip(b"\0")
+        except ValueError as error:
+            raise odd_answer(error, "reading the highest tracking value", "this kind of source") from error
         if text and text.isascii() and text.decode().isprintable():
             return "text", text.decode()
     return kind, value
