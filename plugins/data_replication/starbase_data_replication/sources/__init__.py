@@ -1,7 +1,7 @@
 """Where rows come from: the protocols that a dialect implements, and what dialects share.
 
-Must not know SQLite, runs or syncs. Below it, `settings` reads a sourceConfig, `network` is the way to a server, and
-each dialect has a room with the same files; the two dialects never meet.
+Must not know SQLite, runs or syncs. `settings` reads a sourceConfig, `network` connects to servers, and each dialect is
+a package with the same files. No dialect imports another.
 """
 
 from starbase_data_replication.sources.answers import (

@@ -1,4 +1,4 @@
-"""What the dialects share of making batches: rows that wait, what a value costs, and the casts that Python does."""
+"""Helpers of the dialects for batches: buffered rows, the memory that values take, and casts that Python does."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Any
 
 from starbase_data_replication.model import Column, Row, Rows, UnrepresentableValues, as_stored
 
-# What a value costs beside its own bytes, roughly: the object's header.
+# The memory of a value besides its bytes, roughly: a Python object's header.
 OVERHEAD_BYTES = 56
 
-# What SQLite takes as one value, and as one row; and what a value costs in a row at most, beside its bytes.
+# The largest value, and the largest row, of SQLite; and the most that a value adds to a row besides its bytes.
 MAX_BYTES = 1_000_000_000
 ROW_OVERHEAD_BYTES = 9
 MAX_BYTES_OF_ONE_CHARACTER = 4
 TOO_LARGE = "are too large for SQLite, whose rows hold 1,000,000,000 bytes, and became NULL"
 
-
 # No server sends a longer row: PostgreSQL's texts and MySQL's packets end here.
 LONGEST_ROW_BYTES = 1 << 30
 
-# What an answer may cost in memory that is not the stream of a table's rows: the widest tables, the longest views and
-# ten thousand sessions take less. Of what its parts cost beside their bytes, about: a message, a value, and a column.
+# The memory that an answer may take if it is not the stream of a table's rows. The widest tables, the longest views and
+# ten thousand sessions take less. Then, roughly, what a message, a value and a column take besides their bytes.
 ANSWER_BYTES = 32 << 20
 MESSAGE_BYTES = 100
 VALUE_BYTES = 50
@@ -32,7 +31,7 @@ COLUMN_BYTES = 2_000
 
 
 class TooMuch(Exception):
-    """A server sends more than any answer takes."""
+    """A server sends more than any real answer has."""
 
     def __init__(self, what: str = "an answer", at_most: int = ANSWER_BYTES) -> None:
         super().__init__(
@@ -42,13 +41,14 @@ class TooMuch(Exception):
 
 
 class Damaged(Exception):
-    """Bytes that are no value of their column."""
+    """Bytes that cannot be a value of their column."""
 
 
 class Buffered(ABC):
-    """A stream of rows, of which more may come at once than were asked for: the others wait for the next question.
+    """A stream of rows that may bring more at once than were asked for; the others wait for the next call.
 
-    timeout_seconds: how long a question may take.
+    width: how many values a row has.
+    timeout_seconds: how long one call may take.
     """
 
     def __init__(self, width: int, *, timeout_seconds: float) -> None:
@@ -57,7 +57,7 @@ class Buffered(ABC):
         self._timeout_seconds = timeout_seconds
 
     async def take(self, rows: int, size: int) -> tuple[Rows, int]:
-        """The next rows, as many as `rows` or as come to `size` bytes, and how many bytes they are, about."""
+        """Take up to `rows` of the next rows, or about `size` bytes. Returns them and their approximate bytes."""
         width = self._more.width
         taken = Rows([], width)
         taken_bytes = 0
@@ -73,16 +73,17 @@ class Buffered(ABC):
 
     @abstractmethod
     async def _some(self, rows: int, size: int) -> bool:
-        """Whether `_more` has rows; waits for them where it has none, and says in `_row_bytes` what one of them costs.
+        """Whether `_more` has rows. If it has none, wait for some, and set `_row_bytes` to the bytes of one of them.
 
-        rows, size: more than so many, or so many bytes, need not come.
+        rows: how many are still wanted.
+        size: how many bytes are still wanted.
         """
 
 
 def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[UnrepresentableValues] | None = None) -> Rows:
-    """Apply the casts' `convert` in place, where a column has one.
+    """Apply the casts' `convert` in place. Raises Damaged for bytes that cannot be a value of their column.
 
-    exceptions: is added the values that a cast has `excepted`.
+    exceptions: counts the values that are `unrepresentable`, if given.
     """
     for index, column in enumerate(columns):
         function, kind = column.cast.convert, column.cast.unrepresentable
@@ -100,7 +101,7 @@ def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Unreprese
 
 
 def keys_of(records: Sequence[Sequence[Any]], key: Sequence[Column]) -> Sequence[Row]:
-    """The keys at the records' beginning, as the replica stores them; of a table without a key, nothing."""
+    """The keys at the beginning of the records, as the replica stores them; () for each if the table has no key."""
     if not key:
         return [()] * len(records)
     rows = convert(Rows.of([tuple(record)[: len(key)] for record in records], len(key)), key)
@@ -118,9 +119,10 @@ def fitting(
     *,
     limit: int = MAX_BYTES,
 ) -> Sequence[Row]:
-    """The rows without the values that SQLite has no room for, in a value of their own or in a row of all.
+    """Replace values that are too large for SQLite, alone or with the others of their row, by NULL, and count them.
 
-    size: the batch's, about, in characters or bytes. Only a batch that may hold such a value is looked into.
+    size: the approximate size of the batch, in characters or bytes. Only a batch that may be too large is checked.
+    limit: the bytes of a row.
     """
     if size <= limit // MAX_BYTES_OF_ONE_CHARACTER:
         return rows
@@ -131,7 +133,7 @@ def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[Unrepresen
     sizes = [len(value.encode()) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 0
              for value in row]  # fmt: skip
     fitted = list(row)
-    # SQLite bounds a row as it does a value: the largest go first, until the rest has room.
+    # SQLite limits a row as it does a value: drop the largest values until the others fit.
     for index in sorted(range(len(row)), key=sizes.__getitem__, reverse=True):
         if sum(sizes) + ROW_OVERHEAD_BYTES * len(row) <= limit:
             break

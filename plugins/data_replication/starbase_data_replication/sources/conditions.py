@@ -1,6 +1,6 @@
-"""Which rows are wanted, as conditions in SQL: what of them is the same in every dialect.
+"""The conditions of a read plan in SQL, as far as all dialects share them.
 
-The filter stands in a statement once: what a second copy of it could close, the first could leave open.
+A statement contains the filter only once: a second copy could close what the first leaves open.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from starbase_data_replication.sources.protocols import ReadPlan
 
 
 def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], reading: Reading) -> list[str]:
-    """The conditions of a plan's filter, its floor, and of rows without a tracking value. Where `departing` has the
-    filter, it is not among them: rows of which it is not true come as well.
+    """The conditions of a plan: its filter, its floor, and rows without a tracking value. Without the filter if
+    `departing` has it, because then rows that do not fit it are read too.
 
-    tracking: the column. above: makes of a floor the condition that the column is above it.
+    tracking: the column, as SQL.
+    above: makes the condition that the column is above a floor.
+    reading: how the server parses the filter.
     """
     schema = plan.schema
     conditions = []
@@ -32,8 +34,9 @@ def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], readin
 
 
 def departing(plan: ReadPlan, *, tracking: str, reading: Reading) -> str | None:
-    """The expression that tells of a row whether the filter is true of it, where the plan asks for that: 1 or 0; and
-    NULL of a row that is not to come: one without a tracking value, of which the filter is not true.
+    """The expression that is 1 if the filter is true for a row, else 0; None if the plan does not ask for it.
+
+    It is NULL for a row that must be left out: one without a tracking value that does not fit the filter.
     """
     if not plan.departed or plan.schema.where is None:
         return None
@@ -42,6 +45,6 @@ def departing(plan: ReadPlan, *, tracking: str, reading: Reading) -> str | None:
 
 
 def withholds(plan: ReadPlan) -> bool:
-    """Whether what `departing` tells may be NULL: then the row is to be left out."""
+    """Whether the expression of `departing` may be NULL, so that such rows must be left out."""
     asked = plan.departed and plan.schema.where is not None
     return asked and plan.floor is not None and plan.nulls and plan.schema.tracking.nullable

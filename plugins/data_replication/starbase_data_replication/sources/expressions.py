@@ -1,11 +1,10 @@
-"""A caller's expression in a statement: the one place where such a text becomes a part of SQL.
+"""A user's expression in a statement: the only place where such a text becomes part of SQL.
 
-Owns how a server takes a text apart into words, quotes, comments and brackets, and refuses whatever would reach beyond
-the brackets that it is put in, or that two servers would take apart differently. Whether the rest is an expression,
-the server says. Must not know what the expression is for, nor what else the statement holds: names in it are chosen by
-others, and could close what the expression leaves open.
+Owns how a server splits a text into words, quotes, comments and brackets. Refuses a text that would reach beyond the
+brackets around it, or that two servers would split differently; the server checks whether it is an expression. Must not
+know what the expression is for, nor the rest of the statement: names in it could close what the expression leaves open.
 
-A pure function of the text: it costs no question, and so is asked each time the text is used.
+A pure function of the text. It needs no connection, and so runs each time the text is used.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ WHERE = "where"
 
 
 class Reading(Enum):
-    """How a server takes a text apart. The second of MySQL is its sql_mode NO_BACKSLASH_ESCAPES."""
+    """How a server splits a text. MYSQL_PLAIN_BACKSLASHES is MySQL with the sql_mode NO_BACKSLASH_ESCAPES."""
 
     POSTGRESQL = "postgresql"
     MYSQL = "mysql"
@@ -28,7 +27,7 @@ class Reading(Enum):
 
 
 DIGITS = "0123456789"
-# What a name may go on with, in both dialects.
+# A word: the characters that a name may continue with, in both dialects.
 WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
 PARAMETER = re.compile(r"\$[0-9]+")
@@ -36,27 +35,28 @@ NUL_IN_TEXT = "has a NUL, which no text may hold"
 COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 PLAIN = {quote: re.compile(f"{quote}(?:[^{quote}]|{quote}{quote})*+{quote}", re.DOTALL) for quote in "'\"`"}
-# A quote behind an odd number of backslashes: it ends a text that has no escapes, and does not end one that has.
+# A quote after an odd number of backslashes: it ends a text without escapes, but not one with escapes.
 ODD_BACKSLASHES = {quote: re.compile(rf"(?<!\\)\\(?:\\\\)*{quote}") for quote in "'\""}
 ESCAPED = re.compile(r"'(?:[^'\\]|''|\\.)*+'", re.DOTALL)
 
 
 def bracketed(expression: str, reading: Reading, *, field: str = WHERE) -> str:
-    """The expression in brackets, beyond which it does not reach. Raises SourceRejected that names the field."""
+    """Put an expression into brackets beyond which it cannot reach. Raises SourceRejected that names the field."""
     check(expression, reading, field=field)
     # A comment at its end must not swallow what follows.
     return f"({expression}\n)"
 
 
 def check(expression: str, reading: Reading, *, field: str = WHERE) -> None:
-    """Raises SourceRejected, naming the field, for a text that could reach beyond the brackets around it."""
+    """Raise SourceRejected, naming the field, for a text that could reach beyond the brackets around it."""
     if (why := _fault(expression, reading)) is not None:
         raise SourceRejected(f"{field}: {why}")
 
 
+# One entry for each filter that is in use; a replication has at most one.
 @lru_cache(maxsize=256)
 def _fault(text: str, reading: Reading) -> str | None:
-    """What is wrong with a text, with the fix; None where nothing is."""
+    """What is wrong with a text, with the fix; None if nothing is."""
     try:
         _Scan(text, reading).run()
     except _Fault as fault:
@@ -108,7 +108,7 @@ class _Scan:
             if end < 0:
                 raise _Fault(f"has a text that begins with {tag[0][:20]} and does not end; close it")
             self._at = end + len(tag[0])
-        # A parameter is the server's to refuse.
+        # The server itself refuses a parameter.
         elif word[0] in f"${DIGITS}" and PARAMETER.fullmatch(word) is None:
             raise _Fault("has a $ that begins neither a text nor a name; put it in quotes")
 
@@ -139,7 +139,7 @@ class _Scan:
             self._quoted(ESCAPED, quote)
             return
         text = self._quoted(PLAIN[quote], quote)
-        # A setting decides what this is: whether PostgreSQL's texts have escapes, or what MySQL's " quotes.
+        # A setting of the server decides whether PostgreSQL's texts have escapes, and what MySQL's " quotes.
         unsure = (self._postgresql and quote == "'") or (self._escapes and quote == '"')
         if unsure and ODD_BACKSLASHES[quote].search(text) is not None:
             fix = r"write the text as E'…\\', which" if self._postgresql else r"write the text as '…\"…', which"
@@ -170,7 +170,7 @@ class _Scan:
         self._at = at
 
     def _is_comment(self) -> bool:
-        """Whether `--` begins a comment of MySQL's: by what follows. Two minuses are an expression."""
+        """Whether `--` begins a comment in MySQL, by what follows it. Otherwise it is two minus signs."""
         after = self._text[self._at + 2 : self._at + 3]
         return after <= " " or after == "\x7f"
 

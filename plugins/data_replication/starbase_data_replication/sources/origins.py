@@ -1,7 +1,7 @@
-"""What every dialect says of a tracking column whose values are not those of a table's ordinary column.
+"""Messages about tracking columns whose values come from an expression, the same for every dialect.
 
-A value that an expression makes rises only if the expression does, and no catalogue tells whether that is so. Must not
-know how a dialect finds out.
+Such a value rises only if the expression does, and no catalogue shows whether it does. Must not know how a dialect
+finds such columns.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ RANDOM = re.compile(
     r"\s*\(",
     re.IGNORECASE,
 )
-# In a number, a random part may stand behind one that rises: a time, or a number of a sequence. In a time it moves the
-# time itself.
+# In a number, a random part may follow a part that rises: a time, or a number of a sequence. In a time, a random part
+# moves the time itself.
 RISING = re.compile(r"now|time|date|nextval|uuidv7", re.IGNORECASE)
 # Characters of a default that are searched: the event loop waits for it.
 LONGEST_DEFAULT = 4096
 
 
 def drawn(default: str | None, rises: str) -> str | None:
-    """The function by which a default gives random numbers, or times with a random part; rises: as Column's.
+    """The function that makes a default random, or a time with a random part; None if it is not.
 
-    None for uuids, texts and bytes: their values tell.
+    rises: as in Column. For uuids, texts and bytes the result is None, because their values show it.
     """
     default = None if default is None else default[:LONGEST_DEFAULT]
     found = RANDOM.search(default) if default is not None and rises in ("number", "time") else None
@@ -45,7 +45,7 @@ def computed_warning(table: TableName, column: str, where: str) -> str:
     )
 
 
-# By what a view does with the rows that it reads; {name} is the view's.
+# By what a view does with the rows that it reads; {name} is the view's name.
 PICKED = {
     "aggregated": "the view {name} puts rows together by an aggregate: what it shows changes with rows of any value",
     "grouped": "the view {name} groups rows: a row may appear, or change, long after its value was taken",

@@ -1,6 +1,6 @@
-"""What the plugin asks of a source, whatever its dialect. Third parties implement these protocols.
+"""The protocols of a source, which every dialect implements, also those of other plugins.
 
-Nothing here, and nothing in a dialect's room, knows of the target.
+Nothing here, and nothing in a dialect, knows the target.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from starbase_data_replication.model import (
 # The values of the key's columns, as the replica stores them.
 Key = tuple[Any, ...]
 
-# So many keys are asked for at once. Each is a part of the statement: servers bound its length and depth.
+# How many keys one statement asks for. Each is a part of it, and servers limit a statement's length and depth.
 MAX_KEYS = 500
 
-# Of the transactions that hold a floor, so many are shown.
+# How many of the transactions that hold a floor are shown: enough to find the cause, and one line of a status.
 MAX_SHOWN = 5
-# So many of the newest rows are looked at to see whether a source went back.
+# How many of the newest rows are compared to see whether a source went back.
 MAX_NEWEST = 100
 
-# How far ahead of the source's clock a tracking time is taken for a mistake, or for a plan.
+# A tracking time that is this far ahead of the source's clock is a mistake or a plan; at most MAX_AHEAD are counted.
 AHEAD_SECONDS = 60.0
 MAX_AHEAD = 10_000
-# So many rows that share the value of the floor are read again at each sync, in case another comes in with it.
+# At most this many rows with the floor's value are read again at each sync, because another may come in with it.
 MAX_SHARED = 10_000
 
 
-# What a row can be hashed with, by the names that hashlib has for them.
+# The digests that rows can be hashed with, by their names in hashlib.
 MD5 = "md5"
 SHA256 = "sha256"
 DIGESTS = (MD5, SHA256)
@@ -56,7 +56,7 @@ class NoTrackingColumn(SourceRejected):
 
 
 class Grounds(NamedTuple):
-    """What speaks against following a table by its transactions: fields of TableSchema, whose docstring has them."""
+    """Reasons not to rely on a table's open transactions. The fields are those of TableSchema; see its docstring."""
 
     unprotected: str | None = None
     unfollowable: str | None = None
@@ -72,20 +72,21 @@ class Grounds(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPlan:
-    """Which rows to read, in which order, in how large batches. Of them only those for which schema.where is true.
+    """Which rows to read, in which order, in how large batches. Only rows for which schema.where is true are read.
 
+    schema: the table.
     floor: only rows whose tracking value is above it; None reads all.
-    from_floor: those as well whose tracking value is the floor. Asked of a source that is Sharing.
+    from_floor: also read rows whose tracking value is the floor. Only for a source that is Sharing.
     after_key: only rows whose key is above it. At most one of floor and after_key is given.
-    in_key_order: the first load's order.
-    nulls: whether rows without a tracking value are read.
+    in_key_order: whether the rows come in the order of the key, as a first load needs them.
+    nulls: whether rows without a tracking value are read too.
     keys: only the rows with these keys, given as the replica stores them, at most MAX_KEYS.
     newest_through: only the MAX_NEWEST rows of the highest tracking values that are not above this one; with keys, all
-        of those rows that are not. Then neither floor nor after_key is given. Asked of a source that is Rewindable.
-    departed: rows above the floor for which schema.where is not true are read as well, and each row ends with one
-        value more: 1 where it is true, else 0, as a number or as text.
-    batch_rows, batch_bytes: a batch ends at whichever is reached first; a row larger than batch_bytes is
-        a batch of its own.
+        of those rows that are not. Then neither floor nor after_key is given. Only for a source that is Rewindable.
+    departed: whether rows above the floor for which schema.where is not true are read too. Then each row ends with one
+        more value: 1 if it is true, else 0, as a number or as text.
+    batch_rows: how many rows a batch may have.
+    batch_bytes: the size at which a batch ends, in bytes; a larger row is a batch by itself.
     """
 
     schema: TableSchema
@@ -103,12 +104,14 @@ class ReadPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Some rows of a table, said so that the source and the replica mean the same ones.
+    """Some rows of a table, described so that the source and the replica choose the same ones.
 
-    after, through: those whose key is above the one and not above the other; values of the columns of
-        `Comparing.order`, as the replica stores them. None is no bound.
-    buckets, chosen: of those, the ones whose key's hash, modulo `buckets`, is among `chosen`; None is all.
-    keys: the rows with these keys, at most MAX_KEYS; then nothing else is given.
+    after: only rows whose key is above this one: the values of the columns of `Comparing.order`, as the replica stores
+        them. None is no lower bound.
+    through: only rows whose key is not above this one; None is no upper bound.
+    buckets: how many buckets the rows are divided into, by the hash of their key modulo this number.
+    chosen: only rows of these buckets; None is all.
+    keys: only the rows with these keys, at most MAX_KEYS; then nothing else is given.
     """
 
     after: Key | None = None
@@ -119,16 +122,20 @@ class Part:
 
 
 class Summary(NamedTuple):
-    """How many rows, and the sum of their hashes. A sum, because two equal changes cancel out in an XOR."""
+    """Some rows as two numbers.
+
+    rows: how many there are.
+    checksum: the sum of their hashes. Not an XOR, in which two equal changes cancel out.
+    """
 
     rows: int = 0
     checksum: int = 0
 
 
 class Comparing(Protocol):
-    """One snapshot of a table, open for comparing. Closed with the context that `Comparable.comparing` gave.
+    """One snapshot of a table, open for a comparison. The context of `Comparable.comparing` closes it.
 
-    It may also have `digest`, "md5" or "sha256": what rows are hashed with at the source. Without it, it is "md5".
+    It may also have `digest`, the hash function of the source: "md5", which is the default, or "sha256".
 
     A row's hash is the first 60 bits of the digest of its canonical text in UTF-8: of each compared column, in the
     order of the schema, what the replica is to store, written so that no two rows share a text:
@@ -171,137 +178,139 @@ class Comparing(Protocol):
 
 
 class Reader(Protocol):
-    """What rows are read with."""
+    """Reads rows."""
 
     def read(self, plan: ReadPlan) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Open one snapshot, on entering, and stream the rows from it; closed at the end of the context.
+        """Open one snapshot on entering, and stream the rows from it. The end of the context closes it.
 
-        The snapshot must be open when the context is entered: what is committed after that is not read. The
-        stream ends with a batch whose `last` is true, empty if need be.
+        The snapshot must be open once the context is entered: it has nothing that is committed later. The stream
+        ends with a batch whose `last` is true; it may be empty.
         """
         ...
 
 
 class Inspector(Protocol):
-    """What is asked of a table before it is read. Every method raises a SyncError kind, never a driver's."""
+    """Answers questions about a table before it is read. Every method raises kinds of SyncError, never a driver's."""
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
-        """Look the table up. Raises TableMissing, or SourceRejected when the tracking column is missing.
+        """Look the table up. Raises TableMissing, or SourceRejected if the tracking column is missing.
 
-        As NoTrackingColumn, the error lets a table be loaded whole for which no trackingColumn was named, and names the
-        columns that would do.
+        If the error is a NoTrackingColumn, a table for which no trackingColumn was named can be loaded whole, and the
+        error names the columns that would do.
         """
         ...
 
     async def check(self, schema: TableSchema, *, key: bool) -> None:
-        """Let the source judge what only it can: that schema.where is an expression, and nothing more than that;
-        and, where `key` is given, that no two rows share a key and none has NULL in it.
+        """Let the source check what only it can: that schema.where is one expression; with `key`, also that no two rows
+        share a key, and that no key contains NULL.
 
-        The text is a caller's. Whatever stands in it, and whatever names stand around it, no use of it may run a second
-        statement: `sources.expressions` sees to that for servers that read SQL as PostgreSQL or MySQL does.
+        The expression is a caller's text. Whatever it contains, it must never run as a second statement.
+        `sources.expressions` ensures that for servers that parse SQL as PostgreSQL or MySQL does.
 
         Raises SourceRejected that names the field, `where` or `keyColumns`.
         """
         ...
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
-        """How many rows have no tracking value; stops counting at `at_most`."""
+        """Count the rows without a tracking value, at most up to `at_most`."""
         ...
 
     async def read_high_watermark(self, schema: TableSchema, options: Options, *, noted_at: float) -> HighWatermark:
-        """Note the highest tracking value, then, in a later statement, the transactions that are alive.
+        """Read the highest tracking value and then, in a later statement, the open transactions.
 
-        The order is what makes a closed value closed: noted the other way round, a transaction that starts
-        between the two would be missed. Of an unprotected table too: its lookback is then the one of a source that does
-        not tell, beside the transactions. Of rows more than AHEAD_SECONDS ahead, no more than MAX_AHEAD are counted.
+        A value can count as closed only because of this order: the other way round, a transaction that starts between
+        the two would be missed. An unprotected table needs both too: its lookback is that of a source that does not
+        show transactions. Counts at most MAX_AHEAD rows that are more than AHEAD_SECONDS ahead.
+
+        noted_at: now, in seconds since 1970.
         """
         ...
 
 
 class Source(Inspector, Reader, Protocol):
-    """One configured remote, with its pool of connections. Every method raises a SyncError kind, never a driver's."""
+    """One configured source, with its pool of connections. Every method raises kinds of SyncError, never a driver's."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Several reads from one snapshot, one after the other; it is open with the first of them."""
+        """Read several times from one snapshot, one after the other. The first read opens it."""
         ...
 
     async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
-        """Of each set, which are alive now, by one look at the server.
+        """For each set, the transactions that are still open, found by one question to the server.
 
-        What may have moved into another form (a prepared one) counts as alive. Where the source does not tell this
-        time, or another server answers, the answer is not `known`: then what was known of the set stays.
+        One that may have changed its form (a prepared transaction) counts as open. If the source does not show them
+        this time, or another server answers, the result is not `known`, and what was known of the set stays.
         """
         ...
 
     async def close(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         ...
 
 
 @runtime_checkable
 class Inspectable(Protocol):
-    """A source that answers what one sync asks in one transaction. Optional: without it, each question has its own."""
+    """A source that answers the questions of a sync in one transaction. Optional; otherwise each has its own."""
 
     def inspect(self, table: TableName) -> AbstractAsyncContextManager[Inspector]:
-        """Open a transaction, on entering, to ask about this table in.
+        """Open a transaction on entering, to ask about this table in.
 
-        Who is alive is seen when `note` is called, and not when the transaction was opened.
+        It must see the transactions that are open when `read_high_watermark` is called, not those of its own start.
         """
         ...
 
 
 def inspecting(source: Source, table: TableName) -> AbstractAsyncContextManager[Inspector]:
-    """What to ask about a table: in one transaction where the source can, and then nothing else of it meanwhile."""
+    """Open an inspector of a table: in one transaction if the source can, and then do not use the source meanwhile."""
     return source.inspect(table) if isinstance(source, Inspectable) else nullcontext(source)
 
 
 @runtime_checkable
 class ShowsTransactions(Protocol):
-    """A source that can show which transactions hold a floor. Optional: without it, only that some do is said."""
+    """A source that can show which transactions hold a floor. Optional; otherwise the status only says that some do."""
 
     async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
-        """What may be seen of those of the set that are open still, the longest first, at most MAX_SHOWN."""
+        """Describe those of the set that are still open, the longest first, at most MAX_SHOWN."""
         ...
 
 
 @runtime_checkable
 class Rewindable(Protocol):
-    """A source that tells when its tracking values have gone back. Optional: without it, a floor that lies above them
-    is lowered, and rows that have come in below that are not found."""
+    """A source that notices when its tracking values have gone back. Optional; otherwise a floor above them is lowered,
+    and rows that came in below it are not found."""
 
     async def read_high_watermark(
         self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None
     ) -> HighWatermark:
-        """As Inspector.note; and whether the highest value lies below the floor, in the column's own order."""
+        """As Inspector's; and whether the highest value is below the floor, in the column's own order."""
         ...
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
-        """Whether the counter that assigns the tracking values stands at the floor or above: then it has not begun
-        again. None where no counter assigns them, or where it cannot be seen."""
+        """Whether the counter that assigns the tracking values is at the floor or above, so that it has not restarted.
+        None if there is no counter, or if it cannot be seen."""
         ...
 
 
 @runtime_checkable
 class Sharing(Protocol):
-    """A source that tells how many rows share a tracking value. Optional: without it, a row that comes in later with
-    the floor's own value is not read."""
+    """A source that counts the rows that share a tracking value. Optional; otherwise a row that comes in later with the
+    floor's own value is not read."""
 
     notes_shared: bool
 
     async def read_high_watermark(
         self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
     ) -> HighWatermark:
-        """As Rewindable.note; and of a column whose values may come again (`schema.comes_again`), and that holds no
-        time, how many rows have the value `at`."""
+        """As Rewindable's; and how many rows have the value `at`, if values of the column may come again
+        (`schema.comes_again`) and are not times."""
         ...
 
 
 @runtime_checkable
 class HidingColumns(Protocol):
-    """A source whose catalogue leaves out columns that its user may not read. Optional: without it, it shows all."""
+    """A source whose catalogue hides columns that its user may not read. Optional; otherwise it shows all."""
 
     async def hides_columns(self, schema: TableSchema) -> bool:
-        """Whether the table has columns that are not shown. Asked before a load, and when a column is gone."""
+        """Whether the table has columns that the catalogue hides. Called before a load, and when a column is gone."""
         ...
 
 
@@ -318,18 +327,18 @@ class Locatable(Protocol):
 
 @runtime_checkable
 class Joinable(Protocol):
-    """A source whose tables may be joined by others, with the rows that they hold. Optional: without it, such rows are
-    found by verify."""
+    """A source where other tables, with their rows, may become parts of a table. Optional; otherwise only verify finds
+    such rows."""
 
     async def holds_below(self, schema: TableSchema, tables: Sequence[str], floor: str) -> bool | None:
-        """Whether any of these tables, by their names in `schema.files`, holds a row at the floor or below it. None
-        where it cannot be asked."""
+        """Whether any of these tables, by their names in `schema.files`, has a row at or below the floor; None if
+        that cannot be found out."""
         ...
 
 
 @runtime_checkable
 class Comparable(Protocol):
-    """A source whose rows can be compared with a replica's. Optional: without it, nothing is verified or reconciled."""
+    """A source whose rows can be compared with a replica's. Optional; otherwise verify and reconcile are refused."""
 
     def comparing(
         self, schema: TableSchema, columns: Sequence[Column], options: Options
@@ -363,11 +372,14 @@ class Dialect(Protocol):
     """
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
-        """What is wrong with a sourceConfig, without connecting: field (`sourceConfig.port`) to message and mend."""
+        """Check a sourceConfig without connecting: field (`sourceConfig.port`) to what is wrong, with the fix.
+
+        Begin a message with a predicate (`must be …`): it makes a sentence with its field.
+        """
         ...
 
     def identity(self, settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
-        """What makes a table of this source that table: host, port, database, schema, table. No user, no secret."""
+        """What identifies a table: host, port, database, schema, table; neither the user nor a secret."""
         ...
 
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -375,9 +387,9 @@ class Dialect(Protocol):
         ...
 
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
-        """`schema.table` taken apart, the default schema filled in."""
+        """Parse `table` or `schema.table`, and fill in the default schema."""
         ...
 
     def open(self, settings: Mapping[str, Any], *, max_connections: int) -> Source:
-        """A source, not yet connected. `settings` have their `${NAME}`s resolved. Called off the event loop."""
+        """Make a source, without connecting. Every `${NAME}` in `settings` is resolved. Called off the event loop."""
         ...

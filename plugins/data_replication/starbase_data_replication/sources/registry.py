@@ -1,7 +1,7 @@
-"""The dialects that there are, and how those of other plugins are called: off the event loop and off the database's
-threads, bounded in time, and whatever they raise an ordinary error.
+"""The dialects by name, and how those of other plugins are called: off the event loop and off the database's threads,
+with a time limit, and with any exception turned into an ordinary error.
 
-Knows no dialect's settings. What a source does is coroutines, which run on the loop: the runner contains those.
+Must not know a dialect's settings. The methods of a source are coroutines on the event loop; the runner isolates those.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ Offer = tuple[str, Any, str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Foreign:
-    """Which dialect, and whose; the thread that it is called in, and for how long a call is waited for."""
+    """A dialect of another plugin.
+
+    name: the dialect's.
+    plugin: the plugin's name.
+    worker: the thread that it is called in.
+    seconds: how long a call may take.
+    """
 
     name: str
     plugin: str
@@ -35,7 +41,7 @@ class _Foreign:
 
 
 class Dialects(Mapping[str, Dialect]):
-    """Dialect by name: those of data replication itself, then what other plugins have offered."""
+    """Dialects by name: those of data replication itself, then those that other plugins offer."""
 
     def __init__(self, own: Mapping[str, Dialect]) -> None:
         self._dialects = dict(own)
@@ -55,10 +61,10 @@ class Dialects(Mapping[str, Dialect]):
         return str(self._foreign[name]) if name in self._foreign else None
 
     async def gather(self, host: Host) -> None:
-        """Take what plugins offer; what is wrong with it is logged, and left out."""
+        """Take the dialects that plugins offer. A wrong one is logged and left out."""
         seconds = host.config.hook_timeout_seconds
         offers = await host.call("replication_dialects")
-        # An answer is somebody else's object, which may do anything when it is looked at.
+        # An answer is another plugin's object, which may do anything when it is used.
         looks = (_looked_at(plugin, answer, seconds) for plugin, answer in offers)
         for (plugin, _), found in zip(offers, await asyncio.gather(*looks, return_exceptions=True), strict=True):
             if isinstance(found, BaseException):
@@ -76,10 +82,10 @@ class Dialects(Mapping[str, Dialect]):
                 )
 
     async def call(self, names: Iterable[object], function: Callable[[], T]) -> T:
-        """What a function answers that asks these dialects, in the thread of the first that is another plugin's.
+        """Call a function that uses these dialects, in the thread of the first that is another plugin's.
 
-        Of one of another plugin, raises DialectFailed for whatever is no StarbaseError, and when it takes
-        longer than a hook may.
+        For a dialect of another plugin, raises DialectFailed for any exception that is not a StarbaseError, and if
+        the call takes longer than a hook may.
         """
         for name in names:
             if isinstance(name, str) and name in self._foreign:
@@ -87,7 +93,7 @@ class Dialects(Mapping[str, Dialect]):
         return function()
 
     async def open(self, name: str, function: Callable[[], Source]) -> Source:
-        """The same for `open`, which may import a driver: that of data replication's own takes a part of a second."""
+        """Call a dialect's `open` off the event loop, because it may import a driver, which takes part of a second."""
         if name in self._foreign:
             return await self._call_foreign(name, function)
         return await asyncio.to_thread(function)
@@ -99,12 +105,12 @@ class Dialects(Mapping[str, Dialect]):
         except StarbaseError:
             raise
         except Exception as error:
-            # Also what comes of an answer of the wrong type. Whoever asked cannot mend it, but learns whose it is.
+            # Also for a result of the wrong type. The caller cannot fix it, but learns whose fault it is.
             raise DialectFailed(f"{foreign} failed ({kind_of(error)}); the host's log has the details") from error
 
 
 async def bounded(function: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Await what a source does, at most so long. Raises what it raises, and TimeoutError; nothing ends the host."""
+    """Await a coroutine of a source for at most so many seconds. Raises what it raises, or TimeoutError."""
     worker = Worker("source")
     try:
         await worker.call(function, (), seconds)
@@ -126,7 +132,7 @@ async def _called(worker: Worker, seconds: float, whose: str, function: Callable
 
 
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """What a function answers, or raises: a TimeoutError of its own is not that of its caller."""
+    """What a function returns or raises, so that its TimeoutError is not taken for the time limit's."""
     try:
         return function(), None
     except BaseException as error:

@@ -1,10 +1,10 @@
-"""Tracking values that are taken from a clock and cut down: to the hour, the day, a number of days. Pure functions.
+"""Tracking values that are a rounded clock: to the hour, to the day, a number of days. Pure functions.
 
-`date_trunc('hour', now())`, a year in a smallint, seconds since 1970 in an integer: many transactions, one after the
-other, take the same value, until the clock shows the next one. So the highest value that there is may come again, and
-is no floor yet; what lies below it is over, since the clock has gone on. Nothing says to what a column is cut down, but
-a value tells what it may be: while a clock that is cut to anything usual could show it, the floor stays just below it.
-A value that has only come to look like one costs a second reading of the rows that have it, and loses nothing.
+Examples are `date_trunc('hour', now())`, a year in a smallint and seconds since 1970 in an integer. Many transactions,
+one after another, store the same value until the clock shows the next one. So the highest value may come again, and
+cannot be the floor yet; lower values cannot come again. No catalogue says how a column is rounded, but a value shows
+what is possible: while a clock that is rounded in a usual way could show it, the floor stays just below it. If a value
+only looks like that, its rows are read a second time, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from itertools import chain
 
-# Clocks of all zones, with an hour for one that is put back.
+# The difference between the clocks of any two zones and UTC, with an hour for a clock that is put back.
 ZONES = datetime.timedelta(hours=15)
 DAY = datetime.timedelta(hours=25)
 QUARTER_HOUR = datetime.timedelta(minutes=15)
@@ -22,12 +22,12 @@ STEPS = tuple(
 )
 EPOCH = datetime.datetime(1970, 1, 1)
 
-# Numbers of a time since 1970, by how many there are in a second. No zone moves them.
+# Units of times since 1970, by how many there are in a second. Zones do not change them.
 PER_SECOND = (Decimal(1_000_000), Decimal(1000), Decimal(1))
-# Of how many seconds others are counts.
+# Lengths in seconds of the periods that other numbers count.
 PERIODS = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 14_400, 21_600, 28_800, 43_200)
 YEAR_2000 = 946_684_800
-# How far ahead of the source's clock such a number may be, and be the clock's still.
+# How many seconds such a number may be ahead of the source's clock and still count as its time.
 AHEAD_SECONDS = 60
 # Days are counted from 1970, from 1900 (spreadsheets), from the years 0 and 1, and from 4713 BC.
 FIRST_DAYS = (0, 25_569, 719_528, 719_163, 2_440_588)
@@ -36,10 +36,11 @@ CALENDAR_TIMES = {10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
 def below_a_shown_time(value: str, edge: str, *, digits: int | None, dates: bool = False) -> str:
-    """The value, or the time just before it, where it may come again.
+    """The value, or the time just before it if it may come again.
 
-    edge: what the column's clock has shown when everything was settled; above the value. digits: the column's
-    fractional digits; None is six. dates: the column holds days.
+    edge: what the column's clock showed at the time up to which rows are settled; above the value.
+    digits: the column's fractional digits; None is six.
+    dates: whether the column contains days.
     """
     try:
         shown, now = datetime.datetime.fromisoformat(value), datetime.datetime.fromisoformat(edge)
@@ -80,7 +81,7 @@ def _comes_again(shown: datetime.datetime, age: datetime.timedelta, *, dates: bo
 
 
 def below_a_shown_number(value: str, now: str, *, settle_seconds: float) -> str:
-    """The value, or a number just below it, where it may come again. now: seconds since 1970, by the source's clock."""
+    """The value, or a number just below it if it may come again. now: seconds since 1970, by the source's clock."""
     try:
         number, seconds = Decimal(value), Decimal(now)
     except InvalidOperation:
@@ -105,7 +106,7 @@ def below_a_shown_number(value: str, now: str, *, settle_seconds: float) -> str:
 
 
 def shows_a_time(value: str, now: str) -> bool:
-    """Whether a number is seconds, milliseconds or microseconds since 1970, by its look, and not to come."""
+    """Whether a number looks like seconds, milliseconds or microseconds since 1970, and is not in the future."""
     try:
         number, seconds = Decimal(value), Decimal(now)
     except InvalidOperation:
@@ -116,7 +117,7 @@ def shows_a_time(value: str, now: str) -> bool:
 
 
 def _is_cut(shown: Decimal, now: Decimal) -> bool:
-    """Whether seconds since 1970 may be a clock that is cut to something, and shows it still."""
+    """Whether seconds since 1970 may be a rounded clock that still shows this value."""
     moment = EPOCH + datetime.timedelta(microseconds=int(shown * 1_000_000))
     return _comes_again(moment, datetime.timedelta(microseconds=int((now - shown) * 1_000_000)), dates=False)
 
@@ -126,7 +127,7 @@ def _number_below(number: Decimal) -> int:
 
 
 def _is_of_today(number: int, earliest: datetime.datetime, latest: datetime.datetime) -> bool:
-    """Whether a number names a day, a week, a month, a year, or a time of the calendar, between the two."""
+    """Whether a number is a day, a week, a month, a year or a time of the calendar between the two."""
     length = len(str(number))
     if length in CALENDAR_TIMES:
         try:

@@ -1,7 +1,7 @@
-"""Why a source could not be connected to, in words: what was tried, what came of it, and what to look at.
+"""Error messages for a source that cannot be reached: what was tried, what happened, and what to check.
 
-Owns those words. Must not know any dialect. An operating system says "Connect call failed" for a port at which nobody
-listens, and a driver passes that on.
+Must not know any dialect. Without these, a driver passes on what the operating system says, such as "Connect call
+failed" for a port on which nothing listens.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 import socket
 
 LOOK_AT = "look at host and port of sourceConfig"
-# By error number: what the place that was tried does, or is.
+# Messages by error number; {where} is the place that was tried.
 BY_NUMBER = {
     errno.ECONNREFUSED: f"nothing listens at {{where}} (connection refused); start the server, or {LOOK_AT}",
     errno.EHOSTUNREACH: f"there is no route to {{where}}; look at the network between, or {LOOK_AT}",
@@ -26,11 +26,11 @@ BY_NUMBER = {
 
 
 class Unreachable(OSError):
-    """A source that could not be connected to. Its text is all that is to be said."""
+    """A source cannot be reached. Its text is the whole message."""
 
 
 def unreachable(error: BaseException, where: str) -> Unreachable:
-    """What connecting to this place has come to. where: host and port, or the path of a socket."""
+    """The error of a failed connection. where: host and port, or the path of a socket."""
     if isinstance(error, Unreachable):
         return error
     if isinstance(error, TimeoutError):
