@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -11,8 +13,8 @@ MIB = 1024 * 1024
 # SQLite's memory over all connections. Above the first value its caches stop growing; above the second, the host stops
 # a query. SQLite's hard limit would fail any allocation that comes next, such as that of the host's own write.
 CACHED_BYTES, TOO_MUCH_BYTES = 96 * MIB, 128 * MIB
-# Asking SQLite waits for a lock that all its threads compete for, and the event loop waits too. So the host asks only
-# after the process has grown by this much.
+# Asking SQLite waits for a lock that all its threads compete for. So the host asks only after the process has grown by
+# this much.
 GROWN_BYTES = 128 * MIB
 _STATM = Path("/proc/self/statm")
 
@@ -24,12 +26,22 @@ class Memory:
         apsw.soft_heap_limit(CACHED_BYTES)
         self._at_first = _resident()
 
-    def is_too_much(self) -> bool:
-        """Whether SQLite uses more than TOO_MUCH_BYTES."""
+    def excess(self) -> float:
+        """Return how many times TOO_MUCH_BYTES SQLite uses; 0 while the process has not grown."""
+        if self._has_grown():
+            return apsw.memory_used() / TOO_MUCH_BYTES
+        return 0
+
+    def release(self) -> None:
+        """Return freed memory to the system: the C library keeps it, in a pool for each thread."""
+        if self._has_grown():
+            # Only glibc has this function.
+            with contextlib.suppress(AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)
+
+    def _has_grown(self) -> bool:
         resident = _resident()
-        if resident is not None and self._at_first is not None and resident < self._at_first + GROWN_BYTES:
-            return False
-        return apsw.memory_used() > TOO_MUCH_BYTES
+        return resident is None or self._at_first is None or resident >= self._at_first + GROWN_BYTES
 
 
 def _resident() -> int | None:

@@ -134,6 +134,10 @@ class QueryRunner:
         }
         self._jobs: set[_Job] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._memory_watch: threading.Thread | None = None
+        # Set while there are jobs, and at the end.
+        self._has_jobs = threading.Event()
+        self._closed = False
         self._stopping = False
 
     async def run(self, query: Query) -> Result:
@@ -170,6 +174,10 @@ class QueryRunner:
         self.interrupt()
         for pool in self._pools.values():
             pool.close()
+        self._closed = True
+        self._has_jobs.set()
+        if self._memory_watch is not None:
+            self._memory_watch.join()
         self._guards.clear()
 
     async def _apply_before_query(self, queries: Sequence[Query]) -> list[Query]:
@@ -218,6 +226,10 @@ class QueryRunner:
         self._jobs.add(job)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_jobs())
+        if self._memory_watch is None:
+            self._memory_watch = threading.Thread(target=self._watch_memory, name="query-memory", daemon=True)
+            self._memory_watch.start()
+        self._has_jobs.set()
         try:
             with contextlib.suppress(NotReadOnly):
                 await self._pools[role].run(lambda reader: self._read(reader, job, statements, work))
@@ -298,7 +310,6 @@ class QueryRunner:
         while self._jobs:
             await self._clock.sleep(min(WATCH_SECONDS, max(0.005, self._max_seconds / 20)))
             now = self._clock.monotonic()
-            self._free_memory()
             soon = any(job.running and now > job.deadline - self._max_seconds + WATCH_SECONDS for job in self._jobs)
             sys.setswitchinterval(BUSY_SWITCH_SECONDS if soon else SWITCH_SECONDS)
             for job in tuple(self._jobs):
@@ -306,14 +317,35 @@ class QueryRunner:
                 if job.interruption is not None and not job.running:
                     self._jobs.discard(job)
 
-    def _free_memory(self) -> None:
-        """While SQLite uses too much memory, interrupt the longest query, one of a client if there is one."""
-        if not self._memory.is_too_much():
-            return
-        running = [job for job in self._jobs if job.running and job.interruption is None]
-        if running:
-            longest = min(running, key=lambda job: (job.role != "client", job.deadline))
-            longest.interrupt(Interruption.OUT_OF_MEMORY)
+    def _watch_memory(self) -> None:
+        """Free memory in a thread: the event loop can have to wait, and memory grows by a GiB in a second."""
+        pause = threading.Event()
+        while self._has_jobs.wait() and not self._closed:
+            self._has_jobs.clear()
+            freed = False
+            while self._jobs and not self._closed:
+                pause.wait(WATCH_SECONDS)
+                freed = self._free_memory() or freed
+                if freed and not any(job.interruption is Interruption.OUT_OF_MEMORY for job in tuple(self._jobs)):
+                    self._memory.release()
+                    freed = False
+            if freed:
+                self._memory.release()
+
+    def _free_memory(self) -> bool:
+        """While SQLite uses too much memory, interrupt the longest query, one of a client if there is one.
+
+        At twice that, interrupt all queries of clients. Return whether one was interrupted.
+        """
+        excess = self._memory.excess()
+        if excess <= 1:
+            return False
+        running = [job for job in tuple(self._jobs) if job.running and job.interruption is None]
+        running.sort(key=lambda job: (job.role != "client", job.deadline))
+        clients = [job for job in running if job.role == "client"] if excess > 2 else []
+        for job in clients or running[:1]:
+            job.interrupt(Interruption.OUT_OF_MEMORY)
+        return bool(running)
 
 
 class Interruption(enum.Enum):

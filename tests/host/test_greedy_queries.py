@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from starbase_host.errors import TooLarge, Unavailable
-from starbase_host.query import ANSWERS, Query, Result
+from starbase_host.query import ANSWERS, Query, QueryRunner, Result
 from starbase_host.wire import LONG_BYTES, Budget, JsonSink, Quota, Row, write_rows
 from tests.support.hosts import CLIENT, CONFIG, HostProcess, running
 from tests.support.memory import MEBIBYTE, watched
@@ -39,6 +40,7 @@ WORST: dict[str, tuple[str, Any]] = {
         ["x" * 4_000_000],
     ),
     "collected": (MANY.format(3_000_000) + " SELECT length(json_group_array(hex(zeroblob(5000)))) FROM n", None),
+    "a long parameter, joined to itself": ("SELECT ?1||?1||?1||?1||?1||?1||?1 AS a", ["x" * 3_900_000 + "\U0001f600"]),
     "texts of four bytes a character": (
         "SELECT char(128512)||printf('%.3000000c', 'x'), printf('%.3000000c', 'x')||char(128512)", None,
     ),
@@ -92,6 +94,31 @@ def test_a_client_that_waits_to_be_alone_is_interrupted(tmp_path: Path) -> None:
         long = bench.refusal("SELECT ?||1", ["x" * 3_000_000])
         assert "ran longer" in str(long)
         assert bench.rows("SELECT 1") == [(1,)]
+
+
+def test_memory_is_freed_while_the_event_loop_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starbase_host.memory.TOO_MUCH_BYTES", apsw.memory_used() + 24 * MEBIBYTE)
+    monkeypatch.setattr("starbase_host.memory.GROWN_BYTES", 0)
+    collect = Query(sql=WORST["collected"][0], role="client")
+
+    def interrupted(runner: QueryRunner) -> int:
+        """Block the event loop until a query is interrupted."""
+        for _ in range(600):
+            time.sleep(0.05)
+            if count := sum(job.interruption is not None for job in runner._jobs):
+                return count
+        return 0
+
+    async def collect_while_busy(runner: QueryRunner) -> int:
+        queries = [asyncio.create_task(runner.run(collect)) for _ in range(4)]
+        await asyncio.sleep(0)
+        count = interrupted(runner)
+        for answer in await asyncio.gather(*queries, return_exceptions=True):
+            assert isinstance(answer, TooLarge)
+        return count
+
+    with a_bench(tmp_path, max_seconds=60) as bench:
+        assert bench.wait(collect_while_busy(bench.runner)) >= 1
 
 
 @settings(max_examples=25, deadline=None)
