@@ -209,7 +209,7 @@ def test_a_flag_that_belongs_into_the_body(postgres_database: TestDatabase, tmp_
         for action, flag in (("verify", "repair"), ("reconcile", "force")):
             answer = host.request("POST", f"/data-replication/{action}/t", **{flag: "true"})
             assert answer.status_code == 400
-            assert answer.json()["error"] == f'{flag}: belongs in the body: {{"{flag}": true}}'
+            assert answer.json()["error"] == f'{flag} belongs in the body: {{"{flag}": true}}'
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"repair": 1}', b'{"repairs": true}'])
