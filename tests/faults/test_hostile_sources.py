@@ -353,6 +353,25 @@ def test_a_server_that_does_not_hang_up_is_left() -> None:
         assert time.monotonic() - began < 15
 
 
+def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte of it now and then is news, so nothing else would end the run."""
+    monkeypatch.setattr("starbase_data_replication.sources.postgresql.connection.STATEMENT_TIMEOUT_SECONDS", 0.5)
+    stop = threading.Event()
+
+    def trickle(to: socket.socket) -> None:
+        to.sendall(b"C\0\0\xff\xff")
+        while not stop.wait(0.02):
+            to.sendall(b"S")
+        raise EOFError
+
+    with listening(Postgres(trickle)) as port:
+        source = {"host": "127.0.0.1", "port": port, "user": "u", "sslmode": "disable"}
+        try:
+            assert "did not answer in time" in described(PostgresqlDialect(), source)
+        finally:
+            stop.set()
+
+
 def test_notices_are_silence(tmp_path: Path) -> None:
     """A server that says nothing but notices is asked, on another connection, and given up when it does not answer."""
     config = (

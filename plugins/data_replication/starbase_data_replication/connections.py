@@ -68,6 +68,23 @@ class Connections:
             settings = self._secret_keys.decrypt(settings)
         return _key(settings)
 
+    def server(self, settings: Mapping[str, Any]) -> str:
+        """The key of the server of these stored settings: equal for its databases, whoever logs in to them.
+
+        Of a dialect of another plugin, the key of the source: only data replication's own say which server it is.
+        """
+        name = settings.get("dialect")
+        if not isinstance(name, str) or name not in self._dialects or self._dialects.whose(name) is not None:
+            return self.key(settings)
+        with contextlib.suppress(ConfigError):
+            settings = self._secret_keys.decrypt(settings)
+        recipient = getattr(self._dialects[name], "recipient", None)
+        with contextlib.suppress(StarbaseError):
+            if recipient is not None:
+                # Without the user, who is the last of it.
+                return json.dumps([name, *recipient(settings)[:-1]])
+        return _key(settings)
+
     def decrypt(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """Stored settings with their secrets. Raises ConfigError if no key decrypts them."""
         return self._secret_keys.decrypt(settings)

@@ -142,10 +142,11 @@ class DataReplication:
                 events=events,
                 counts=RowCounts(database=host.database, clock=host.clock),
             ),
-            # Where there is more than one slot, one is kept free for other sources.
+            # Where there is more than one slot, one is kept free for other servers.
             slots=Slots(
                 total=self._max_concurrent_syncs,
                 per_source=min(self._max_connections_per_source, max(1, self._max_concurrent_syncs - 1)),
+                per_server=max(1, self._max_concurrent_syncs - 1),
             ),
             added_seconds=self._max_trigger_seconds,
         )

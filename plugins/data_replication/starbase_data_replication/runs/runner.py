@@ -290,7 +290,8 @@ class Runner:
     async def _work(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> dict[str, SyncResult]:
         """Do what the first of the runs is for; returns the results of syncs by name."""
         run = runs[0]
-        async with self.slots.hold(self.connections.key(stored[0].replication.source_config)) as slot:
+        settings = stored[0].replication.source_config
+        async with self.slots.hold(self.connections.key(settings), self.connections.server(settings)) as slot:
             mark_active = partial(_mark_active, runs, self.host.clock)
             mark_active()
             ON_ACTIVITY.set(mark_active)

@@ -1,4 +1,5 @@
-"""Which runs may work now: a limit over all, and one for each source, so that one that hangs delays no others.
+"""Which runs may work now: a limit over all, for each source and for each server, so that one that hangs delays no
+others.
 
 A run whose source has been silent for a while does no work: until the source sends something again, it counts for its
 source alone, and not towards the limit over all. Must not know what a run does.
@@ -18,11 +19,13 @@ class Slot:
     """What a run holds while it works.
 
     source: the key of the source that it reads from.
+    server: the key of the server that has it; several sources may be databases of one server.
     granted: resolves when the run may begin.
     quiet: whether its source is silent, so that another run may work in its place.
     """
 
     source: str
+    server: str
     granted: asyncio.Future[None]
     quiet: bool = False
 
@@ -33,17 +36,19 @@ class Slots:
 
     total: how many runs may work at once.
     per_source: how many runs of one source may work at once, quiet ones included.
+    per_server: how many runs of one server may work at once, quiet ones not included.
     """
 
     total: int
     per_source: int
+    per_server: int
     _waiting: list[Slot] = field(default_factory=list)
     _held: list[Slot] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def hold(self, source: str) -> AsyncIterator[Slot]:
+    async def hold(self, source: str, server: str) -> AsyncIterator[Slot]:
         """Wait for a slot, and hold it for the context. First come, first served, among runs whose source has room."""
-        slot = Slot(source=source, granted=asyncio.get_running_loop().create_future())
+        slot = Slot(source=source, server=server, granted=asyncio.get_running_loop().create_future())
         self._waiting.append(slot)
         self._grant()
         try:
@@ -64,12 +69,15 @@ class Slots:
     def _grant(self) -> None:
         working = sum(not slot.quiet for slot in self._held)
         of_source = Counter(slot.source for slot in self._held)
+        of_server = Counter(slot.server for slot in self._held if not slot.quiet)
         for slot in list(self._waiting):
             if working >= self.total:
                 return
-            if of_source[slot.source] < self.per_source and not slot.granted.done():
+            has_room = of_source[slot.source] < self.per_source and of_server[slot.server] < self.per_server
+            if has_room and not slot.granted.done():
                 self._waiting.remove(slot)
                 self._held.append(slot)
                 working += 1
                 of_source[slot.source] += 1
+                of_server[slot.server] += 1
                 slot.granted.set_result(None)

@@ -61,6 +61,20 @@ class Connection(asyncpg.Connection):
         self._kept: dict[str, Any] = {}
         self._keeping: str | None = None
 
+    # Without a time limit, a server that sends a byte of its answer now and then holds a run for ever: such bytes count
+    # as news. COPY is limited by `RowStream`, row by row.
+    async def execute(self, query: str, *values: Any, timeout: float | None = None) -> str:
+        return str(await super().execute(query, *values, timeout=_limited(timeout)))
+
+    async def fetch(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
+        return await super().fetch(query, *values, timeout=_limited(timeout), **options)
+
+    async def fetchval(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
+        return await super().fetchval(query, *values, timeout=_limited(timeout), **options)
+
+    async def fetchrow(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
+        return await super().fetchrow(query, *values, timeout=_limited(timeout), **options)
+
     async def fetch_known(self, sql: str, *values: Any) -> Sequence[asyncpg.Record]:
         """As `fetch`, for a statement whose text alone determines the types of its values and columns.
 
@@ -70,7 +84,8 @@ class Connection(asyncpg.Connection):
         """
         self._keeping = sql
         try:
-            return await self.fetch(sql, *values, timeout=STATEMENT_TIMEOUT_SECONDS)
+            records: Sequence[asyncpg.Record] = await self.fetch(sql, *values)
+            return records
         finally:
             self._keeping = None
 
@@ -104,6 +119,10 @@ class Connection(asyncpg.Connection):
     @overrides("asyncpg.connection.Connection.reset")
     def get_reset_query(self) -> str:
         return ""
+
+
+def _limited(timeout: float | None) -> float:
+    return STATEMENT_TIMEOUT_SECONDS if timeout is None else timeout
 
 
 async def connect(*words: Any, policy: HostPolicy, loop: Any = None, **options: Any) -> Connection:
