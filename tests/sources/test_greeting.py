@@ -175,7 +175,7 @@ def test_a_setting_of_a_handshake_that_is_refused(body: bytes) -> None:
         check_handshake(LET_IN + message(b"S", body), HandshakeState())
 
 
-@pytest.mark.parametrize("name", [b"UTF8", b"utf-8", b"UTF_8", b"UNICODE"])
+@pytest.mark.parametrize("name", [b"UTF8", b"utf-8", b"UTF_8", b"UNICODE", b"'utf-8'"])
 def test_the_names_of_utf8(name: bytes) -> None:
     data = LET_IN + message(b"S", b"client_encoding\0" + name + b"\0") + END
     assert check_handshake(data, HandshakeState()) == (len(data), True)

@@ -35,7 +35,8 @@ LONGEST_SETTING = 30_000
 # The driver decodes every text by the codec that the server names, and Python has some that unpack a thousand bytes
 # into gigabytes. It asks for UTF-8, for which servers have several names.
 ENCODING = b"client_encoding"
-UTF8 = re.compile(rb"utf[-_]?8|unicode", re.IGNORECASE)
+# A pooler may repeat the quoted text of the startup message.
+UTF8 = re.compile(rb"('?)(utf[-_]?8|unicode)\1", re.IGNORECASE)
 # While no row was taken, so many bytes of rows count as news, so that activity shows in a long row.
 NEWS_BYTES = 1 << 20
 
