@@ -1,4 +1,4 @@
-"""What a table looks like, from the catalogue's rows to a TableSchema."""
+"""A table's description: from the rows of MySQL's catalogue to a TableSchema."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DESCRIBE_WITHOUT_SPACE = DESCRIBE.replace("{space}", "NULL")
 DESCRIBE_OF_MARIADB = DESCRIBE_WITHOUT_SPACE.replace(
     "@@GLOBAL.server_uuid", "CONCAT_WS(':', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.server_id)"
 )
-# Who lacks the TRIGGER privilege is shown none here either.
-GIVING = """SELECT COUNT(*) FROM information_schema.TRIGGERS g
+# A user without the TRIGGER privilege sees no trigger here either.
+VALUE_TRIGGERS = """SELECT COUNT(*) FROM information_schema.TRIGGERS g
     WHERE g.EVENT_OBJECT_SCHEMA = %s AND g.EVENT_OBJECT_TABLE = %s AND g.ACTION_TIMING = 'BEFORE'"""
-# For so long what that has answered is believed: it decides a word of the status, and is no business of each sync.
-GIVING_SECONDS = 600.0
+# How long that answer is kept: it only decides a word of the status, so a statement at each sync would be wasted.
+VALUE_TRIGGERS_SECONDS = 600.0
 KEYS = files(__package__).joinpath("keys.sql").read_text(encoding="utf-8")
 # With them, as indexes without a name, the texts of triggers that may take a value from a sequence, which MySQL does
 # not have. Who lacks the TRIGGER privilege is shown none. Only a number may come from a sequence.
@@ -130,7 +130,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     if "partitioned" in (rows[0].create_options or ""):
         parted = await partitions(connection, TableName(schema=rows[0].table_schema, name=rows[0].table_name))
         below = below._replace(parts=parted.parts, warnings=(*below.warnings, *parted.warnings))
-    unassigned = below.unprotected is None and _gives_nothing(row) and not await _may_give(connection, row)
+    unassigned = below.unprotected is None and _has_no_value(row) and not await _trigger_may_set(connection, row)
     schema = TableSchema(
         table=table,
         columns=columns,
@@ -178,7 +178,7 @@ async def _pooled(connection: Connection, row: _ColumnRow, names: tuple[str, str
 
 
 async def _of_mysql(connection: Connection, names: tuple[str, str]) -> list[tuple[Any, ...]]:
-    """What MySQL answers; from the first refusal on without what this session may not see, or the server lacks."""
+    """MySQL's answer; after the first refusal, without what this session may not see or the server does not have."""
     if not connection.sees_no_files:
         try:
             return await connection.fetch(DESCRIBE_OF_MYSQL, (*names, *names, *names, *names))
@@ -190,32 +190,32 @@ async def _of_mysql(connection: Connection, names: tuple[str, str]) -> list[tupl
 
 
 def _files(table: TableName, row: _ColumnRow) -> dict[str, str]:
-    """What changes when a table is made again or altered (in seconds), and when it is emptied."""
+    """What changes when a table is recreated or altered (a time in seconds), and when it is emptied."""
     files = {str(table): row.created, f"file of {table}": row.space}
     return {name: value for name, value in files.items() if value is not None}
 
 
-def _gives_nothing(row: _ColumnRow) -> bool:
-    """Whether a table's column has nothing that gives it a value: MariaDB writes that it has no default as NULL."""
+def _has_no_value(row: _ColumnRow) -> bool:
+    """Whether nothing sets a value for a table's column. MariaDB writes a missing default as NULL."""
     extra = row.extra.lower()
     given = row.value_default not in (None, "NULL") or "auto_increment" in extra or "on update" in extra
     return not (given or is_generated(row.extra) or row.table_type.endswith("VIEW"))
 
 
-async def _may_give(connection: Connection, row: _ColumnRow) -> bool:
-    """Whether a trigger of the table may give a column its value. What was answered lately is not asked again."""
+async def _trigger_may_set(connection: Connection, row: _ColumnRow) -> bool:
+    """Whether a trigger of the table may set the column. A recent answer is used again."""
     names = (row.table_schema, row.table_name)
     asked_at, found = connection.value_triggers.get(names, (None, False))
-    if asked_at is None or connection.loop.time() - asked_at > GIVING_SECONDS:
-        ((count,),) = await connection.fetch(GIVING, names)
+    if asked_at is None or connection.loop.time() - asked_at > VALUE_TRIGGERS_SECONDS:
+        ((count,),) = await connection.fetch(VALUE_TRIGGERS, names)
         found = int(count) > 0
         connection.value_triggers[names] = (connection.loop.time(), found)
     return found
 
 
 def counter_passed(made: str, column: str, floor: str) -> bool | None:
-    """Whether the AUTO_INCREMENT of a column lies above the floor, by what SHOW CREATE TABLE answers; None where the
-    column has none, or none has been assigned yet."""
+    """Whether a column's AUTO_INCREMENT is above the floor, by the answer of SHOW CREATE TABLE; None if the column has
+    none, or no value was assigned yet."""
     lines = made.splitlines()
     quoted = "`" + column.replace("`", "``") + "`"
     own = any(line.strip().startswith(f"{quoted} ") and AUTO.search(line.partition(" COMMENT ")[0]) for line in lines)
@@ -252,11 +252,11 @@ def _column(row: _ColumnRow, mysql: tuple[int, int, int] | None) -> Column:
         compare_type="" if row.charset is None else f"{row.charset} {row.collation}",
         time_digits=digits,
         collation=row.collation or "",
-        # utf8mb4 is what all of them become; others are told apart by their casts.
-        # A BOOLEAN; what is counted up is a number, whatever it is called.
+        # tinyint(1) is a BOOLEAN, but not if it is AUTO_INCREMENT.
         rises="none" if row.column_type.lower() == "tinyint(1)" and not counted else RISES.get(base, "none"),
         indexed=row.in_index != "",
         assigned=counted or "on update" in row.extra.lower(),
+        # utf8mb4 needs no mark, and character sets that are not sent whole have different casts.
         charset=row.charset if row.charset in SENT_WHOLE and row.charset != "utf8mb4" else "",
     )
 
@@ -269,7 +269,7 @@ def _key(rows: Sequence[_KeyRow], columns: set[str]) -> tuple[tuple[str, ...], t
         whole = all(part.name in columns and part.prefix is None and part.nullable != "YES" for part in parts)
         key = tuple(str(part.name) for part in parts)
         falling = tuple(str(part.name) for part in parts if part.direction == "D")
-        # An index can be walked from either end.
+        # An index can be read from either end.
         found = (key, () if falling == key else falling)
         if whole and name == "PRIMARY":
             return found

@@ -1,7 +1,7 @@
-"""Why the catalogue does not show a table, or some of its columns: what a statement over it tells.
+"""Why the catalogue does not show a table, or some of its columns, by the error of a statement that reads it.
 
-A table that is gone, one that this user may not read, and a view that is broken look alike in the catalogue. Only of
-the first is the replica's position worth nothing.
+A dropped table, one that this user may not read, and a broken view look alike in the catalogue. Only if the table was
+dropped is the replica's position useless.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ BROKEN = 1356
 DENIED = frozenset(
     {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR}
 )
-# The last three: a name that none can have.
+# The last three: a name that no table can have.
 MISSING = frozenset({ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR, ER.WRONG_TABLE_NAME, ER.WRONG_DB_NAME, ER.TOO_LONG_IDENT})
 
 
 async def missing_table_error(connection: Connection, table: TableName) -> SyncError:
-    """The error of a table that the catalogue does not show. Raises what the server says beside that."""
+    """The error for a table that the catalogue does not show. Raises any other error of the server."""
     try:
         await connection.fetch(f"SELECT 1 FROM {table_sql(table)} LIMIT 0")
     except Error as error:

@@ -1,7 +1,7 @@
-"""Rows that come as one value each: the server puts the columns together, and one `split` in C takes many rows apart.
+"""Packed rows: the server joins a row's columns into one value, and one `split` in C separates those of many rows.
 
-Owns the form of such a value: the columns in their order, between bytes that no text in UTF-8 holds. To take a column
-out of the protocol costs Python as much as to store it, and the server sends one value sooner than eight.
+Owns the form of such a value: the columns in their order, separated by bytes that do not occur in UTF-8. Parsing a
+column from the protocol costs Python as much as storing it, and the server sends one value faster than eight.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starbase_data_replication.sources.mysql.sql import column_sql, selected
 from starbase_data_replication.sources.mysql.types import AS_BYTES, EXACT_ALONE
 
 BETWEEN = b"\xff"
-# In the place of a NULL, which CONCAT_WS would leave out.
+# Replaces NULL, which CONCAT_WS would leave out.
 NULL = b"\xfe"
 OPEN, CLOSE = b"\xf8", b"\xf9"
 BEGIN, END = OPEN + BETWEEN, BETWEEN + CLOSE
@@ -30,18 +30,18 @@ BETWEEN_ASCII = b"\x1f"
 NULL_ASCII = b"\x1e"
 BETWEEN_TEXT, NULL_TEXT = BETWEEN_ASCII.decode(), NULL_ASCII.decode()
 
-# Text of these is ASCII, whatever the character set.
+# Types whose text is ASCII in every character set.
 ASCII_KINDS = frozenset({"decimal", "date", "time", "datetime", "timestamp"})
-# Bytes of these are few, and travel in hexadecimal.
+# Types with few bytes, which are sent in hexadecimal.
 SHORT_BYTES = frozenset({"binary", "varbinary", "tinyblob"})
 
 
 class Unpackable(Exception):
-    """A row is larger than the server may make of a text, or holds bytes that no text has."""
+    """A row is larger than a text may be on the server, or contains bytes that do not occur in UTF-8."""
 
 
 class Packing:
-    """How the columns of a table go into one value. possible: whether they do."""
+    """How the columns of a table are packed into one value. possible: whether they can be."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
@@ -55,7 +55,7 @@ class Packing:
 
     @property
     def columns(self) -> list[Column]:
-        """The columns as they come: texts that were sent as their bytes are texts, and bytes are in hexadecimal."""
+        """The columns as they arrive: texts that were sent as bytes are texts, and bytes are in hexadecimal."""
         return [replace(column, cast=replace(column.cast, convert=_convert(column.cast))) for column in self._columns]
 
     def parser(self, *, sequence: int) -> RowParser:
@@ -76,14 +76,14 @@ class PackedParser(RowParser):
         data, at = self._data, self._at
         start = at + HEADER_BYTES
         start += 1 + LENGTHS.get(data[start], 0) if start < len(data) else 0
-        # Nothing large can lie between: what is large is waited for when it stands first, and little comes with it.
+        # No large row can be in between: a large row is only read when it is first, and little comes with it.
         end = data.rfind(END, at)
         before = data.rfind(END, at, max(end, 0))
         if before >= 0 and end - before < SHORTEST_ROW:
-            # Not a row's end, but a part of the header, or the length, of a packet that is not all there.
+            # Not the end of a row, but a part of the header or length of an incomplete packet.
             end = before
         if end < start or data[start : start + len(BEGIN)] != BEGIN:
-            # What is no row of this form, the end of all rows among it.
+            # Not a row of this form, such as the end of all rows.
             records = Rows([], 1)
             length = super()._parse_small(records, 1, size)
             self._unpack(taken, records)
@@ -91,7 +91,7 @@ class PackedParser(RowParser):
         check_number(data[at + HEADER_BYTES - 1], self._sequence)
         together, edges = ROW_EDGE.subn(BETWEEN, data[start + len(BEGIN) : end])
         taken.values += self._values(together, edges + 1)
-        # That no packet was left out, the number of the next one will tell.
+        # The number of the next packet shows whether one was left out.
         self._sequence = (self._sequence + edges + 1) & 0xFF
         self._at = end + len(END)
         return self._at - at
@@ -104,7 +104,7 @@ class PackedParser(RowParser):
 
     def _unpack(self, taken: Rows, records: Rows) -> None:
         for packed in records.values:
-            # The server answers NULL where a text would be larger than max_allowed_packet.
+            # The server returns NULL if a text would be larger than max_allowed_packet.
             if packed is None or not (packed.startswith(BEGIN) and packed.endswith(END)):
                 raise Unpackable
             taken.values += self._values(packed[len(BEGIN) : -len(END)], 1)
@@ -114,14 +114,14 @@ class PackedParser(RowParser):
         values = _texts(together)
         if values is None:
             values = [None if value == NULL else text_or_bytes(value) for value in together.split(BETWEEN)]
-        # There cannot be too few, since a NULL has a text; and there are too many where a value holds BETWEEN.
+        # There cannot be too few, because NULL is replaced; there are too many if a value contains BETWEEN.
         if len(values) != count * self.width:
             raise Unpackable
         return values
 
 
 def _texts(together: bytes) -> list[Any] | None:
-    """The values; None where they are not all text, or hold what is to stand in for other bytes."""
+    """The values; None if they are not all text, or contain one of the two ASCII separators."""
     if BETWEEN_ASCII in together or NULL_ASCII in together:
         return None
     nulls = together.count(NULL) if NULL in together else 0
@@ -138,7 +138,7 @@ def _texts(together: bytes) -> list[Any] | None:
 
 
 def fits(column: Column) -> bool:
-    """Whether each value keeps its form when it is put in, and holds no byte of those that stand between."""
+    """Whether the column's values keep their form in a packed row, and contain no separator."""
     cast = column.cast
     if cast.convert is text_or_bytes:
         return cast.select == AS_BYTES
@@ -154,10 +154,10 @@ def _packed(column: Column) -> str:
     elif column.cast.declared == "TEXT" and column.tracking_kind not in ASCII_KINDS:
         if column.cast.convert is not text_or_bytes and not column.compare_type.startswith("utf8mb4 "):
             expression = f"CONVERT({expression} USING utf8mb4)"
-        # Twice, for what comes as its bytes already, costs nothing.
+        # Applied twice, to a value that is bytes already, it costs nothing.
         expression = AS_BYTES.replace("{}", expression)
-    # Of every column: a view may say of one that it cannot be NULL, and be wrong. Where the column has a value and a
-    # function has none, the value is too long for it: with one value too many, the row is read in another way.
+    # For every column: a view may wrongly declare one NOT NULL. If a column has a value and the function returns NULL,
+    # the value is too long; the row then has one value too many, and is read unpacked.
     return (
         f"IFNULL({expression}, IF({column_sql(column)} IS NULL, CAST(X'{NULL.hex()}' AS BINARY), X'{BETWEEN.hex()}'))"
     )

@@ -1,7 +1,7 @@
-"""The rows of one result set, from the bytes that MySQL sends. Pure: must not know where the bytes come from.
+"""The rows of one result set, parsed from the bytes that MySQL sends. Must not know where the bytes come from.
 
-aiomysql's own reader awaits twice for each row, which costs several times what the network does. Here one loop
-takes apart all the rows that a piece of the stream holds.
+aiomysql's reader awaits twice for each row, which costs several times as much as the network. Here one loop parses all
+the rows in a piece of the stream.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from starbase_data_replication.sources.batches import LONGEST_ROW_BYTES, TooMuch
 
 HEADER_BYTES = 4
 LENGTH_BITS = 0xFFFFFF
-# A packet of this length goes on in the next one.
+# A packet of this length continues in the next one.
 FULL_PACKET = 0xFFFFFF
-# Rows from here on are not copied together with others.
+# In bytes: larger rows are not copied together with others.
 LARGE_BYTES = 1 << 18
 
 NULL = 0xFB
@@ -35,12 +35,15 @@ LENGTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
 class RowParser:
-    """Fed with the stream of a result set, from its first row on; gives the rows that are whole.
+    """Takes the stream of a result set from its first row, and gives whole rows.
 
-    binary: of each column, whether its values are bytes; the others are text in UTF-8, or bytes where they are not.
-    sequence: the number that the next packet must bear.
-    wanted: how many bytes are missing at least, after `parse` has given all that there was.
-    ended: the result set's end was seen.
+    binary: for each column, whether its values are bytes; other values are text, or bytes if they are not UTF-8.
+    sequence: the number that the next packet must have.
+
+    Attributes:
+        wanted: at least so many bytes are missing, once `parse` has returned all rows that were there.
+        ended: whether the end of the result set has come.
+        width: the number of columns.
     """
 
     def __init__(self, binary: Sequence[bool], *, sequence: int) -> None:
@@ -52,11 +55,11 @@ class RowParser:
         self._parts: list[bytes] = []
         self._data = b""
         self._at = 0
-        # The payloads of packets whose row goes on.
+        # The payloads of a row that continues in the next packet.
         self._begun: list[memoryview] = []
 
     def feed(self, data: bytes) -> None:
-        """Take a piece of the stream, of any length. Pieces are put together once `wanted` bytes are there."""
+        """Take a piece of the stream, of any length. Pieces are joined once `wanted` bytes are there."""
         self._parts.append(data)
         self.wanted -= len(data)
         if self.wanted <= 0:
@@ -66,9 +69,9 @@ class RowParser:
             self._at = 0
 
     def parse(self, rows: int, size: int) -> tuple[Rows, int]:
-        """The next whole rows, as many as `rows` or as come to `size` bytes; and their bytes.
+        """The next whole rows, until there are `rows` of them or `size` bytes; and their size in bytes.
 
-        Raises what pymysql raises for an error that the server sends, and for a stream that is none of its own.
+        Raises pymysql's exceptions for an error that the server sends, and for bytes that are not its protocol.
         """
         taken = Rows([], self.width)
         taken_bytes = 0
@@ -86,16 +89,16 @@ class RowParser:
         return taken, taken_bytes
 
     def _next(self) -> int | None:
-        """The length of the next packet, if all of it is there; else what is wanted is set."""
+        """The length of the next packet if all of it is there; otherwise set `wanted` and return None."""
         there = len(self._data) - self._at
         length = _header(self._data, self._at)[0] & LENGTH_BITS if there >= HEADER_BYTES else 0
         self.wanted = HEADER_BYTES + length - there
         return length if self.wanted <= 0 else None
 
     def _parse_small(self, taken: Rows, rows: int, size: int) -> int:
-        """Take rows apart as long as they are whole and small. The one loop that must be fast."""
+        """Parse rows while they are whole and small. This loop must be fast."""
         data, at, sequence, binary = self._data, self._at, self._sequence, self._binary
-        # A slice of this is a text without decoding, wherever it is ASCII.
+        # An ASCII text is a slice of this, without decoding.
         latin = data.decode("latin-1")
         last = len(data) - HEADER_BYTES
         begin, room = at, rows - len(taken)
@@ -160,17 +163,17 @@ class RowParser:
 
 
 def check_number(number: int, expected: int) -> None:
-    """Raises for a packet that bears another number than the one expected."""
+    """Raises OperationalError or InternalError if a packet does not have the expected number."""
     if number == expected:
         return
     if number == 0:
-        # A server that shuts down says so out of turn.
+        # A server that shuts down sends its error out of turn.
         raise OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
     raise InternalError(f"Packet sequence number wrong - got {number} expected {expected}")
 
 
 def _record(payload: memoryview, binary: Sequence[bool]) -> list[Any]:
-    """A row's values, taken apart with no more copies than its values."""
+    """A row's values, copied only once."""
     row: list[Any] = []
     here = 0
     for is_bytes in binary:
@@ -192,7 +195,7 @@ def _record(payload: memoryview, binary: Sequence[bool]) -> list[Any]:
 
 
 def _text(value: memoryview) -> str | bytes:
-    """As text_or_bytes, of what is too large to be copied first."""
+    """As text_or_bytes, without a copy of a large value."""
     try:
         return str(value, "utf-8")
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
-"""Whether a server is set up to apply another's transactions, and only does not do so now: a replica that is stopped.
+"""Replica status: whether a server is configured as a replica that is stopped now.
 
-Its threads show one that runs, to anybody who looks at sessions. One that is stopped looks like a primary, until it is
-started, and rows come in below every floor. That it has ever applied something, it tells everybody; that it is set up
-to, only who may ask. Must not know what is claimed by it.
+The sessions show a replica that runs. A stopped one looks like a primary until it is started, and then rows come in
+below every floor. Every user can see whether a server has applied another's transactions; only users with a privilege
+can see whether it is configured to. Must not know what follows from it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pymysql.err import Error
 
 from starbase_data_replication.sources.mysql.connection import Connection
 
-# What a server tells everybody, as an expression. Of its own transactions' numbers those are no part that came from
-# elsewhere: by replication, in a restored copy, or before it was promoted. Without such numbers MySQL tells nothing.
+# Whether a server has applied another's transactions, as an expression that every user may read: it has GTIDs that are
+# not its own, by replication, in a restored copy, or from before its promotion. Without GTIDs, MySQL does not show it.
 NEVER, ONCE, UNKNOWN = "never", "once", "unknown"
 APPLIED_MARIADB = f"IF(@@GLOBAL.gtid_slave_pos = '', '{NEVER}', '{ONCE}')"
 APPLIED_MYSQL = (
@@ -24,7 +24,7 @@ SHOW_OF_MARIADB = "SHOW ALL SLAVES STATUS"
 SHOW_OF_MYSQL = "SHOW REPLICA STATUS"
 SHOW_OF_OLD_MYSQL = "SHOW SLAVE STATUS"
 REPLICA_SINCE = (8, 0, 22)
-# Of MariaDB: the privilege that is asked for, with the name that it has since then.
+# From this version on, MariaDB's privilege has the name REPLICA MONITOR.
 MONITOR_SINCE = (10, 5, 9)
 
 SET_UP = "the source is set up to apply the transactions of another server, whether it does so now or not"
@@ -42,9 +42,11 @@ def applied_expression(connection: Connection) -> str:
 
 
 async def why_it_may_replicate(connection: Connection, applied: str) -> str:
-    """Why it may apply another's transactions later, or empty. applied: the value of `applied_expression`.
+    """Why the server may apply another's transactions later; empty if it will not.
 
-    Of a MySQL that numbers no transactions, nothing is claimed against it by who may not ask.
+    applied: the value of `applied_expression`.
+
+    A MySQL server without GTIDs counts as a primary if this user may not see its status.
     """
     if applied == NEVER or (applied == UNKNOWN and connection.may_not_see_replication):
         return ""
@@ -54,7 +56,7 @@ async def why_it_may_replicate(connection: Connection, applied: str) -> str:
     except Error as error:
         if error.args[0] != ER.SPECIFIC_ACCESS_DENIED_ERROR:
             raise
-        # A session keeps the privileges with which it began.
+        # A session keeps the privileges that it began with.
         connection.may_not_see_replication = True
         monitored = connection.is_mariadb and connection.version >= MONITOR_SINCE
         hidden = HIDDEN_OF_MARIADB if monitored else HIDDEN_OF_MYSQL

@@ -1,4 +1,4 @@
-"""The rows of one long SELECT, as the server sends them: never more of them in memory than were asked for."""
+"""A stream of rows from one SELECT, with never more in memory than the caller asks for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starbase_data_replication.sources.mysql.packets import RowParser
 
 
 class RowStream(Buffered):
-    """Rows that the server still has to send; the socket's buffer keeps it waiting while nobody takes them.
+    """Rows that the server sends as the caller takes them: the socket's buffer makes it wait.
 
-    The connection cannot be used for anything else until all have come.
+    The connection cannot be used for anything else until all rows have come.
     """
 
     def __init__(self, connection: Connection, parser: RowParser) -> None:
@@ -37,7 +37,7 @@ class RowStream(Buffered):
         parser = self._parser
         while not self._more.values and not parser.ended:
             if parser.wanted > 0:
-                # What is there is read without waiting: whoever else needs the loop comes first.
+                # Bytes that are there are read without waiting, so first let other tasks of the loop run.
                 await asyncio.sleep(0)
                 parser.feed(await self._connection.receive(parser.wanted))
             self._more, found_bytes = parser.parse(rows, size)

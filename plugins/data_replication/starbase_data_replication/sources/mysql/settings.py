@@ -10,7 +10,7 @@ verifies; VERIFY_CA checks the certificate, VERIFY_IDENTITY the host's name too.
 `ssl: false` DISABLED, and a sslCa without an explicit mode means VERIFY_CA.
 
 Given a context, aiomysql encrypts only if the server says that it can, and goes on in clear text if not, in
-silence: with `tls_required` whoever connects must refuse that, before the password is sent.
+silence: with `tls_required`, the connection must refuse that before the password is sent.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class MysqlSettings:
 
 
 def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
-    """What is wrong with a sourceConfig and a sourceTable: field to message and mend."""
+    """What is wrong with a sourceConfig and a sourceTable: field to message and fix."""
     reading, _ = _read(settings, resolved=False)
     try:
         split_name(source_table, quotes=QUOTES)
@@ -125,7 +125,7 @@ def _server(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:
-    """A sourceTable taken apart, the database filled in as its schema.
+    """Parse a sourceTable, with the database as its schema.
 
     The schema is None only while the whole connection string is an unresolved `${NAME}`. Raises ConfigError
     for a name that `check` refuses.

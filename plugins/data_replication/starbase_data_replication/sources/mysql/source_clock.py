@@ -1,7 +1,7 @@
-"""The source's clock, as a tracking column that holds a time would show it. Pure functions of what the source says.
+"""The source's clock, in the zone and precision of a tracking column that holds a time. Pure functions.
 
-A value may become the floor only once the clock is past it in the column's own precision: until then rows with
-the same value can still come.
+A value may become the floor only after the clock has passed it in the column's precision: until then, rows with the
+same value can still come.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ AHEAD = datetime.timedelta(hours=3)
 
 @dataclass(frozen=True, kw_only=True)
 class SourceClock:
-    """Now, in UTC and in the zone of columns that carry none.
+    """The source's time now.
 
-    local is the lowest time that this zone's clock will show from now on: when it is to be put back within the
-    next hours, that is below what it shows. Rows of the repeated hour must not come in below the floor.
+    Attributes:
+        utc: in UTC.
+        local: in the zone of columns without one: the lowest time that this zone's clock will show from now on. If it
+            will be put back within three hours, that is below the time now, so that rows of the repeated hour do not
+            come in below the floor.
     """
 
     utc: datetime.datetime
@@ -33,13 +36,13 @@ class SourceClock:
 
 
 def parse_clock(utc: str, local: str, later: str) -> SourceClock:
-    """From the answer to CLOCK_SQL."""
+    """Parse the answer to CLOCK_SQL."""
     now, *local_times = (datetime.datetime.fromisoformat(text) for text in (utc, local, later))
     return SourceClock(utc=now, local=min(local_times))
 
 
 def clock_in_zone(utc: str, zone: str) -> SourceClock:
-    """The same in a zone that a user has named: an IANA name, or an offset such as +02:00."""
+    """The same in a zone that the user has set: an IANA name, or an offset such as +02:00."""
     now = datetime.datetime.fromisoformat(utc)
     info: datetime.tzinfo
     if zone[:1] in "+-":
@@ -62,7 +65,7 @@ def first_unsettled(clock: SourceClock, kind: str, digits: int | None, settle_se
 
 
 def minus_seconds(value: str, kind: str, digits: int | None, seconds: float) -> str | None:
-    """A column's value less so many seconds; None where it is no date that a calendar has."""
+    """A column's value minus so many seconds; None if it is not a valid date."""
     if kind == "year":
         return None
     try:
@@ -72,12 +75,12 @@ def minus_seconds(value: str, kind: str, digits: int | None, seconds: float) -> 
 
 
 def _text(moment: datetime.datetime, kind: str, digits: int | None) -> str:
-    """Cut down, never rounded, to what the column can hold."""
+    """Truncated, never rounded, to the column's precision."""
     if kind == "year":
         return f"{moment:%Y}"
     if kind == "date":
         return f"{moment:%Y-%m-%d}"
     kept = 6 if digits is None else digits
     fraction = f".{moment.microsecond:06}"[: kept + 1] if kept else ""
-    # Not by strftime, whose %Y has no leading zeros on some systems.
+    # Not strftime: its %Y has no leading zeros on some systems.
     return f"{moment.replace(microsecond=0).isoformat(' ')}{fraction}"

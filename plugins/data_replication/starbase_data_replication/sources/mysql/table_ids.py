@@ -1,6 +1,6 @@
-"""The numbers that InnoDB gives its tables: a table gets another when it is emptied, made again or replaced.
+"""InnoDB's table ids: a table or partition gets another when it is emptied, recreated or replaced.
 
-CREATE_TIME does not change with TRUNCATE on MariaDB, counts in seconds, and is unknown of a view. PROCESS is needed.
+CREATE_TIME does not change with TRUNCATE on MariaDB, is in seconds, and a view has none. Table ids need PROCESS.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ UNSEEN_PARTS = (
 
 
 async def table_ids(connection: Connection, table: TableName, *, view: bool) -> Mapping[str, str]:
-    """By InnoDB's name of it, of the table and its partitions, or of those below a view; empty where they may not be
-    seen."""
+    """The ids of a table and its partitions, or of those below a view, by InnoDB's names; empty if this user may not
+    see them."""
     place = (table.schema or "", table.name)
     places = await tables_below(connection, table) if view else [place]
     if not places:
@@ -44,7 +44,7 @@ async def table_ids(connection: Connection, table: TableName, *, view: bool) -> 
 
 
 async def partitions(connection: Connection, table: TableName) -> Grounds:
-    """The numbers of a partitioned table's parts: each gets another when it is exchanged, emptied or rebuilt."""
+    """The ids of a table's partitions: each gets another when it is exchanged, emptied or rebuilt."""
     name = f"{file_name(table.schema or '')}/{file_name(table.name)}#P#"
     catalogue = "INNODB_SYS_TABLES" if connection.is_mariadb else "INNODB_TABLES"
     sql = (
@@ -62,5 +62,5 @@ async def partitions(connection: Connection, table: TableName) -> Grounds:
 
 
 def file_name(name: str) -> str:
-    """As the server names a file after it; of letters beyond ASCII it has other ways, so that nothing is found."""
+    """The name of a table's file. The server encodes letters beyond ASCII in another way, so these are not found."""
     return re.sub(r"[^0-9A-Za-z_]", lambda match: f"@{ord(match[0]):04x}", name)

@@ -1,4 +1,4 @@
-"""What is shown of transactions that hold a floor: their threads and states, and never a query's text."""
+"""Details of open transactions: their threads and states, but never the text of a query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORDER BY t.trx_started, t.trx_id LIMIT {limit}
 
 
 async def transaction_details(connection: Connection, open_transactions: OpenTransactions) -> list[OpenTransaction]:
-    """Those of the set that are open still, the longest first."""
+    """Those of the set that are still open, the longest first."""
     threads = {int(token.split(":")[1]) for token in open_transactions.tokens if token[:2] in ("t:", "s:")}
     shown = []
     if threads:

@@ -148,8 +148,8 @@ UNKNOWN = Cast(
     sorts=False,
 )
 
-# Character sets whose every text has a Unicode text of its own, and that the server sends as it is. (In others it
-# puts a question mark for what has none; for what is not valid in utf8mb3, too.)
+# Character sets in which every text has a distinct Unicode text, which the server sends unchanged. (In others it sends
+# a question mark for a text without one, and for invalid utf8mb3.)
 SENT_WHOLE = frozenset(
     {"utf8mb4", "ucs2", "utf16", "utf16le", "utf32", "latin1", "latin2", "latin5", "latin7", "koi8r", "koi8u"}
     | {"cp850", "cp852", "cp866", "keybcs2", "macce", "macroman"}
@@ -180,7 +180,7 @@ def lost(cast: Cast, kind: str) -> bytes | str | None:
 
 
 def in_charset(cast: Cast, charset: str, *, cut: bool = False) -> Cast:
-    """The cast of a text in this character set: what has no Unicode text of its own is kept as bytes, and counted.
+    """The cast of a text in this character set: a value without a distinct Unicode text is kept as bytes, and counted.
 
     cut: converted, a text ends before what has none, as half a surrogate pair in ucs2 does on MySQL.
     """
@@ -319,5 +319,5 @@ RISES: dict[str, str] = {
     "uuid": "uuid",
 }
 
-# Whether two labels are the same is told by their text, and the index serves as well.
+# Labels are compared for equality by their text, which can use the index.
 EQUALITIES: dict[str, Order] = {**ORDERS, **dict.fromkeys(("enum", "set"), TEXTS)}

@@ -44,7 +44,7 @@ AGGREGATES = frozenset(
         "st_collect",
     }
 )
-# What answers otherwise at another time.
+# Functions whose value changes with time, or is random.
 CLOCKS = frozenset(
     {
         "now",
@@ -80,19 +80,19 @@ MODIFIERS = frozenset(
         "sql_calc_found_rows",
     }
 )
-# What a list of columns ends before, outside of its brackets.
+# Words that end a list of columns, outside of its brackets.
 AFTER_COLUMNS = frozenset(
     {"from", "where", "group", "having", "order", "limit", "union", "intersect", "except", "fetch"}
 )
-# What stands before the brackets around one whole SELECT of several.
+# Words before the brackets around one of several combined SELECTs.
 BEFORE_BRANCH = frozenset({"", "(", *COMBINE, "all", "distinct"})
 
 
-# What has a `from` inside its brackets that no table follows.
+# Functions that contain a `from` without a table.
 FROM_INSIDE = frozenset({"extract", "trim", "substring", "substr"})
-# What may stand where a table does, and brings its own tables, or none.
+# Words in the place of a table that begin a query, or have no table.
 NOT_TABLES = frozenset({"select", "with", "values", "lateral", "json_table", "dual"})
-# What a view may call to show each user other rows.
+# Functions by which a view can show each user other rows.
 WHO_READS = frozenset({"current_user", "user", "session_user", "system_user", "current_role"})
 OF_SEQUENCES = frozenset({"nextval", "lastval", "setval"})
 # A view that reads more tables is not traced: each is looked up by a SELECT within one statement.
@@ -137,7 +137,7 @@ class SelectList(NamedTuple):
 
 
 def is_readable(text: str) -> bool:
-    """Whether a text is short enough to be taken apart."""
+    """Whether a text is short enough to be parsed."""
     return len(text) <= LONGEST_TEXT and len(text) * text.lower().count("select") <= MOST_FOLLOWING
 
 
@@ -229,15 +229,15 @@ def _brings_its_own(words: Sequence[str], at: int, ctes: set[str]) -> bool:
 
 
 def origin(words: Sequence[str], at: int) -> str | None:
-    """The column of the table below that a view's column is, by its name there; None for one that an expression makes,
-    or that cannot be traced. at: the column's place in the view, from 0: a view may call it otherwise than its text."""
+    """The name, in the table below, of the column that a view's column is; None if an expression makes it, or if it
+    cannot be traced. at: the column's position in the view, from 0, because its name may differ from the text's."""
     lists = list(select_lists(words))
     own = [each for each in lists if each.whole]
     inner: dict[str, list[tuple[str, ...]]] = {}
     for alias, expression in (pair for each in lists if not each.whole for pair in each.columns):
         inner.setdefault(alias.lower(), []).append(expression)
     combined = sum(word in COMBINE for word in words)
-    # A name before brackets is that of a function, or of something that gives its columns other names.
+    # A name before brackets is a function, or a subquery that renames its columns.
     renaming = any(word[0] == "`" and after == "(" for word, after in pairwise(words))
     if not own or combined != len(own) - 1 or renaming:
         return None
@@ -251,7 +251,7 @@ def origin(words: Sequence[str], at: int) -> str | None:
         if name in seen:
             continue
         seen.add(name)
-        # What is called so in a SELECT within this one is followed further down.
+        # A column with this name in an inner SELECT is followed further down.
         below = inner.get(name, [])
         if not below or any(_name(expression) == name for expression in below):
             found.add(name)
@@ -260,7 +260,7 @@ def origin(words: Sequence[str], at: int) -> str | None:
 
 
 def picked(words: Sequence[str]) -> Iterator[str]:
-    """What a view does with the rows that it reads, so that which it shows may change with others: names of PICKED."""
+    """What a view does with the rows that it reads, so that a row may appear because of others: names of PICKED."""
     pairs = list(pairwise([*words, ""]))
     if any(word in AGGREGATES and after == "(" for word, after in pairs):
         yield "aggregated"
@@ -277,7 +277,7 @@ def picked(words: Sequence[str]) -> Iterator[str]:
 
 
 def time_function(words: Sequence[str]) -> str | None:
-    """The function by which a view asks the time, or chance."""
+    """The function by which a view asks the time, or a random value."""
     for at, word in enumerate(words):
         # With an argument it only converts that.
         if word in CLOCKS or (word == "unix_timestamp" and list(words[at + 1 : at + 3]) == ["(", ")"]):

@@ -74,7 +74,7 @@ class PostgresqlSettings:
 
 
 def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
-    """What is wrong with a sourceConfig and a sourceTable: field to message and mend."""
+    """What is wrong with a sourceConfig and a sourceTable: field to message and fix."""
     reading, _ = _read(settings, resolved=False)
     try:
         split_name(source_table)
@@ -109,7 +109,7 @@ def _server(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:
-    """A sourceTable taken apart, the default schema filled in. Raises ConfigError for a malformed one."""
+    """Parse a sourceTable, with the default schema. Raises ConfigError for a malformed one."""
     *schema, name = split_name(source_table)
     return TableName(schema=schema[0] if schema else settings.get("defaultSchema") or DEFAULT_SCHEMA, name=name)
 

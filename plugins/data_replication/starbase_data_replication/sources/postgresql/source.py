@@ -56,7 +56,7 @@ GOODBYE_SECONDS = 2.0
 UNUSABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 # The errors of a server that has no such locks, or does not let this role take them.
-UNMARKABLE = (
+NO_READER_LOCK = (
     asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError, asyncpg.FeatureNotSupportedError,
 )  # fmt: skip
 
@@ -117,8 +117,8 @@ class PostgresqlSource:
             max_connections=max_connections,
             transport=lambda connection: connection._transport,
         )
-        # Whether the server lets our transactions have the mark by which other readers recognise them.
-        self._marks = True
+        # Whether the server lets our transactions take the lock by which other readers recognise them.
+        self._takes_reader_lock = True
         # The connection whose READ COMMITTED transaction every question uses; None if each has its own.
         self._held: Any = None
 
@@ -333,17 +333,17 @@ class PostgresqlSource:
         await self._begin(connection, READ_COMMITTED, SETTINGS)
 
     async def _begin(self, connection: Any, begin: str, *first: str) -> None:
-        """Begin a transaction with our mark. If the role cannot call that function, the transaction has no mark, and
+        """Begin a transaction with our reader lock. If the role cannot call that function, it has no lock, and
         other readers count it as open."""
-        if self._marks:
+        if self._takes_reader_lock:
             try:
-                await connection.execute("; ".join((begin, transactions.MARK, *first)))
+                await connection.execute("; ".join((begin, transactions.READER_LOCK, *first)))
                 return
-            except UNMARKABLE:
+            except NO_READER_LOCK:
                 await connection.execute("ROLLBACK")
         await connection.execute("; ".join((begin, *first)))
         # Only now, because the first attempt may have failed for another reason.
-        self._marks = False
+        self._takes_reader_lock = False
 
 
 async def _check_backslashes(connection: Any, where: str) -> None:

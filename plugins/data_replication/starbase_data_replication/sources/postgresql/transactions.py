@@ -22,9 +22,9 @@ from starbase_data_replication.sources.postgresql.privileges import BeginAgain
 
 LIST = files(__package__).joinpath("transactions.sql").read_text(encoding="utf-8")
 
-# The first statement of our transactions, which have this mark until they end. They are READ ONLY, so other readers
-# that see the mark need not wait for them. The number is "starbase" in ASCII.
-MARK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
+# The first statement of our transactions, which hold this lock until they end. They are READ ONLY, so other readers
+# that see the lock need not wait for them. The number is "starbase" in ASCII.
+READER_LOCK = "SELECT pg_catalog.pg_try_advisory_xact_lock_shared(8319381555564868453)"
 
 # What transactions.sql reads, and the functions that its views call as the role that asks.
 RELATIONS = ("pg_locks", "pg_stat_activity", "pg_prepared_xacts", "pg_database")

@@ -5,8 +5,8 @@
 --
 -- virtual: transactions that hold a virtual transaction id now, from their first statement to their end. Every role can
 -- see them, unlike pg_stat_activity.xact_start. Unlike a snapshot's xmin, they include those that have read now() and
--- not written yet. Not listed: sessions of other databases, and our own READ ONLY transactions, which have the mark
--- that source.py gives them: an advisory lock of the transaction, 'starbase' as a number. The application name would
+-- not written yet. Not listed: sessions of other databases, and our own READ ONLY transactions, which hold the lock
+-- that source.py takes: an advisory lock of the transaction, 'starbase' as a number. The application name would
 -- not do: behind a pooler, a writer has the name of the first client. A session whose database is hidden counts.
 --
 -- sessions: those inside a message of their client, which may be several transactions (a script in one message, a
