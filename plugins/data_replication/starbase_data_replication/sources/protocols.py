@@ -154,7 +154,7 @@ class Comparing(Protocol):
 
     NULL is the comma, or the colon, alone. A key's hash is the same of the key's columns, in the key's order.
 
-    order: the columns at the head of the key by which source and replica order alike; empty when there is none.
+    order: the first columns of the key, as far as source and replica sort them alike; may be empty.
         A bigint unsigned may only stand first: above 2^63 the replica orders it as text.
     forms: by column, how a floating number is written: no two of them alike.
     digests: columns of TEXT or BLOB that are written as the digest of their bytes, in hex, lower case, and a comma:
@@ -358,7 +358,7 @@ class Pingable(Protocol):
     async def ping(self) -> None:
         """Ask on a connection of its own, beside the pool's. Any answer will do, a refusal too.
 
-        Raises a SyncError kind when there is none; whoever calls bounds the time.
+        Raises a kind of SyncError if it does not answer; the caller limits the time.
         """
         ...
 
