@@ -293,6 +293,11 @@ async def test_a_group_that_changes_while_its_run_begins(
                 assert (await host.request("DELETE", "/data-replication/configure/u")).status_code == 200
             late.opened.set()
             await sync
+            if how == "joins":
+                # The members of a group are recorded one after the other.
+                async with asyncio.timeout(30):
+                    while await runs_of("u") == before:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
             assert await ids("t") == [[1], [2]]
             assert await ids("u") == ([[1], [2]] if how == "joins" else [[1]])
             assert await runs_of("u") == before + (how == "joins")
