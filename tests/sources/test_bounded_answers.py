@@ -5,15 +5,16 @@ The dialect here is another plugin's, so that each answer can be any object; sou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from starbase_data_replication.errors import OddAnswer
-from starbase_data_replication.model import Cast, Column, OpenTransactions, Options, TableName, TableSchema
-from starbase_data_replication.sources import checked_schema, checked_transactions
+from starbase_data_replication.model import Batch, Cast, Column, OpenTransactions, Options, TableName, TableSchema
+from starbase_data_replication.sources import ReadPlan, checked_schema, checked_transactions, read_rows
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.origins import drawn
@@ -309,3 +310,55 @@ def test_a_cast_declares_one_of_sqlites_types(host: HostProcess) -> None:
     configure(host, "declared")
     answering(host, "columns = (column('id'), column('v', cast=Cast(declared='TEXT DEFAULT (randomblob(9)) UNIQUE')))")
     assert "describing declared: a cast declares a type that is not one of" in error(host, "sync", "declared")
+
+
+MISTAKES = {
+    "[Batch(rows=[('1', 'a', 'x'), ('2',)], bytes=4, last=True)]": "received a row that has not 2 values",
+    "[Batch(rows=Rows(['1', 'a', 'x'], 3), bytes=4, last=True)]": "received a row that has not 2 values",
+    "[Batch(rows=Rows(['1', 'a', 'x'], 2), bytes=4, last=True)]": "received a row that has not 2 values",
+    "[Batch(rows=[('1', 'a')], bytes=4)]": "the rows ended without a last batch",
+    "[]": "the rows ended without a last batch",
+    "[Batch(rows=[('1', 'a')], bytes=4, last=True)] * 2": "received a batch behind the last one",
+}
+
+
+@pytest.mark.parametrize("batches", MISTAKES)
+def test_batches_that_would_become_other_rows(host: HostProcess, batches: str) -> None:
+    """They were a success, with other rows or without some."""
+    name = f"mistake{list(MISTAKES).index(batches)}"
+    configure(host, name)
+    answering(host, f"batches = {batches}")
+    assert f"reading {name}: {MISTAKES[batches]}" in error(host, "sync", name)
+    assert host.query(f"SELECT * FROM {name}") == [["1", "a"], ["2", "b"]]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("asked", [{"keys": (("1",), ("2",))}, {"newest_through": "7"}])
+async def test_more_rows_than_were_asked_for_end_the_read(asked: dict[str, Any]) -> None:
+    """All of them were held."""
+    taken = 0
+
+    async def batches() -> AsyncIterator[Batch]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Batch(rows=[("1",)] * 50, bytes=4)
+
+    class Fake:
+        def read(self, plan: ReadPlan) -> Any:
+            return nullcontext(batches())
+
+    column = Column(name="id", source_type="int", nullable=False, cast=Cast(declared="INTEGER"))
+    schema = TableSchema(table=TableName(schema=None, name="t"), columns=(column,), key=("id",), tracking_column="id")
+    with pytest.raises(OddAnswer, match="reading t: received more rows than were asked for"):
+        await read_rows(Fake(), ReadPlan(schema=schema, **asked))
+    assert taken <= 3
+
+
+def test_more_hashes_than_were_counted_end_a_comparison(host: HostProcess) -> None:
+    configure(host, "hashes")
+    host.sync("hashes")
+    endless = "(((str(number),), 5) for number in __import__('itertools').count())"
+    many = f"hashes = ([next(numbers) for _ in range(1000)] for numbers in [{endless}] for _ in iter(int, 1))"
+    answering(host, f"summaries = [{{0: Summary(3, 5)}}]\n{many}")
+    assert "comparing hashes: received more rows than were counted" in error(host, "verify", "hashes")

@@ -11,6 +11,7 @@ from starbase_data_replication.sources.answers import (
     checked_summaries,
     checked_transactions,
     checked_watermark,
+    read_rows,
 )
 from starbase_data_replication.sources.protocols import (
     AHEAD_SECONDS,
@@ -83,4 +84,5 @@ __all__ = [
     "checked_transactions",
     "checked_watermark",
     "inspecting",
+    "read_rows",
 ]

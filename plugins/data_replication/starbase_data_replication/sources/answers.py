@@ -19,9 +19,11 @@ from starbase_data_replication.model import (
     Column,
     HighWatermark,
     OpenTransactions,
+    Row,
+    Rows,
     TableSchema,
 )
-from starbase_data_replication.sources.protocols import Part, ReadPlan, Summary
+from starbase_data_replication.sources.protocols import MAX_NEWEST, Part, Reader, ReadPlan, Summary
 
 # SQLite's largest integer, and more rows than any table has.
 LARGEST = 2**63 - 1
@@ -145,11 +147,43 @@ def checked_transactions(found: OpenTransactions) -> OpenTransactions:
 
 
 async def checked_batches(batches: AsyncIterator[Batch], plan: ReadPlan) -> AsyncIterator[Batch]:
-    """The batches of `Reader.read`. Raises OddAnswer for a size that is no number of bytes."""
-    doing = f"reading {plan.schema.table}"
+    """The batches of `Reader.read`.
+
+    Raises OddAnswer for a row of another width than the plan's, a size that is no number of bytes, and rows that do
+    not end with a batch whose `last` is true: its rows would be missing, and the sync a success.
+    """
+    doing, ended = f"reading {plan.schema.table}", False
+    width = len(plan.schema.columns) + plan.departed
     async for batch in batches:
         if type(batch.bytes) is not int or not 0 <= batch.bytes <= LARGEST:
             raise OddAnswer(f"{doing}: received a batch whose size is no number of bytes; {WHERE_TO_LOOK}")
+        if not _has_width(batch.rows, width):
+            raise OddAnswer(f"{doing}: received a row that has not {width} values; {WHERE_TO_LOOK}")
+        if ended:
+            raise OddAnswer(f"{doing}: received a batch behind the last one; {WHERE_TO_LOOK}")
+        ended = batch.last
         yield batch
         # Not held while the next one comes.
         del batch
+    if not ended:
+        raise OddAnswer(f"{doing}: the rows ended without a last batch; {WHERE_TO_LOOK}")
+
+
+def _has_width(rows: Sequence[Row], width: int) -> bool:
+    """Whether each row has so many values: `Rows` would make other rows of the values of uneven ones."""
+    if isinstance(rows, Rows):
+        return rows.width == width and len(rows.values) % width == 0
+    return all(len(row) == width for row in rows)
+
+
+async def read_rows(reader: Reader, plan: ReadPlan) -> list[Row]:
+    """The rows that a plan with `keys` or `newest_through` asks for, all at once. Raises OddAnswer for many more."""
+    # By the source's collation, or where keyColumns no longer identify a row, a key may have more than one.
+    at_most = MAX_NEWEST if plan.keys is None else 2 * len(plan.keys)
+    rows: list[Row] = []
+    async with reader.read(plan) as batches:
+        async for batch in checked_batches(batches, plan):
+            if len(rows) + len(batch.rows) > at_most:
+                raise OddAnswer(f"reading {plan.schema.table}: received more rows than were asked for; {WHERE_TO_LOOK}")
+            rows += batch.rows
+    return rows

@@ -14,7 +14,7 @@ import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Former, Options, Position, TableSchema, as_stored, rows_in_words
-from starbase_data_replication.sources import MAX_KEYS, Key, Reader, ReadPlan
+from starbase_data_replication.sources import MAX_KEYS, Key, Reader, ReadPlan, read_rows
 from starbase_data_replication.storage import Leftovers, Piece, Target, count_by_former_key, store
 from starbase_data_replication.sync import identity
 from starbase_data_replication.sync.prepare import Preparation
@@ -163,9 +163,7 @@ class KeptRows:
         there: set[Key] = set()
         for at in range(0, len(keys), MAX_KEYS):
             plan = ReadPlan(schema=schema, keys=tuple(keys[at : at + MAX_KEYS]))
-            async with self.source.read(plan) as batches:
-                async for batch in batches:
-                    there.update(self._as_stored(row) for row in batch.rows)
+            there.update(self._as_stored(row) for row in await read_rows(self.source, plan))
         return there
 
     def _as_stored(self, key: Sequence[object]) -> Key:

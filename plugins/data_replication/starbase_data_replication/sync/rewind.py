@@ -15,7 +15,7 @@ import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Column, HighWatermark, Options, Row, TableSchema
-from starbase_data_replication.sources import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable
+from starbase_data_replication.sources import MAX_KEYS, MAX_NEWEST, Key, Reader, ReadPlan, Rewindable, read_rows
 from starbase_host import Database, quote
 
 # The search for one of the replica's newest rows that the source still has ends after the first MAX_NEWEST rows and
@@ -85,10 +85,7 @@ class Rows:
 
     async def compared(self, plan: ReadPlan, columns: Sequence[Column]) -> Unlike:
         """Read rows of the source, and compare these columns of them with the replica."""
-        rows: list[Row] = []
-        async with self.reader.read(plan) as batches:
-            async for batch in batches:
-                rows += batch.rows
+        rows = await read_rows(self.reader, plan)
         return await self.database.read(partial(self._unlike, rows=rows, columns=columns))
 
     def _unlike(self, connection: apsw.Connection, rows: Sequence[Row], columns: Sequence[Column]) -> Unlike:

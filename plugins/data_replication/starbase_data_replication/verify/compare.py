@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.errors import SchemaMismatch, catch_exits, retrieve_error
+from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer, SchemaMismatch, catch_exits, retrieve_error
 from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources import MAX_KEYS, Comparable, Comparing, Key, Part, Summary, checked_summaries
 from starbase_data_replication.verify.replica_checksums import LEAF_ROWS, Replica
@@ -151,7 +151,8 @@ async def recheck(
             remote=remote, replica=replica, doing=f"comparing {schema.table}", keyed=True, kept=len(keys)
         )
         for at in range(0, len(keys), MAX_KEYS):
-            await descent.compare_rows(Part(keys=tuple(keys[at : at + MAX_KEYS])))
+            asked = tuple(keys[at : at + MAX_KEYS])
+            await descent.compare_rows(Part(keys=asked), len(asked))
     return descent.result.keys
 
 
@@ -242,30 +243,41 @@ class _Descent:
     async def _descend(self, part: Part, theirs: dict[int, Summary], ours: dict[int, Summary]) -> None:
         if part.buckets > 1:
             for chosen in _bucket_groups(part.buckets, theirs, ours):
-                await self.compare_rows(replace(part, chosen=chosen))
+                asked = sum(theirs[bucket].rows for bucket in chosen if bucket in theirs)
+                await self.compare_rows(replace(part, chosen=chosen), asked)
             return
         rows = min(sum(each.rows for each in side.values()) for side in (theirs, ours))
         before = self.result.differences
         smaller = await self.replica.split(part) if rows > LEAF_ROWS and not self._dense else [part]
         if len(smaller) == 1:
-            await self.compare_rows(part)
+            await self.compare_rows(part, sum(each.rows for each in theirs.values()))
         else:
             for at in range(0, len(smaller), PARTS_AT_ONCE):
                 await self._compare(smaller[at : at + PARTS_AT_ONCE])
         if rows > LEAF_ROWS:
             self._dense = (self.result.differences - before) * LEAF_ROWS > rows
 
-    async def compare_rows(self, part: Part) -> None:
+    async def _hashes(self, part: Part, asked: int) -> AsyncIterator[list[tuple[Key, int]]]:
+        """The source's hashes of a part. Raises OddAnswer for many more rows than it counted."""
+        # An engine without snapshots shows rows that have come in since.
+        room = 2 * asked + HELD_ROWS
+        async for rows in self.remote.hashes(part):
+            room -= len(rows)
+            if room < 0:
+                raise OddAnswer(f"{self.doing}: received more rows than were counted; {WHERE_TO_LOOK}")
+            yield rows
+
+    async def compare_rows(self, part: Part, asked: int) -> None:
         """Compare a part row by row. The replica's hashes are held in memory; the source's are streamed."""
         if not self.keyed:
-            await self._compare_keyless(part)
+            await self._compare_keyless(part, asked)
             return
         held: dict[Key, int] = {}
         await self.replica.walk(part, lambda key, _, hashed: held.update({key: hashed}))
         wanted = None if part.keys is None else frozenset(part.keys)
         # By the source's collation several of the keys may equal one row, which then comes once for each.
         seen: set[Key] = set()
-        async for rows in self.remote.hashes(part):
+        async for rows in self._hashes(part, asked):
             missing, different = [], []
             for key, hashed in rows:
                 if None in key:
@@ -287,11 +299,11 @@ class _Descent:
             await self._add(Differences(missing=tuple(missing), different=tuple(different)))
         await self._add(Differences(extra=tuple(held)))
 
-    async def _compare_keyless(self, part: Part) -> None:
+    async def _compare_keyless(self, part: Part, asked: int) -> None:
         held: Counter[int] = Counter()
         await self.replica.walk(part, lambda key, _, hashed: held.update((hashed,)))
         missing = 0
-        async for rows in self.remote.hashes(part):
+        async for rows in self._hashes(part, asked):
             for _, hashed in rows:
                 if held[hashed] > 0:
                     held[hashed] -= 1

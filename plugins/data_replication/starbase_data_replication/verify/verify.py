@@ -15,7 +15,7 @@ import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Options, Position, Row, RunKind, TableSchema, as_stored, rows_in_words
-from starbase_data_replication.sources import MAX_KEYS, Comparable, Key, ReadPlan
+from starbase_data_replication.sources import MAX_KEYS, Comparable, Key, ReadPlan, read_rows
 from starbase_data_replication.storage import Target, sqlite_tables, store
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.verify.compare import CompareProgress, Comparison, Differences, compare, recheck
@@ -197,8 +197,7 @@ class Check:
         rows: list[Row] = []
         for at in range(0, len(keys), MAX_KEYS):
             plan = ReadPlan(schema=schema, floor=floor, keys=tuple(keys[at : at + MAX_KEYS]))
-            async with self.sync.source.read(plan) as batches:
-                rows += [row async for batch in batches for row in batch.rows]
+            rows += await read_rows(self.sync.source, plan)
         return rows
 
 
