@@ -26,7 +26,17 @@ from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
 from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError, InvalidRequest, TooLarge, Unavailable
-from starbase_host.http import Answer, BodyResponse, Cors, Tokens, body_quota, endpoint, on_http_exception, read_json
+from starbase_host.http import (
+    Answer,
+    BodyResponse,
+    Cors,
+    Tokens,
+    body_quota,
+    body_values_quota,
+    endpoint,
+    on_http_exception,
+    read_json,
+)
 from starbase_host.lock import Lock
 from starbase_host.login_throttle import LoginThrottle
 from starbase_host.modes import remove_other_access
@@ -100,6 +110,7 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
     app.state.max_body_bytes = config.max_body_bytes
     app.state.parsing = asyncio.Lock()
     app.state.bodies = body_quota()
+    app.state.body_values = body_values_quota()
     return app
 
 

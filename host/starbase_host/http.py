@@ -69,6 +69,10 @@ CLIENT_SEPARATORS = 100_000
 # The limit on the bodies of all clients together, without the small ones: a body may take four bytes a character while
 # its request lasts, and hundreds of requests can wait for a reader.
 CLIENTS_BODIES_BYTES = 16 * 1024 * 1024
+# The limit of their values, which take up to 200 bytes each once they are parsed.
+CLIENTS_BODIES_VALUES = 200_000
+# Smaller bodies do not count: 500 connections of them take less than the limits.
+SMALL_BODY_BYTES, SMALL_BODY_VALUES = 8 * 1024, 200
 # A longer body is parsed in a thread, because the event loop would wait for it.
 LOOP_BYTES = 64 * 1024
 
@@ -196,8 +200,10 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     """
     limit: int = request.app.state.max_body_bytes
     of_client = getattr(request.state, "role", None) == "client"
-    # `endpoint` closes it at the end of the request.
-    budget = request.state.body_budget = Budget(bytes=limit, quota=request.app.state.bodies)
+    # `endpoint` closes them at the end of the request.
+    budget = Budget(bytes=limit, quota=request.app.state.bodies, small=SMALL_BODY_BYTES)
+    values = Budget(bytes=limit, quota=request.app.state.body_values, small=SMALL_BODY_VALUES)
+    request.state.body_budgets = (budget, values)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -214,7 +220,9 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     except ClientDisconnect:
         raise InvalidRequest("the connection ended before the end of the body") from None
     text = b"".join(chunks)
-    if of_client and _count_separators(text) > CLIENT_SEPARATORS:
+    separators = _count_separators(text) if of_client else 0
+    values.spend(min(separators, CLIENT_SEPARATORS))
+    if separators > CLIENT_SEPARATORS:
         async with request.app.state.parsing:
             too_many = await run_in_threadpool(_has_too_many_values, text)
         if too_many:
@@ -233,6 +241,11 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
 def body_quota() -> Quota:
     """Make the quota for the bodies of all clients of one host."""
     return Quota(CLIENTS_BODIES_BYTES, "bodies that clients have sent; try again, or send a shorter one")
+
+
+def body_values_quota() -> Quota:
+    """Make the quota for the values in the bodies of all clients of one host."""
+    return Quota(CLIENTS_BODIES_VALUES, "bodies that clients have sent, counted in values; try again, or send fewer")
 
 
 def _count_separators(text: bytes) -> int:
@@ -359,7 +372,7 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
             log.exception("%s %s failed", request.method, request.url.path)
             return error_response(StarbaseError("internal error; the host's log has the details"))
         finally:
-            if (budget := getattr(request.state, "body_budget", None)) is not None:
+            for budget in getattr(request.state, "body_budgets", ()):
                 budget.close()
 
     handle.for_admins = role == "admin"  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ Knows one connection and one role. Must not know threads, time, plugins or HTTP.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
@@ -99,6 +100,8 @@ class Guard:
         self._schema_version: Any = None
         # For statements that this client has sent before: longest, function and share.
         self._lengths: dict[str, tuple[int, str, int]] = {}
+        # What their texts take in memory, and what all prepared statements took before the current one.
+        self._lengths_bytes = self._prepared_before = 0
         self.longest = rules.VALUE_BYTES
         self.shares = False
         self._exclusive_lock = exclusive_lock or threading.Lock()
@@ -186,6 +189,8 @@ class Guard:
         if self.role == "client" and sql in self._lengths:
             return True
         self._check_size(sql)
+        if self.role == "client":
+            self._prepared_before = self.connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0]
         return self.role == "admin" and not self.writer
 
     def _check_size(self, sql: str) -> None:
@@ -396,15 +401,28 @@ class Guard:
             asks = "with" in text or "json" in text
             values = self._weight(sql, bindings) if asks else len(sql) // 4 + len(self._description)
             self._share = rules.CLIENT_SHARED_BYTES // max(1, values)
-        if len(self._sql) <= 16 * rules.KIB:
-            if len(self._lengths) >= 256:
-                self._lengths.clear()
-            self._lengths[self._sql] = self.longest, self._shortened_by, self._share
+        self._remember()
         self.longest = self.longest * rules.CLIENT_SHORT_SQL // max(rules.CLIENT_SHORT_SQL, len(self._sql))
         if bindings and self.longest < rules.VALUE_BYTES:
             for value in bindings.values() if isinstance(bindings, dict) else bindings:
                 if isinstance(value, (str, bytes)) and len(value) > self.longest:
                     raise self.too_long_error()
+
+    def _remember(self) -> None:
+        """Remember the statement, which lets it into the cache of prepared statements, if both take little memory."""
+        if self._sql in self._lengths:
+            # After a change of the schema, SQLite has prepared it again, and the authorizer may have seen more.
+            self._lengths[self._sql] = self.longest, self._shortened_by, self._share
+            return
+        size = sys.getsizeof(self._sql)
+        prepared = self.connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0] - self._prepared_before
+        if size > rules.REMEMBERED_TEXT_BYTES or prepared > rules.REMEMBERED_PREPARED_BYTES:
+            return
+        self._lengths_bytes += size
+        if self._lengths_bytes > rules.REMEMBERED_BYTES:
+            self._lengths.clear()
+            self._lengths_bytes = size
+        self._lengths[self._sql] = self.longest, self._shortened_by, self._share
 
     def _exclusive_share(self, sql: str, bindings: Any) -> int:
         return rules.CLIENT_EXCLUSIVE_BYTES // self._weight(sql, bindings)

@@ -30,6 +30,9 @@ CLIENT_SHORT_SQL = 1000
 CLIENT_SQL_CHARACTERS = 100_000
 CLIENT_PROGRAM_STEPS = 50_000
 CLIENT_PATTERN_BYTES = 100
+# What each reader remembers of a client's statements: of one text, of one prepared statement, and of all texts. APSW
+# keeps up to 100 prepared statements for each connection.
+REMEMBERED_TEXT_BYTES, REMEMBERED_PREPARED_BYTES, REMEMBERED_BYTES = 16 * KIB, 64 * KIB, 512 * KIB
 # How many tokens a statement may have once SQLite has put the expressions of subqueries, aliases and views in the place
 # of their columns; its text comes on top. Each token takes up to 200 bytes while SQLite prepares.
 EXPANDED_TOKENS: Mapping[Role, int] = {"client": 50_000, "admin": 500_000}

@@ -61,10 +61,12 @@ class Budget:
 
     bytes: the limit.
     quota: the quota of the host. What the request has used counts for it until `close`, or while this object exists.
+    small: a request that has used at most this much does not count for the quota.
     """
 
-    def __init__(self, *, bytes: int, quota: Quota) -> None:
+    def __init__(self, *, bytes: int, quota: Quota, small: int = SMALL_BYTES) -> None:
         self._bytes = bytes
+        self._small = small
         self._spent = self._taken = 0
         self._quota = quota
 
@@ -73,7 +75,7 @@ class Budget:
         self._spent += count
         if self._spent > self._bytes:
             raise TooLarge("the answer is too large; ask for fewer rows or columns")
-        if self._spent > SMALL_BYTES:
+        if self._spent > self._small:
             self._quota.take(self._spent - self._taken)
             self._taken = self._spent
 

@@ -89,6 +89,20 @@ def test_a_long_value_is_read_and_many_of_them_are_not(shared: Bench) -> None:
     assert "its share of what a client's statement may hold at once" in str(error)
 
 
+def test_what_a_reader_keeps_of_statements_is_bounded_in_bytes(tmp_path: Path) -> None:
+    with a_bench(tmp_path, max_seconds=60) as bench:
+        for number in range(120):
+            long = f"SELECT id, '{chr(0x1F600) * 12_000}' AS a{number} FROM orders WHERE id = 1"
+            wide = f"SELECT {', '.join(['abs(id)+1'] * 1000)}, {number} FROM orders WHERE id = 1"
+            for sql in (long, long, wide, wide):
+                bench.json(sql, raw=True)
+        bench.rows("SELECT id FROM orders")
+        for connection, guard in bench.runner._guards.items():
+            assert sum(map(sys.getsizeof, guard._lengths)) < MEBIBYTE
+            assert connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0] < 7 * MEBIBYTE
+        assert any("SELECT id FROM orders" in guard._lengths for guard in bench.runner._guards.values())
+
+
 def test_a_client_that_waits_to_be_alone_is_interrupted(tmp_path: Path) -> None:
     with a_bench(tmp_path, max_seconds=0.3) as bench, bench.runner._exclusive_lock:
         long = bench.refusal("SELECT ?||1", ["x" * 3_000_000])
@@ -301,6 +315,27 @@ async def test_long_bodies_that_wait_are_bounded(shared_host: HostProcess) -> No
     assert {answer.status_code for answer in answers[60:]} == {200}
     assert seen[1] - seen[0] < LIMIT
     assert shared_host.request("POST", "/query", long, token=CLIENT).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_short_bodies_of_many_values_are_bounded(tmp_path: Path) -> None:
+    """While all readers are busy, a hundred bodies wait, each of 63 KiB, which parsed would take 2 MB."""
+    slow = {"sql": MANY.format(10**12) + " SELECT count(*) FROM n"}
+    body = b'{"sql":"SELECT 1","params":[' + b'{"":0},' * 9000 + b"0]}"
+    headers = {"authorization": f"Bearer {CLIENT}"}
+    limits = httpx.Limits(max_connections=None)
+    with running(tmp_path, CONFIG.replace("[plugins", "max_query_seconds = 5\n[plugins")) as host:
+        async with httpx.AsyncClient(base_url=host.url, timeout=120, headers=headers, limits=limits) as client:
+            busy = [asyncio.create_task(client.post("/query", json=slow)) for _ in range(8)]
+            await asyncio.sleep(1)
+            many = asyncio.gather(*(client.post("/query", content=body) for _ in range(100)))
+            few = await client.post("/query", json={"sql": "SELECT " + ", ".join("?" * 100), "params": [1] * 100})
+            answers = [answer.status_code for answer in await many]
+            assert {answer.status_code for answer in await asyncio.gather(*busy)} == {408}
+            assert few.status_code == 200
+            assert set(answers) == {400, 503}
+            assert answers.count(400) <= 200_000 // 18_000
+            assert (await client.post("/query", content=body)).status_code == 400
 
 
 PROBE = """
