@@ -5,9 +5,14 @@ Each of these took hours while a search went back at what is not closed; the eve
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
-from starbase_data_replication.sources.mysql import grounds, view_text
+from starbase_data_replication.model import Cast, Column, TableName
+from starbase_data_replication.sources.mysql import grounds, view_text, views
 from starbase_data_replication.sources.postgresql import errors, source
 from starbase_data_replication.sources.settings.env_references import LIKE_A_REFERENCE
 from starbase_data_replication.sources.settings.scrubbing import LONGEST, scrub
@@ -39,6 +44,54 @@ def test_the_definition_of_a_view(what: str) -> None:
 )
 def test_a_definition_that_is_not_taken_apart_protects_nothing(text: str) -> None:
     assert view_text.parse_view(text) == view_text.ViewText(unknown=True)
+
+
+class OneLevel:
+    """A server whose view reads so many others, each of 62 KB."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def fetch(self, sql: str, values: Sequence[str]) -> list[tuple[str, ...]]:
+        long = f"select `d`.`t`.`id` AS `id` from `d`.`t` where `d`.`t`.`id` in ({'1,' * 31_000}1)"
+        top = " union all ".join(
+            f"select `d`.`v{number}`.`id` AS `id` from `d`.`v{number}`" for number in range(self.count)
+        )
+        names = values[1::9]
+        return [
+            (str(at), "VIEW", "", "1 ", "0", top if name == "top" else long)
+            if name != "t"
+            else (str(at), "BASE TABLE", "InnoDB", "1 auto_increment", "1", "")
+            for at, name in enumerate(names)
+        ]
+
+
+@pytest.mark.anyio
+async def test_the_views_below_a_view_are_parsed_off_the_loop_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 of them held the event loop for half a minute at each sync."""
+    threads, parsed = set(), 0
+
+    def parse(text: str) -> view_text.ViewText:
+        nonlocal parsed
+        if len(text) > view_text.SHORT:
+            threads.add(threading.current_thread())
+            parsed += len(text)
+        return view_text.parse_view(text)
+
+    monkeypatch.setattr(views, "parse_view", parse)
+    connection: Any = OneLevel(60)
+    tracking = Column(name="id", source_type="int", nullable=False, cast=Cast(), tracking_kind="int", rises="number")
+    found = await views.view_grounds(connection, TableName(schema="d", name="top"), tracking)
+    assert "cannot be traced" in str(found.unprotected)
+    assert 0 < parsed <= views.LONGEST_WALK
+    assert threading.main_thread() not in threads
+    parsed = 0
+    few: Any = OneLevel(3)
+    found = await views.view_grounds(few, TableName(schema="d", name="top"), tracking)
+    assert "cannot be traced" not in str(found.unprotected)
+    below = await views.tables_below(connection, TableName(schema="d", name="top"))
+    assert ("d", "t") in below
+    assert parsed <= 2 * views.LONGEST_WALK
 
 
 def test_other_texts() -> None:

@@ -15,7 +15,7 @@ from pymysql.err import Error
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
-from starbase_data_replication.sources.mysql.view_text import QUOTED_NAME, plain
+from starbase_data_replication.sources.mysql.view_text import QUOTED_NAME, off_loop, plain
 from starbase_data_replication.sources.mysql.views import (
     ENGINE,
     INTEGERS,
@@ -39,7 +39,7 @@ POOLED = (
 _NAME = rf"(?:{QUOTED_NAME}|[\w$]++)"
 ASKED = re.compile(rf"\b(?:nextval\s*\(|next\s+value\s+for\b)\s*({_NAME}(?:\s*\.\s*{_NAME})?)", re.IGNORECASE)
 UNTRACED = "what {column} takes its values from cannot be traced"
-# In characters. Longer texts are not searched: that would block the event loop.
+# In characters. Longer texts are not searched: that takes long.
 LONGEST_TRIGGERS = 1024 * 1024
 
 
@@ -90,8 +90,10 @@ async def _grounds(
             if found is None:
                 return Grounds(unprotected=UNTRACED.format(column=tracking.name))
             return await _sequence_grounds(connection, table, tracking.name, found[1])
-        if triggers is not None and tracking.tracking_kind in INTEGERS and _mentions(triggers, tracking.name):
-            return await _trigger_grounds(connection, table, tracking.name, triggers)
+        if triggers is not None and tracking.tracking_kind in INTEGERS:
+            texts = triggers[: LONGEST_TRIGGERS + 1]
+            if len(texts) > LONGEST_TRIGGERS or await off_loop(len(texts), _mentions, texts, tracking.name):
+                return await _trigger_grounds(connection, table, tracking.name, texts)
         if pooled and tracking.tracking_kind in INTEGERS:
             return Grounds(unprotected=POOLED.format(column=tracking.name, pool=f"{table.name}_seq"))
         return Grounds()
@@ -109,7 +111,7 @@ async def _trigger_grounds(connection: Connection, table: TableName, column: str
     if len(texts) > LONGEST_TRIGGERS:
         return Grounds(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
     names: dict[str, None] = {}
-    for asked in ASKED.findall(texts):
+    for asked in await off_loop(len(texts), ASKED.findall, texts):
         parts = [plain(part) for part in re.findall(_NAME, asked)]
         names[table_sql(TableName(schema=(table.schema if len(parts) == 1 else parts[0]), name=parts[-1]))] = None
     if len(names) != 1:

@@ -6,11 +6,15 @@ Pure functions, linear in the text. Must not know what follows from what they fi
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # A hostile server writes these texts: a name or string that is not closed goes to the end, and nothing is read twice.
 QUOTED_NAME = r"`(?:[^`]++|``)*+(?:`|\Z)"
@@ -134,6 +138,17 @@ class SelectList(NamedTuple):
 
     columns: tuple[tuple[str, tuple[str, ...]], ...]
     whole: bool
+
+
+# Characters of text that are parsed or searched on the event loop; longer texts go to a thread.
+SHORT = 4 * 1024
+
+
+async def off_loop(length: int, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call a function of a text of this length, in a thread if it is long."""
+    if length <= SHORT:
+        return function(*arguments, **named)
+    return await asyncio.to_thread(function, *arguments, **named)
 
 
 def is_readable(text: str) -> bool:

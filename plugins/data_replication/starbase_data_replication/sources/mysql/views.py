@@ -14,7 +14,7 @@ from typing import Any
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
-from starbase_data_replication.sources.mysql.view_text import ViewText, origin, parse_view
+from starbase_data_replication.sources.mysql.view_text import ViewText, is_readable, off_loop, origin, parse_view
 from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
 from starbase_data_replication.sources.protocols import Grounds
 
@@ -62,6 +62,9 @@ FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = %s AND t.TABLE_NAME = %s
 _TableRow = tuple[str, str | None, str | None, str, str, str | None]
 # Views may read views; a server that invents another one for each would keep the walk going for ever.
 MOST_LEVELS = 100
+MOST_PLACES = 2_000
+# Characters of all views of one walk that are parsed: some seconds of work, in a thread.
+LONGEST_WALK = 512 * 1024
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 
@@ -83,10 +86,20 @@ class _Walk:
         self.level = [(view.schema or "", view.name)]
         self.seen = dict.fromkeys(self.level)
         self._levels = 0
+        self._room = LONGEST_WALK
 
     @property
     def too_deep(self) -> bool:
-        return self._levels >= MOST_LEVELS
+        return self._levels >= MOST_LEVELS or len(self.seen) > MOST_PLACES
+
+    async def parse(self, text: str) -> ViewText:
+        """Parse the text of a view, if there is room for it in this walk; else what it reads is unknown."""
+        if not is_readable(text):
+            return ViewText(unknown=True)
+        self._room -= len(text)
+        if self._room < 0:
+            return ViewText(unknown=True)
+        return await off_loop(len(text), parse_view, text)
 
     def descend(self, below: Iterable[tuple[str, str]]) -> None:
         self._levels += 1
@@ -122,8 +135,9 @@ async def view_grounds(connection: Connection, view: TableName, tracking: Any) -
             for kind, engine, extra, default, counts, text in found[place]:
                 if column is not None and kind in TABLES:
                     random_default = random_default or drawn(default, tracking.rises)
-                parsed = parse_view(text) if text else None
-                origins.add(_origin(column, kind, extra, parsed, alone=len(walk.level) == 1))
+                parsed = await walk.parse(text) if text else None
+                alone = len(walk.level) == 1
+                origins.add(await off_loop(len(text or ""), _origin, column, kind, extra, parsed, alone=alone))
                 if column is not None and None in origins:
                     computed = computed or f"{name}.{column}"
                 if kind in TABLES and engine == "InnoDB":
@@ -137,7 +151,8 @@ async def view_grounds(connection: Connection, view: TableName, tracking: Any) -
                     reasons[NOT_SHOWN.format(name=name, sql=sql)] = None
                     unseen_texts[UNSEEN_TEXT.format(name=name, sql=sql)] = None
                 else:
-                    queries[name] = text
+                    # A text that is not parsed may be long, and there may be many.
+                    queries[name] = text if parsed.words else await off_loop(len(text), _digest, text)
                     union |= parsed.union
                     if parsed.asks is not None:
                         hidden[ASKS.format(name=name, function=parsed.asks)] = None
@@ -184,23 +199,25 @@ async def tables_below(connection: Connection, view: TableName) -> list[tuple[st
     walk = _Walk(view)
     while walk.level and not walk.too_deep:
         found = await _look_up(connection, walk.level)
-        walk.descend(_tables(row for rows in found.values() for row in rows))
+        walk.descend(await _tables(walk, (row for rows in found.values() for row in rows)))
     return list(walk.seen)[1:]
 
 
 async def missing_below(connection: Connection, view: TableName) -> list[str]:
     """The tables and views directly below a view that the catalogue does not show."""
     place = (view.schema or "", view.name)
-    below = list(dict.fromkeys(_tables((await _look_up(connection, [place]))[place])))
+    below = list(dict.fromkeys(await _tables(_Walk(view), (await _look_up(connection, [place]))[place])))
     found = await _look_up(connection, below) if below else {}
     return [".".join(each) for each in below if not found[each]]
 
 
-def _tables(rows: Iterable[_TableRow]) -> Iterator[tuple[str, str]]:
+async def _tables(walk: _Walk, rows: Iterable[_TableRow]) -> list[tuple[str, str]]:
     """The tables that the views among these rows read."""
-    for *_, text in rows:
-        if text:
-            yield from parse_view(text).tables
+    return [table for *_, text in rows if text for table in (await walk.parse(text)).tables]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _reasons(parsed: ViewText, name: str) -> Iterator[str]:
