@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starbase_data_replication.model import OpenTransactions
-from starbase_data_replication.sources.postgresql.transactions import HIDDEN_UNITS, UNIT_SECONDS, still_open
+from starbase_data_replication.sources.postgresql.transactions import (
+    HIDDEN_UNITS,
+    UNIT_SECONDS,
+    open_transactions,
+    still_open,
+)
 from tests.support.hosts import running, until
 from tests.support.servers import TestDatabase
 
@@ -109,6 +114,22 @@ def known(*tokens: str, epoch: str = "1") -> OpenTransactions:
 def test_whoever_may_be_the_same_counts_as_the_same(noted: set[str], now: set[str], still: set[str]) -> None:
     assert still_open(known(*noted), known(*now)).tokens == still
     assert still_open(known(*noted), known(*now, epoch="2")).ended
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("token", ["m:x#77", "m:50", "h:#77", "v:3#77", "x:3/1#77", "m:" + "9" * 30 + "#77"])
+async def test_an_id_that_is_not_postgresqls_is_not_recorded(token: str) -> None:
+    class Server:
+        async def fetch_known(self, sql: str) -> list[dict[str, object]]:
+            return [
+                {"standby": False, "lists": True, "virtual": "3/1#7", "sessions": token, "prepared": "", "epoch": "1"}
+            ]
+
+    async def begin_again(connection: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="PostgreSQL"):
+        await open_transactions(Server(), begin_again)
 
 
 @given(st.lists(st.integers(1, 3), max_size=30))

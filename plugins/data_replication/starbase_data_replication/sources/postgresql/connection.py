@@ -64,16 +64,24 @@ class Connection(asyncpg.Connection):
     # Without a time limit, a server that sends a byte of its answer now and then holds a run for ever: such bytes count
     # as news. COPY is limited by `RowStream`, row by row.
     async def execute(self, query: str, *values: Any, timeout: float | None = None) -> str:
-        return str(await super().execute(query, *values, timeout=_limited(timeout)))
+        with _warnings_as_errors():
+            return str(await super().execute(query, *values, timeout=_limited(timeout)))
 
     async def fetch(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
-        return await super().fetch(query, *values, timeout=_limited(timeout), **options)
+        with _warnings_as_errors():
+            return await super().fetch(query, *values, timeout=_limited(timeout), **options)
 
     async def fetchval(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
-        return await super().fetchval(query, *values, timeout=_limited(timeout), **options)
+        with _warnings_as_errors():
+            return await super().fetchval(query, *values, timeout=_limited(timeout), **options)
 
     async def fetchrow(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
-        return await super().fetchrow(query, *values, timeout=_limited(timeout), **options)
+        with _warnings_as_errors():
+            return await super().fetchrow(query, *values, timeout=_limited(timeout), **options)
+
+    async def copy_from_query(self, query: str, *values: Any, **options: Any) -> str:
+        with _warnings_as_errors():
+            return str(await super().copy_from_query(query, *values, **options))
 
     async def fetch_known(self, sql: str, *values: Any) -> Sequence[asyncpg.Record]:
         """As `fetch`, for a statement whose text alone determines the types of its values and columns.
@@ -119,6 +127,29 @@ class Connection(asyncpg.Connection):
     @overrides("asyncpg.connection.Connection.reset")
     def get_reset_query(self) -> str:
         return ""
+
+
+class RaisedWarning(asyncpg.PostgresError):
+    """An error that a function of the server raised in an SQLSTATE of warnings, without its text."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__("a warning")
+        # As the driver sets the fields of an error that the server sent.
+        vars(self).update(sqlstate=sqlstate, severity="ERROR")
+
+
+class _warnings_as_errors:
+    """Raises RaisedWarning for an error in an SQLSTATE of warnings.
+
+    The driver makes an object of it that cannot pass through a context manager of contextlib's.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, asyncpg.PostgresWarning):
+            raise RaisedWarning(error.sqlstate) from None
 
 
 def _limited(timeout: float | None) -> float:

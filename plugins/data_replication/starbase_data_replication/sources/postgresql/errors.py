@@ -6,9 +6,10 @@ import contextlib
 import re
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import asyncpg
+from asyncpg.pgproto import pgproto
 
 from starbase_data_replication.errors import (
     CHANGED_ON_THE_WAY,
@@ -39,7 +40,8 @@ UNTRANSLATABLE = "22P05"
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
 
 # What is raised for bytes that are not a server's answer.
-DAMAGED = (UnicodeDecodeError, BufferError, struct.error, Damaged)
+# The driver has an error of this name that is not Python's.
+DAMAGED = (UnicodeDecodeError, BufferError, pgproto.BufferError, struct.error, Damaged)
 
 # Part of the driver's text if the server has no TLS, or is not PostgreSQL.
 NO_TLS = "rejected SSL upgrade"
@@ -54,39 +56,62 @@ OURS = {
 }
 
 
-# Error texts that may be shown while the server works on rows: these quote only names of the catalogue, or of files.
-# Any other text may quote a row's value, in any SQLSTATE ('…'::regclass, RAISE). Longer texts are never shown.
+# Error texts that may be shown while the server works on rows, by their SQLSTATE or its class: these quote only names
+# of the catalogue, or of files. Any other text may quote a row's value, in any SQLSTATE ('…'::regclass, RAISE), also
+# one of these texts in an SQLSTATE in which the server does not use it. Longer texts are never shown.
 LONGEST_KNOWN = 1000
-KNOWN = re.compile(
-    "|".join(
-        (
-            r"permission denied for [a-z ]+ .+",
-            r'query would be affected by row-level security policy for table ".+"',
-            r"canceling statement due to [a-z ]+",
-            r"terminating connection (due to|because of) [a-z -]+",
-            r"could not serialize access due to [a-z/ ]+",
-            r"deadlock detected",
-            r"the database system is [a-z ]+",
+KNOWN: Mapping[str, re.Pattern[str]] = {
+    state: re.compile("|".join(texts))
+    for state, texts in {
+        "08": (r'could not connect to server ".+"',),
+        # From a pooler.
+        "08P01": (r"[a-z]+(_[a-z]+)*_timeout", r"server (conn crashed\?|closed the connection unexpectedly)"),
+        "0A000": (r"cached plan must not change result type",),
+        "25": (
             r"cannot execute [A-Za-z_ ()]+ in a read-only transaction",
             r"current transaction is aborted, commands ignored until end of transaction block",
+            r"terminating connection due to [a-z -]+",
+        ),
+        "40": (
+            r"could not serialize access due to [a-z/ ]+",
+            r"deadlock detected",
+            r"(canceling statement|terminating connection) due to conflict with recovery",
+        ),
+        "42501": (
+            r"permission denied for [a-z ]+ .+",
+            r'query would be affected by row-level security policy for table ".+"',
+        ),
+        "42804": (r"argument of [A-Z]+ must be type boolean, not type [a-z0-9 ]+",),
+        "53": (
             r"out of (shared )?memory",
-            r"stack depth limit exceeded",
             r"temporary file size exceeds temp_file_limit \([0-9]+kB\)",
             r"could not [a-z ]+ .+: (No space left on device|Disk quota exceeded)",
+        ),
+        "54001": (r"stack depth limit exceeded",),
+        "55000": (r'materialized view ".+" has not been populated',),
+        "55P03": (r"canceling statement due to lock timeout",),
+        "57": (
+            r"canceling statement due to [a-z ]+",
+            r"terminating connection (due to|because of) [a-z -]+",
+            r"the database system is [a-z ]+",
+        ),
+        "58": (r'could not read block [0-9]+ in file "base/[0-9/._]+": [A-Za-z0-9 ]+',),
+        "72000": (r"snapshot too old",),
+        "XX001": (
             r'could not read block [0-9]+ in file "base/[0-9/._]+": [A-Za-z0-9 ]+',
             r"invalid page in block [0-9]+ of relation base/[0-9/._]+",
             r"(missing|unexpected) chunk number [0-9]+ .*for toast value [0-9]+ in pg_toast_[0-9]+",
-            r'materialized view ".+" has not been populated',
-            r'could not connect to server ".+"',
-            r"snapshot too old",
-            r"cached plan must not change result type",
-            r"argument of [A-Z]+ must be type boolean, not type [a-z0-9 ]+",
-            # From a pooler.
-            r"[a-z]+(_[a-z]+)*_timeout",
-            r"server (conn crashed\?|closed the connection unexpectedly)",
-        )
-    )
-)
+        ),
+    }.items()
+}
+# The function of the server in which a RAISE of PL/pgSQL makes its error, with any text and any SQLSTATE.
+RAISE = "exec_stmt_raise"
+
+
+def is_known(text: str, code: str) -> bool:
+    """Whether this text, in this SQLSTATE, quotes no row."""
+    patterns = (KNOWN.get(code), KNOWN.get(code[:2]))
+    return len(text) <= LONGEST_KNOWN and any(each is not None and each.fullmatch(text) for each in patterns)
 
 
 @contextlib.contextmanager
@@ -98,7 +123,7 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.PostgresWarning) as error:
         raise translate(error, doing, rows=rows) from error
     except (TooMuch, OddSetting) as error:
         raise SourceRejected(f"{doing}: {error}") from error
@@ -116,7 +141,7 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
         raise odd_answer(error, doing, "PostgreSQL") from error
 
 
-def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -> SyncError:
+def translate(error: asyncpg.PostgresError | asyncpg.PostgresWarning, doing: str, *, rows: bool = False) -> SyncError:
     """Translate a server's error. Its text is left out if it may quote a row's value: SQLSTATE classes 22 and 23, and
     with `rows` each text that is not in KNOWN.
     """
@@ -130,14 +155,16 @@ def translate(error: asyncpg.PostgresError, doing: str, *, rows: bool = False) -
     if code == UNTRANSLATABLE:
         return SourceRejected(f"{doing}: a text has no equivalent in Unicode (SQLSTATE {code}); correct or exclude it")
     text = str(error.args[0]) if error.args else ""
-    if code[:2] == "08":
-        # Texts about the connection, mostly the driver's, never quote a row.
-        return SourceUnavailable(f"{doing}: the connection failed: {text} (SQLSTATE {code})")
+    # What the server sends has a severity; the driver's own errors, about a connection, have none.
+    is_servers = getattr(error, "severity", None) is not None
+    raised = getattr(error, "server_source_function", None) == RAISE
     more = ""
     if code[:2] in ("22", "23"):
         text = type(error).__name__
-    elif rows and (len(text) > LONGEST_KNOWN or KNOWN.fullmatch(text) is None):
+    elif rows and is_servers and (raised or not is_known(text, code)):
         text, more = type(error).__name__, "; its text may hold a row's value: look into the server's log"
+    if code[:2] == "08":
+        return SourceUnavailable(f"{doing}: the connection failed: {text} (SQLSTATE {code}){more}")
     message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code}){more}"
     if code in CHANGED_CODES or (code == "42501" and "row-level security" in text):
         return SourceChanged(message)

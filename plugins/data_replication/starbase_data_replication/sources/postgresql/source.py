@@ -229,7 +229,7 @@ class PostgresqlSource:
         with translate_errors("asking which transactions are open"):
             async with self._transaction("READ COMMITTED") as connection:
                 now = await transactions.open_transactions(connection, self._begin_again)
-        return [transactions.still_open(each, now) for each in noted]
+            return [transactions.still_open(each, now) for each in noted]
 
     async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
         with translate_errors("looking at open transactions"):

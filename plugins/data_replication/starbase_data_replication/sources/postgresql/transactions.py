@@ -10,6 +10,7 @@ Tokens:
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -40,6 +41,9 @@ HIDDEN_UNITS = 6
 NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
 
 
+TOKEN = re.compile(r"v:-?\d+/\d+#\d+|p:\d+|[mh]:-?\d{1,20}#\d+", re.ASCII)
+
+
 async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTransactions:
     """The open transactions now.
 
@@ -58,9 +62,11 @@ async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTra
     if not row["lists"]:
         return OpenTransactions(known=False, reason=NOT_LISTED)
     tokens = {f"v:{token}" for token in row["virtual"].split()} | {f"p:{token}" for token in row["prepared"].split()}
-    return OpenTransactions(
-        known=True, tokens=frozenset(tokens.union(row["sessions"].split())), reason="pg_locks", epoch=row["epoch"]
-    )
+    tokens.update(row["sessions"].split())
+    if not all(map(TOKEN.fullmatch, tokens)):
+        # Once recorded, it would fail each later run.
+        raise ValueError("a transaction's id is not one of PostgreSQL's")
+    return OpenTransactions(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=row["epoch"])
 
 
 def still_open(noted: OpenTransactions, now: OpenTransactions) -> OpenTransactions:
