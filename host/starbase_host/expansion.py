@@ -10,7 +10,7 @@ Pure functions over texts. Must not know connections, roles or limits.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -139,6 +139,44 @@ class Relation:
 def relation(sql: str | None, *, view: bool) -> Relation:
     """Return the relation that a definition in the schema makes."""
     return Relation((sql or "").count(",") + 1, sql if view else None)
+
+
+def generated_size(sql: str) -> int:
+    """Return how many tokens the largest generated column of a CREATE TABLE becomes; SQLite expands them in turn."""
+    columns = dict(_generated_columns(_tokens(sql)))
+    sizes: dict[str, int] = {}
+    # Each pass finds the columns whose names are known: in the order of a chain, or the other way round.
+    for order in (list(columns), list(reversed(columns))) * 2:
+        for name in order:
+            names, plain = columns[name]
+            sizes[name] = min(MOST, plain + sum(sizes.get(each, 1) for each in names))
+    return max(sizes.values(), default=0)
+
+
+def _generated_columns(tokens: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[list[str], int]]]:
+    """Yield each generated column of a CREATE TABLE, with the names in it and the number of its other tokens."""
+    depth, name, begins = 0, "", False
+    names: list[str] | None = None
+    plain = 0
+    for before, (kind, word) in zip([("mark", ""), *tokens], tokens, strict=False):
+        if (kind, word) == ("mark", "("):
+            depth += 1
+            begins = begins or depth == 1
+            if depth == 2 and before == ("word", "as"):
+                names, plain = [], 0
+        elif (kind, word) == ("mark", ")"):
+            if depth == 2 and names is not None:
+                yield name, (names, plain)
+                names = None
+            depth -= 1
+        elif depth == 1 and (kind, word) == ("mark", ","):
+            begins = True
+        elif depth == 1 and begins and kind in ("word", "quoted", "text"):
+            name, begins = word, False
+        elif names is not None and (kind == "quoted" or (kind == "word" and word not in _WORDS)):
+            names.append(word)
+        elif names is not None:
+            plain += 1
 
 
 class Expansion:

@@ -21,7 +21,7 @@ from starbase_host import catalogue, full_text
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
-from starbase_host.expansion import Expansion, TooManyLevels, relation
+from starbase_host.expansion import Expansion, TooManyLevels, generated_size, relation
 from starbase_host.replaced_functions import replace_trim, replace_unhex
 from starbase_host.weight import weight
 
@@ -49,7 +49,15 @@ def _read_expansion(rows: list[tuple[Any, ...]]) -> Expansion:
 
 def _large_views(rows: list[tuple[Any, ...]], limit: int) -> set[str]:
     expansion = _read_expansion(rows)
-    return {str(name) for name, view, _ in rows if view and not _is_small(expansion, str(name), limit)}
+    return {
+        str(name)
+        for name, view, sql in rows
+        if (
+            not _is_small(expansion, str(name), limit)
+            if view
+            else " as" in (sql or "").lower() and generated_size(sql) > limit
+        )
+    }
 
 
 def _is_small(expansion: Expansion, view: str, limit: int) -> bool:
@@ -60,7 +68,7 @@ def _is_small(expansion: Expansion, view: str, limit: int) -> bool:
 
 
 def large_views(connection: apsw.Connection) -> set[str]:
-    """Return the folded names of views that must not be prepared: it would take too much time and memory."""
+    """Return the views, and tables with generated columns, that must not be prepared, because they are too large."""
     return _large_views(connection.execute(_RELATIONS, can_cache=False).fetchall(), rules.EXPANDED_TOKENS["admin"])
 
 
@@ -195,7 +203,10 @@ class Guard:
 
     def _check_size(self, sql: str) -> None:
         """Raise TooLarge when preparing the statement would take too much memory, or time that nothing can limit."""
-        selects = sql.lower().count("select")
+        folded = sql.lower()
+        if self.writer and "create" in folded and generated_size(sql) > rules.EXPANDED_TOKENS[self.role]:
+            raise TooLarge(rules.COLUMN_TOO_EXPANDED.format(rules.EXPANDED_TOKENS[self.role]))
+        selects = folded.count("select")
         if len(sql) <= rules.SHORT_SQL and selects == 0:
             return
         expansion = self._current_expansion()

@@ -158,9 +158,13 @@ TOO_EXPANDED = (
     "replaces each use by the column's expression, which makes more than {:,} tokens here; write WITH name AS "
     "MATERIALIZED (SELECT …) for an inner one, or use its columns fewer times"
 )
+COLUMN_TOO_EXPANDED = (
+    "a generated column would become more than {:,} tokens, because SQLite replaces each generated column in it by its "
+    "expression; use fewer of them in one another"
+)
 VIEW_TOO_EXPANDED = (
-    "with this, the view {} would become more than {:,} tokens, because SQLite replaces each use of an inner column by "
-    "its expression; write WITH name AS MATERIALIZED (SELECT …) in the view, or use inner columns fewer times"
+    "with this, the view or table {} would become more than {:,} tokens, because SQLite replaces each use of an inner "
+    "column by its expression; write WITH name AS MATERIALIZED (SELECT …) in the view, or use inner columns fewer times"
 )
 TOO_MANY_LEVELS = "too many SELECTs are nested in one another; write them as common table expressions"
 CLIENT_REFUSAL = (

@@ -144,13 +144,35 @@ def test_views_are_expanded_too_in_whatever_order_they_come(tmp_path: Path) -> N
             try:
                 bench.run(create.format(f"e{number}", f"e{number - 1}"), role="admin")
             except TooLarge as error:
-                refused += "the view e1" in str(error)
+                refused += "the view or table e1" in str(error)
                 bench.write(create.format(f"e{number}", f"e{number - 1}"))
         assert refused == 1
         assert isinstance(bench.refusal("SELECT * FROM e12"), TooLarge)
         assert isinstance(bench.refusal("SELECT * FROM e12", role="admin"), TooLarge)
         assert bench.rows("SELECT x FROM e3") == [(64,)]
         bench.run("CREATE VIEW other AS SELECT id FROM orders", role="admin")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_generated_columns_over_one_another_are_refused(shared: Bench, backwards: bool) -> None:
+    columns = [
+        f"c{number} INTEGER AS (c{number - 1}+c{number - 1}+c{number - 1}+c{number - 1})" for number in range(1, 13)
+    ]
+    made = ", ".join(["c0", *(reversed(columns) if backwards else columns)])
+    error = shared.refusal(f"CREATE TABLE g{backwards:d}({made})", role="admin")
+    assert isinstance(error, TooLarge)
+    assert "generated column" in str(error)
+    shared.run(
+        f"CREATE TABLE h{backwards:d}(c0, {', '.join(columns[:5])}, k TEXT DEFAULT (1), CHECK (c0 > 0))", role="admin"
+    )
+    for number in range(6, 13):
+        try:
+            shared.run(f"ALTER TABLE h{backwards:d} ADD COLUMN {columns[number - 1]}", role="admin")
+        except TooLarge:
+            assert number < 11
+            break
+    else:
+        pytest.fail("no column was refused")
 
 
 def test_deep_nesting_is_refused() -> None:
