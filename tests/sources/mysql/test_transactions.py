@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -609,3 +610,27 @@ def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None
 def test_another_server_knows_nothing_of_those_who_were_noted() -> None:
     found = transactions.still_open(SEEN.open_transactions, TransactionList(server="b", started="1"))
     assert (found.known, found.reason) == (False, transactions.OTHER_SERVER)
+
+
+def calls(count: int) -> int:
+    """How many functions are called to find these transactions again."""
+    begun = tuple(Transaction(str(number % 7), str(number), "x") for number in range(count))
+    later = TransactionList(server="a", started="1", transactions=begun)
+    called = 0
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal called
+        called += event in ("call", "c_call")
+
+    noted = later.open_transactions
+    sys.setprofile(profile)
+    try:
+        found = transactions.still_open(noted, later)
+    finally:
+        sys.setprofile(None)
+    assert found == noted
+    return called
+
+
+def test_looking_for_transactions_again_takes_time_in_proportion_to_them() -> None:
+    assert calls(400) < 3 * calls(200)

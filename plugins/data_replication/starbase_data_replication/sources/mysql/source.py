@@ -199,7 +199,7 @@ class MysqlSource:
         with translate_errors("asking which transactions are open"):
             async with self._transaction() as connection:
                 now = await self._list_transactions(connection)
-        return [transactions.still_open(each, now) for each in noted]
+            return [transactions.still_open(each, now) for each in noted]
 
     async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
         with translate_errors("looking at open transactions"):

@@ -35,6 +35,7 @@ from pymysql.constants import ER
 from pymysql.err import Error
 
 from starbase_data_replication.model import OpenTransactions
+from starbase_data_replication.sources.answers import MOST_TRANSACTIONS, TOO_MANY
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.replica_status import HIDDEN, applied_expression, why_it_may_replicate
 
@@ -110,11 +111,6 @@ class Transaction(NamedTuple):
     def token(self) -> str:
         return f"t:{self.thread}:{self.id}:{self.started}"
 
-    def may_be(self, earlier: Transaction) -> bool:
-        """Whether it is the same, seen earlier. It keeps the id that it was given; started counts seconds."""
-        same_start = (self.thread, self.started) == (earlier.thread, earlier.started)
-        return same_start and earlier.id in ("", self.id)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransactionList:
@@ -165,24 +161,46 @@ def still_open(noted: OpenTransactions, now: TransactionList) -> OpenTransaction
         now = replace(now, started=started, statements={}, transactions=())
     without_session = {token for token in noted.tokens if token.startswith("x:")}
     still = without_session & now.without_session
+    found = _Found(now)
+    ended = False
     for token in noted.tokens - without_session:
-        seen = _seen_again(token, now)
+        seen = _seen_again(token, now, found)
+        still |= seen
+        ended |= not seen
+    if ended:
         # One that has ended may have been prepared: then it is one of the new ones without a session.
-        still |= seen or (now.without_session - without_session)
+        still |= now.without_session - without_session
     return replace(noted, tokens=frozenset(still))
 
 
-def _seen_again(token: str, now: TransactionList) -> set[str]:
+class _Found:
+    """The transactions of a list, by their thread and start, and by their thread."""
+
+    def __init__(self, now: TransactionList) -> None:
+        self.by_start: dict[tuple[str, str], dict[str, Transaction]] = {}
+        self.by_thread: dict[str, set[str]] = {}
+        for each in now.transactions:
+            self.by_start.setdefault((each.thread, each.started), {})[each.id] = each
+            self.by_thread.setdefault(each.thread, set()).add(each.token)
+
+    def later(self, earlier: Transaction) -> set[str]:
+        """The tokens of those that may be the same, seen earlier: it keeps the id that it was given."""
+        same_start = self.by_start.get((earlier.thread, earlier.started), {})
+        if earlier.id:
+            same_start = {earlier.id: same_start[earlier.id]} if earlier.id in same_start else {}
+        return {each.token for each in same_start.values()}
+
+
+def _seen_again(token: str, now: TransactionList, found: _Found) -> set[str]:
     """The tokens now of what had this token; empty if it has ended."""
     kind, thread, rest = token.split(":", 2)
     if kind == "t":
         number, _, started = rest.partition(":")
-        earlier = Transaction(thread, number, started)
-        return {transaction.token for transaction in now.transactions if transaction.may_be(earlier)}
+        return found.later(Transaction(thread, number, started))
     mark = _mark_now(thread, rest, now)
     if mark is not None:
         return {f"s:{thread}:{mark}"}
-    return {transaction.token for transaction in now.transactions if transaction.thread == thread}
+    return found.by_thread.get(thread, set())
 
 
 def _mark_now(thread: str, noted: str, now: TransactionList) -> str | None:
@@ -275,6 +293,8 @@ async def _list_once(connection: Connection) -> TransactionList:
             without_session.add(f"x:{real}")
         elif thread != "0" and read_only != "1":
             transactions.add(Transaction(thread, real, begun))
+    if len(transactions) + len(without_session) > MOST_TRANSACTIONS:
+        return TransactionList(unknown=TOO_MANY.format(most=MOST_TRANSACTIONS))
     for transaction in transactions:
         # Its statement is part of the transaction.
         statements.pop(transaction.thread, None)
