@@ -188,7 +188,7 @@ def test_a_filter_that_is_no_condition(host: HostProcess, people: TestDatabase, 
 def test_a_filter_with_a_parameter(host: HostProcess, postgres_database: TestDatabase) -> None:
     postgres_database.execute(CREATE["postgresql"])
     said = error(host, configure(host, postgres_database, where="$1 = 1"))
-    assert "where: holds a parameter such as $1, for which nothing is given; write the value itself" in said
+    assert "where: contains a parameter such as $1, which has no value; write the value itself" in said
     assert "HINT" not in said
 
 
