@@ -362,3 +362,14 @@ def test_more_hashes_than_were_counted_end_a_comparison(host: HostProcess) -> No
     many = f"hashes = ([next(numbers) for _ in range(1000)] for numbers in [{endless}] for _ in iter(int, 1))"
     answering(host, f"summaries = [{{0: Summary(3, 5)}}]\n{many}")
     assert "comparing hashes: received more rows than were counted" in error(host, "verify", "hashes")
+
+
+@pytest.mark.parametrize("base", ["SourceRejected", "ValueError"])
+def test_an_error_whose_text_hangs(host: HostProcess, base: str) -> None:
+    """Its text was made on the event loop, which stood still for good."""
+    name = f"text{base}"
+    configure(host, name)
+    hang = "    def __str__(self):\n        import threading\n        threading.Event().wait()\n"
+    answering(host, f"class Evil({base}):\n{hang}raise Evil('x')")
+    assert "unexpected Evil with the dialect odd of plugin odd" in error(host, "sync", name)
+    assert host.result("GET", "/health") == {"status": "ready"}

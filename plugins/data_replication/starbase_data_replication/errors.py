@@ -102,6 +102,15 @@ def kind_of(error: BaseException) -> str:
     return name
 
 
+def has_plain_text(error: BaseException) -> bool:
+    """Whether str() of an error runs no code of a foreign class: neither the error's class nor its arguments'."""
+    classes = type.__dict__["__mro__"].__get__(type(error))
+    owner = next(each for each in classes if "__str__" in type.__dict__["__dict__"].__get__(each))
+    return owner is BaseException and all(
+        type(each) in (str, int) for each in BaseException.__dict__["args"].__get__(error)
+    )
+
+
 class SyncError(StarbaseError):
     """A sync failed. The message says why, and holds neither a secret nor a row's value.
 

@@ -15,7 +15,15 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits, format_for_log, kind_of
+from starbase_data_replication.errors import (
+    DialectFailed,
+    Exited,
+    OddAnswer,
+    catch_exits,
+    format_for_log,
+    has_plain_text,
+    kind_of,
+)
 from starbase_data_replication.model import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
@@ -24,7 +32,7 @@ from starbase_data_replication.sources.network import ON_ACTIVITY
 from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
 from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
 from starbase_data_replication.verify import Check, allow
-from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable
+from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable, Worker
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -33,6 +41,8 @@ log = logging.getLogger("starbase.data_replication")
 LET_GO_SECONDS = 3.0
 # How long to wait before the database is asked again to take a record: a lock or a full disk lasts for seconds.
 RECORD_AGAIN_SECONDS = 1.0
+# How long an error of another plugin's dialect may take to make its text.
+TEXT_SECONDS = 2.0
 # How long the host's end waits for records; what is not recorded by then, the next start records.
 CLOSE_SECONDS = 2.0
 
@@ -229,7 +239,8 @@ class Runner:
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
         ending = ending_of(run, work)
         if ending.failure is not None:
-            text = self.connections.scrubbed(format_for_log(ending.failure), stored.replication.source_config)
+            details = await _details(ending.failure)
+            text = self.connections.scrubbed(details, stored.replication.source_config)
             how = "received an odd answer" if isinstance(ending.failure, OddAnswer) else "failed unexpectedly"
             log.error("run of %s %s\n%s", run.name, how, text)
         try:
@@ -277,7 +288,10 @@ class Runner:
             raised = str(error) if isinstance(error, Exited) else "CancelledError, though the run was not interrupted"
             dialect = stored[0].replication.dialect
             raise DialectFailed(f"the dialect {dialect} raised {raised}; the host's log has the details") from error
-        except StarbaseError:
+        except StarbaseError as error:
+            whose = self.connections.whose(stored[0].replication.dialect)
+            if whose is not None and not has_plain_text(error):
+                raise DialectFailed(f"unexpected {kind_of(error)} with {whose}; its class makes its text") from error
             raise
         except Exception as error:
             whose = self.connections.whose(stored[0].replication.dialect)
@@ -327,6 +341,18 @@ class Runner:
             together=replication.options.group is not None,
             added_seconds=self.added_seconds,
         )
+
+
+async def _details(failure: BaseException) -> str:
+    """An error and its traceback for the log. Its text is made in a thread: a dialect's class may do anything there."""
+    worker = Worker("details")
+    try:
+        text: str = await worker.call(format_for_log, (failure,), TEXT_SECONDS)
+        return text
+    except Exception:
+        return f"{kind_of(failure)}, whose text could not be made"
+    finally:
+        worker.close()
 
 
 def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:

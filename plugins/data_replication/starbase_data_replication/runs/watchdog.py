@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from starbase_data_replication.errors import SyncError
+from starbase_data_replication.errors import SyncError, has_plain_text, kind_of
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.runner import Runner
 from starbase_data_replication.runs.scheduler import Scheduler
@@ -112,11 +112,12 @@ class Watchdog:
             await bounded(run.source.ping, ANSWER_SECONDS)
         except (SyncError, TimeoutError) as error:
             silent = self.clock.monotonic() - run.active_at
+            text = str(error) if has_plain_text(error) else kind_of(error)
             if run.active_at <= began:
                 self.runner.give_up(
                     run,
                     f"nothing came from the source for {silent:.0f} s, and it does not answer a new connection "
-                    f"({str(error) or 'no answer in time'}); the run was ended, what was committed stays, and the next "
+                    f"({text or 'no answer in time'}); the run was ended, what was committed stays, and the next "
                     "sync tries again",
                 )
             return

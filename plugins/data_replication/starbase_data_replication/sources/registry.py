@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from starbase_data_replication.errors import DialectFailed, SyncError, kind_of
+from starbase_data_replication.errors import DialectFailed, SyncError, has_plain_text, kind_of
 from starbase_data_replication.sources.protocols import Dialect, Source
 from starbase_host import Host, StarbaseError, Worker
 
@@ -102,9 +102,9 @@ class Dialects(Mapping[str, Dialect]):
         foreign = self._foreign[name]
         try:
             return await _called(foreign.worker, foreign.seconds, str(foreign), function)
-        except StarbaseError:
-            raise
         except Exception as error:
+            if isinstance(error, StarbaseError) and has_plain_text(error):
+                raise
             # Also for a result of the wrong type. The caller cannot fix it, but learns whose fault it is.
             raise DialectFailed(f"{foreign} failed ({kind_of(error)}); the host's log has the details") from error
 
