@@ -63,22 +63,27 @@ class Connection(asyncpg.Connection):
 
     # Without a time limit, a server that sends a byte of its answer now and then holds a run for ever: such bytes count
     # as news. COPY is limited by `RowStream`, row by row.
-    async def execute(self, query: str, *values: Any, timeout: float | None = None) -> str:
+    @overrides(library="asyncpg")
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         with _warnings_as_errors():
-            return str(await super().execute(query, *values, timeout=_limited(timeout)))
+            return str(await super().execute(query, *args, timeout=_limited(timeout)))
 
+    @overrides(library="asyncpg")
     async def fetch(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
         with _warnings_as_errors():
             return await super().fetch(query, *values, timeout=_limited(timeout), **options)
 
+    @overrides(library="asyncpg")
     async def fetchval(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
         with _warnings_as_errors():
             return await super().fetchval(query, *values, timeout=_limited(timeout), **options)
 
+    @overrides(library="asyncpg")
     async def fetchrow(self, query: str, *values: Any, timeout: float | None = None, **options: Any) -> Any:
         with _warnings_as_errors():
             return await super().fetchrow(query, *values, timeout=_limited(timeout), **options)
 
+    @overrides(library="asyncpg")
     async def copy_from_query(self, query: str, *values: Any, **options: Any) -> str:
         with _warnings_as_errors():
             return str(await super().copy_from_query(query, *values, **options))

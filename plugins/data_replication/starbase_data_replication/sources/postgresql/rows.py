@@ -46,6 +46,8 @@ LONG_BYTES = 1 << 22
 SMALL_BYTES = 1 << 17
 PAUSE_SECONDS = 0.002
 
+# Stands for a backslash while other escapes are replaced: no decoded text contains half of a surrogate pair.
+BACKSLASH = "\udc5c"
 ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -243,12 +245,15 @@ def unescaped(value: str) -> str | None:
     if value.startswith("\\\\x") and value.count("\\") == 2:
         # Bytes, which may be long.
         return value[1:]
-    # A list of the parts would take ten times the size of a text of nothing but backslashes. No text contains a zero.
-    value = value.replace("\\\\", "\0")
-    if "\\" in value:
-        for letter, character in ESCAPES.items():
-            value = value.replace("\\" + letter, character)
-    return value.replace("\0", "\\")
+    # A list of the parts would take ten times the size of a text of nothing but backslashes.
+    pairs = value.count("\\\\")
+    if value.count("\\") == 2 * pairs:
+        return value.replace("\\\\", "\\")
+    if pairs:
+        value = value.replace("\\\\", BACKSLASH)
+    for letter, character in ESCAPES.items():
+        value = value.replace("\\" + letter, character)
+    return value.replace(BACKSLASH, "\\") if pairs else value
 
 
 def _bytes(value: str) -> bytes:
