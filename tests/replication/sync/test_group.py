@@ -149,6 +149,24 @@ def test_one_that_fails_lets_none_be_written(source_database: TestDatabase, tmp_
         assert host.query("SELECT name FROM sqlite_schema WHERE name GLOB 'tmp_replication_s[th]*'") == []
 
 
+def test_rows_that_are_rolled_back_do_not_count(postgres_database: TestDatabase, tmp_path: Path) -> None:
+    """The first member is written, and then undone with the second."""
+    make(postgres_database)
+    with running(tmp_path) as host:
+        for name in ("orders", "lines"):
+            configure(host, postgres_database, name, syncIntervalMinutes=60)
+            until(lambda name=name: host.status(name)["last_success_at"], what="the load")  # type: ignore[misc]
+        until(lambda: not any(host.status(name)["is_running"] for name in ("orders", "lines")), what="their end")
+        host.query("CREATE TRIGGER stop BEFORE INSERT ON lines BEGIN SELECT RAISE(ABORT, 'stopped'); END")
+        postgres_database.execute("INSERT INTO orders (id, total) VALUES (2, 0)")
+        postgres_database.execute("INSERT INTO lines (order_id, n, amount) VALUES (2, 1, 0)")
+        assert not host.request("POST", "/data-replication/sync/orders").is_success
+        (run, *_) = host.logs("orders")
+        assert (run["status"], run["rows_read"], run["records_processed"]) == ("error", 1, 0)
+        host.query("DROP TRIGGER stop")
+        assert host.sync("orders")["records_processed"] == 1
+
+
 @pytest.mark.elsewhere_in_prove
 def test_a_group_is_loaded_and_reset_together(source_database: TestDatabase, tmp_path: Path) -> None:
     make(source_database)

@@ -31,8 +31,8 @@ async def _sync_together(syncs: Sequence[Sync]) -> None:
         for sync in syncs:
             await sync.copy(snapshot)
 
-    def commit(connection: apsw.Connection) -> None:
-        for sync in syncs:
-            sync.commit(connection)
+    def commit(connection: apsw.Connection) -> list[int]:
+        return [sync.commit(connection) for sync in syncs]
 
-    await syncs[0].database.write(commit)
+    for sync, changed in zip(syncs, await syncs[0].database.write(commit), strict=True):
+        sync.progress.changed += changed

@@ -239,16 +239,20 @@ class Sync:
             ),
         )
 
-    def commit(self, connection: apsw.Connection) -> None:
-        """Write what was staged, and the position. Part of the group's one transaction."""
+    def commit(self, connection: apsw.Connection) -> int:
+        """Write what was staged, and the position. Part of the group's one transaction.
+
+        Return how many rows of the replica it changed; they count once the transaction is committed.
+        """
         self.preparation.check(connection, self._replica)
+        changed = 0
         if self._start.position.into_shadow:
             self._warnings += self.preparation.swap(connection, self._replica)
-        elif merged := self._replica.merge(connection):
-            self.progress.changed += merged
+        elif changed := self._replica.merge(connection):
             store.mark_uncounted(connection, self.stored)
         if self._end != self._saved:
             store.save_position(connection, self.stored, self._end)
+        return changed
 
     async def _prepare(self, inspector: Inspector, saved: Position | None) -> str | None:
         """The part of `prepare` that needs the inspector. Why an interrupted load may not go on; None if it may."""
