@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.runs.slots import Slots
+from starbase_data_replication.runs.slots import Slot, Slots
 from starbase_data_replication.sources import Dialects
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
@@ -41,6 +41,36 @@ async def test_databases_of_one_server_leave_a_place_to_others() -> None:
         await asyncio.wait({runs[0]})
         await asyncio.sleep(0)
         assert granted[5:] == ["evil 4"]
+
+
+@pytest.mark.anyio
+async def test_databases_that_are_quiet_by_turns_leave_a_place_too() -> None:
+    """A quiet run gives its place to another, and works again when its source sends a byte."""
+    slots = Slots(total=4, per_source=4, per_server=3)
+    held: list[Slot] = []
+    good = asyncio.Event()
+
+    async def run(source: str) -> None:
+        async with slots.hold(source, "evil") as slot:
+            held.append(slot)
+            await asyncio.sleep(3600)
+
+    async def other() -> None:
+        async with slots.hold("good", "good"):
+            good.set()
+
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(6):
+            stack.callback(asyncio.create_task(run(f"evil {number}")).cancel)
+        for _ in range(12):
+            await asyncio.sleep(0)
+            for slot in held:
+                slots.set_quiet(slot, True)
+        for slot in held:
+            slots.set_quiet(slot, False)
+        stack.callback(asyncio.create_task(other()).cancel)
+        async with asyncio.timeout(10):
+            await good.wait()
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql"])

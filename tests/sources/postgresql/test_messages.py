@@ -140,3 +140,27 @@ def test_a_hidden_session_that_is_always_busy_holds_a_floor_for_a_while_only(ste
         alive = still_open(alive, known(f"v:3/{number}#77", f"h:{at}#77"))
         assert alive.ended == (at > HIDDEN_UNITS)
         assert alive.sessions == (0 if alive.ended else 1)
+
+
+class Listing:
+    """A connection to a server that lists very many sessions."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def fetch_known(self, _: str) -> list[dict[str, object]]:
+        sessions = " ".join(f"m:1#{number}" for number in range(self.count))
+        return [{"standby": False, "lists": True, "virtual": "", "prepared": "", "sessions": sessions, "epoch": "e"}]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("count", "known"), [(10_000, True), (200_000, False)])
+async def test_a_list_that_no_server_has_is_not_taken_apart(count: int, known: bool) -> None:
+    found = await open_transactions(Listing(count), begin_again=unasked)
+    assert found.known is known
+    assert len(found.tokens) == (count if known else 0)
+    assert known or "more transactions than it can have" in found.reason
+
+
+async def unasked(_: object) -> None:
+    raise AssertionError

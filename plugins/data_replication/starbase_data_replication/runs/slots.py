@@ -2,7 +2,7 @@
 others.
 
 A run whose source has been silent for a while does no work: until the source sends something again, it counts for its
-source alone, and not towards the limit over all. Must not know what a run does.
+source and its server, and not towards the limit over all. Must not know what a run does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Slots:
 
     total: how many runs may work at once.
     per_source: how many runs of one source may work at once, quiet ones included.
-    per_server: how many runs of one server may work at once, quiet ones not included.
+    per_server: how many runs of one server may work at once, quiet ones included: else one whose databases are quiet
+        by turns would have them all at work in the end.
     """
 
     total: int
@@ -69,7 +70,7 @@ class Slots:
     def _grant(self) -> None:
         working = sum(not slot.quiet for slot in self._held)
         of_source = Counter(slot.source for slot in self._held)
-        of_server = Counter(slot.server for slot in self._held if not slot.quiet)
+        of_server = Counter(slot.server for slot in self._held)
         for slot in list(self._waiting):
             if working >= self.total:
                 return

@@ -38,6 +38,9 @@ FUNCTIONS = (
 UNIT_SECONDS = 600
 HIDDEN_UNITS = 6
 
+# Characters. MOST_TRANSACTIONS tokens are shorter together; see sources/answers.py.
+LONGEST_LIST = 1_000_000
+
 NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
 
 
@@ -61,6 +64,9 @@ async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTra
         return OpenTransactions(known=False, reason="the source is a standby, which does not tell who is writing")
     if not row["lists"]:
         return OpenTransactions(known=False, reason=NOT_LISTED)
+    if sum(len(row[name]) for name in ("virtual", "prepared", "sessions")) > LONGEST_LIST:
+        # Not taken apart: that takes the event loop's time.
+        return OpenTransactions(known=False, reason="the server lists more transactions than it can have")
     tokens = {f"v:{token}" for token in row["virtual"].split()} | {f"p:{token}" for token in row["prepared"].split()}
     tokens.update(row["sessions"].split())
     if not all(map(TOKEN.fullmatch, tokens)):
