@@ -171,10 +171,16 @@ async def spoken(address: tuple[str, int], *pieces: bytes, pause: float = 0.0) -
             await writer.drain()
             await asyncio.sleep(pause)
     await asyncio.wait_for(listening, 10)
-    writer.close()
+    await end(writer)
     head, _, body = said.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head
     return int(head.split()[1]), json.loads(body)
+
+
+async def end(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 GET = b"GET /health HTTP/1.1\r\nhost: x\r\n"
@@ -219,7 +225,7 @@ async def test_what_is_no_request_and_what_is_too_large_or_too_slow(
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
         writer.write(b"GET /hea")
         assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 10)
-        writer.close()
+        await end(writer)
 
 
 CHUNKED = POST.replace(b"content-length: 50", b"transfer-encoding: chunked")
@@ -240,7 +246,7 @@ async def test_a_request_of_very_many_pieces_is_refused(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(CHUNKED + b"1\r\n \r\n" * 3000)
         assert b"200 OK" not in await asyncio.wait_for(reader.read(), 10)
-        writer.close()
+        await end(writer)
 
 
 @given(st.lists(st.sampled_from(['"', "\\", ",", "[", "{", "a", '\\"', '"",', '"a"', "é"]), max_size=60))
@@ -260,7 +266,7 @@ async def test_two_lengths_of_one_body_end_the_connection(tmp_path: Path) -> Non
         head = POST.replace(b"connection: close\r\n", b"transfer-encoding: chunked\r\n")
         writer.write(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + GET + b"\r\n")
         said = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
+        await end(writer)
         assert b"connection: close" in said
         assert said.count(b"HTTP/1.1") == 1
 
@@ -314,7 +320,7 @@ async def test_connections_are_bounded_and_come_free_again(tmp_path: Path, monke
         status, body = await spoken(address, GET + b"connection: close\r\n\r\n")
         assert (status, set(body)) == (503, {"error"})
         for _, writer in held:
-            writer.close()
+            await end(writer)
             await writer.wait_closed()
         statuses: list[int] = []
         while 200 not in statuses and len(statuses) < 200:

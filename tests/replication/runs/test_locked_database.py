@@ -18,6 +18,8 @@ PREFIX = "/data-replication"
 @contextlib.contextmanager
 def locked(host: HostProcess) -> Iterator[None]:
     other = apsw.Connection(str(host.database))
+    # The host may be writing itself just then.
+    other.set_busy_timeout(30_000)
     other.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -76,6 +76,8 @@ class Pool:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await database.disconnect()
+        # asyncio closes the socket of a connection in the loop's next turn, and a command's loop may end before.
+        await asyncio.sleep(0)
 
     async def _open(self) -> Any:
         async with self._opening:
