@@ -17,7 +17,7 @@ from benchmarks import ours, page
 from benchmarks.measure import say, spread
 from benchmarks.settings import Settings
 from benchmarks.sources import Dialect, Source, running
-from benchmarks.wire import Door, translate_errors
+from benchmarks.wire import CountingProxy, counting_proxy
 
 SYNCS = 30
 # Syncs of a schedule do not follow one another at once either.
@@ -28,12 +28,12 @@ def measure(settings: Settings) -> str:
     lines = []
     dialects: tuple[Dialect, ...] = ("postgresql", "mysql")
     for dialect in dialects:
-        with running(dialect) as source, translate_errors(source.server.host, source.server.port) as opened:
+        with running(dialect) as source, counting_proxy(source.server.host, source.server.port) as proxy:
             small = max(1000, settings.rows // 100)
             source.fill(settings.rows)
             source.fill(small, "small")
             source.rows = settings.rows
-            lines += _lines(source, opened, settings.directory / dialect, small)
+            lines += _lines(source, proxy, settings.directory / dialect, small)
     heads = [
         "source",
         "rows",
@@ -52,8 +52,8 @@ def measure(settings: Settings) -> str:
     )
 
 
-def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[list[str]]:
-    counted = {**source.database.source_config, "host": "127.0.0.1", "port": opened.port}
+def _lines(source: Source, proxy: CountingProxy, directory: Path, small: int) -> list[list[str]]:
+    counted = {**source.database.source_config, "host": "127.0.0.1", "port": proxy.port}
     tables = {"orders": source.rows, "small": small}
     bodies = [ours.body(source, name=table, table=table) for table in tables]
     bodies += [ours.body(source, name=f"{table}_counted", table=table, sourceConfig=counted) for table in tables]
@@ -75,10 +75,10 @@ def _lines(source: Source, opened: Door, directory: Path, small: int) -> list[li
                 assert run["records_processed"] == 0, run
                 # By another address, the same server is not known for the same: its list must be left alone meanwhile.
                 time.sleep(PAUSE_SECONDS)
-                before, waited_before = opened.round_trips, opened.waited_seconds
+                before, waited_before = proxy.round_trips, proxy.waited_seconds
                 _sync(connection, f"{table}_counted")
-                trips.append(opened.round_trips - before)
-                waited.append((opened.waited_seconds - waited_before) * 1000)
+                trips.append(proxy.round_trips - before)
+                waited.append((proxy.waited_seconds - waited_before) * 1000)
                 besides.append(wall[-1] - waited[-1])
                 of_run.append(inside[-1] - waited[-1])
             say(f"  {source.name}, {rows:,} rows: {statistics.median(wall):.1f} ms, {trips[-1]} round trips")

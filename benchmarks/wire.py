@@ -1,4 +1,4 @@
-"""A door in front of a server that counts round trips: how often the server answered after its client had spoken.
+"""A proxy in front of a server that counts round trips: how often the server answered after its client had spoken.
 
 And for how long the client waited for those answers, the server's own work included.
 """
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 
-class Door:
+class CountingProxy:
     """Listens on 127.0.0.1; everything goes through unchanged."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -52,9 +52,9 @@ class Door:
 
 
 @contextlib.contextmanager
-def translate_errors(host: str, port: int) -> Iterator[Door]:
-    opened = Door(host, port)
+def counting_proxy(host: str, port: int) -> Iterator[CountingProxy]:
+    proxy = CountingProxy(host, port)
     try:
-        yield opened
+        yield proxy
     finally:
-        opened.close()
+        proxy.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from benchmarks.wire import translate_errors
+from benchmarks.wire import counting_proxy
 
 from starbase_data_replication.sources.postgresql.connection import MAX_KEPT, Connection
 from tests.support.hosts import running
@@ -21,8 +21,8 @@ ROUND_TRIPS_OF_MYSQL = {"id": 11, "at": 12}
 def round_trips(database: TestDatabase, directory: Path) -> dict[str, int]:
     """By the column of t that it follows, how many an idle sync takes."""
     found = {}
-    with translate_errors(database.server.host, database.server.port) as opened, running(directory) as host:
-        config = {**database.source_config, "host": "127.0.0.1", "port": opened.port}
+    with counting_proxy(database.server.host, database.server.port) as proxy, running(directory) as host:
+        config = {**database.source_config, "host": "127.0.0.1", "port": proxy.port}
         for column in ("at", "id"):
             host.configure(
                 name=column, sourceConfig=config, sourceTable="t", targetTable=f"t_{column}", trackingColumn=column,
@@ -30,9 +30,9 @@ def round_trips(database: TestDatabase, directory: Path) -> dict[str, int]:
             )  # fmt: skip
             for _ in range(3):
                 host.sync(column)
-            before = opened.round_trips
+            before = proxy.round_trips
             assert host.sync(column)["records_processed"] == 0
-            found[column] = opened.round_trips - before
+            found[column] = proxy.round_trips - before
     return found
 
 
