@@ -82,11 +82,11 @@ class Batch:
         bytes: bytes of their values.
         last_key: the key of the last row in the source's text form, if the read is in key order and can be resumed.
         last: whether no batch follows. The last one may be empty.
-        exceptions: how many of the values could not be represented.
+        unrepresentable: how many of the values could not be represented.
     """
 
     rows: Sequence[Row]
     bytes: int
     last_key: tuple[str, ...] | None = None
     last: bool = False
-    exceptions: Mapping[UnrepresentableValues, int] = field(default_factory=dict)
+    unrepresentable: Mapping[UnrepresentableValues, int] = field(default_factory=dict)

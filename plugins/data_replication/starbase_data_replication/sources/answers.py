@@ -153,7 +153,7 @@ async def checked_batches(batches: AsyncIterator[Batch], plan: ReadPlan) -> Asyn
     not end with a batch whose `last` is true: its rows would be missing, and the sync a success.
     """
     doing, ended = f"reading {plan.schema.table}", False
-    width = len(plan.schema.columns) + plan.departed
+    width = len(plan.schema.columns) + plan.left_filter
     async for batch in batches:
         if type(batch.bytes) is not int or not 0 <= batch.bytes <= LARGEST:
             raise OddAnswer(f"{doing}: received a batch whose size is no number of bytes; {WHERE_TO_LOOK}")

@@ -80,10 +80,12 @@ class Buffered(ABC):
         """
 
 
-def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[UnrepresentableValues] | None = None) -> Rows:
+def convert(
+    rows: Rows, columns: Sequence[Column], unrepresentable: Counter[UnrepresentableValues] | None = None
+) -> Rows:
     """Apply the casts' `convert` in place. Raises Damaged for bytes that cannot be a value of their column.
 
-    exceptions: counts the values that are `unrepresentable`, if given.
+    unrepresentable: counts the values that are `unrepresentable`, if given.
     """
     for index, column in enumerate(columns):
         function, kind = column.cast.convert, column.cast.unrepresentable
@@ -93,10 +95,10 @@ def convert(rows: Rows, columns: Sequence[Column], exceptions: Counter[Unreprese
             except ValueError as error:
                 raise Damaged from error
             rows.replace_column(index, values)
-        if kind is not None and exceptions is not None:
+        if kind is not None and unrepresentable is not None:
             found = sum(isinstance(value, kind) for value in rows.column(index))
             if found:
-                exceptions[UnrepresentableValues(column.name, column.cast.policy)] += found
+                unrepresentable[UnrepresentableValues(column.name, column.cast.policy)] += found
     return rows
 
 
@@ -115,7 +117,7 @@ def fitting(
     rows: Sequence[Row],
     size: int,
     columns: Sequence[Column],
-    exceptions: Counter[UnrepresentableValues],
+    unrepresentable: Counter[UnrepresentableValues],
     *,
     limit: int = MAX_BYTES,
 ) -> Sequence[Row]:
@@ -126,10 +128,10 @@ def fitting(
     """
     if size <= limit // MAX_BYTES_OF_ONE_CHARACTER:
         return rows
-    return [_fitting(row, columns, exceptions, limit) for row in rows]
+    return [_fitting(row, columns, unrepresentable, limit) for row in rows]
 
 
-def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[UnrepresentableValues], limit: int) -> Row:
+def _fitting(row: Row, columns: Sequence[Column], unrepresentable: Counter[UnrepresentableValues], limit: int) -> Row:
     sizes = [len(value.encode()) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 0
              for value in row]  # fmt: skip
     fitted = list(row)
@@ -138,5 +140,5 @@ def _fitting(row: Row, columns: Sequence[Column], exceptions: Counter[Unrepresen
         if sum(sizes) + ROW_OVERHEAD_BYTES * len(row) <= limit:
             break
         fitted[index], sizes[index] = None, 0
-        exceptions[UnrepresentableValues(columns[index].name, TOO_LARGE)] += 1
+        unrepresentable[UnrepresentableValues(columns[index].name, TOO_LARGE)] += 1
     return tuple(fitted)

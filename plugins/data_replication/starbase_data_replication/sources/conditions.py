@@ -13,7 +13,7 @@ from starbase_data_replication.sources.protocols import ReadPlan
 
 def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], reading: Reading) -> list[str]:
     """The conditions of a plan: its filter, its floor, and rows without a tracking value. Without the filter if
-    `departing` has it, because then rows that do not fit it are read too.
+    `filter_expression` has it, because then rows that do not fit it are read too.
 
     tracking: the column, as SQL.
     above: makes the condition that the column is above a floor.
@@ -21,7 +21,7 @@ def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], readin
     """
     schema = plan.schema
     conditions = []
-    if schema.where is not None and not plan.departed:
+    if schema.where is not None and not plan.left_filter:
         conditions.append(bracketed(schema.where, reading))
     if plan.floor is not None:
         condition = above(plan.floor)
@@ -33,18 +33,20 @@ def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], readin
     return conditions
 
 
-def departing(plan: ReadPlan, *, tracking: str, reading: Reading) -> str | None:
+def filter_expression(plan: ReadPlan, *, tracking: str, reading: Reading) -> str | None:
     """The expression that is 1 if the filter is true for a row, else 0; None if the plan does not ask for it.
 
     It is NULL for a row that must be left out: one without a tracking value that does not fit the filter.
     """
-    if not plan.departed or plan.schema.where is None:
+    if not plan.left_filter or plan.schema.where is None:
         return None
     wanted = bracketed(plan.schema.where, reading)
-    return f"CASE WHEN {wanted} THEN 1{f' WHEN {tracking} IS NULL THEN NULL' if withholds(plan) else ''} ELSE 0 END"
+    return (
+        f"CASE WHEN {wanted} THEN 1{f' WHEN {tracking} IS NULL THEN NULL' if leaves_out_nulls(plan) else ''} ELSE 0 END"
+    )
 
 
-def withholds(plan: ReadPlan) -> bool:
-    """Whether the expression of `departing` may be NULL, so that such rows must be left out."""
-    asked = plan.departed and plan.schema.where is not None
+def leaves_out_nulls(plan: ReadPlan) -> bool:
+    """Whether the expression of `filter_expression` may be NULL, so that such rows must be left out."""
+    asked = plan.left_filter and plan.schema.where is not None
     return asked and plan.floor is not None and plan.nulls and plan.schema.tracking.nullable

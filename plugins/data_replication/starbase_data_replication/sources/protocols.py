@@ -83,8 +83,8 @@ class ReadPlan:
     keys: only the rows with these keys, given as the replica stores them, at most MAX_KEYS.
     newest_through: only the MAX_NEWEST rows of the highest tracking values that are not above this one; with keys, all
         of those rows that are not. Then neither floor nor after_key is given. Only for a source that is Rewindable.
-    departed: whether rows above the floor for which schema.where is not true are read too. Then each row ends with one
-        more value: 1 if it is true, else 0, as a number or as text.
+    left_filter: whether rows above the floor for which schema.where is not true are read too. Then each row ends with
+        one more value: 1 if it is true, else 0, as a number or as text.
     batch_rows: how many rows a batch may have.
     batch_bytes: the size at which a batch ends, in bytes; a larger row is a batch by itself.
     """
@@ -97,7 +97,7 @@ class ReadPlan:
     nulls: bool = True
     keys: tuple[Key, ...] | None = None
     newest_through: str | None = None
-    departed: bool = False
+    left_filter: bool = False
     batch_rows: int = 5000
     batch_bytes: int = 4 * 1024 * 1024
 

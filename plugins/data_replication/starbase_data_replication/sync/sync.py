@@ -185,7 +185,7 @@ class Sync:
                     writing.add_done_callback(retrieve_error)
                     self.progress.rows += len(batch.rows)
                     self.progress.bytes += batch.bytes
-                    self._unrepresentable.update(batch.exceptions)
+                    self._unrepresentable.update(batch.unrepresentable)
                     if batch.bytes >= LARGE_BYTES:
                         await writing
                     del batch
@@ -361,7 +361,7 @@ class Sync:
         if not isinstance(self._start, Follow):
             return replace(plan, after_key=position.load_key, in_key_order=bool(schema.key))
         again = 1 < self._floor.shared_rows <= MAX_SHARED
-        return replace(plan, floor=position.floor, from_floor=again, departed=self._reads_left_filter)
+        return replace(plan, floor=position.floor, from_floor=again, left_filter=self._reads_left_filter)
 
     @property
     def _reads_left_filter(self) -> bool:

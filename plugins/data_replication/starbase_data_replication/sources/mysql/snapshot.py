@@ -33,7 +33,7 @@ class Snapshot:
         table = plan.schema.table
         doing = f"reading {table}"
         packing = Packing(plan.schema.columns)
-        if packing.possible and plan.keys is None and not plan.departed and table not in self._unpackable:
+        if packing.possible and plan.keys is None and not plan.left_filter and table not in self._unpackable:
             with translate_errors(doing, rows=True):
                 sql = select(plan, [packing.expression], self._connection.reading)
                 stream = await RowStream.open(self._connection, sql, parser=packing.parser)
@@ -59,13 +59,13 @@ async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column],
     while not stream.ended:
         with translate_errors(doing, rows=True):
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
-        exceptions: Counter[UnrepresentableValues] = Counter()
+        unrepresentable: Counter[UnrepresentableValues] = Counter()
         with translate_errors(doing, rows=True):
-            rows: Sequence[Row] = convert(records, columns, exceptions)
+            rows: Sequence[Row] = convert(records, columns, unrepresentable)
         _refuse_lost(records, plan.schema)
         last_key = _position(rows[-1], plan) if rows and resumable else None
-        rows = fitting(rows, size, columns, exceptions)
-        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
+        rows = fitting(rows, size, columns, unrepresentable)
+        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, unrepresentable=unrepresentable)
         # Not kept while the next ones come in.
         del records, rows
 

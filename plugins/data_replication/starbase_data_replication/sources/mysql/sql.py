@@ -12,7 +12,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.conditions import chosen, departing, withholds
+from starbase_data_replication.sources.conditions import chosen, filter_expression, leaves_out_nulls
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.mysql.types import (
     BYTES_MARK,
@@ -169,16 +169,16 @@ def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Readin
         conditions.append(after(schema.key_columns, plan.after_key, falling(plan)))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
-    departed = departing(plan, tracking=tracking, reading=reading)
+    left_filter = filter_expression(plan, tracking=tracking, reading=reading)
     in_filter = quoted(_free_name(schema))
-    if departed is not None:
-        expressions = [*expressions, f"{departed} AS {in_filter}"]
+    if left_filter is not None:
+        expressions = [*expressions, f"{left_filter} AS {in_filter}"]
     sql = f"SELECT {', '.join(expressions)} FROM {table_sql(schema.table)} AS t"
     if plan.newest_through is not None:
         conditions.append(compared(schema.tracking, "<=", plan.newest_through))
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
-    if departed is not None and withholds(plan):
+    if left_filter is not None and leaves_out_nulls(plan):
         # It tests the computed value, so that the filter is not evaluated twice.
         sql += f" HAVING {in_filter} IS NOT NULL"
     if plan.newest_through is not None and plan.keys is None:

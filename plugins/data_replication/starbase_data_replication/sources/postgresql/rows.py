@@ -56,7 +56,7 @@ class RowStream(Buffered):
 
     Attributes:
         ended: whether all were taken. Until then the connection cannot be used for anything else.
-        exceptions: how many values of the rows so far could not be represented; the caller empties it.
+        unrepresentable: how many values of the rows so far could not be represented; the caller empties it.
     """
 
     def __init__(self, connection: Any, sql: str, columns: Sequence[Column], width: int) -> None:
@@ -71,7 +71,7 @@ class RowStream(Buffered):
             ]
         super().__init__(width, timeout_seconds=STATEMENT_TIMEOUT_SECONDS)
         self.ended = False
-        self.exceptions: Counter[UnrepresentableValues] = Counter()
+        self.unrepresentable: Counter[UnrepresentableValues] = Counter()
         self._columns = columns
         self._text = CopyText(columns, width=width, encoding=encoding)
         self._encoding = None if encoding is None else encoding.name
@@ -117,7 +117,7 @@ class RowStream(Buffered):
     def _parse(self) -> bool:
         length, found = self._text.rows()
         if found:
-            self._more = convert(found, self._columns, self.exceptions)
+            self._more = convert(found, self._columns, self.unrepresentable)
             self._row_bytes = length // len(found) + self._overhead
         return bool(found)
 

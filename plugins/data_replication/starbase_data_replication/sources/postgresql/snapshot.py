@@ -37,7 +37,7 @@ class Snapshot:
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
         doing = f"reading {plan.schema.table}"
-        width = len(plan.schema.columns) + plan.departed
+        width = len(plan.schema.columns) + plan.left_filter
         if first := [*policy_sql(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
             with translate_errors(doing, rows=True):
                 await self._connection.execute("; ".join(first))
@@ -59,9 +59,9 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
         with translate_errors(doing, rows=True):
             taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
         last_key = _position(taken[-1], positions, columns) if taken and resumable else None
-        exceptions, stream.exceptions = stream.exceptions, Counter()
-        rows = fitting(taken, size, columns, exceptions)
-        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, exceptions=exceptions)
+        unrepresentable, stream.unrepresentable = stream.unrepresentable, Counter()
+        rows = fitting(taken, size, columns, unrepresentable)
+        yield Batch(rows=rows, bytes=size, last_key=last_key, last=stream.ended, unrepresentable=unrepresentable)
         # Not kept while the next ones come in.
         del taken, rows
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from starbase_data_replication.model import Column, Options, TableName, TableSchema, text_or_bytes
-from starbase_data_replication.sources.conditions import chosen, departing, withholds
+from starbase_data_replication.sources.conditions import chosen, filter_expression, leaves_out_nulls
 from starbase_data_replication.sources.expressions import Reading
 from starbase_data_replication.sources.postgresql.types import (
     CLOCKS,
@@ -201,18 +201,18 @@ def select(plan: ReadPlan) -> str:
     schema = plan.schema
     tracking = f"t.{quoted(schema.tracking_column)}"
     reading = Reading.POSTGRESQL
-    departed = departing(plan, tracking=tracking, reading=reading)
-    in_filter = [] if departed is None else ["f.in_filter" if withholds(plan) else departed]
+    left_filter = filter_expression(plan, tracking=tracking, reading=reading)
+    in_filter = [] if left_filter is None else ["f.in_filter" if leaves_out_nulls(plan) else left_filter]
     sql = f"SELECT {', '.join((*map(copied, schema.columns), *in_filter))} FROM {table_sql(schema.table)} AS t"
-    if withholds(plan):
+    if leaves_out_nulls(plan):
         # Inside it, column names mean the same as outside, and its only name does not hide one of them.
-        sql += f" CROSS JOIN LATERAL (SELECT {departed}) AS f (in_filter)"
+        sql += f" CROSS JOIN LATERAL (SELECT {left_filter}) AS f (in_filter)"
 
     def above(floor: str) -> str:
         return f"{tracking} {'>=' if plan.from_floor else '>'} {literal(floor)}::text::{schema.tracking.compare_type}"
 
     conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, reading=reading)]
-    if withholds(plan):
+    if leaves_out_nulls(plan):
         conditions.append("f.in_filter IS NOT NULL")
     if plan.after_key is not None:
         left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
