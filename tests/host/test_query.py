@@ -7,7 +7,6 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,6 @@ from starbase_host.errors import (
 from starbase_host.query import Query, Result
 from starbase_host.sandbox_rules import Role
 from tests.support.query_bench import Bench, Hooks, a_bench, contents
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """For tests that change nothing, or nothing that another one looks at."""
-    with a_bench(tmp_path_factory.mktemp("sandbox"), max_bytes=8_000_000) as bench:
-        yield bench
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with a_bench(tmp_path) as bench:
-        yield bench
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import apsw
@@ -15,7 +13,7 @@ from starbase_host.errors import (
     Forbidden,
 )
 from starbase_host.sandbox_rules import CLIENT_REFUSAL, HIDDEN_PREFIXES, Role
-from tests.support.query_bench import CANARY, Bench, a_bench, contents
+from tests.support.query_bench import CANARY, Bench, contents
 from tests.support.sql_attacks import (
     ADMIN_ALLOWED,
     ADMIN_FORBIDDEN,
@@ -25,19 +23,6 @@ from tests.support.sql_attacks import (
     CLIENT_STOPPED,
     lines,
 )
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """For tests that change nothing, or nothing that another one looks at."""
-    with a_bench(tmp_path_factory.mktemp("sandbox"), max_bytes=8_000_000) as bench:
-        yield bench
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with a_bench(tmp_path) as bench:
-        yield bench
 
 
 def test_there_are_a_hundred_attacks() -> None:
