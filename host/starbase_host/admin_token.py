@@ -36,7 +36,7 @@ def admin_token(config: HostConfig) -> tuple[str, bool]:
 def known_token(config: HostConfig) -> str:
     """Return the admin token of a running host.
 
-    Raises ConfigError when there is no token. A new one would not help: the host would not know it.
+    Raises ConfigError when there is no token. It does not make one: the running host would reject it.
     """
     token = config.admin_token or _read(config.token_file)
     if not token:

@@ -165,7 +165,7 @@ class Database:
     def _open_held(self, descriptor: int) -> None:
         opened = os.fstat(descriptor)
         if not _lock_file(descriptor):
-            # Somebody removed the lock file, or this file has another path here.
+            # The lock file was removed, or the other process opened this file by another path.
             raise Conflict(
                 f"another host, or a `starbase` command, has {self.path} open, although its lock file does not say so; "
                 "stop that process, and start this one again"
