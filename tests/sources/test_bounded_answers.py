@@ -15,7 +15,7 @@ import pytest
 from starbase_data_replication.errors import OddAnswer
 from starbase_data_replication.model import Batch, Cast, Column, OpenTransactions, Options, TableName, TableSchema
 from starbase_data_replication.sources import ReadPlan, checked_schema, checked_transactions, read_rows
-from starbase_data_replication.sources.expressions import Reading
+from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
 from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.protocols import Part
@@ -177,7 +177,7 @@ def test_sums_that_were_not_asked_for(host: HostProcess, number: int, parts: str
 @pytest.mark.anyio
 async def test_sums_that_mysql_does_not_give(rows: list[list[str]]) -> None:
     class Fake:
-        reading = Reading.MYSQL
+        syntax = Syntax.MYSQL
 
         async def fetch(self, sql: str) -> list[list[str]]:
             return rows

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pymysql.err import ProgrammingError
 
 from starbase_data_replication.errors import SourceRejected
-from starbase_data_replication.sources.expressions import Reading, bracketed
+from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from tests.support.hosts import HostProcess, running
@@ -26,9 +26,9 @@ PIECES = (
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
-def accepted(text: str, reading: Reading) -> bool:
+def accepted(text: str, syntax: Syntax) -> bool:
     try:
-        return bracketed(text, reading) == f"({text}\n)"
+        return bracketed(text, syntax) == f"({text}\n)"
     except SourceRejected:
         return False
 
@@ -135,7 +135,7 @@ def mysql(text: str, *, escapes: bool, ansi: bool) -> tuple[int, bool]:
 @example(text="1E'\\' OR (' OR '")
 @example(text="1$q$) OR (1")
 def test_no_text_reaches_beyond_its_brackets_on_postgresql(text: str) -> None:
-    if accepted(text, Reading.POSTGRESQL):
+    if accepted(text, Syntax.POSTGRESQL):
         for escapes in (False, True):
             assert Postgresql(escapes=escapes).run(f"{text}\n") == (0, True)
 
@@ -147,10 +147,10 @@ def test_no_text_reaches_beyond_its_brackets_on_postgresql(text: str) -> None:
 @example(text="1 --x\n) OR (1")
 @example(text="/*! ) */ (1")
 def test_no_text_reaches_beyond_its_brackets_on_mysql(text: str) -> None:
-    for reading in (Reading.MYSQL, Reading.MYSQL_PLAIN_BACKSLASHES):
-        if accepted(text, reading):
+    for syntax in (Syntax.MYSQL, Syntax.MYSQL_PLAIN_BACKSLASHES):
+        if accepted(text, syntax):
             for ansi in (False, True):
-                assert mysql(f"{text}\n", escapes=reading is Reading.MYSQL, ansi=ansi) == (0, True)
+                assert mysql(f"{text}\n", escapes=syntax is Syntax.MYSQL, ansi=ansi) == (0, True)
 
 
 FINE = (
@@ -159,27 +159,27 @@ FINE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("reading", Reading)
+@pytest.mark.parametrize("syntax", Syntax)
 @pytest.mark.parametrize("text", FINE)
-def test_what_is_an_expression_goes_through(text: str, reading: Reading) -> None:
-    assert accepted(text, reading)
+def test_what_is_an_expression_goes_through(text: str, syntax: Syntax) -> None:
+    assert accepted(text, syntax)
 
 
 @pytest.mark.parametrize(
-    ("text", "reading"),
+    ("text", "syntax"),
     [
-        (r"path = 'c:\new'", Reading.POSTGRESQL),
-        (r"path = E'c:\\new\\'", Reading.POSTGRESQL),
-        ("a = $q$it's ( $ fine$q$", Reading.POSTGRESQL),
-        ("a /* one /* two */ ( */ = 1", Reading.POSTGRESQL),
-        ("$1 = 1", Reading.POSTGRESQL),
-        (r"path = 'it\'s' OR `a``;` = 1", Reading.MYSQL),
-        (r"path = 'c:\new' OR path = '\'", Reading.MYSQL_PLAIN_BACKSLASHES),
-        ("a--1 = 2 # (", Reading.MYSQL),
+        (r"path = 'c:\new'", Syntax.POSTGRESQL),
+        (r"path = E'c:\\new\\'", Syntax.POSTGRESQL),
+        ("a = $q$it's ( $ fine$q$", Syntax.POSTGRESQL),
+        ("a /* one /* two */ ( */ = 1", Syntax.POSTGRESQL),
+        ("$1 = 1", Syntax.POSTGRESQL),
+        (r"path = 'it\'s' OR `a``;` = 1", Syntax.MYSQL),
+        (r"path = 'c:\new' OR path = '\'", Syntax.MYSQL_PLAIN_BACKSLASHES),
+        ("a--1 = 2 # (", Syntax.MYSQL),
     ],
 )
-def test_what_one_dialect_has_goes_through_there(text: str, reading: Reading) -> None:
-    assert accepted(text, reading)
+def test_what_one_dialect_has_goes_through_there(text: str, syntax: Syntax) -> None:
+    assert accepted(text, syntax)
 
 
 def configure(host: HostProcess, database: TestDatabase, table: str, **more: Any) -> None:

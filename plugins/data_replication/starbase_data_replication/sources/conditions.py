@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starbase_data_replication.sources.expressions import Reading, bracketed
+from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.protocols import ReadPlan
 
 
-def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], reading: Reading) -> list[str]:
+def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], syntax: Syntax) -> list[str]:
     """The conditions of a plan: its filter, its floor, and rows without a tracking value. Without the filter if
     `filter_expression` has it, because then rows that do not fit it are read too.
 
     tracking: the column, as SQL.
     above: makes the condition that the column is above a floor.
-    reading: how the server parses the filter.
+    syntax: how the server parses the filter.
     """
     schema = plan.schema
     conditions = []
     if schema.where is not None and not plan.left_filter:
-        conditions.append(bracketed(schema.where, reading))
+        conditions.append(bracketed(schema.where, syntax))
     if plan.floor is not None:
         condition = above(plan.floor)
         if plan.nulls and schema.tracking.nullable:
@@ -33,14 +33,14 @@ def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], readin
     return conditions
 
 
-def filter_expression(plan: ReadPlan, *, tracking: str, reading: Reading) -> str | None:
+def filter_expression(plan: ReadPlan, *, tracking: str, syntax: Syntax) -> str | None:
     """The expression that is 1 if the filter is true for a row, else 0; None if the plan does not ask for it.
 
     It is NULL for a row that must be left out: one without a tracking value that does not fit the filter.
     """
     if not plan.left_filter or plan.schema.where is None:
         return None
-    wanted = bracketed(plan.schema.where, reading)
+    wanted = bracketed(plan.schema.where, syntax)
     return (
         f"CASE WHEN {wanted} THEN 1{f' WHEN {tracking} IS NULL THEN NULL' if leaves_out_nulls(plan) else ''} ELSE 0 END"
     )

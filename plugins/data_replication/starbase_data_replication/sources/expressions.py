@@ -18,7 +18,7 @@ from starbase_data_replication.errors import SourceRejected
 WHERE = "where"
 
 
-class Reading(Enum):
+class Syntax(Enum):
     """How a server splits a text. MYSQL_PLAIN_BACKSLASHES is MySQL with the sql_mode NO_BACKSLASH_ESCAPES."""
 
     POSTGRESQL = "postgresql"
@@ -40,25 +40,31 @@ ODD_BACKSLASHES = {quote: re.compile(rf"(?<!\\)\\(?:\\\\)*{quote}") for quote in
 ESCAPED = re.compile(r"'(?:[^'\\]|''|\\.)*+'", re.DOTALL)
 
 
-def bracketed(expression: str, reading: Reading, *, field: str = WHERE) -> str:
+def bracketed(expression: str, syntax: Syntax, *, field: str = WHERE) -> str:
     """Put an expression into brackets beyond which it cannot reach. Raises SourceRejected that names the field."""
-    check(expression, reading, field=field)
+    _check(expression, syntax, field=field)
     # A comment at its end must not swallow what follows.
     return f"({expression}\n)"
 
 
-def check(expression: str, reading: Reading, *, field: str = WHERE) -> None:
+def negated(expression: str, syntax: Syntax, *, field: str = WHERE) -> str:
+    """As `bracketed`, behind a NOT, which a server takes only before an expression: not before a list or a SELECT."""
+    _check(expression, syntax, field=field)
+    return f"(NOT {expression}\n)"
+
+
+def _check(expression: str, syntax: Syntax, *, field: str) -> None:
     """Raise SourceRejected, naming the field, for a text that could reach beyond the brackets around it."""
-    if (why := _fault(expression, reading)) is not None:
+    if (why := _fault(expression, syntax)) is not None:
         raise SourceRejected(f"{field}: {why}")
 
 
 # One entry for each filter that is in use; a replication has at most one.
 @lru_cache(maxsize=256)
-def _fault(text: str, reading: Reading) -> str | None:
+def _fault(text: str, syntax: Syntax) -> str | None:
     """What is wrong with a text, with the fix; None if nothing is."""
     try:
-        _Scan(text, reading).run()
+        _Scan(text, syntax).run()
     except _Fault as fault:
         return str(fault)
     return None
@@ -71,10 +77,10 @@ class _Fault(Exception):
 class _Scan:
     """One way through a text, from its beginning to its end."""
 
-    def __init__(self, text: str, reading: Reading) -> None:
+    def __init__(self, text: str, syntax: Syntax) -> None:
         self._text = text
-        self._postgresql = reading is Reading.POSTGRESQL
-        self._escapes = reading is Reading.MYSQL
+        self._postgresql = syntax is Syntax.POSTGRESQL
+        self._escapes = syntax is Syntax.MYSQL
         self._at = 0
         self._depth = 0
 

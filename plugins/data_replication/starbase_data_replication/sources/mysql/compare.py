@@ -173,7 +173,7 @@ class MysqlComparing:
         sql = f"FROM {table_sql(self._schema.table)} AS t"
         conditions = []
         if self._schema.where is not None:
-            conditions.append(bracketed(self._schema.where, self._connection.reading))
+            conditions.append(bracketed(self._schema.where, self._connection.syntax))
         if self._options.deleted_column is not None:
             conditions.append(f"{column_sql(self._schema.column(self._options.deleted_column))} IS NULL")
         if self._options.null_tracking == "ignore":

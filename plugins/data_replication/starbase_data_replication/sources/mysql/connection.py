@@ -21,7 +21,7 @@ from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.err import InternalError, OperationalError
 
 from starbase_data_replication.sources.batches import ANSWER_BYTES, COLUMN_BYTES, MESSAGE_BYTES, VALUE_BYTES, TooMuch
-from starbase_data_replication.sources.expressions import Reading
+from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.network import HostPolicy
@@ -131,10 +131,10 @@ class Connection(AuthenticatingConnection):
             raise
 
     @property
-    def reading(self) -> Reading:
+    def syntax(self) -> Syntax:
         """How this session parses a text; the server reports it with each answer."""
         plain = self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
-        return Reading.MYSQL_PLAIN_BACKSLASHES if plain else Reading.MYSQL
+        return Syntax.MYSQL_PLAIN_BACKSLASHES if plain else Syntax.MYSQL
 
     @property
     def _place(self) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings import Reading, has_reference, split_name, tls_context
+from starbase_data_replication.sources.settings import SettingsReader, has_reference, split_name, tls_context
 from starbase_host import ConfigError, InvalidRequest
 
 DIALECT = "mysql"
@@ -90,12 +90,12 @@ class MysqlSettings:
 
 def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
     """What is wrong with a sourceConfig and a sourceTable: field to message and fix."""
-    reading, _ = _read(settings, resolved=False)
+    reader, _ = _read(settings, resolved=False)
     try:
         split_name(source_table, quotes=QUOTES)
     except ConfigError as error:
-        return {**reading.problems, **error.fields}
-    return reading.problems
+        return {**reader.problems, **error.fields}
+    return reader.problems
 
 
 def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
@@ -105,20 +105,20 @@ def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
     same. A `${NAME}` stays as written; where the whole connection string is one, it stands in the place of
     host and port.
     """
-    reading, values = _read(settings, resolved=False)
+    reader, values = _read(settings, resolved=False)
     table = table_name(settings, source_table)
-    return (DIALECT, *_server(reading, values), table.schema or "", table.name)
+    return (DIALECT, *_server(reader, values), table.schema or "", table.name)
 
 
 def recipient(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """To whom a password is sent: host, port and user."""
-    reading, values = _read(settings, resolved=False)
-    return (*_server(reading, values), str(values.get("user")))
+    reader, values = _read(settings, resolved=False)
+    return (*_server(reader, values), str(values.get("user")))
 
 
-def _server(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
-    if reading.opaque:
-        return (str(reading.connection_string),)
+def _server(reader: SettingsReader, values: Mapping[str, Any]) -> tuple[str, ...]:
+    if reader.opaque:
+        return (str(reader.connection_string),)
     host = values["host"]
     host = host if host.startswith("/") or has_reference(host) else host.lower()
     return host, "" if host.startswith("/") else values["port"]
@@ -136,9 +136,9 @@ def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:
 
 def read(settings: Mapping[str, Any]) -> MysqlSettings:
     """Resolved settings in their final form. Raises InvalidRequest that names every wrong field."""
-    reading, values = _read(settings, resolved=True)
-    if reading.problems:
-        raise InvalidRequest(fields=reading.problems)
+    reader, values = _read(settings, resolved=True)
+    if reader.problems:
+        raise InvalidRequest(fields=reader.problems)
     values["port"] = int(values["port"])
     values["connect_timeout"] = int(values["connect_timeout"])
     return MysqlSettings(**values)
@@ -179,71 +179,71 @@ def _ssl(settings: MysqlSettings) -> ssl.SSLContext | None:
     )
 
 
-def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[Reading, dict[str, Any]]:
+def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[SettingsReader, dict[str, Any]]:
     """Everything that the settings say, under MysqlSettings' names; the port still as text."""
-    reading = Reading(settings, resolved=resolved)
-    reading.keep_known(KEYS)
-    if reading.connection_string is not None and not reading.expand(
+    reader = SettingsReader(settings, resolved=resolved)
+    reader.keep_known(KEYS)
+    if reader.connection_string is not None and not reader.expand(
         schemes=SCHEMES, parameters=PARAMETERS, beside="defaultSchema", refused=REFUSED
     ):
-        schema = reading.text("defaultSchema", control=True)
-        return reading, {} if schema is None else {"database": schema}
+        schema = reader.text("defaultSchema", control=True)
+        return reader, {} if schema is None else {"database": schema}
     values: dict[str, Any] = {"host": "", "port": ""}
-    hosts, ports = reading.addresses(DEFAULT_PORT)
+    hosts, ports = reader.addresses(DEFAULT_PORT)
     if len(hosts) == 1 and ports:
         values.update(host=hosts[0], port=ports[0])
     elif len(hosts) > 1:
-        reading.problem("host", "must be one host; this dialect does not take several")
-    if values["host"].startswith("/") and "port" in reading.values:
-        reading.problem("port", "is not used with a Unix socket; remove it")
-    values["user"] = reading.text("user", control=True)
-    if "user" not in reading.values:
-        reading.missing("user", "the user")
-    values["password"] = reading.password() or ""
-    values["database"] = _database(reading)
-    timeout = reading.values.get("connect_timeout", MysqlSettings.connect_timeout)
-    values["connect_timeout"] = reading.whole("connect_timeout", timeout, 1, 600)
-    _read_tls(reading, values)
-    return reading, values
+        reader.problem("host", "must be one host; this dialect does not take several")
+    if values["host"].startswith("/") and "port" in reader.values:
+        reader.problem("port", "is not used with a Unix socket; remove it")
+    values["user"] = reader.text("user", control=True)
+    if "user" not in reader.values:
+        reader.missing("user", "the user")
+    values["password"] = reader.password() or ""
+    values["database"] = _database(reader)
+    timeout = reader.values.get("connect_timeout", MysqlSettings.connect_timeout)
+    values["connect_timeout"] = reader.whole("connect_timeout", timeout, 1, 600)
+    _read_tls(reader, values)
+    return reader, values
 
 
-def _database(reading: Reading) -> str | None:
-    database = reading.text("database", control=True)
-    schema = reading.text("defaultSchema", control=True)
-    if database is None and schema is None and not {"database", "defaultSchema"} & set(reading.values):
-        reading.missing("database", "the database")
+def _database(reader: SettingsReader) -> str | None:
+    database = reader.text("database", control=True)
+    schema = reader.text("defaultSchema", control=True)
+    if database is None and schema is None and not {"database", "defaultSchema"} & set(reader.values):
+        reader.missing("database", "the database")
     if database is not None and schema is not None and database != schema:
-        reading.problem("defaultSchema", "is another database than database; in MySQL they are the same, remove one")
+        reader.problem("defaultSchema", "is another database than database; in MySQL they are the same, remove one")
     return database if database is not None else schema
 
 
-def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
-    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = map(reading.file_or_pem, TLS_FILES)
-    values["server_public_key"] = reading.file_or_pem("serverPublicKey")
-    mode = values["ssl_mode"] = _ssl_mode(reading)
+def _read_tls(reader: SettingsReader, values: dict[str, Any]) -> None:
+    values["ssl_ca"], values["ssl_cert"], values["ssl_key"] = map(reader.file_or_pem, TLS_FILES)
+    values["server_public_key"] = reader.file_or_pem("serverPublicKey")
+    mode = values["ssl_mode"] = _ssl_mode(reader)
     if mode in STRICT and values["server_public_key"] is not None:
-        reading.problem("serverPublicKey", f"is not used with sslMode {mode}, where TLS hides the password; remove it")
+        reader.problem("serverPublicKey", f"is not used with sslMode {mode}, where TLS hides the password; remove it")
     if mode in SSL_MODES and mode not in VERIFYING and values["ssl_ca"] is not None:
-        reading.problem("sslCa", f"is not used with sslMode {mode}; set sslMode to {' or '.join(VERIFYING)}")
+        reader.problem("sslCa", f"is not used with sslMode {mode}; set sslMode to {' or '.join(VERIFYING)}")
     if mode == "DISABLED" and values["ssl_cert"] is not None:
-        reading.problem("sslCert", f"is not used with sslMode {mode}; set sslMode to {', '.join(STRICT)}")
+        reader.problem("sslCert", f"is not used with sslMode {mode}; set sslMode to {', '.join(STRICT)}")
     if values["ssl_key"] is not None and values["ssl_cert"] is None:
-        reading.problem("sslKey", "needs sslCert, the certificate that it belongs to")
+        reader.problem("sslKey", "needs sslCert, the certificate that it belongs to")
     if mode == "VERIFY_IDENTITY" and values["host"].startswith("/"):
-        reading.problem("sslMode", "cannot verify the name of a Unix socket's host; set sslMode to VERIFY_CA")
+        reader.problem("sslMode", "cannot verify the name of a Unix socket's host; set sslMode to VERIFY_CA")
 
 
-def _ssl_mode(reading: Reading) -> str:
-    switch, word = reading.values.get("ssl"), reading.values.get("sslMode")
+def _ssl_mode(reader: SettingsReader) -> str:
+    switch, word = reader.values.get("ssl"), reader.values.get("sslMode")
     if isinstance(word, str) and not has_reference(word):
-        reading.values["sslMode"] = word.upper().replace("-", "_")
+        reader.values["sslMode"] = word.upper().replace("-", "_")
     if switch is not None and not isinstance(switch, bool):
-        reading.problem("ssl", f"must be true or false; for more, set sslMode to {', '.join(SSL_MODES)}")
+        reader.problem("ssl", f"must be true or false; for more, set sslMode to {', '.join(SSL_MODES)}")
     elif switch is not None and word is not None:
-        reading.problem("ssl", "stands beside sslMode; give one or the other, and remove this")
+        reader.problem("ssl", "stands beside sslMode; give one or the other, and remove this")
     if word is None and switch is False:
         return "DISABLED"
-    if word is None and reading.values.get("sslCa") is not None:
+    if word is None and reader.values.get("sslCa") is not None:
         return "VERIFY_CA"
     implied = "REQUIRED" if switch is True else MysqlSettings.ssl_mode
-    return reading.choice("sslMode", SSL_MODES, implied) or implied
+    return reader.choice("sslMode", SSL_MODES, implied) or implied

@@ -35,12 +35,12 @@ class Snapshot:
         packing = Packing(plan.schema.columns)
         if packing.possible and plan.keys is None and not plan.left_filter and table not in self._unpackable:
             with translate_errors(doing, rows=True):
-                sql = select(plan, [packing.expression], self._connection.reading)
+                sql = select(plan, [packing.expression], self._connection.syntax)
                 stream = await RowStream.open(self._connection, sql, parser=packing.parser)
             yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
         else:
             with translate_errors(doing, rows=True):
-                sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.reading)
+                sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.syntax)
                 stream = await RowStream.open(self._connection, sql)
             yield _batches(stream, plan, plan.schema.columns, doing)
 

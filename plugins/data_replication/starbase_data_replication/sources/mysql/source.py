@@ -28,7 +28,7 @@ from starbase_data_replication.model import (
     TableName,
     TableSchema,
 )
-from starbase_data_replication.sources.expressions import bracketed
+from starbase_data_replication.sources.expressions import bracketed, negated
 from starbase_data_replication.sources.mysql import source_clock, transactions
 from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
@@ -143,7 +143,7 @@ class MysqlSource:
         with translate_errors(doing := f"counting the rows of {schema.table} without a tracking value"):
             async with self._transaction() as connection:
                 if schema.where is not None:
-                    missing += f" AND {bracketed(schema.where, connection.reading)}"
+                    missing += f" AND {bracketed(schema.where, connection.syntax)}"
                 rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
                 with translate_errors(doing, rows=True):
                     ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
@@ -238,9 +238,8 @@ class MysqlSource:
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:
             if schema.where is not None:
-                # Behind a NOT, so that a list and a SELECT do not pass for an expression.
-                negated = f"(NOT {bracketed(schema.where, connection.reading)[1:]}"
-                sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
+                unmet = negated(schema.where, connection.syntax)
+                sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {unmet} LIMIT 0"
                 try:
                     with translate_errors("where", rows=True):
                         await connection.fetch(sql)
@@ -251,7 +250,7 @@ class MysqlSource:
                 nulls = " OR ".join(f"{column_sql(column)} IS NULL" for column in schema.key_columns)
                 filtered = ""
                 if schema.where is not None:
-                    filtered = f" WHERE {bracketed(schema.where, connection.reading)}"
+                    filtered = f" WHERE {bracketed(schema.where, connection.syntax)}"
                 sql = (
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING COUNT(*) > 1 OR MAX({nulls}) LIMIT 1"

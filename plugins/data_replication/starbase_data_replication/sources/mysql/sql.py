@@ -13,7 +13,7 @@ from typing import Any
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, Options, TableName, TableSchema
 from starbase_data_replication.sources.conditions import chosen, filter_expression, leaves_out_nulls
-from starbase_data_replication.sources.expressions import Reading
+from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.mysql.types import (
     BYTES_MARK,
     CLOCKS,
@@ -160,16 +160,16 @@ def settled(column: Column, options: Options, value: str, *, cap: str | None, no
     return below_a_shown_time(value, cap, digits=column.time_digits, dates=column.tracking_kind == "date")
 
 
-def select(plan: ReadPlan, expressions: Sequence[str], reading: Reading = Reading.MYSQL) -> str:
+def select(plan: ReadPlan, expressions: Sequence[str], syntax: Syntax = Syntax.MYSQL) -> str:
     """The SELECT of a plan. Columns are qualified and have no alias, so that ORDER BY means the column."""
     schema, tracking = plan.schema, column_sql(plan.schema.tracking)
     above = partial(compared, schema.tracking, ">=" if plan.from_floor else ">")
-    conditions = chosen(plan, tracking=tracking, above=above, reading=reading)
+    conditions = chosen(plan, tracking=tracking, above=above, syntax=syntax)
     if plan.after_key is not None:
         conditions.append(after(schema.key_columns, plan.after_key, falling(plan)))
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys) if plan.keys else "FALSE")
-    left_filter = filter_expression(plan, tracking=tracking, reading=reading)
+    left_filter = filter_expression(plan, tracking=tracking, syntax=syntax)
     in_filter = quoted(_free_name(schema))
     if left_filter is not None:
         expressions = [*expressions, f"{left_filter} AS {in_filter}"]

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from starbase_data_replication.model import NO_AFFINITY, Column, Options, TableSchema, whole_or_text
 from starbase_data_replication.sources.batches import keys_of
-from starbase_data_replication.sources.expressions import Reading, bracketed
+from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.sql import (
@@ -163,7 +163,7 @@ class PostgresqlComparing:
         if part.keys is not None:
             conditions.append(among(self._schema, part.keys, bind))
         if self._schema.where is not None:
-            conditions.append(bracketed(self._schema.where, Reading.POSTGRESQL))
+            conditions.append(bracketed(self._schema.where, Syntax.POSTGRESQL))
         if self._options.deleted_column is not None:
             conditions.append(f"t.{quoted(self._options.deleted_column)} IS NULL")
         if self._options.null_tracking == "ignore":

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings import Reading, has_reference, split_name, tls_context
+from starbase_data_replication.sources.settings import SettingsReader, has_reference, split_name, tls_context
 from starbase_host import ConfigError, InvalidRequest
 
 DIALECT = "postgresql"
@@ -75,12 +75,12 @@ class PostgresqlSettings:
 
 def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
     """What is wrong with a sourceConfig and a sourceTable: field to message and fix."""
-    reading, _ = _read(settings, resolved=False)
+    reader, _ = _read(settings, resolved=False)
     try:
         split_name(source_table)
     except ConfigError as error:
-        return {**reading.problems, **error.fields}
-    return reading.problems
+        return {**reader.problems, **error.fields}
+    return reader.problems
 
 
 def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
@@ -89,21 +89,21 @@ def identity(settings: Mapping[str, Any], source_table: str) -> tuple[str, ...]:
     Alike for a connection string and for fields that say the same. A `${NAME}` stays as written; where the
     whole connection string is one, it stands in the place of hosts, ports and database.
     """
-    reading, values = _read(settings, resolved=False)
+    reader, values = _read(settings, resolved=False)
     table = table_name(settings, source_table)
-    database = () if reading.opaque else (values["database"],)
-    return (DIALECT, *_server(reading, values), *database, table.schema or "", table.name)
+    database = () if reader.opaque else (values["database"],)
+    return (DIALECT, *_server(reader, values), *database, table.schema or "", table.name)
 
 
 def recipient(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """To whom a password is sent: hosts, ports and user."""
-    reading, values = _read(settings, resolved=False)
-    return (*_server(reading, values), str(values.get("user")))
+    reader, values = _read(settings, resolved=False)
+    return (*_server(reader, values), str(values.get("user")))
 
 
-def _server(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
-    if reading.opaque:
-        return (str(reading.connection_string),)
+def _server(reader: SettingsReader, values: Mapping[str, Any]) -> tuple[str, ...]:
+    if reader.opaque:
+        return (str(reader.connection_string),)
     hosts = (host if host.startswith("/") or has_reference(host) else host.lower() for host in values["hosts"])
     return ",".join(hosts), ",".join(values["ports"])
 
@@ -116,9 +116,9 @@ def table_name(settings: Mapping[str, Any], source_table: str) -> TableName:
 
 def read(settings: Mapping[str, Any]) -> PostgresqlSettings:
     """Resolved settings in their final form. Raises InvalidRequest that names every wrong field."""
-    reading, values = _read(settings, resolved=True)
-    if reading.problems:
-        raise InvalidRequest(fields=reading.problems)
+    reader, values = _read(settings, resolved=True)
+    if reader.problems:
+        raise InvalidRequest(fields=reader.problems)
     values["ports"] = tuple(int(port) for port in values["ports"])
     values["connect_timeout"] = int(values["connect_timeout"])
     return PostgresqlSettings(**values)
@@ -163,39 +163,39 @@ def _ssl(settings: PostgresqlSettings) -> ssl.SSLContext | str | bool:
     )
 
 
-def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[Reading, dict[str, Any]]:
+def _read(settings: Mapping[str, Any], *, resolved: bool) -> tuple[SettingsReader, dict[str, Any]]:
     """Everything that the settings say, under PostgresqlSettings' names; ports still as text."""
-    reading = Reading(settings, resolved=resolved)
-    reading.keep_known(KEYS)
-    values: dict[str, Any] = {"default_schema": reading.text("defaultSchema", DEFAULT_SCHEMA, control=True)}
-    if reading.connection_string is not None and not reading.expand(
+    reader = SettingsReader(settings, resolved=resolved)
+    reader.keep_known(KEYS)
+    values: dict[str, Any] = {"default_schema": reader.text("defaultSchema", DEFAULT_SCHEMA, control=True)}
+    if reader.connection_string is not None and not reader.expand(
         schemes=SCHEMES, parameters=PARAMETERS, beside="defaultSchema", refused=REFUSED
     ):
-        return reading, values
-    values["hosts"], values["ports"] = reading.addresses(DEFAULT_PORT)
-    values["user"] = reading.text("user", control=True)
-    if "user" not in reading.values:
-        reading.missing("user", "the user")
-    values["password"] = reading.password() or ""
-    values["database"] = reading.text("database", values["user"], control=True)
-    values["application_name"] = reading.text("application_name", PostgresqlSettings.application_name)
-    values["connect_timeout"] = reading.whole(
-        "connect_timeout", reading.values.get("connect_timeout", PostgresqlSettings.connect_timeout), 1, 600
+        return reader, values
+    values["hosts"], values["ports"] = reader.addresses(DEFAULT_PORT)
+    values["user"] = reader.text("user", control=True)
+    if "user" not in reader.values:
+        reader.missing("user", "the user")
+    values["password"] = reader.password() or ""
+    values["database"] = reader.text("database", values["user"], control=True)
+    values["application_name"] = reader.text("application_name", PostgresqlSettings.application_name)
+    values["connect_timeout"] = reader.whole(
+        "connect_timeout", reader.values.get("connect_timeout", PostgresqlSettings.connect_timeout), 1, 600
     )
     attributes = PostgresqlSettings.target_session_attrs
-    values["target_session_attrs"] = reading.choice("target_session_attrs", SESSION_ATTRIBUTES, attributes)
-    _read_tls(reading, values)
-    return reading, values
+    values["target_session_attrs"] = reader.choice("target_session_attrs", SESSION_ATTRIBUTES, attributes)
+    _read_tls(reader, values)
+    return reader, values
 
 
-def _read_tls(reading: Reading, values: dict[str, Any]) -> None:
-    mode = values["sslmode"] = reading.choice("sslmode", SSL_MODES, PostgresqlSettings.sslmode)
-    values.update({name: reading.file_or_pem(name) for name in TLS_FILES})
+def _read_tls(reader: SettingsReader, values: dict[str, Any]) -> None:
+    mode = values["sslmode"] = reader.choice("sslmode", SSL_MODES, PostgresqlSettings.sslmode)
+    values.update({name: reader.file_or_pem(name) for name in TLS_FILES})
     if mode in SSL_MODES and mode not in STRICT:
         for name in TLS_FILES:
             if values[name] is not None:
-                reading.problem(name, f"is not used with sslmode {mode}; set sslmode to {', '.join(STRICT)}")
+                reader.problem(name, f"is not used with sslmode {mode}; set sslmode to {', '.join(STRICT)}")
     if values["sslkey"] is not None and values["sslcert"] is None:
-        reading.problem("sslkey", "needs sslcert, the certificate that it belongs to")
+        reader.problem("sslkey", "needs sslcert, the certificate that it belongs to")
     if mode in STRICT and any(host.startswith("/") for host in values["hosts"]):
-        reading.problem("sslmode", f"cannot be {mode} on a Unix socket, which is never encrypted; remove it")
+        reader.problem("sslmode", f"cannot be {mode} on a Unix socket, which is never encrypted; remove it")

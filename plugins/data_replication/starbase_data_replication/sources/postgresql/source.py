@@ -30,7 +30,7 @@ from starbase_data_replication.model import (
     TableName,
     TableSchema,
 )
-from starbase_data_replication.sources.expressions import Reading, bracketed
+from starbase_data_replication.sources.expressions import Syntax, bracketed, negated
 from starbase_data_replication.sources.network import HostPolicy, Pool, allowed_hosts
 from starbase_data_replication.sources.postgresql import privileges, transactions
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -158,7 +158,7 @@ class PostgresqlSource:
 
     async def count_nulls(self, schema: TableSchema, *, at_most: int | None) -> int:
         limit = "" if at_most is None else f" LIMIT {at_most:d}"
-        wanted = "" if schema.where is None else f" AND {bracketed(schema.where, Reading.POSTGRESQL)}"
+        wanted = "" if schema.where is None else f" AND {bracketed(schema.where, Syntax.POSTGRESQL)}"
         tracking = f"t.{quoted(schema.tracking_column)}"
         rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {tracking} IS NULL{wanted}{limit}"
         doing = f"counting the rows of {schema.table} without a tracking value"
@@ -239,10 +239,9 @@ class PostgresqlSource:
     async def check(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
             if schema.where is not None:
-                # Behind a NOT, so that a list and a SELECT do not pass for an expression.
-                negated = f"(NOT {bracketed(schema.where, Reading.POSTGRESQL)[1:]}"
+                unmet = negated(schema.where, Syntax.POSTGRESQL)
                 await _check_backslashes(connection, schema.where)
-                sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {negated} LIMIT 0"
+                sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {unmet} LIMIT 0"
                 try:
                     with translate_errors("where"):
                         # Errors in the text itself are shown in full: the server has read no row yet.
@@ -258,7 +257,7 @@ class PostgresqlSource:
             if key:
                 names = ", ".join(f"t.{quoted(name)}" for name in schema.key)
                 nulls = " OR ".join(f"t.{quoted(name)} IS NULL" for name in schema.key)
-                filtered = "" if schema.where is None else f" WHERE {bracketed(schema.where, Reading.POSTGRESQL)}"
+                filtered = "" if schema.where is None else f" WHERE {bracketed(schema.where, Syntax.POSTGRESQL)}"
                 sql = (
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
                     f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"

@@ -7,7 +7,7 @@ from typing import Any
 
 from starbase_data_replication.model import Column, Options, TableName, TableSchema, text_or_bytes
 from starbase_data_replication.sources.conditions import chosen, filter_expression, leaves_out_nulls
-from starbase_data_replication.sources.expressions import Reading
+from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.postgresql.types import (
     CLOCKS,
     COUNTING,
@@ -200,8 +200,8 @@ def select(plan: ReadPlan) -> str:
     """
     schema = plan.schema
     tracking = f"t.{quoted(schema.tracking_column)}"
-    reading = Reading.POSTGRESQL
-    left_filter = filter_expression(plan, tracking=tracking, reading=reading)
+    syntax = Syntax.POSTGRESQL
+    left_filter = filter_expression(plan, tracking=tracking, syntax=syntax)
     in_filter = [] if left_filter is None else ["f.in_filter" if leaves_out_nulls(plan) else left_filter]
     sql = f"SELECT {', '.join((*map(copied, schema.columns), *in_filter))} FROM {table_sql(schema.table)} AS t"
     if leaves_out_nulls(plan):
@@ -211,7 +211,7 @@ def select(plan: ReadPlan) -> str:
     def above(floor: str) -> str:
         return f"{tracking} {'>=' if plan.from_floor else '>'} {literal(floor)}::text::{schema.tracking.compare_type}"
 
-    conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, reading=reading)]
+    conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, syntax=syntax)]
     if leaves_out_nulls(plan):
         conditions.append("f.in_filter IS NOT NULL")
     if plan.after_key is not None:

@@ -14,14 +14,14 @@ from starbase_data_replication.sources.settings.env_references import (
     resolve,
 )
 from starbase_data_replication.sources.settings.names import is_pem, split_name, text_problem
-from starbase_data_replication.sources.settings.reader import Reading
+from starbase_data_replication.sources.settings.reader import SettingsReader
 from starbase_data_replication.sources.settings.scrubbing import scrub
 from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
 from starbase_data_replication.sources.settings.tls import leave_out_dhe, tls_context, using
 
 __all__ = [
     "EVERY",
-    "Reading",
+    "SettingsReader",
     "Variables",
     "allowed_variables",
     "has_reference",

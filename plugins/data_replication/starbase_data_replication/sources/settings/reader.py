@@ -32,7 +32,7 @@ MAX_HOST = 253
 MAX_HOSTS = 32
 
 
-class Reading:
+class SettingsReader:
     """One pass over a sourceConfig.
 
     resolved: whether every `${NAME}` has been replaced, so that each value can be checked.
