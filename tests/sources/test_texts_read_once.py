@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from starbase_data_replication.model import Cast, Column, TableName
-from starbase_data_replication.sources.mysql import grounds, view_text, views
+from starbase_data_replication.sources.mysql import protection_facts, view_text, views
 from starbase_data_replication.sources.postgresql import errors, source
 from starbase_data_replication.sources.settings.env_references import LIKE_A_REFERENCE
 from starbase_data_replication.sources.settings.scrubbing import LONGEST, scrub
@@ -81,13 +81,13 @@ async def test_the_views_below_a_view_are_parsed_off_the_loop_up_to_a_bound(monk
     monkeypatch.setattr(views, "parse_view", parse)
     connection: Any = OneLevel(60)
     tracking = Column(name="id", source_type="int", nullable=False, cast=Cast(), tracking_kind="int", rises="number")
-    found = await views.view_grounds(connection, TableName(schema="d", name="top"), tracking)
+    found = await views.view_protection_facts(connection, TableName(schema="d", name="top"), tracking)
     assert "cannot be traced" in str(found.unprotected)
     assert 0 < parsed <= views.LONGEST_WALK
     assert threading.main_thread() not in threads
     parsed = 0
     few: Any = OneLevel(3)
-    found = await views.view_grounds(few, TableName(schema="d", name="top"), tracking)
+    found = await views.view_protection_facts(few, TableName(schema="d", name="top"), tracking)
     assert "cannot be traced" not in str(found.unprotected)
     below = await views.tables_below(connection, TableName(schema="d", name="top"))
     assert ("d", "t") in below
@@ -96,7 +96,7 @@ async def test_the_views_below_a_view_are_parsed_off_the_loop_up_to_a_bound(monk
 
 def test_other_texts() -> None:
     for text in ("nextval(`a" * 100_000, "nextval   " * 100_000, "next value for a.a" * 50_000):
-        grounds.ASKED.findall(text)
+        protection_facts.ASKED.findall(text)
     for text in ("e'a" * 1_000_000, "e'\\'" * 1_000_000):
         source.ESCAPED_TEXT.sub("", text)
     for text in ("[" * 1_000_000, "`a" * 500_000, '"a ' * 300_000):

@@ -55,7 +55,7 @@ class NoTrackingColumn(SourceRejected):
         super().__init__(f"{schema.table} has no column {name}; trackingColumn must be one of its columns")
 
 
-class Grounds(NamedTuple):
+class ProtectionFacts(NamedTuple):
     """Reasons not to rely on a table's open transactions. The fields are those of TableSchema; see its docstring."""
 
     unprotected: str | None = None

@@ -14,8 +14,8 @@ from pymysql.err import Error
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.mysql.connection import Connection
-from starbase_data_replication.sources.mysql.grounds import grounds
 from starbase_data_replication.sources.mysql.missing_tables import missing_table_error
+from starbase_data_replication.sources.mysql.protection_facts import find_protection_facts
 from starbase_data_replication.sources.mysql.table_ids import partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 from starbase_data_replication.sources.mysql.views import INTEGERS, TABLES, is_generated
@@ -114,7 +114,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracked)
     number = tracking.tracking_kind in INTEGERS and row.table_type in TABLES and row.engine == "InnoDB"
     keys, triggers = await _keys(connection, (rows[0].table_schema, rows[0].table_name), number=number)
-    below = await grounds(
+    facts = await find_protection_facts(
         connection,
         TableName(schema=row.table_schema, name=row.table_name),
         kind=row.table_type,
@@ -129,8 +129,8 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
     estimate = rows[0].table_rows
     if "partitioned" in (rows[0].create_options or ""):
         parted = await partitions(connection, TableName(schema=rows[0].table_schema, name=rows[0].table_name))
-        below = below._replace(parts=parted.parts, warnings=(*below.warnings, *parted.warnings))
-    unassigned = below.unprotected is None and _has_no_value(row) and not await _trigger_may_set(connection, row)
+        facts = facts._replace(parts=parted.parts, warnings=(*facts.warnings, *parted.warnings))
+    unassigned = facts.unprotected is None and _has_no_value(row) and not await _trigger_may_set(connection, row)
     schema = TableSchema(
         table=table,
         columns=columns,
@@ -138,17 +138,17 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         falling=falling,
         tracking_column=tracked,
         estimated_rows=None if estimate is None else int(estimate),
-        unprotected=below.unprotected,
-        unfollowable=below.unfollowable,
-        hidden=below.hidden,
-        warnings=below.warnings,
-        caveats=below.caveats,
+        unprotected=facts.unprotected,
+        unfollowable=facts.unfollowable,
+        hidden=facts.hidden,
+        warnings=facts.warnings,
+        caveats=facts.caveats,
         unassigned=unassigned,
-        drawn=below.drawn or drawn(row.value_default, tracking.rises),
+        drawn=facts.drawn or drawn(row.value_default, tracking.rises),
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
         files=_files(table, rows[0]),
-        parts=dict(below.parts),
-        definition=below.definition,
+        parts=dict(facts.parts),
+        definition=facts.definition,
         server=rows[0].server or "",
     )
     if not found_it:

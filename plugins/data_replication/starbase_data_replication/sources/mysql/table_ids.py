@@ -14,7 +14,7 @@ from pymysql.err import Error
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.views import tables_below
-from starbase_data_replication.sources.protocols import Grounds
+from starbase_data_replication.sources.protocols import ProtectionFacts
 
 UNSEEN_PARTS = (
     "the partitions of {name} cannot be told apart: rows that EXCHANGE PARTITION brings in below what was read are not "
@@ -43,7 +43,7 @@ async def table_ids(connection: Connection, table: TableName, *, view: bool) -> 
     return {f"InnoDB {name}": str(number) for name, number in rows}
 
 
-async def partitions(connection: Connection, table: TableName) -> Grounds:
+async def partitions(connection: Connection, table: TableName) -> ProtectionFacts:
     """The ids of a table's partitions: each gets another when it is exchanged, emptied or rebuilt."""
     name = f"{file_name(table.schema or '')}/{file_name(table.name)}#P#"
     catalogue = "INNODB_SYS_TABLES" if connection.is_mariadb else "INNODB_TABLES"
@@ -58,7 +58,7 @@ async def partitions(connection: Connection, table: TableName) -> Grounds:
             raise
         rows = []
     parts = {str(found)[len(name) :]: str(number) for found, number in rows}
-    return Grounds(parts=parts) if parts else Grounds(warnings=(UNSEEN_PARTS.format(name=table),))
+    return ProtectionFacts(parts=parts) if parts else ProtectionFacts(warnings=(UNSEEN_PARTS.format(name=table),))
 
 
 def file_name(name: str) -> str:

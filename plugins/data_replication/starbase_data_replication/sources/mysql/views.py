@@ -16,7 +16,7 @@ from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
 from starbase_data_replication.sources.mysql.view_text import ViewText, is_readable, off_loop, origin, parse_view
 from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
-from starbase_data_replication.sources.protocols import Grounds
+from starbase_data_replication.sources.protocols import ProtectionFacts
 
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
 TABLES = ("BASE TABLE", "SYSTEM VERSIONED")
@@ -68,8 +68,8 @@ LONGEST_WALK = 512 * 1024
 INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
 
 
-def with_computed(found: Grounds, table: TableName, column: str, where: str) -> Grounds:
-    """These grounds, for a tracking column that an expression computes. where: the table and column that do."""
+def with_computed(found: ProtectionFacts, table: TableName, column: str, where: str) -> ProtectionFacts:
+    """These facts, for a tracking column that an expression computes. where: the table and column that do."""
     reasons = [reason for reason in (found.unprotected, computed_reason(column, where)) if reason]
     return found._replace(unprotected="; ".join(reasons), caveats=(computed_warning(table, column, where),))
 
@@ -107,8 +107,8 @@ class _Walk:
         self.seen |= dict.fromkeys(self.level)
 
 
-async def view_grounds(connection: Connection, view: TableName, tracking: Any) -> Grounds:
-    """The grounds of a view, with one statement for each level below it."""
+async def view_protection_facts(connection: Connection, view: TableName, tracking: Any) -> ProtectionFacts:
+    """The protection facts of a view, with one statement for each level below it."""
     reasons: dict[str, None] = {}
     counting: dict[str, None] = {}
     hidden: dict[str, None] = {}
@@ -168,14 +168,14 @@ async def view_grounds(connection: Connection, view: TableName, tracking: Any) -
             f"{view}: {several}: a row whose table lies behind is not read; track a time, or set mode to full"
         )
     definition = hashlib.sha256(repr(sorted(queries.items())).encode()).hexdigest() if queries else ""
-    grounded = Grounds(
+    facts = ProtectionFacts(
         unprotected="; ".join(reasons) or None,
         hidden="; ".join(hidden) or None,
         warnings=tuple(warnings),
         drawn=random_default,
         definition=definition,
     )
-    return with_computed(grounded, view, tracking.name, computed) if computed is not None else grounded
+    return with_computed(facts, view, tracking.name, computed) if computed is not None else facts
 
 
 def _origin(column: str | None, kind: str, extra: str | None, parsed: ViewText | None, *, alone: bool) -> str | None:

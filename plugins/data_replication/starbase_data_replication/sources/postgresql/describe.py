@@ -10,8 +10,12 @@ from starbase_data_replication.model import Column, TableName, TableSchema
 from starbase_data_replication.sources.origins import drawn
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
-from starbase_data_replication.sources.postgresql.grounds import GROUNDS, grounds, numbered
 from starbase_data_replication.sources.postgresql.privileges import named
+from starbase_data_replication.sources.postgresql.protection_facts import (
+    PROTECTION_FACTS,
+    find_protection_facts,
+    numbered,
+)
 from starbase_data_replication.sources.postgresql.types import (
     CATALOG,
     OBJECTS,
@@ -20,7 +24,7 @@ from starbase_data_replication.sources.postgresql.types import (
     in_bytes,
     in_encoding,
 )
-from starbase_data_replication.sources.protocols import Grounds, NoTrackingColumn
+from starbase_data_replication.sources.protocols import NoTrackingColumn, ProtectionFacts
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
 
@@ -46,7 +50,7 @@ HYPERTABLE = """
 """
 
 # What a role must be allowed to read in the catalogue.
-ASKED = named(DESCRIBE, SEQUENCES, GROUNDS, HIDDEN, CHILDREN)
+ASKED = named(DESCRIBE, SEQUENCES, PROTECTION_FACTS, HIDDEN, CHILDREN)
 
 # By pg_class.relkind.
 KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -69,15 +73,15 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
     of_parent = rows[0]["may_have_children"] and await _inherited(connection, table, rows[0]["relation"])
     estimate = rows[0]["reltuples"]
     file = rows[0]["file"]
-    below = Grounds(files={} if file is None else {rows[0]["relation"]: file})
+    facts = ProtectionFacts(files={} if file is None else {rows[0]["relation"]: file})
     tracking, row = next(pair for pair in zip(columns, rows, strict=True) if pair[0].name == tracked)
     suspicious = triggered = False
     if row["may_be_sequence"] and not row["may_be_unprotected"]:
         ((suspicious, triggered),) = await connection.fetch_known(SEQUENCES, row["relation"], row["number"])
     unassigned = row["value_default"] is None and not row["assigned"] and not triggered
     if row["may_be_unprotected"] or suspicious or (triggered and numbered(tracking.tracking_kind)):
-        below = await grounds(connection, table, tracked, tracking.tracking_kind)
-        unassigned = below.unassigned
+        facts = await find_protection_facts(connection, table, tracked, tracking.tracking_kind)
+        unassigned = facts.unassigned
     found = None
     if rows[0]["may_hide"]:
         (found,) = await connection.fetch_known(HIDDEN, rows[0]["relation"])
@@ -88,12 +92,12 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         parent_key=tuple(name for _, name in key) if of_parent else (),
         tracking_column=tracked,
         estimated_rows=int(estimate) if estimate >= 0 else None,
-        unprotected=below.unprotected,
-        unfollowable=below.unfollowable,
-        warnings=below.warnings,
-        caveats=below.caveats,
+        unprotected=facts.unprotected,
+        unfollowable=facts.unfollowable,
+        warnings=facts.warnings,
+        caveats=facts.caveats,
         unassigned=unassigned,
-        drawn=below.drawn
+        drawn=facts.drawn
         or next(
             (
                 each
@@ -106,8 +110,8 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         policed=found is not None and found["policed"],
         kind=KINDS[rows[0]["relkind"]],
         incarnation=rows[0]["relation"],
-        files=dict(below.files),
-        definition=below.definition,
+        files=dict(facts.files),
+        definition=facts.definition,
         server=rows[0]["server"] or "",
     )
     if tracked != tracking_column:

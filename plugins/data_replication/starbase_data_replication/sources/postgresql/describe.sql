@@ -6,7 +6,8 @@
 -- inheritance, whose rows the key does not cover. indexed: an index begins with the column; assigned: a sequence counts it
 -- up. may_be_unprotected, in the tracking column's row: whether anything may keep the source's transactions from
 -- protecting it; may_be_sequence: whether its values may come from a sequence, so that sequences.sql must be run too.
--- grounds.sql finds what it is. A statement is planned at each sync, so what few tables need is not asked here.
+-- protection_facts.sql finds what it is. A statement is planned at each sync, so what few tables need is not asked
+-- here.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relpersistence, c.reltuples, c.relname, c.relnamespace, c.relam,
            c.relispartition, c.relhassubclass, c.relhastriggers

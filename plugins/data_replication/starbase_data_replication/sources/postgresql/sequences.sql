@@ -1,6 +1,6 @@
 -- Whether the values of a table's tracking column may come from a sequence that does not rise with transactions, or from
--- an unknown place, which grounds.sql then finds; and whether a trigger may set them. $1 is the table's oid, $2 the
--- column's number.
+-- an unknown place, which protection_facts.sql then finds; and whether a trigger may set them. $1 is the table's oid, $2
+-- the column's number.
 SELECT
     -- The sequence of an identity column; and anything that a default or a generated column uses, except a sequence that
     -- gives one value at a time.

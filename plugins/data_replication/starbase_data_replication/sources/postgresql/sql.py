@@ -99,7 +99,7 @@ REWRITTEN = "a table has been rewritten"
 
 
 def oid_of(table: str) -> int:
-    """The oid of a table in `schema.files`, where the rows of pg_inherits follow it: see grounds.sql."""
+    """The oid of a table in `schema.files`, where the rows of pg_inherits follow it: see protection_facts.sql."""
     return int(table.partition("@")[0])
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from starbase_data_replication.model import TableName
 from starbase_data_replication.model.options import Options
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
-from starbase_data_replication.sources.postgresql.grounds import grounds_from
+from starbase_data_replication.sources.postgresql.protection_facts import parse_protection_facts
 from tests.support.hosts import HostProcess, running, until
 from tests.support.servers import DistroPostgres, TestDatabase, fresh_database
 
@@ -608,7 +608,7 @@ FACTS = st.fixed_dictionaries(
 @given(found=st.lists(FACTS, max_size=6), kind=st.sampled_from(("int8", "text", "timestamptz", "date", "uuid")))
 def test_no_fact_that_speaks_against_a_claim_is_lost(found: list[dict[str, Any]], kind: str) -> None:
     """Whatever else is found beside it; and a column that no sequence can feed is not blamed for one."""
-    judged_ = grounds_from(found, TableName(schema="public", name="t"), "id", kind)
+    judged_ = parse_protection_facts(found, TableName(schema="public", name="t"), "id", kind)
     numbered = kind in ("int8", "text")
     kinds = {fact["kind"] for fact in found}
     sequences = [fact for fact in found if fact["kind"] == "sequence"] if numbered else []

@@ -1,8 +1,8 @@
 """Why transactions do not protect a table of PostgreSQL, or why it cannot be followed: the facts, and their messages.
 
 Transactions protect a table if its rows become visible when the local transaction that took their tracking value
-commits, and if values rise in the order in which they are taken. grounds.sql finds facts against that; here each
-becomes a sentence with its fix. An unknown case is not protected. Must not know how a floor rises.
+commits, and if values rise in the order in which they are taken. protection_facts.sql finds facts against that; here
+each becomes a sentence with its fix. An unknown case is not protected. Must not know how a floor rises.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
 from starbase_data_replication.sources.postgresql.types import CLOCKS, RISES
-from starbase_data_replication.sources.protocols import Grounds
+from starbase_data_replication.sources.protocols import ProtectionFacts
 
-GROUNDS = files(__package__).joinpath("grounds.sql").read_text(encoding="utf-8")
+PROTECTION_FACTS = files(__package__).joinpath("protection_facts.sql").read_text(encoding="utf-8")
 
 ELSEWHERE = "its transactions are another server's, and only that one knows them"
 REFRESHED = "its rows appear at a REFRESH, not at the commit of their transaction, so following would lose some"
-# By the kind of fact that grounds.sql finds; {name} is the name of the object.
+# By the kind of fact that protection_facts.sql finds; {name} is the name of the object.
 REASONS = {
     **PICKED,
     "method": "its access method {name} is not heap: when its rows appear is unknown",
@@ -52,10 +52,10 @@ REASONS = {
 OF_NUMBERS = ("default", "trigger", "pool")
 
 
-async def grounds(connection: Any, table: TableName, column: str, tracking_kind: str) -> Grounds:
-    """Find the grounds of a table and what it reads. tracking_kind: the name of the tracking column's base type."""
-    found = await connection.fetch_known(GROUNDS, table.schema, table.name, column)
-    return grounds_from(found, table, column, tracking_kind)
+async def find_protection_facts(connection: Any, table: TableName, column: str, tracking_kind: str) -> ProtectionFacts:
+    """Find the facts about a table and what it reads. tracking_kind: the name of the tracking column's base type."""
+    found = await connection.fetch_known(PROTECTION_FACTS, table.schema, table.name, column)
+    return parse_protection_facts(found, table, column, tracking_kind)
 
 
 def numbered(tracking_kind: str) -> bool:
@@ -63,8 +63,10 @@ def numbered(tracking_kind: str) -> bool:
     return tracking_kind not in CLOCKS and tracking_kind != "uuid"
 
 
-def grounds_from(found: Sequence[Mapping[str, Any]], table: TableName, column: str, tracking_kind: str) -> Grounds:
-    """The grounds that follow from these facts. Sequences do not count against a time or a uuid."""
+def parse_protection_facts(
+    found: Sequence[Mapping[str, Any]], table: TableName, column: str, tracking_kind: str
+) -> ProtectionFacts:
+    """The protection facts in these rows of the catalogue. Sequences do not count against a time or a uuid."""
     unprotected: list[str] = []
     unfollowable: list[str] = []
     warnings: list[str] = []
@@ -113,7 +115,7 @@ def grounds_from(found: Sequence[Mapping[str, Any]], table: TableName, column: s
         warnings.append(
             f"{table}: {several}: a row whose sequence lies behind is not read; track a time, or set mode to full"
         )
-    return Grounds(
+    return ProtectionFacts(
         unprotected="; ".join(dict.fromkeys(unprotected)) or None,
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),

@@ -1,5 +1,5 @@
 -- What lies below a table, or beside it, that decides whether transactions protect its tracking column. $1 is the
--- schema, $2 the table, $3 the column. Each row is a kind and a name, and more of a sequence; see grounds.py.
+-- schema, $2 the table, $3 the column. Each row is a kind and a name, and more of a sequence; see protection_facts.py.
 WITH RECURSIVE relation AS (
     SELECT c.oid, c.relkind, c.relname, c.relnamespace, c.relam, c.relhassubclass
     FROM pg_catalog.pg_class c

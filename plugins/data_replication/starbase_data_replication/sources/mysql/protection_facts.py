@@ -21,10 +21,10 @@ from starbase_data_replication.sources.mysql.views import (
     INTEGERS,
     TABLES,
     other_kind_reason,
-    view_grounds,
+    view_protection_facts,
     with_computed,
 )
-from starbase_data_replication.sources.protocols import Grounds
+from starbase_data_replication.sources.protocols import ProtectionFacts
 
 STEPS = (
     "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses them "
@@ -43,7 +43,7 @@ UNTRACED = "what {column} takes its values from cannot be traced"
 LONGEST_TRIGGERS = 1024 * 1024
 
 
-async def grounds(
+async def find_protection_facts(
     connection: Connection,
     table: TableName,
     *,
@@ -54,11 +54,11 @@ async def grounds(
     generated: bool,
     triggers: str | None,
     tracking: Any,
-) -> Grounds:
+) -> ProtectionFacts:
     """kind, engine: the table's, as the catalogue has them. default: of its tracking column. generated: whether that is
     made by an expression. pooled: whether nothing gives that its values, and something is called as what an object
     mapper takes them from. triggers: the texts of its triggers that may ask a sequence."""
-    found = await _grounds(
+    found = await _find_plain_facts(
         connection,
         table,
         kind=kind,
@@ -71,7 +71,7 @@ async def grounds(
     return with_computed(found, table, tracking.name, f"{table}.{tracking.name}") if generated else found
 
 
-async def _grounds(
+async def _find_plain_facts(
     connection: Connection,
     table: TableName,
     *,
@@ -81,64 +81,66 @@ async def _grounds(
     pooled: bool,
     triggers: str | None,
     tracking: Any,
-) -> Grounds:
+) -> ProtectionFacts:
     if kind in TABLES:
         if engine != "InnoDB":
-            return Grounds(unprotected=ENGINE.format(name="the table", engine=engine or "an engine that is missing"))
+            return ProtectionFacts(
+                unprotected=ENGINE.format(name="the table", engine=engine or "an engine that is missing")
+            )
         if default is not None and "nextval(" in default:
             found = re.search(r"nextval\((`(?:[^`]|``)*`(?:\.`(?:[^`]|``)*`)?)\)", default)
             if found is None:
-                return Grounds(unprotected=UNTRACED.format(column=tracking.name))
-            return await _sequence_grounds(connection, table, tracking.name, found[1])
+                return ProtectionFacts(unprotected=UNTRACED.format(column=tracking.name))
+            return await _sequence_facts(connection, table, tracking.name, found[1])
         if triggers is not None and tracking.tracking_kind in INTEGERS:
             texts = triggers[: LONGEST_TRIGGERS + 1]
             if len(texts) > LONGEST_TRIGGERS or await off_loop(len(texts), _mentions, texts, tracking.name):
-                return await _trigger_grounds(connection, table, tracking.name, texts)
+                return await _trigger_facts(connection, table, tracking.name, texts)
         if pooled and tracking.tracking_kind in INTEGERS:
-            return Grounds(unprotected=POOLED.format(column=tracking.name, pool=f"{table.name}_seq"))
-        return Grounds()
+            return ProtectionFacts(unprotected=POOLED.format(column=tracking.name, pool=f"{table.name}_seq"))
+        return ProtectionFacts()
     if kind == "VIEW":
-        return await view_grounds(connection, table, tracking)
-    return Grounds(unprotected=other_kind_reason(kind, str(table)))
+        return await view_protection_facts(connection, table, tracking)
+    return ProtectionFacts(unprotected=other_kind_reason(kind, str(table)))
 
 
 def _mentions(text: str, name: str) -> bool:
     return re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", text, re.IGNORECASE) is not None
 
 
-async def _trigger_grounds(connection: Connection, table: TableName, column: str, texts: str) -> Grounds:
+async def _trigger_facts(connection: Connection, table: TableName, column: str, texts: str) -> ProtectionFacts:
     """A trigger that names the column may give it the value of any sequence that it asks."""
     if len(texts) > LONGEST_TRIGGERS:
-        return Grounds(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
+        return ProtectionFacts(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
     names: dict[str, None] = {}
     for asked in await off_loop(len(texts), ASKED.findall, texts):
         parts = [plain(part) for part in re.findall(_NAME, asked)]
         names[table_sql(TableName(schema=(table.schema if len(parts) == 1 else parts[0]), name=parts[-1]))] = None
     if len(names) != 1:
-        return Grounds(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
+        return ProtectionFacts(unprotected=UNTRACED.format(column=f"a trigger of {table} that sets {column}"))
     (name,) = names
     try:
-        return await _sequence_grounds(connection, table, column, name)
+        return await _sequence_facts(connection, table, column, name)
     except Error as error:
         if error.args[0] not in (ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.NO_SUCH_TABLE):
             raise
-    return Grounds(
+    return ProtectionFacts(
         unprotected=f"the sequence {name} of {column} is not shown to this user: GRANT SELECT ON {name} to it"
     )
 
 
-async def _sequence_grounds(connection: Connection, table: TableName, column: str, name: str) -> Grounds:
+async def _sequence_facts(connection: Connection, table: TableName, column: str, name: str) -> ProtectionFacts:
     """MariaDB keeps the values that a sequence has cached for all sessions: they are given out in their order."""
     rows = await connection.fetch(f"SELECT CAST(increment AS CHAR), CAST(cycle_option AS CHAR) FROM {name}")
     ((increment, cycles),) = rows
     if int(increment) < 0:
-        return Grounds(
+        return ProtectionFacts(
             unfollowable=f"the sequence {name} of {table}.{column} counts down: new rows come below those read"
         )
     if int(increment) > 1:
-        return Grounds(unprotected=STEPS.format(name=name, increment=increment))
+        return ProtectionFacts(unprotected=STEPS.format(name=name, increment=increment))
     if cycles == "1":
-        return Grounds(
+        return ProtectionFacts(
             unprotected=f"the sequence {name} of {column} may begin again below what was read: make it NOCYCLE"
         )
-    return Grounds()
+    return ProtectionFacts()
