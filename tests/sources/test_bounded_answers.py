@@ -17,7 +17,7 @@ from starbase_data_replication.model import Batch, Cast, Column, OpenTransaction
 from starbase_data_replication.sources import ReadPlan, checked_schema, checked_transactions, read_rows
 from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.mysql.compare import MysqlComparing
-from starbase_data_replication.sources.origins import drawn
+from starbase_data_replication.sources.origins import random_function
 from starbase_data_replication.sources.protocols import Part
 from starbase_data_replication.sync.selection import selected
 from starbase_data_replication.sync.tracking_values import rises
@@ -301,8 +301,8 @@ def test_a_watermark_that_is_no_bytes() -> None:
 
 
 def test_a_long_default_is_not_searched_to_its_end() -> None:
-    assert drawn(" " * 5000 + "random()", "number") is None
-    assert drawn("random()" + " " * 5000, "number") == "random()"
+    assert random_function(" " * 5000 + "random()", "number") is None
+    assert random_function("random()" + " " * 5000, "number") == "random()"
 
 
 def test_a_cast_declares_one_of_sqlites_types(host: HostProcess) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from starbase_data_replication.sources.origins import drawn
+from starbase_data_replication.sources.origins import random_function
 from tests.support.hosts import HostProcess, running
 from tests.support.servers import TestDatabase
 
@@ -102,4 +102,4 @@ def test_times_with_a_random_part_are_refused(source_database: TestDatabase, tmp
     ],
 )
 def test_a_default_that_draws_by_chance(default: str | None, rises: str, function: str | None) -> None:
-    assert drawn(default, rises) == function
+    assert random_function(default, rises) == function

@@ -19,7 +19,7 @@ from starbase_data_replication.sync import watermarks as floor
 # How a look ends: it tells; it fails in passing; the source does not tell for now; another server answers.
 TELLS, PASSING, UNTOLD, ELSEWHERE = "tells", "passing", "untold", "elsewhere"
 FAILURES = {
-    PASSING: OpenTransactions(known=False, reason="not fresh", passing=True),
+    PASSING: OpenTransactions(known=False, reason="not fresh", transient=True),
     UNTOLD: OpenTransactions(known=False, reason="no privilege"),
     ELSEWHERE: OpenTransactions(known=False, reason="another server"),
 }

@@ -495,7 +495,7 @@ def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends
 
     unknown, kept = with_source(items, work)
     for found in (unknown, kept):
-        assert (found.known, found.passing, "fresh" in found.reason) == (False, True, True)
+        assert (found.known, found.transient, "fresh" in found.reason) == (False, True, True)
     assert kept.tokens == earlier.tokens
     monkeypatch.undo()
     assert follow(items, earlier).ended
@@ -603,8 +603,8 @@ def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
 
 
 def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None:
-    found = transactions.still_open(SEEN.open_transactions, TransactionList(unknown="stale", passing=True))
-    assert (found.known, found.passing, found.tokens) == (False, True, SEEN.open_transactions.tokens)
+    found = transactions.still_open(SEEN.open_transactions, TransactionList(unknown="stale", transient=True))
+    assert (found.known, found.transient, found.tokens) == (False, True, SEEN.open_transactions.tokens)
 
 
 def test_another_server_knows_nothing_of_those_who_were_noted() -> None:

@@ -20,14 +20,14 @@ class OpenTransactions:
         reason: why they are not known, or how they are.
         epoch: changes when the server restarts. After that no transaction of an earlier epoch is open, unless the
             dialect knows of a kind that survives.
-        passing: whether they are unknown only this time, at a source that shows them otherwise.
+        transient: whether they are unknown only this time, at a source that shows them otherwise.
     """
 
     known: bool
     tokens: frozenset[str] = frozenset()
     reason: str = ""
     epoch: str = ""
-    passing: bool = False
+    transient: bool = False
 
     @property
     def ended(self) -> bool:

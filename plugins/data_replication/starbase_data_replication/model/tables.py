@@ -130,7 +130,7 @@ class TableSchema:
         warnings: what to tell the user at each sync.
         caveats: the same, if the table is followed and not loaded whole.
         unassigned: whether nothing at the source assigns the tracking column's values, so that applications do.
-        drawn: the function by which the column's default makes random values; else None.
+        random_default: the function by which the column's default makes random values; else None.
         kind: "table", "view", "partitioned table" and so on.
         incarnation: changes when another table takes this one's name and place; None if the source does not show it.
         falling: for the dialect alone: the key's columns that descend in its index while others ascend.
@@ -157,7 +157,7 @@ class TableSchema:
     warnings: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     unassigned: bool = False
-    drawn: str | None = None
+    random_default: str | None = None
     kind: str = "table"
     incarnation: str | None = None
     falling: tuple[str, ...] = ()

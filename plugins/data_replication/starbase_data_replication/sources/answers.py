@@ -80,7 +80,7 @@ def checked_schema(schema: TableSchema) -> TableSchema:
         unprotected=_cut(schema.unprotected),
         unfollowable=_cut(schema.unfollowable),
         hidden=_cut(schema.hidden),
-        drawn=_cut(schema.drawn),
+        random_default=_cut(schema.random_default),
         warnings=tuple(map(_cut, schema.warnings[:MOST_WARNINGS])),
         caveats=tuple(map(_cut, schema.caveats[:MOST_WARNINGS])),
         kind=_cut(schema.kind),
@@ -142,7 +142,7 @@ def checked_transactions(found: OpenTransactions) -> OpenTransactions:
     elif any(len(token) > LONGEST_TOKEN for token in found.tokens) or len(found.epoch) > LONGEST_TEXT:
         why = TOO_LONG.format(longest=LONGEST_TOKEN)
     if why:
-        return OpenTransactions(known=False, reason=why, passing=True)
+        return OpenTransactions(known=False, reason=why, transient=True)
     return found if len(found.reason) <= LONGEST_TEXT else replace(found, reason=_cut(found.reason))
 
 

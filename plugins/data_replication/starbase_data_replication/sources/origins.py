@@ -22,7 +22,7 @@ RISING = re.compile(r"now|time|date|nextval|uuidv7", re.IGNORECASE)
 LONGEST_DEFAULT = 4096
 
 
-def drawn(default: str | None, rises: str) -> str | None:
+def random_function(default: str | None, rises: str) -> str | None:
     """The function that makes a default random, or a time with a random part; None if it is not.
 
     rises: as in Column. For uuids, texts and bytes the result is None, because their values show it.

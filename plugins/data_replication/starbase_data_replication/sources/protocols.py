@@ -64,7 +64,7 @@ class ProtectionFacts(NamedTuple):
     warnings: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     unassigned: bool = False
-    drawn: str | None = None
+    random_default: str | None = None
     files: Mapping[str, str] = MappingProxyType({})
     parts: Mapping[str, str] = MappingProxyType({})
     definition: str = ""

@@ -58,11 +58,11 @@ def of_type(schema: TableSchema, *, named: bool) -> list[str]:
     Raises SchemaMismatch if it has random values by default, or if it was not named and does not rise.
     """
     column = schema.tracking
-    if schema.drawn is not None:
+    if schema.random_default is not None:
         what = "times with a random part" if column.rises == "time" else "random values"
         raise SchemaMismatch(
-            f"trackingColumn: {schema.table}.{column.name} has {what} by default ({schema.drawn}), which do not rise: "
-            f"new rows would not be read; {fix(schema)}"
+            f"trackingColumn: {schema.table}.{column.name} has {what} by default ({schema.random_default}), which do "
+            f"not rise: new rows would not be read; {fix(schema)}"
         )
     if column.rises != "none":
         return []

@@ -197,7 +197,7 @@ def _with_inspection(position: Position, found: OpenTransactions, *, now: float)
     shows_transactions = position.shows_transactions
     if shows_transactions is None:
         # A position of an older version does not hold it, but its candidates show it.
-        shows_transactions = found.passing or any(each.open_transactions.known for each in position.candidates)
+        shows_transactions = found.transient or any(each.open_transactions.known for each in position.candidates)
     return replace(
         position,
         shows_transactions=shows_transactions,

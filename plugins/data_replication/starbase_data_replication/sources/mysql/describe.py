@@ -19,7 +19,7 @@ from starbase_data_replication.sources.mysql.protection_facts import find_protec
 from starbase_data_replication.sources.mysql.table_ids import partitions
 from starbase_data_replication.sources.mysql.types import RISES, SENT_WHOLE, cast_for
 from starbase_data_replication.sources.mysql.views import INTEGERS, TABLES, is_generated
-from starbase_data_replication.sources.origins import drawn
+from starbase_data_replication.sources.origins import random_function
 from starbase_data_replication.sources.protocols import NoTrackingColumn
 
 DESCRIBE = files(__package__).joinpath("describe.sql").read_text(encoding="utf-8")
@@ -144,7 +144,7 @@ async def describe(connection: Connection, table: TableName, tracking_column: st
         warnings=facts.warnings,
         caveats=facts.caveats,
         unassigned=unassigned,
-        drawn=facts.drawn or drawn(row.value_default, tracking.rises),
+        random_default=facts.random_default or random_function(row.value_default, tracking.rises),
         kind="view" if rows[0].table_type.endswith("VIEW") else "table",
         files=_files(table, rows[0]),
         parts=dict(facts.parts),

@@ -118,7 +118,7 @@ class TransactionList:
 
     Attributes:
         unknown: why there is no list; empty if there is one.
-        passing: whether the next try may give one.
+        transient: whether the next try may give one.
         server: which server it was.
         started: when that server began to run, in seconds by its clock.
         at: the server's clock, in seconds.
@@ -129,7 +129,7 @@ class TransactionList:
     """
 
     unknown: str = ""
-    passing: bool = False
+    transient: bool = False
     server: str = ""
     started: str = ""
     at: int = 0
@@ -141,7 +141,7 @@ class TransactionList:
     @property
     def open_transactions(self) -> OpenTransactions:
         if self.unknown:
-            return OpenTransactions(known=False, reason=self.unknown, passing=self.passing)
+            return OpenTransactions(known=False, reason=self.unknown, transient=self.transient)
         tokens = {transaction.token for transaction in self.transactions} | self.without_session
         tokens |= {f"s:{thread}:{mark}" for thread, mark in self.statements.items()}
         return OpenTransactions(
@@ -155,7 +155,7 @@ def still_open(noted: OpenTransactions, now: TransactionList) -> OpenTransaction
         return noted
     server, _, started = noted.epoch.rpartition(" ")
     if now.unknown or server != now.server:
-        return replace(noted, known=False, reason=now.unknown or OTHER_SERVER, passing=now.passing)
+        return replace(noted, known=False, reason=now.unknown or OTHER_SERVER, transient=now.transient)
     if started != now.started:
         # The numbers of threads and statements begin again; only prepared transactions survive a restart.
         now = replace(now, started=started, statements={}, transactions=())
@@ -252,9 +252,9 @@ async def _list_transactions(connection: Connection, server: tuple[object, ...],
         seen = await _next_list(connection, pause, (name, started, account, apart))
         if not seen.unknown:
             seen = replace(seen, unknown=await why_it_may_replicate(connection, applied))
-        if not seen.passing:
+        if not seen.transient:
             return replace(seen, server=name, started=started)
-    return TransactionList(unknown=NOT_RENEWED, passing=True)
+    return TransactionList(unknown=NOT_RENEWED, transient=True)
 
 
 async def _list_once(connection: Connection) -> TransactionList:
@@ -280,7 +280,7 @@ async def _list_once(connection: Connection) -> TransactionList:
             raise
         return TransactionList(unknown=NO_PRIVILEGE)
     if all(fresh != "1" for *_, fresh in rows):
-        return TransactionList(unknown=NOT_RENEWED, passing=True)
+        return TransactionList(unknown=NOT_RENEWED, transient=True)
     statements = {thread: mark for thread, mark, *_ in running}
     reading = frozenset(thread for thread, _, _, _, reads, _ in running if reads == "1")
     transactions: set[Transaction] = set()

@@ -15,7 +15,7 @@ from starbase_data_replication.model import TableName
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.sql import table_sql
 from starbase_data_replication.sources.mysql.view_text import ViewText, is_readable, off_loop, origin, parse_view
-from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, random_function
 from starbase_data_replication.sources.protocols import ProtectionFacts
 
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
@@ -134,7 +134,7 @@ async def view_protection_facts(connection: Connection, view: TableName, trackin
                 reasons[HIDDEN.format(name=name, sql=sql)] = None
             for kind, engine, extra, default, counts, text in found[place]:
                 if column is not None and kind in TABLES:
-                    random_default = random_default or drawn(default, tracking.rises)
+                    random_default = random_default or random_function(default, tracking.rises)
                 parsed = await walk.parse(text) if text else None
                 alone = len(walk.level) == 1
                 origins.add(await off_loop(len(text or ""), _origin, column, kind, extra, parsed, alone=alone))
@@ -172,7 +172,7 @@ async def view_protection_facts(connection: Connection, view: TableName, trackin
         unprotected="; ".join(reasons) or None,
         hidden="; ".join(hidden) or None,
         warnings=tuple(warnings),
-        drawn=random_default,
+        random_default=random_default,
         definition=definition,
     )
     return with_computed(facts, view, tracking.name, computed) if computed is not None else facts

@@ -7,7 +7,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected, TableMissing
 from starbase_data_replication.model import Column, TableName, TableSchema
-from starbase_data_replication.sources.origins import drawn
+from starbase_data_replication.sources.origins import random_function
 from starbase_data_replication.sources.postgresql.connection import STATEMENT_TIMEOUT_SECONDS
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.privileges import named
@@ -97,12 +97,12 @@ async def describe(connection: Any, table: TableName, tracking_column: str) -> T
         warnings=facts.warnings,
         caveats=facts.caveats,
         unassigned=unassigned,
-        drawn=facts.drawn
+        random_default=facts.random_default
         or next(
             (
                 each
                 for row, column in zip(rows, columns, strict=True)
-                if (each := drawn(row["value_default"], column.rises))
+                if (each := random_function(row["value_default"], column.rises))
             ),
             None,
         ),

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, drawn
+from starbase_data_replication.sources.origins import PICKED, computed_reason, computed_warning, random_function
 from starbase_data_replication.sources.postgresql.types import CLOCKS, RISES
 from starbase_data_replication.sources.protocols import ProtectionFacts
 
@@ -115,13 +115,14 @@ def parse_protection_facts(
         warnings.append(
             f"{table}: {several}: a row whose sequence lies behind is not read; track a time, or set mode to full"
         )
+    defaults = [random_function(row["name"], rises) for row in found if row["kind"] == "given"]
     return ProtectionFacts(
         unprotected="; ".join(dict.fromkeys(unprotected)) or None,
         unfollowable="; ".join(dict.fromkeys(unfollowable)) or None,
         warnings=tuple(warnings),
         caveats=tuple(caveats),
         unassigned=any(row["kind"] == "unassigned" for row in found),
-        drawn=next((each for row in found if row["kind"] == "given" and (each := drawn(row["name"], rises))), None),
+        random_default=next((each for each in defaults if each is not None), None),
         # A file's number is in the field of a sequence's cache.
         definition=next((str(row["name"]) for row in found if row["kind"] == "query"), ""),
         files={str(row["name"]): str(row["cache"]) for row in found if row["kind"] == "file"},
