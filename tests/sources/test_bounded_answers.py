@@ -70,7 +70,7 @@ class Source:
         schema = TableSchema(table=table, columns=columns, key=("id",), tracking_column=tracking_column)
         return answer("schema", lambda schema: schema)(schema)
 
-    async def check(self, schema, *, key):
+    async def check_filter_and_key(self, schema, *, key):
         pass
 
     async def count_nulls(self, schema, *, at_most):

@@ -91,8 +91,8 @@ class HighWatermark:
         candidate: the highest value; None if the table holds none that may become a floor.
         ahead: rows whose tracking time is so far in the future of the source's clock that it is taken for a mistake or
             a plan; 0 if the column holds no time.
-        below: the highest value as text, if it lies below the floor that was given; else None.
-        shared: rows that have the value `at` that was given, at most MAX_SHARED + 1; 0 if that was not asked.
+        below: the highest value as text, if it lies below the `reached` that was given; else None.
+        shared: rows that have the value of the `floor` that was given, at most MAX_SHARED + 1; 0 if that was not asked.
         clocked: whether the values look like a clock's, so that one that is past does not come again.
     """
 

@@ -11,7 +11,7 @@ from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.protocols import ReadPlan
 
 
-def chosen(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], syntax: Syntax) -> list[str]:
+def plan_conditions(plan: ReadPlan, *, tracking: str, above: Callable[[str], str], syntax: Syntax) -> list[str]:
     """The conditions of a plan: its filter, its floor, and rows without a tracking value. Without the filter if
     `filter_expression` has it, because then rows that do not fit it are read too.
 

@@ -110,14 +110,14 @@ class Part:
         them. None is no lower bound.
     through: only rows whose key is not above this one; None is no upper bound.
     buckets: how many buckets the rows are divided into, by the hash of their key modulo this number.
-    chosen: only rows of these buckets; None is all.
+    only_buckets: only rows of these buckets; None is all.
     keys: only the rows with these keys, at most MAX_KEYS; then nothing else is given.
     """
 
     after: Key | None = None
     through: Key | None = None
     buckets: int = 1
-    chosen: tuple[int, ...] | None = None
+    only_buckets: tuple[int, ...] | None = None
     keys: tuple[Key, ...] | None = None
 
 
@@ -200,7 +200,7 @@ class Inspector(Protocol):
         """
         ...
 
-    async def check(self, schema: TableSchema, *, key: bool) -> None:
+    async def check_filter_and_key(self, schema: TableSchema, *, key: bool) -> None:
         """Let the source check what only it can: that schema.where is one expression; with `key`, also that no two rows
         share a key, and that no key contains NULL.
 
@@ -279,9 +279,12 @@ class Rewindable(Protocol):
     and rows that came in below it are not found."""
 
     async def read_high_watermark(
-        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None
+        self, schema: TableSchema, options: Options, *, noted_at: float, reached: str | None = None
     ) -> HighWatermark:
-        """As Inspector's; and whether the highest value is below the floor, in the column's own order."""
+        """As Inspector's; and whether the highest value is below `reached`, in the column's own order.
+
+        reached: the highest value that was read before.
+        """
         ...
 
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
@@ -295,12 +298,18 @@ class Sharing(Protocol):
     """A source that counts the rows that share a tracking value. Optional; otherwise a row that comes in later with the
     floor's own value is not read."""
 
-    notes_shared: bool
+    counts_shared: bool
 
     async def read_high_watermark(
-        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
+        self,
+        schema: TableSchema,
+        options: Options,
+        *,
+        noted_at: float,
+        reached: str | None = None,
+        floor: str | None = None,
     ) -> HighWatermark:
-        """As Rewindable's; and how many rows have the value `at`, if values of the column may come again
+        """As Rewindable's; and how many rows have the floor's value, if values of the column may come again
         (`schema.comes_again`) and are not times."""
         ...
 

@@ -148,7 +148,7 @@ class Preparation:
         if goes_on is None and not lost and self._options.columns is None:
             hides_columns = await _hides_columns(inspector, schema)
         if goes_on is None and (schema.where is not None or self._options.key_columns is not None):
-            await inspector.check(schema, key=self._options.key_columns is not None)
+            await inspector.check_filter_and_key(schema, key=self._options.key_columns is not None)
         if goes_on is not None and await self.database.read(partial(self._fits, replica=replica, position=goes_on)):
             start = start_from(goes_on)
         else:

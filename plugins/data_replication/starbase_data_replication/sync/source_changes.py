@@ -97,7 +97,7 @@ class SourceCheck:
         if noted.below is None or before.floor is None:
             return None
         return await source.read_high_watermark(
-            self.schema, self.options, noted_at=self.clock.now(), floor=before.floor
+            self.schema, self.options, noted_at=self.clock.now(), reached=before.floor
         )
 
     def _position_after_deletions(self, noted: HighWatermark, low: HighWatermark | None, before: Position) -> Position:

@@ -140,14 +140,14 @@ class SyncFloor:
     async def _note(self, inspector: Inspector) -> HighWatermark:
         reached = watermarks.reached(self.position)
         if reached is not None and isinstance(inspector, Rewindable):
-            noted_at, at = self.clock.now(), self.position.floor
+            noted_at, floor = self.clock.now(), self.position.floor
             if isinstance(inspector, Sharing):
                 noted = await inspector.read_high_watermark(
-                    self.schema, self._options, noted_at=noted_at, floor=reached, at=at
+                    self.schema, self._options, noted_at=noted_at, reached=reached, floor=floor
                 )
             else:
                 noted = await inspector.read_high_watermark(
-                    self.schema, self._options, noted_at=noted_at, floor=reached
+                    self.schema, self._options, noted_at=noted_at, reached=reached
                 )
             noted = checked_watermark(noted, self.schema)
             self.shared_rows = noted.shared

@@ -244,7 +244,7 @@ class _Descent:
         if part.buckets > 1:
             for chosen in _bucket_groups(part.buckets, theirs, ours):
                 asked = sum(theirs[bucket].rows for bucket in chosen if bucket in theirs)
-                await self.compare_rows(replace(part, chosen=chosen), asked)
+                await self.compare_rows(replace(part, only_buckets=chosen), asked)
             return
         rows = min(sum(each.rows for each in side.values()) for side in (theirs, ours))
         before = self.result.differences

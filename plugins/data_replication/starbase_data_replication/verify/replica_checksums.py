@@ -223,7 +223,7 @@ class Replica:
         sql = (
             f"SELECT {names}, {key_text}, {self._row_text} FROM {self._table}{where} ORDER BY {names} LIMIT {PART_ROWS}"
         )
-        chosen = None if part.chosen is None else frozenset(part.chosen)
+        chosen = None if part.only_buckets is None else frozenset(part.only_buckets)
         rows, length, bucket = 0, len(self._key), 0
         row: tuple[Any, ...] = ()
         for row in connection.execute(sql, values):

@@ -187,8 +187,8 @@ class MysqlComparing:
             through = [key_text(value) for value in part.through]
             single = len(columns) == 1
             conditions.append(compared(columns[0], "<=", through[0]) if single else f"NOT {after(columns, through)}")
-        if part.chosen is not None:
-            conditions.append(f"{self._bucket(part)} IN ({', '.join(map(str, part.chosen))})")
+        if part.only_buckets is not None:
+            conditions.append(f"{self._bucket(part)} IN ({', '.join(map(str, part.only_buckets))})")
         return f"{sql} WHERE {' AND '.join(conditions)}" if conditions else sql
 
     def _bucket(self, part: Part) -> str:

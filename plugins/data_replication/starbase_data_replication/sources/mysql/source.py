@@ -69,7 +69,7 @@ class MysqlSource:
     policy: where it may be.
     """
 
-    notes_shared = True
+    counts_shared = True
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class MysqlSource:
         policy: HostPolicy = allowed_hosts.DEFAULT,
     ) -> None:
         check_overrides(AuthenticatingConnection, Connection, Cursor)
-        # The one pool, once it is open.
-        self._connections: list[ConnectionPool] = []
+        # Set once the pool is open.
+        self._open_pool: ConnectionPool | None = None
 
         def adopt(made: Any) -> ConnectionPool:
             pool = ConnectionPool(made, tls_required=tls_required, ssl_fallback=ssl_fallback, policy=policy)
-            self._connections[:] = [pool]
+            self._open_pool = pool
             return pool
 
         self._pool = Pool(
@@ -100,7 +100,7 @@ class MysqlSource:
         self._server = tuple(arguments.get(name) for name in ("unix_socket", "host", "port"))
         self._database = arguments.get("db")
         # The connection whose transaction every question uses; None if each has its own.
-        self._held: Connection | None = None
+        self._inspecting: Connection | None = None
         # Tables with a row that could not be packed into one value.
         self._unpackable: set[TableName] = set()
 
@@ -128,7 +128,7 @@ class MysqlSource:
             with translate_errors(f"looking up {table}"):
                 connection = await stack.enter_async_context(self._transaction())
             inspector = copy.copy(self)
-            inspector._held = connection
+            inspector._inspecting = connection
             yield inspector
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
@@ -150,17 +150,25 @@ class MysqlSource:
                 return int(count)
 
     async def read_high_watermark(
-        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
+        self,
+        schema: TableSchema,
+        options: Options,
+        *,
+        noted_at: float,
+        reached: str | None = None,
+        floor: str | None = None,
     ) -> HighWatermark:
         column = schema.tracking
         with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
                 now = await _source_clock(connection, column, options)
-                cap, ahead = (
+                unsettled_from, ahead_from = (
                     _first_unsettled(column, now, seconds) for seconds in (options.settle_seconds, -AHEAD_SECONDS)
                 )
-                sql = high_watermark_sql(schema, cap, ahead, floor, at)
+                sql = high_watermark_sql(
+                    schema, unsettled_from=unsettled_from, ahead_from=ahead_from, reached=reached, floor=floor
+                )
                 with translate_errors(doing, rows=True):
                     ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
                 if found is None:
@@ -169,9 +177,9 @@ class MysqlSource:
             value = key_text(found)
             lookback = options.lookback(known=seen.known and schema.unprotected is None)
             shown = None if seconds is None else key_text(seconds)
-            floor_value = settled(column, options, value, cap=cap, now=shown)
+            floor_value = settled(column, options, value, unsettled_from=unsettled_from, now=shown)
             lookback_value = None
-            if cap:
+            if unsettled_from is not None:
                 lookback_value = source_clock.minus_seconds(value, column.tracking_kind, column.time_digits, lookback)
             candidate = Candidate(
                 value=floor_value, lookback_value=lookback_value, noted_at=noted_at, open_transactions=seen
@@ -214,13 +222,15 @@ class MysqlSource:
         seen = await transactions.open_transactions(connection, self._server)
         if seen.unknown not in transactions.HIDDEN_FROM_SESSION or connection.uses == 1:
             return seen
+        pool = self._open_pool
+        assert pool is not None
         # If the account may have no more sessions, this one's answer stands.
         with contextlib.suppress(Error, OSError):
-            async with self._connections[0].apart() as fresh:
+            async with pool.apart() as fresh:
                 await fresh.fetch(BEGIN)
                 seen = await transactions.open_transactions(fresh, self._server, apart=str(fresh.began_at))
         if seen.unknown not in transactions.HIDDEN_FROM_SESSION:
-            self._connections[0].renew()
+            pool.renew()
         return seen
 
     async def located(self, schema: TableSchema) -> Mapping[str, str]:
@@ -235,7 +245,7 @@ class MysqlSource:
             async with self._transaction() as connection:
                 return await hides_columns(connection, schema.table)
 
-    async def check(self, schema: TableSchema, *, key: bool) -> None:
+    async def check_filter_and_key(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:
             if schema.where is not None:
                 unmet = negated(schema.where, connection.syntax)
@@ -285,8 +295,8 @@ class MysqlSource:
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
         """A connection in a transaction with a snapshot. Rows that were not taken by the end are not read."""
-        if self._held is not None:
-            yield self._held
+        if self._inspecting is not None:
+            yield self._inspecting
             return
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):

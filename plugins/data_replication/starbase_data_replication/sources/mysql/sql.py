@@ -12,7 +12,7 @@ from typing import Any
 
 from starbase_data_replication.errors import SourceRejected
 from starbase_data_replication.model import Column, Options, TableName, TableSchema
-from starbase_data_replication.sources.conditions import chosen, filter_expression, leaves_out_nulls
+from starbase_data_replication.sources.conditions import filter_expression, leaves_out_nulls, plan_conditions
 from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.mysql.types import (
     BYTES_MARK,
@@ -118,24 +118,30 @@ def among(schema: TableSchema, keys: Sequence[Key]) -> str:
 
 
 def high_watermark_sql(
-    schema: TableSchema, cap: str | None, ahead: str | None, floor: str | None = None, at: str | None = None
+    schema: TableSchema,
+    *,
+    unsettled_from: str | None,
+    ahead_from: str | None,
+    reached: str | None,
+    floor: str | None,
 ) -> str:
     """The statement that reads the high watermark.
 
-    Its columns: how many rows are above `ahead`; how many have the value `at`; the highest tracking value below the
-    cap, as text; whether that is below the floor; for a number, the source's clock (see `settled`). Without `ahead` or
-    `at` the count is 0, without a cap there is no bound, and without a floor no value is below it.
+    Its columns: how many rows are above `ahead_from`; how many have the floor's value; the highest tracking value below
+    `unsettled_from`, as text; whether that is below `reached`; for a number, the source's clock (see `settled`).
+    Without `ahead_from` or `floor` the count is 0, without `unsettled_from` there is no bound, and without `reached` no
+    value is below it.
     """
     column = schema.tracking
     order = order_of(schema.table, column)
     table = f"{table_sql(schema.table)} AS t"
     ahead_sql, below = "0", ""
-    if cap is not None:
-        below = f" AND {compared(column, '<', cap)}"
-    if ahead is not None:
-        rows = f"SELECT 1 FROM {table} WHERE {compared(column, '>', ahead)} LIMIT {MAX_AHEAD}"
+    if unsettled_from is not None:
+        below = f" AND {compared(column, '<', unsettled_from)}"
+    if ahead_from is not None:
+        rows = f"SELECT 1 FROM {table} WHERE {compared(column, '>', ahead_from)} LIMIT {MAX_AHEAD}"
         ahead_sql = f"(SELECT COUNT(*) FROM ({rows}) AS ahead)"
-    back = "0" if floor is None else compared(column, "<", floor)
+    back = "0" if reached is None else compared(column, "<", reached)
     highest = (
         f"SELECT {column_sql(column, order.value)} AS value, {back} AS back FROM {table} "
         f"WHERE {column_sql(column)} IS NOT NULL{below} ORDER BY {column_sql(column, order.column)} DESC LIMIT 1"
@@ -144,27 +150,27 @@ def high_watermark_sql(
     counting = column.tracking_kind in COUNTING and schema.comes_again
     clock = "UNIX_TIMESTAMP(NOW(6))" if counting else "NULL"
     shared = "0"
-    if at is not None and schema.comes_again and column.tracking_kind not in CLOCKS:
-        rows = f"SELECT 1 FROM {table} WHERE {compared(column, '=', at)} LIMIT {MAX_SHARED + 1}"
+    if floor is not None and schema.comes_again and column.tracking_kind not in CLOCKS:
+        rows = f"SELECT 1 FROM {table} WHERE {compared(column, '=', floor)} LIMIT {MAX_SHARED + 1}"
         shared = f"(SELECT COUNT(*) FROM ({rows}) AS shared)"
     answered = f"{ahead_sql}, {shared}, highest.value, highest.back, {clock}"
     return f"SELECT {answered} FROM (SELECT 1) AS one LEFT JOIN ({highest}) AS highest ON 1"
 
 
-def settled(column: Column, options: Options, value: str, *, cap: str | None, now: str | None) -> str:
+def settled(column: Column, options: Options, value: str, *, unsettled_from: str | None, now: str | None) -> str:
     """The value that may become the floor: the highest one, or the one just below if more rows may get the highest."""
     if now is not None:
         return below_a_shown_number(value, now, settle_seconds=options.settle_seconds)
-    if cap is None or column.tracking_kind == "year":
+    if unsettled_from is None or column.tracking_kind == "year":
         return value
-    return below_a_shown_time(value, cap, digits=column.time_digits, dates=column.tracking_kind == "date")
+    return below_a_shown_time(value, unsettled_from, digits=column.time_digits, dates=column.tracking_kind == "date")
 
 
 def select(plan: ReadPlan, expressions: Sequence[str], syntax: Syntax = Syntax.MYSQL) -> str:
     """The SELECT of a plan. Columns are qualified and have no alias, so that ORDER BY means the column."""
     schema, tracking = plan.schema, column_sql(plan.schema.tracking)
     above = partial(compared, schema.tracking, ">=" if plan.from_floor else ">")
-    conditions = chosen(plan, tracking=tracking, above=above, syntax=syntax)
+    conditions = plan_conditions(plan, tracking=tracking, above=above, syntax=syntax)
     if plan.after_key is not None:
         conditions.append(after(schema.key_columns, plan.after_key, falling(plan)))
     if plan.keys is not None:

@@ -148,10 +148,10 @@ class PostgresqlComparing:
         expressions = ", ".join(f"{selected(column)} AS c{self._number(column)}" for column in used)
         sql = f"SELECT {expressions} FROM {table_sql(self._schema.table)} AS t{self._where(part, values)}"
         sql = f"FROM ({sql} OFFSET 0) AS s"
-        if part.chosen is None:
+        if part.only_buckets is None:
             return sql
         # Bound as texts: the driver would have to ask the server what an array of numbers is made of.
-        values.append([str(bucket) for bucket in part.chosen])
+        values.append([str(bucket) for bucket in part.only_buckets])
         return f"{sql} WHERE {self._bucket(part)} = ANY (${len(values)}::text[]::int8[])"
 
     def _where(self, part: Part, values: list[Any]) -> str:

@@ -103,7 +103,7 @@ class PostgresqlSource:
     policy: where it may be.
     """
 
-    notes_shared = True
+    counts_shared = True
 
     def __init__(
         self, arguments: Mapping[str, Any], *, max_connections: int, policy: HostPolicy = allowed_hosts.DEFAULT
@@ -120,7 +120,7 @@ class PostgresqlSource:
         # Whether the server lets our transactions take the lock by which other readers recognise them.
         self._takes_reader_lock = True
         # The connection whose READ COMMITTED transaction every question uses; None if each has its own.
-        self._held: Any = None
+        self._inspecting: Any = None
 
     async def close(self) -> None:
         await self._pool.close()
@@ -143,7 +143,7 @@ class PostgresqlSource:
             with translate_errors(f"looking up {table}"):
                 connection = await stack.enter_async_context(self._transaction("READ COMMITTED"))
             inspector = copy.copy(self)
-            inspector._held = connection
+            inspector._inspecting = connection
             yield inspector
 
     async def describe(self, table: TableName, tracking_column: str) -> TableSchema:
@@ -169,12 +169,18 @@ class PostgresqlSource:
                     return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
 
     async def read_high_watermark(
-        self, schema: TableSchema, options: Options, *, noted_at: float, floor: str | None = None, at: str | None = None
+        self,
+        schema: TableSchema,
+        options: Options,
+        *,
+        noted_at: float,
+        reached: str | None = None,
+        floor: str | None = None,
     ) -> HighWatermark:
         with translate_errors(doing := f"noting the watermark of {schema.table}"):
             async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
                 # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
-                sql, values = high_watermark_sql(schema, options, floor, at)
+                sql, values = high_watermark_sql(schema, options, reached=reached, floor=floor)
                 with translate_errors(doing, rows=True):
                     (row,) = await connection.fetch_known(sql, *values)
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
@@ -236,7 +242,7 @@ class PostgresqlSource:
             async with self._transaction("READ COMMITTED") as connection:
                 return await transaction_details(connection, open_transactions)
 
-    async def check(self, schema: TableSchema, *, key: bool) -> None:
+    async def check_filter_and_key(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
             if schema.where is not None:
                 unmet = negated(schema.where, Syntax.POSTGRESQL)
@@ -293,8 +299,8 @@ class PostgresqlSource:
     @contextlib.asynccontextmanager
     async def _transaction(self, isolation: str, *first: str) -> AsyncIterator[Any]:
         """A READ ONLY transaction. BEGIN, the settings and the statements in `first` go in one message."""
-        if self._held is not None:
-            yield self._held
+        if self._inspecting is not None:
+            yield self._inspecting
             return
         async with self._pool.connection() as connection:
             try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from starbase_data_replication.model import Column, Options, TableName, TableSchema, text_or_bytes
-from starbase_data_replication.sources.conditions import chosen, filter_expression, leaves_out_nulls
+from starbase_data_replication.sources.conditions import filter_expression, leaves_out_nulls, plan_conditions
 from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.postgresql.types import (
     CLOCKS,
@@ -122,23 +122,23 @@ def same_files(schema: TableSchema) -> list[str]:
 
 
 def high_watermark_sql(
-    schema: TableSchema, options: Options, floor: str | None = None, at: str | None = None
+    schema: TableSchema, options: Options, *, reached: str | None, floor: str | None
 ) -> tuple[str, list[str]]:
     """The statement that reads the high watermark, and the values of its parameters.
 
-    Its columns: how many rows are ahead of the clock; how many have the value `at`; the source's clock (see `settled`);
-    the highest tracking value; whether it is below the floor; for a time, that value minus the lookback, if open
-    transactions are known and if they are not. A time must be below the source's clock: PostgreSQL reads the clock for
-    now() a moment before the transaction is visible, and another row may still get the current value.
+    Its columns: how many rows are ahead of the clock; how many have the floor's value; the source's clock (see
+    `settled`); the highest tracking value; whether it is below `reached`; for a time, that value minus the lookback, if
+    open transactions are known and if they are not. A time must be below the source's clock: PostgreSQL reads the clock
+    for now() a moment before the transaction is visible, and another row may still get the current value.
     """
     column = schema.tracking
     name = f"t.{quoted(column.name)}"
-    cap, lookback, ahead, edge = "", "NULL::text, NULL::text", "0", "NULL::text"
+    settled_only, lookback, ahead, edge = "", "NULL::text, NULL::text", "0", "NULL::text"
     table = f"{table_sql(schema.table)} AS t"
     values: list[str] = []
     if column.tracking_kind in CLOCKS:
         clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
-        cap, edge = f" AND {name} < {clock}", f"({clock})::text"
+        settled_only, edge = f" AND {name} < {clock}", f"({clock})::text"
         later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
         ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
         lookback = ", ".join(
@@ -147,17 +147,17 @@ def high_watermark_sql(
         )
     elif column.tracking_kind in UNBOUNDED:
         # NaN is above all numbers: as a floor it would hide every later row. It is read at each sync instead.
-        cap = f" AND {name} < 'Infinity'::{column.tracking_kind}"
+        settled_only = f" AND {name} < 'Infinity'::{column.tracking_kind}"
     if _may_count_a_clock(schema):
         edge = "extract(epoch FROM statement_timestamp())::text"
-    below = "false" if floor is None else f"{name} < {literal(floor)}::text::{column.compare_type}"
+    below = "false" if reached is None else f"{name} < {literal(reached)}::text::{column.compare_type}"
     highest = (
         f"SELECT {name}::{column.compare_type}::text, {below}, {lookback} FROM {table} "
-        f"WHERE {name} IS NOT NULL{cap} ORDER BY {name} DESC LIMIT 1"
+        f"WHERE {name} IS NOT NULL{settled_only} ORDER BY {name} DESC LIMIT 1"
     )
     shared = "0"
-    if at is not None and schema.comes_again and column.tracking_kind not in (*CLOCKS, *PASSING):
-        same = f"{name} = {literal(at)}::text::{column.compare_type}"
+    if floor is not None and schema.comes_again and column.tracking_kind not in (*CLOCKS, *PASSING):
+        same = f"{name} = {literal(floor)}::text::{column.compare_type}"
         shared = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {same} LIMIT {MAX_SHARED + 1}) AS shared)"
     sql = (
         f"SELECT {ahead}, {shared}, {edge}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true"
@@ -211,7 +211,7 @@ def select(plan: ReadPlan) -> str:
     def above(floor: str) -> str:
         return f"{tracking} {'>=' if plan.from_floor else '>'} {literal(floor)}::text::{schema.tracking.compare_type}"
 
-    conditions = [*same_files(schema), *chosen(plan, tracking=tracking, above=above, syntax=syntax)]
+    conditions = [*same_files(schema), *plan_conditions(plan, tracking=tracking, above=above, syntax=syntax)]
     if leaves_out_nulls(plan):
         conditions.append("f.in_filter IS NOT NULL")
     if plan.after_key is not None:
