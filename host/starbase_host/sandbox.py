@@ -22,6 +22,7 @@ from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
 from starbase_host.expansion import Expansion, TooManyLevels, generated_size, relation
+from starbase_host.named_joins import REFUSAL, NamedJoins, joins_by_name
 from starbase_host.replaced_functions import replace_trim, replace_unhex
 from starbase_host.weight import weight
 
@@ -128,7 +129,10 @@ class Guard:
         # The large views that existed before such a statement.
         self._large_before: set[str] = set()
         self._expansion: Expansion | None = None
-        # The schema version that it was made for.
+        self._named_joins = NamedJoins({})
+        # The virtual tables that hold text of tables which a client does not see.
+        self._over_hidden_names: frozenset[bytes] = frozenset()
+        # The schema version that these were made for.
         self._expansion_of: Any = None
         self._catalogue = catalogue.Catalogue()
         # The schema version and the private tables that the catalogue was loaded for.
@@ -197,6 +201,7 @@ class Guard:
         if self.role == "client" and sql in self._lengths:
             return True
         self._check_size(sql)
+        self._check_joins(sql)
         if self.role == "client":
             self._prepared_before = self.connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0]
         return self.role == "admin" and not self.writer
@@ -220,10 +225,33 @@ class Guard:
         if size > limit + len(sql):
             raise TooLarge(rules.TOO_EXPANDED.format(limit))
 
+    def _check_joins(self, sql: str) -> None:
+        """Raise Forbidden when the statement may join by name what the role may not read; see `named_joins`."""
+        folded = fold_bytes(sql)
+        if joins_by_name(folded):
+            # For a statement that can read a view, `_check_size` has done so.
+            self._current_expansion()
+        if self._named_joins.refuses(folded, self._is_unreadable):
+            raise Forbidden(REFUSAL)
+
+    def _is_unreadable(self, text: bytes) -> bool:
+        """Whether a folded text names a table that the role may not read."""
+        if self.role == "admin":
+            return any(name in text for name in self._private | rules.SAMPLES)
+        if any(name in text for name in self._over_hidden_names) or rules.OTHER_MODULE.search(text):
+            return True
+        return self._mentions_hidden_name(text)
+
     def _current_expansion(self) -> Expansion:
         version = self.run_trusted("PRAGMA schema_version")
         if self._expansion is None or version != self._expansion_of:
-            self._expansion, self._expansion_of = _read_expansion(self.run_trusted(_RELATIONS)), version
+            found = self.run_trusted(_RELATIONS)
+            self._expansion, self._expansion_of = _read_expansion(found), version
+            self._named_joins = NamedJoins.of(
+                (name.encode(), fold_bytes(sql or "")) for name, view, sql in found if view
+            )
+            if self.role == "client":
+                self._over_hidden_names = frozenset(map(fold_bytes, self._over_hidden()))
         return self._expansion
 
     def run_trusted(self, sql: str) -> list[tuple[Any, ...]]:
@@ -259,7 +287,7 @@ class Guard:
         rows = self.run_trusted(
             "SELECT name, sql FROM sqlite_schema WHERE type = 'view' OR (type = 'table' AND rootpage = 0)"
         )
-        return full_text.over_hidden(rows, self._mentions_hidden_name)
+        return full_text.over_hidden(rows, lambda text: self._mentions_hidden_name(fold_bytes(text)))
 
     def check_created(self) -> None:
         """Raise Forbidden when the statement made what the authorizer cannot judge.
@@ -316,6 +344,8 @@ class Guard:
         """Whether the role may read this view or virtual table, and every table that it uses."""
         if not _is_small(self._current_expansion(), name, rules.EXPANDED_TOKENS["client"]):
             return False
+        if self._named_joins.refuses(fold_bytes(name), self._is_unreadable):
+            return False
         self._probing = True
         try:
             # EXPLAIN only prepares. SQLite computes some views before it applies a LIMIT, and one may never end.
@@ -333,10 +363,9 @@ class Guard:
 
     def mentions_hidden(self, text: str) -> bool:
         """Whether the text may mention a table that is hidden from the role."""
-        return self.role == "client" and self._mentions_hidden_name(text)
+        return self.role == "client" and self._mentions_hidden_name(fold_bytes(text))
 
-    def _mentions_hidden_name(self, text: str) -> bool:
-        folded = fold_bytes(text)
+    def _mentions_hidden_name(self, folded: bytes) -> bool:
         for name in catalogue.TABLES:
             folded = folded.replace(name, b"")
         return any(name in folded for name in (*rules.HIDDEN_PREFIXES, *self._private))

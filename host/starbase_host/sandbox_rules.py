@@ -6,6 +6,7 @@ Must not know connections; sandbox.py applies these rules.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -62,6 +63,8 @@ SAMPLES = frozenset((b"sqlite_stat3", b"sqlite_stat4"))
 # Virtual tables that exist without being created. A client may use the safe ones.
 SAFE_MODULES = frozenset((b"json_each", b"json_tree"))
 OTHER_MODULES = frozenset(b"dbstat carray fts3tokenize bytecode tables_used generate_series completion fsdir".split())
+# A name of one of these, or of a pragma's table, in a folded text.
+OTHER_MODULE = re.compile(rb"\b(?:pragma_\w+|" + b"|".join(sorted(OTHER_MODULES)) + rb")\b")
 CREATABLE_MODULES = frozenset(b"fts5 fts4 fts3 rtree rtree_i32 geopoly".split())
 
 _QUICK = """

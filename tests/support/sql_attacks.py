@@ -33,6 +33,23 @@ SELECT o.id FROM orders o RIGHT JOIN tmp_notes n ON n.id = o.id
 SELECT o.id FROM orders o NATURAL JOIN tmp_notes
 SELECT o.id FROM orders o JOIN tmp_notes USING (id)
 SELECT o.id FROM orders o CROSS JOIN tmp_notes
+SELECT hushed FROM tmp_notes FULL JOIN (SELECT NULL AS hushed WHERE 0) USING (hushed)
+SELECT hushed FROM "TMP_Notes" n FULL/**/JOIN (SELECT NULL AS hushed WHERE 0) using(hushed)
+SELECT hushed FROM tmp_notes NATURAL FULL JOIN (SELECT NULL AS hushed WHERE 0)
+SELECT * FROM [tmp_vault] FULL JOIN (SELECT NULL AS id, NULL AS hushed WHERE 0) USING (id, hushed)
+WITH guess(hushed) AS (VALUES ('canary-9e1f')) SELECT count(*) FROM tmp_notes JOIN guess USING (hushed)
+WITH guess(hushed) AS (VALUES ('canary-9e1f')) SELECT count(*) FROM guess NATURAL LEFT JOIN tmp_notes
+SELECT hushed FROM over_notes FULL JOIN (SELECT NULL AS hushed WHERE 0) USING (hushed)
+SELECT hushed FROM joined_notes
+SELECT count(*) FROM over_joined_notes
+SELECT hushed FROM over_joined_notes FULL JOIN (SELECT NULL AS hushed WHERE 0) USING (hushed)
+SELECT hushed FROM notes_search FULL JOIN (SELECT NULL AS hushed WHERE 0) USING (hushed)
+SELECT hushed FROM view_search NATURAL FULL JOIN (SELECT NULL AS hushed WHERE 0)
+SELECT block FROM notes_search_data FULL JOIN (SELECT NULL AS block WHERE 0) USING (block)
+SELECT name FROM dbstat FULL JOIN (SELECT NULL AS name WHERE 0) USING (name)
+SELECT file FROM pragma_database_list FULL JOIN (SELECT NULL AS file WHERE 0) USING (file)
+SELECT data FROM sqlite_dbpage FULL JOIN (SELECT NULL AS data WHERE 0) USING (data)
+SELECT sample FROM sqlite_stat4 FULL JOIN (SELECT NULL AS sample WHERE 0) USING (sample)
 SELECT 1, 2, 3 UNION SELECT * FROM tmp_notes
 SELECT 1 UNION ALL SELECT hushed FROM tmp_notes
 SELECT id FROM orders EXCEPT SELECT id FROM tmp_notes
@@ -364,6 +381,12 @@ EXPLAIN QUERY PLAN SELECT * FROM orders
 
 # Forbidden even to an admin.
 ADMIN_FORBIDDEN = """
+SELECT hushed FROM tmp_vault FULL JOIN (SELECT NULL AS hushed WHERE 0) USING (hushed)
+WITH guess(hushed) AS (VALUES ('canary-9e1f')) SELECT count(*) FROM tmp_vault NATURAL JOIN guess
+INSERT INTO orders(name) SELECT hushed FROM Tmp_Vault FULL JOIN (SELECT NULL AS hushed WHERE 0) USING (hushed)
+SELECT data FROM sqlite_dbpage FULL JOIN (SELECT NULL AS data WHERE 0) USING (data)
+SELECT sample FROM sqlite_stat4 FULL JOIN (SELECT NULL AS sample WHERE 0) USING (sample)
+SELECT hushed FROM joined_vault
 SELECT * FROM tmp_vault
 SELECT * FROM TMP_VAULT
 SELECT count(*) FROM tmp_vault
