@@ -239,7 +239,7 @@ def _replication(host: HostProcess, directory: Path) -> None:
     for check in ("verify", "reconcile"):
         refused = host.request("POST", f"/data-replication/{check}/people")
         assert refused.status_code == 400, refused.text
-        assert ("csv offers no comparison" in refused.text) == (check == "verify")
+        assert ("csv_files offers no comparison" in refused.text) == (check == "verify")
     until(lambda: host.result("GET", "/counting") >= 2, what="the events of the syncs")
 
     people.unlink()

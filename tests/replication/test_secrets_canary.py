@@ -30,6 +30,8 @@ GOSSIP = """
 from starbase_host import hookimpl
 
 class Gossip:
+    features = frozenset()
+
     def check(self, settings, source_table):
         if settings.get("check"):
             raise RuntimeError(f"cannot check {settings!r}")

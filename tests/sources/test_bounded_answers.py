@@ -49,6 +49,8 @@ def column(name, **more):
     return Column(**{"name": name, "source_type": "text", "nullable": False, "cast": Cast(), **more})
 
 class Dialect:
+    features = frozenset({"keys", "snapshot", "compare", "resume"})
+
     def check(self, settings, source_table):
         return {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +78,10 @@ class Faulty:
         return getattr(self._dialect, name)
 
     # Spelled out, because a protocol is looked for in the class.
+    @property
+    def features(self) -> Collection[str]:
+        return self._dialect.features
+
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         return self._dialect.check(settings, source_table)
 

@@ -52,6 +52,8 @@ class Rows(list):
         return list.__iter__(self)
 
 class Dialect:
+    features = frozenset({"keys", "snapshot", "compare", "resume"})
+
     def check(self, settings, source_table):
         misbehave("check")
         return answer("check", {})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from starbase_data_replication.config.parse import check_target, parse
 from starbase_data_replication.model import TableName
 from starbase_data_replication.model.options import Replication
+from starbase_data_replication.sources.features import EVERY_FEATURE, Feature
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.protocols import Dialect, Source
@@ -22,6 +23,7 @@ class Room:
     """A dialect that only reads settings."""
 
     settings: Any
+    features: ClassVar[frozenset[Feature]] = EVERY_FEATURE
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         return cast("dict[str, str]", self.settings.check(settings, source_table))

@@ -19,7 +19,7 @@ import apsw
 
 from starbase_data_replication.errors import SourceRejected, SyncError
 from starbase_data_replication.model import Batch, Options, Row, TableName, TableSchema
-from starbase_data_replication.sources import DIGESTS, MD5, Comparable, Dialect, ReadPlan, Source, inspecting
+from starbase_data_replication.sources import DIGESTS, MD5, Comparable, Dialect, Feature, ReadPlan, Source, inspecting
 from starbase_data_replication.storage import Target
 from starbase_data_replication.verify import compare
 from starbase_host import Database, quote
@@ -77,7 +77,7 @@ async def check_all(sample: Sample) -> None:
 async def settings(sample: Sample) -> None:
     """Good settings pass, wrong ones are named by field, a table has one identity, and secrets stay hidden."""
     dialect, good, table = sample.dialect, sample.settings, sample.source_table
-    _must(isinstance(dialect, Dialect), "the dialect does not have all methods of Dialect")
+    _must(isinstance(dialect, Dialect), "the dialect does not have all methods of Dialect, or no features")
     _must(dialect.check(good, table) == {}, "check rejects the settings of the sample")
     wrong = dialect.check({**good, "no_such_setting": 1}, table)
     _must("sourceConfig.no_such_setting" in wrong, "check does not name sourceConfig.no_such_setting, which is unknown")
@@ -162,7 +162,12 @@ async def following(sample: Sample) -> None:
 
 
 async def snapshots(sample: Sample) -> None:
-    """A read sees the rows of the moment when its context was entered; leaving it early frees the source at once."""
+    """A read sees the rows of the moment when its context was entered; leaving it early frees the source at once.
+
+    A dialect without the feature `snapshot` passes.
+    """
+    if Feature.SNAPSHOT not in sample.dialect.features:
+        return
     async with _opened(sample) as (source, schema):
         before = list(sample.rows())
         plan = ReadPlan(schema=schema, batch_rows=1)
@@ -208,10 +213,10 @@ async def open_transactions(sample: Sample) -> None:
 async def comparing(sample: Sample) -> None:
     """Source and replica have the same hashes, a row that the replica lacks is found, and a row is read by its key.
 
-    A source that is not Comparable passes.
+    A dialect without the feature `compare` passes.
     """
     async with _opened(sample) as (source, schema):
-        if not isinstance(source, Comparable):
+        if not isinstance(source, Comparable) or Feature.COMPARE not in sample.dialect.features:
             return
         with tempfile.TemporaryDirectory() as directory:
             database = Database(Path(directory) / "replica.db")

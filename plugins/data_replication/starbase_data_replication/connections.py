@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from starbase_data_replication.errors import DialectFailed, kind_of
 from starbase_data_replication.model import Replication, TableName
-from starbase_data_replication.sources import Dialect, Dialects, Source, bounded
+from starbase_data_replication.sources import Dialect, Dialects, RegisteredDialect, Source, bounded
 from starbase_data_replication.sources.settings import EVERY, Variables, referenced, resolve, scrub, secrets
 from starbase_data_replication.storage import SecretKeys
 from starbase_host import ConfigError, StarbaseError
@@ -61,6 +61,10 @@ class Connections:
     def whose(self, name: str) -> str | None:
         """How messages name the dialect of another plugin; None for a dialect of data replication itself."""
         return self._dialects.whose(name)
+
+    def known(self, name: str) -> RegisteredDialect:
+        """What is known of a dialect without a call of it."""
+        return self._dialects.known(name)
 
     def key(self, settings: Mapping[str, Any]) -> str:
         """The key of the source of these stored settings: equal for replications that share one."""

@@ -12,6 +12,7 @@ import pytest
 
 from starbase_data_replication.model.options import Replication
 from starbase_data_replication.model.runs import Progress
+from starbase_data_replication.sources.features import RegisteredDialect
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from starbase_data_replication.sources.protocols import Dialect
@@ -45,7 +46,7 @@ def synced(
                 return await Sync(
                     stored=stored, source=source, table=dialect.table_name(database.source_config, "t"),
                     identity=identity_of(["t"], replication), database=internal, clock=Clock(),
-                    progress=Progress(started_at=0.0),
+                    progress=Progress(started_at=0.0), dialect=RegisteredDialect(label="the dialect"),
                 ).run()  # fmt: skip
 
             await sync()

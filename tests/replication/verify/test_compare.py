@@ -21,6 +21,7 @@ from starbase_data_replication.errors import SchemaMismatch, SourceRejected
 from starbase_data_replication.model import TableSchema
 from starbase_data_replication.model.options import Options, Replication
 from starbase_data_replication.model.runs import Progress
+from starbase_data_replication.sources.features import RegisteredDialect
 from starbase_data_replication.sources.mysql.compare import double_text, float_text, in_json
 from starbase_data_replication.sources.mysql.dialect import MysqlDialect
 from starbase_data_replication.sources.postgresql.compare import PostgresqlComparing
@@ -98,7 +99,7 @@ def mirrored(
                 await Sync(
                     stored=stored, source=source, table=table,
                     identity=identity_of(["t"], replication), database=internal, clock=Clock(),
-                    progress=Progress(started_at=0.0),
+                    progress=Progress(started_at=0.0), dialect=RegisteredDialect(label="the dialect"),
                 ).run()  # fmt: skip
 
             await sync()

@@ -6,7 +6,8 @@ Owns the fields, their checks and their JSON Schema. Must not know how a sync ru
 from starbase_data_replication.config.checks import NAME
 from starbase_data_replication.config.fields import FIELDS
 from starbase_data_replication.config.json_schema import WAIT, configure_body, flags_body
+from starbase_data_replication.config.needs import check_needs
 from starbase_data_replication.config.parse import MAX_UNKNOWN
 from starbase_data_replication.config.save import Configuring
 
-__all__ = ["FIELDS", "MAX_UNKNOWN", "NAME", "WAIT", "Configuring", "configure_body", "flags_body"]
+__all__ = ["FIELDS", "MAX_UNKNOWN", "NAME", "WAIT", "Configuring", "check_needs", "configure_body", "flags_body"]

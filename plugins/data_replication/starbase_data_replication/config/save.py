@@ -19,6 +19,7 @@ import apsw
 
 from starbase_data_replication.config import parse
 from starbase_data_replication.config.checks import NAME
+from starbase_data_replication.config.needs import check_needs
 from starbase_data_replication.model import Replication
 from starbase_data_replication.sources import Dialects
 from starbase_data_replication.sources.settings import Variables
@@ -95,7 +96,9 @@ class Configuring:
             masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
             return asked, json.loads(masked)
 
-        return stored, *await self.dialects.call(parse.dialects_of(body, existing), check)
+        asked, masked = await self.dialects.call(parse.dialects_of(body, existing), check)
+        check_needs(asked.options, self.dialects.known(asked.dialect))
+        return stored, asked, masked
 
     async def _check_group(self, replication: Replication) -> list[Replication]:
         """The others of its group, as they are stored. Raises InvalidRequest if one reads from another source."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import apsw
 
+from starbase_data_replication.config import check_needs
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import (
     DialectFailed,
@@ -28,6 +29,7 @@ from starbase_data_replication.model import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
 from starbase_data_replication.runs.slots import Slots
+from starbase_data_replication.sources import RegisteredDialect
 from starbase_data_replication.sources.network import ON_ACTIVITY
 from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
 from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
@@ -112,7 +114,7 @@ class Runner:
         self.running |= {run.name: run for run in runs}
         stored, recorded = None, False
         try:
-            stored = await self.store.database.write(partial(_begin, runs=runs, now=now))
+            stored = await self.store.database.write(partial(_begin, runs=runs, now=now, known=self.connections.known))
         except Unavailable as error:
             recorded = not self.host.stopping.is_set()
             if not recorded:
@@ -326,11 +328,15 @@ class Runner:
     async def _make_sync(self, run: ActiveRun, stored: StoredReplication) -> Sync:
         replication = stored.replication
         settings = self.connections.decrypt(replication.source_config)
+        dialect = self.connections.known(replication.dialect)
+        # Checked when it was configured; its plugin may have changed since.
+        check_needs(replication.options, dialect)
         run.source = await self.connections.source(settings)
         table, source = await self.connections.table(settings, replication.source_table)
         return Sync(
             stored=stored,
             source=run.source,
+            dialect=dialect,
             table=table,
             identity=identity_of(source, replication),
             database=self.store.database,
@@ -364,7 +370,13 @@ def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[
     return (name, *(each.name for each in members if each.replication.is_active and each.name != name))
 
 
-def _begin(connection: apsw.Connection, *, runs: Sequence[ActiveRun], now: float) -> list[StoredReplication] | None:
+def _begin(
+    connection: apsw.Connection,
+    *,
+    runs: Sequence[ActiveRun],
+    now: float,
+    known: Callable[[str], RegisteredDialect],
+) -> list[StoredReplication] | None:
     """Store that runs begin; returns their replications as they are now, or None if the group has other members now.
 
     A change that was committed before this found no run to end, so a run must not begin with what it replaced.
@@ -379,7 +391,8 @@ def _begin(connection: apsw.Connection, *, runs: Sequence[ActiveRun], now: float
     # Read after `begin_run`, so that each names its run.
     stored = [store.get(connection, run.name) for run in runs]
     # Checked in the transaction that begins the run: a later change of the configuration ends it.
-    allow(stored[0].replication.options, first.kind, repair=first.repair)
+    replication = stored[0].replication
+    allow(replication.options, first.kind, repair=first.repair, dialect=known(replication.dialect))
     return stored
 
 

@@ -13,6 +13,7 @@ from starbase_data_replication.sources.answers import (
     checked_watermark,
     read_rows,
 )
+from starbase_data_replication.sources.features import EVERY_FEATURE, Feature, RegisteredDialect, checked_features
 from starbase_data_replication.sources.protocols import (
     AHEAD_SECONDS,
     DIGESTS,
@@ -40,6 +41,7 @@ from starbase_data_replication.sources.protocols import (
     Rewindable,
     Sharing,
     ShowsTransactions,
+    Snapshots,
     Source,
     Summary,
     inspecting,
@@ -49,6 +51,7 @@ from starbase_data_replication.sources.registry import Dialects, bounded
 __all__ = [
     "AHEAD_SECONDS",
     "DIGESTS",
+    "EVERY_FEATURE",
     "LARGEST",
     "MAX_AHEAD",
     "MAX_KEYS",
@@ -61,6 +64,7 @@ __all__ = [
     "Comparing",
     "Dialect",
     "Dialects",
+    "Feature",
     "HidingColumns",
     "Inspectable",
     "Inspector",
@@ -72,13 +76,16 @@ __all__ = [
     "Pingable",
     "ReadPlan",
     "Reader",
+    "RegisteredDialect",
     "Rewindable",
     "Sharing",
     "ShowsTransactions",
+    "Snapshots",
     "Source",
     "Summary",
     "bounded",
     "checked_batches",
+    "checked_features",
     "checked_schema",
     "checked_summaries",
     "checked_transactions",

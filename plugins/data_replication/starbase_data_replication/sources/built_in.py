@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 from starbase_data_replication.model import TableName
+from starbase_data_replication.sources.features import EVERY_FEATURE
 from starbase_data_replication.sources.network import HostPolicy, allowed_hosts
 from starbase_data_replication.sources.settings import masked
 
@@ -26,6 +27,7 @@ class BuiltInDialect:
     """Every method of Dialect but `open`. policy: where a source may be."""
 
     settings: ClassVar[SettingsModule]
+    features = EVERY_FEATURE
 
     def __init__(self, policy: HostPolicy = allowed_hosts.DEFAULT) -> None:
         self._policy = policy

@@ -5,7 +5,7 @@ Nothing here, and nothing in a dialect, knows the target.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -183,8 +183,8 @@ class Reader(Protocol):
     def read(self, plan: ReadPlan) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """Open one snapshot on entering, and stream the rows from it. The end of the context closes it.
 
-        The snapshot must be open once the context is entered: it has nothing that is committed later. The stream
-        ends with a batch whose `last` is true; it may be empty.
+        With the feature `snapshot`, it must be open once the context is entered: it has nothing that is committed
+        later. The stream ends with a batch whose `last` is true; it may be empty.
         """
         ...
 
@@ -230,10 +230,6 @@ class Inspector(Protocol):
 class Source(Inspector, Reader, Protocol):
     """One configured source, with its pool of connections. Every method raises kinds of SyncError, never a driver's."""
 
-    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Read several times from one snapshot, one after the other. The first read opens it."""
-        ...
-
     async def still_open(self, noted: Sequence[OpenTransactions]) -> list[OpenTransactions]:
         """For each set, the transactions that are still open, found by one question to the server.
 
@@ -262,6 +258,15 @@ class Inspectable(Protocol):
 def inspecting(source: Source, table: TableName) -> AbstractAsyncContextManager[Inspector]:
     """Open an inspector of a table: in one transaction if the source can, and then do not use the source meanwhile."""
     return source.inspect(table) if isinstance(source, Inspectable) else nullcontext(source)
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """A source with snapshots. Needed for the feature `snapshot`; without it, tables cannot form a group."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """Read several times from one snapshot, one after the other. The first read opens it."""
+        ...
 
 
 @runtime_checkable
@@ -347,7 +352,8 @@ class Joinable(Protocol):
 
 @runtime_checkable
 class Comparable(Protocol):
-    """A source whose rows can be compared with a replica's. Optional; otherwise verify and reconcile are refused."""
+    """A source whose rows can be compared with a replica's. Needed for the feature `compare`; otherwise verify and
+    reconcile are refused."""
 
     def comparing(
         self, schema: TableSchema, columns: Sequence[Column], options: Options
@@ -379,6 +385,14 @@ class Dialect(Protocol):
     It may also have `recipient(settings) -> tuple[str, ...]`: to whom its secrets are sent (hosts, ports, user), as
     written. A secret that comes back as `***` is kept only for the same recipient; without it, for the same `identity`.
     """
+
+    @property
+    def features(self) -> Collection[str]:
+        """Which of `Feature` it has; a class attribute `features = frozenset({"where", "keys"})` will do.
+
+        What it does not declare is refused where a user asks for it. Read once, at the start of the host.
+        """
+        ...
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         """Check a sourceConfig without connecting: field (`sourceConfig.port`) to what is wrong, with the fix.

@@ -13,31 +13,46 @@ from functools import partial
 from typing import Any, TypeVar
 
 from starbase_data_replication.errors import DialectFailed, SyncError, has_plain_text, kind_of
+from starbase_data_replication.sources.features import Feature, RegisteredDialect, WrongFeatures, checked_features
 from starbase_data_replication.sources.protocols import Dialect, Source
 from starbase_host import Host, StarbaseError, Worker
 
 T = TypeVar("T")
-# Name, dialect, and what is wrong with it.
-Offer = tuple[str, Any, str | None]
+# A dialect must have these; mypy finds the rest.
+METHODS = ("check", "identity", "secret_parts", "table_name", "open")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Offer:
+    """What a plugin offers under one name.
+
+    name: the dialect's.
+    dialect: the object.
+    features: what it declares.
+    wrong: why it is left out, as a predicate; None if it is not.
+    """
+
+    name: str
+    dialect: Any
+    features: frozenset[Feature] = frozenset()
+    wrong: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Foreign:
     """A dialect of another plugin.
 
-    name: the dialect's.
-    plugin: the plugin's name.
+    known: what is known of it without a call.
     worker: the thread that it is called in.
     seconds: how long a call may take.
     """
 
-    name: str
-    plugin: str
+    known: RegisteredDialect
     worker: Worker
     seconds: float
 
     def __str__(self) -> str:
-        return f"the dialect {self.name} of plugin {self.plugin}"
+        return self.known.label
 
 
 class Dialects(Mapping[str, Dialect]):
@@ -60,6 +75,10 @@ class Dialects(Mapping[str, Dialect]):
         """What to call a dialect of another plugin; None for one of data replication itself."""
         return str(self._foreign[name]) if name in self._foreign else None
 
+    def known(self, name: str) -> RegisteredDialect:
+        """What is known of a dialect without a call of it."""
+        return self._foreign[name].known if name in self._foreign else RegisteredDialect(label=f"the dialect {name}")
+
     async def gather(self, host: Host) -> None:
         """Take the dialects that plugins offer. A wrong one is logged and left out."""
         seconds = host.config.hook_timeout_seconds
@@ -70,15 +89,19 @@ class Dialects(Mapping[str, Dialect]):
             if isinstance(found, BaseException):
                 host.log.error("plugin %s: what it offers as dialects is left out", plugin, exc_info=found)
                 continue
-            for name, dialect, wrong in found:
-                if wrong is not None or name in self._dialects:
+            for offer in found:
+                name = offer.name
+                if offer.wrong is not None or name in self._dialects:
                     host.log.error(
-                        "plugin %s: the dialect %s %s; it is left out", plugin, name, wrong or "exists already"
+                        "plugin %s: the dialect %s %s; it is left out", plugin, name, offer.wrong or "exists already"
                     )
                     continue
-                self._dialects[name] = dialect
+                label = f"the dialect {name} of plugin {plugin}"
+                self._dialects[name] = offer.dialect
                 self._foreign[name] = _Foreign(
-                    name=name, plugin=plugin, worker=Worker(f"{plugin}-{name}"), seconds=seconds
+                    known=RegisteredDialect(label=label, features=offer.features, foreign=True),
+                    worker=Worker(f"{plugin}-{name}"),
+                    seconds=seconds,
                 )
 
     async def call(self, names: Iterable[object], function: Callable[[], T]) -> T:
@@ -139,7 +162,7 @@ def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-async def _looked_at(plugin: str, answer: object, seconds: float) -> list[Offer]:
+async def _looked_at(plugin: str, answer: object, seconds: float) -> list[_Offer]:
     worker = Worker(f"{plugin}-dialects")
     try:
         return await _called(worker, seconds, "the answer of replication_dialects", partial(_offers, answer))
@@ -147,18 +170,22 @@ async def _looked_at(plugin: str, answer: object, seconds: float) -> list[Offer]
         worker.close()
 
 
-def _offers(answer: object) -> list[Offer]:
+def _offers(answer: object) -> list[_Offer]:
     if not isinstance(answer, Mapping):
         raise SyncError("replication_dialects did not answer a mapping of names to dialects")
     return [_offer(name, dialect) for name, dialect in answer.items()]
 
 
-def _offer(name: object, dialect: Any) -> Offer:
+def _offer(name: object, dialect: Any) -> _Offer:
     if type(name) is not str:
-        return "?", dialect, "has a name that is no text"
+        return _Offer(name="?", dialect=dialect, wrong="has a name that is no text")
     if isinstance(dialect, type):
-        return name, dialect, "is a class; offer an object of it"
+        return _Offer(name=name, dialect=dialect, wrong="is a class; offer an object of it")
     try:
-        return name, dialect, None if isinstance(dialect, Dialect) else "has not all methods of Dialect"
+        if missing := [method for method in METHODS if not callable(getattr(dialect, method, None))]:
+            return _Offer(name=name, dialect=dialect, wrong=f"has no method {missing[0]}, which a Dialect must have")
+        return _Offer(name=name, dialect=dialect, features=checked_features(getattr(dialect, "features", None)))
+    except WrongFeatures as error:
+        return _Offer(name=name, dialect=dialect, wrong=str(error))
     except BaseException as error:
-        return name, dialect, f"cannot be looked at ({kind_of(error)})"
+        return _Offer(name=name, dialect=dialect, wrong=f"cannot be looked at ({kind_of(error)})")

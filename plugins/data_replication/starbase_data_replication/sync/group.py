@@ -11,6 +11,7 @@ from functools import partial
 
 import apsw
 
+from starbase_data_replication.sources import Snapshots
 from starbase_data_replication.sync.attempts import attempt_again
 from starbase_data_replication.sync.sync import Sync
 
@@ -27,7 +28,10 @@ async def _sync_together(syncs: Sequence[Sync]) -> None:
         await sync.wait()
     for sync in syncs:
         sync.fix_floor()
-    async with syncs[0].source.snapshot() as snapshot:
+    source = syncs[0].source
+    # A dialect without the feature cannot be configured in a group.
+    assert isinstance(source, Snapshots)
+    async with source.snapshot() as snapshot:
         for sync in syncs:
             await sync.copy(snapshot)
 

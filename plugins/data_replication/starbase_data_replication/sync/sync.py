@@ -28,9 +28,11 @@ from starbase_data_replication.model import (
 )
 from starbase_data_replication.sources import (
     MAX_SHARED,
+    Feature,
     Inspector,
     Reader,
     ReadPlan,
+    RegisteredDialect,
     Source,
     checked_batches,
     inspecting,
@@ -80,6 +82,7 @@ class Sync:
     Attributes:
         stored: the replication as its run began with it.
         source: where its table is.
+        dialect: what is known of the source's dialect.
         table: the source's table.
         identity: what the position must be about.
         database: the internal database.
@@ -95,6 +98,7 @@ class Sync:
 
     stored: StoredReplication
     source: Source
+    dialect: RegisteredDialect
     table: TableName
     identity: str
     database: Database
@@ -279,6 +283,7 @@ class Sync:
         )  # fmt: skip
         self._unrepresentable.clear()
         self._warnings = [*schema.warnings, *sync_warnings.of_table(schema), *self._replica.warnings]
+        self._warnings += sync_warnings.of_dialect(self.dialect, schema, whole=self.preparation.whole(schema))
         self._warnings += sync_warnings.of_schema_changes(schema, self.progress.schema_changes, position.phase)
         self._warnings += sync_warnings.of_reload(self._start)
         followed = self._start.notes_watermark
@@ -359,7 +364,8 @@ class Sync:
         plan = ReadPlan(schema=schema, nulls=nulls, batch_rows=rows)
         position = self._floor.position
         if not isinstance(self._start, Follow):
-            return replace(plan, after_key=position.load_key, in_key_order=bool(schema.key))
+            resumes = bool(schema.key) and Feature.RESUME in self.dialect.features
+            return replace(plan, after_key=position.load_key, in_key_order=resumes)
         again = 1 < self._floor.shared_rows <= MAX_SHARED
         return replace(plan, floor=position.floor, from_floor=again, left_filter=self._reads_left_filter)
 

@@ -17,7 +17,7 @@ from starbase_data_replication.model import (
     UnrepresentableValues,
     rows_in_words,
 )
-from starbase_data_replication.sources import MAX_AHEAD, MAX_SHARED, Inspector
+from starbase_data_replication.sources import MAX_AHEAD, MAX_SHARED, Feature, Inspector, RegisteredDialect
 from starbase_data_replication.sync import tracking_values, watermarks
 from starbase_data_replication.sync.start import Start
 from starbase_host import iso
@@ -138,6 +138,22 @@ def _unassigned(schema: TableSchema) -> str:
 def of_unrepresentable(found: Counter[UnrepresentableValues]) -> list[str]:
     """The warnings of values that their column's form cannot hold."""
     return [f"column {each.column}: of the values read, {count} {each.policy}" for each, count in found.items()]
+
+
+def of_dialect(dialect: RegisteredDialect, schema: TableSchema, *, whole: bool) -> list[str]:
+    """The warning of a dialect that reads without snapshots."""
+    if Feature.SNAPSHOT in dialect.features:
+        return []
+    later = (
+        "the next sync loads it again; sync while nothing writes to it, if its rows must be of one moment"
+        if whole
+        else f"a later sync reads a row again only if its {schema.tracking_column} has risen; track a column that "
+        "rises with every change, and reset now and then"
+    )
+    return [
+        f"{dialect.label} reads without a snapshot (it lacks the feature snapshot): what changes in {schema.table} "
+        f"during a sync may be copied in part, or missed; {later}"
+    ]
 
 
 def of_table(schema: TableSchema) -> list[str]:

@@ -15,7 +15,7 @@ import apsw
 
 from starbase_data_replication.errors import SchemaMismatch
 from starbase_data_replication.model import Options, Position, Row, RunKind, TableSchema, as_stored, rows_in_words
-from starbase_data_replication.sources import MAX_KEYS, Comparable, Key, ReadPlan, read_rows
+from starbase_data_replication.sources import MAX_KEYS, Comparable, Feature, Key, ReadPlan, RegisteredDialect, read_rows
 from starbase_data_replication.storage import Target, sqlite_tables, store
 from starbase_data_replication.sync import Sync
 from starbase_data_replication.verify.compare import CompareProgress, Comparison, Differences, compare, recheck
@@ -59,8 +59,8 @@ class VerificationResult:
         return asdict(self)
 
 
-def allow(options: Options, kind: RunKind, *, repair: bool) -> None:
-    """Raise InvalidRequest if a replication with these options may not be checked so.
+def allow(options: Options, kind: RunKind, *, repair: bool, dialect: RegisteredDialect) -> None:
+    """Raise InvalidRequest if a replication with these options, of this dialect, may not be checked so.
 
     Call it before a run begins: a caller's mistake is not a failure of the replication.
     """
@@ -68,6 +68,12 @@ def allow(options: Options, kind: RunKind, *, repair: bool) -> None:
         raise InvalidRequest(
             fields={"deletes": "is not reconcile or mark, so nothing may be removed; configure it first"}
         )
+    if not kind.syncs and Feature.COMPARE not in dialect.features:
+        why = (
+            f"{dialect.label} offers no comparison (it lacks the feature compare), so nothing can be verified or "
+            "reconciled; a reset loads the table again"
+        )
+        raise InvalidRequest(fields={"sourceConfig.dialect": why})
     if kind is RunKind.VERIFY and repair and options.group is not None:
         raise InvalidRequest(
             fields={"repair": "would take this table to another moment than the others of its group; reset it"}
@@ -317,11 +323,9 @@ def _warnings_of_missing(schema: TableSchema, missing: int) -> tuple[str, ...]:
 
 
 def _comparable(sync: Sync) -> Comparable:
-    """The sync's source, if it can be compared; else raises InvalidRequest."""
-    if isinstance(sync.source, Comparable):
-        return sync.source
-    why = "offers no comparison, so nothing can be verified or reconciled; a reset loads the table again"
-    raise InvalidRequest(fields={"sourceConfig.dialect": f"{sync.stored.replication.dialect} {why}"})
+    """The sync's source. `allow` has seen that its dialect declares the feature."""
+    assert isinstance(sync.source, Comparable)
+    return sync.source
 
 
 def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
