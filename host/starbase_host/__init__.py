@@ -22,6 +22,7 @@ from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, parse_json, read_json
 from starbase_host.isolation import Worker
 from starbase_host.library_overrides import check_overrides, check_versions, overrides
+from starbase_host.mentions import mentioning
 from starbase_host.plugins import Host
 from starbase_host.printable import printable
 from starbase_host.query import Query, Result
@@ -62,6 +63,7 @@ __all__ = [
     "hookspec",
     "iso",
     "large_views",
+    "mentioning",
     "overrides",
     "parse_json",
     "printable",

@@ -16,8 +16,9 @@ from starbase_data_replication.sources.mysql import protection_facts, view_text,
 from starbase_data_replication.sources.postgresql import errors, source
 from starbase_data_replication.sources.settings.env_references import LIKE_A_REFERENCE
 from starbase_data_replication.sources.settings.scrubbing import LONGEST, scrub
-from starbase_data_replication.storage.swap import _content, _readers
+from starbase_data_replication.storage.swap import _content
 from starbase_data_replication.storage.triggers import NO_CODE
+from starbase_host import mentioning
 from starbase_host.full_text import over_hidden
 
 VIEWS = {
@@ -140,7 +141,7 @@ def test_marks_that_are_not_closed(mark: str) -> None:
 
 def test_a_long_chain_of_views() -> None:
     chain = [(f"c{number}", f"CREATE VIEW c{number} AS SELECT * FROM c{number - 1}") for number in range(1, 20_000)]
-    assert len(_readers("C0", dict(chain))) == 20_000
+    assert len(mentioning({"C0"}, chain)) == 20_000
     schema = [*reversed(chain), ("c0", "CREATE VIEW c0 AS SELECT name FROM tmp_x")]
     for quoted in ("c19999", '"C19999"', "[c19999]", "'c19999'"):
         index = ("f", f"CREATE VIRTUAL TABLE f USING fts5(a,content={quoted})")
@@ -158,4 +159,4 @@ def test_a_view_of_any_name_is_found(name: str) -> None:
         ("f", "CREATE VIRTUAL TABLE f USING fts5(a, content='over')"),
     ]
     assert over_hidden(schema, lambda sql: "tmp_" in sql) == {"f"}
-    assert _readers(name, dict(schema[1:2])) == {name.lower(), "over"}
+    assert mentioning({name}, schema[1:2]) == {name, "over"}

@@ -11,7 +11,7 @@ import apsw
 
 from starbase_data_replication.storage import user_objects
 from starbase_data_replication.storage.sqlite_tables import TAG, fitting_views
-from starbase_host import fold_name, quote
+from starbase_host import fold_name, mentioning, quote
 
 # What the arguments of a full-text table consist of: comments, quoted texts, words and single marks. What is not closed
 # goes to the end: a search that gave up there, and began again at the next mark, would take the square of the length.
@@ -19,8 +19,6 @@ TOKENS = re.compile(
     r"""--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)|'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|`(?:[^`]|``)*(?:`|\Z)"""
     r"""|\[[^\]]*(?:\]|\Z)|[^\s'"`\[(),=]+|[(),=]""",
 )
-# What users' views and full-text tables call a table by: a word of theirs, in whichever quotes.
-WORD = re.compile(r"[0-9A-Za-z_$\x80-\U0010ffff]+")
 
 
 def swap(connection: apsw.Connection, name: str, shadow: str, seconds: float) -> list[str]:
@@ -81,7 +79,8 @@ def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, 
 def _full_text_over(connection: apsw.Connection, name: str, views: dict[str, str]) -> list[str]:
     """The full-text tables whose content is the table, or a view that may read it."""
     rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE %USING%fts%'")
-    readers, found = _readers(name, views), []
+    readers = mentioning({fold_name(name)}, ((fold_name(view), sql) for view, sql in views.items()))
+    found = []
     for table, sql in rows.fetchall():
         content = _content(str(sql))
         if content and fold_name(content) in readers:
@@ -101,25 +100,3 @@ def _content(sql: str) -> str:
                 return value[1:].removesuffix(quote_mark).replace(quote_mark * 2, quote_mark)
             return value
     return ""
-
-
-def _readers(name: str, views: dict[str, str]) -> set[str]:
-    """The table's name and those of the views that mention it, or one another; too many rather than too few.
-
-    Folded. Each name is looked up once: a chain of a thousand views is not gone through a thousand times.
-    """
-    texts = {fold_name(view): fold_name(sql) for view, sql in views.items()}
-    by_word: dict[str, set[str]] = {}
-    for view, text in texts.items():
-        for word in set(WORD.findall(text)):
-            by_word.setdefault(word, set()).add(view)
-    found, waiting = {fold_name(name)}, [fold_name(name)]
-    while waiting:
-        each = waiting.pop()
-        if WORD.fullmatch(each):
-            mentioning = by_word.get(each, set())
-        else:
-            mentioning = {view for view, text in texts.items() if each.replace('"', '""') in text or each in text}
-        waiting += mentioning - found
-        found |= mentioning
-    return found
