@@ -11,6 +11,7 @@ import apsw
 from benchmarks import ours
 from benchmarks.measure import say, timed
 from benchmarks.sources import Source, running
+from starbase_data_replication.runs.scheduler import SYNC
 
 TABLES = 20
 ROWS = 20
@@ -48,5 +49,5 @@ def set_alarms(directory: Path, at: Sequence[float]) -> None:
             connection.execute(
                 "INSERT OR REPLACE INTO tmp_alarms (plugin, name, at, payload, attempts, generation) "
                 "VALUES ('data_replication', ?, ?, 'null', 0, ?)",
-                (f"sync:replication_{number}", each, number + 1),
+                (f"{SYNC}replication_{number}", each, number + 1),
             )

@@ -117,6 +117,28 @@ def test_a_batch_that_came_too_late_is_no_error_of_the_log(
     assert "never retrieved" not in caplog.text
 
 
+def test_a_refused_run_learns_what_is_under_way(source_database: TestDatabase, tmp_path: Path) -> None:
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))")
+    source_database.execute("INSERT INTO t VALUES (1, 'a')")
+
+    async def play() -> None:
+        gate = Gate()
+        async with host_with(tmp_path, {"data_replication": data_replication({}), "gate": gate}) as host:
+            await asked(host, "configure", body(source_database, transforms={"gate": ["v"]}, isActive=False))
+            await asked(host, "sync/t")
+            source_database.execute("INSERT INTO t VALUES (2, 'b')")
+            gate.closed = True
+            verification = asyncio.create_task(asked(host, "verify/t"))
+            await asyncio.wait_for(gate.reached.wait(), 30)
+            refused = await host.request("POST", "/data-replication/sync/t")
+            assert refused.status_code == 409
+            assert "the verification of t has not ended" in refused.text
+            gate.opened.set()
+            await verification
+
+    asyncio.run(play())
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [RunKind.SCHEDULED, RunKind.VERIFY])
 async def test_a_tick_of_one_that_is_deleted_meanwhile(

@@ -1,6 +1,7 @@
-"""Runs syncs and checks: one at a time for each replication, with a limit over all, each until it is recorded.
+"""Begins runs, one at a time for each replication, and sees that each is recorded once it has ended.
 
-A run is a separate task: it does not end with the request or the alarm that began it. Must not know when a run is due.
+A run is a separate task: it does not end with the request or the alarm that began it. Must not know when a run is due,
+nor how its work is done.
 """
 
 from __future__ import annotations
@@ -14,27 +15,17 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication.config import check_needs
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import (
-    DialectFailed,
-    Exited,
-    OddAnswer,
-    catch_exits,
-    format_for_log,
-    has_plain_text,
-    kind_of,
-)
+from starbase_data_replication.errors import OddAnswer, format_for_log, kind_of
 from starbase_data_replication.model import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
 from starbase_data_replication.runs.slots import Slots
+from starbase_data_replication.runs.work import Work
 from starbase_data_replication.sources import RegisteredDialect
-from starbase_data_replication.sources.network import ON_ACTIVITY
 from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
-from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
-from starbase_data_replication.verify import Check, allow
-from starbase_host import Clock, Conflict, Host, StarbaseError, Unavailable, Worker
+from starbase_data_replication.verify import allow
+from starbase_host import Conflict, Host, Unavailable, Worker
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -90,7 +81,7 @@ class Runner:
             # Repeated only while other requests change the members of its group.
             begun = await self._try_to_begin(name, kind, repair=repair, force=force)
         runs, stored = begun
-        work = asyncio.create_task(self._work_isolated(runs, stored), name=f"work-{name}")
+        work = asyncio.create_task(self._make_work(runs, stored).run(), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
             run.work = work
             task = asyncio.create_task(self._run(run, each), name=f"run-{run.name}")
@@ -138,7 +129,7 @@ class Runner:
         if run is not None and not run.has_begun:
             raise Unavailable(run.record_error or "")
         if run is not None:
-            raise Conflict(f"{name} is syncing already (run {run.run_id})")
+            raise Conflict(f"the {run.noun.lower()} of {name} has not ended (run {run.run_id}); wait until it has")
 
     def fail_to_begin(self, name: str, kind: RunKind, error: Unavailable) -> Unavailable:
         """Record as failed, in the background, a run that could not begin because the database takes no writes.
@@ -178,6 +169,17 @@ class Runner:
             members=members,
             progress=Progress(started_at=self.host.clock.now()),
             result=asyncio.get_running_loop().create_future(),
+        )
+
+    def _make_work(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> Work:
+        return Work(
+            runs=runs,
+            stored=stored,
+            host=self.host,
+            database=self.store.database,
+            connections=self.connections,
+            slots=self.slots,
+            added_seconds=self.added_seconds,
         )
 
     async def interrupt(self, name: str, reason: str) -> None:
@@ -259,6 +261,8 @@ class Runner:
         try:
             record = await self.recorder.record(run, stored, ending)
         except Exception as failure:
+            # Tried again whatever it is, and until the host stops: without its record, the run would count as under way
+            # in the database, and its event would never go out.
             if run.has_begun:
                 run.record_error = f"the last run could not be recorded, and is tried again: {failure}"
             how = ending.error or ending.status
@@ -273,80 +277,6 @@ class Runner:
         if not run.result.done():
             run.result.set_result(record)
         return True
-
-    async def _work_isolated(
-        self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]
-    ) -> dict[str, SyncResult]:
-        """Do the work, and raise DialectFailed for what a foreign dialect must not raise.
-
-        Its SystemExit would end the host, and its CancelledError would look like an interruption.
-        """
-        try:
-            return await catch_exits(self._work, runs, stored)
-        except (Exited, asyncio.CancelledError) as error:
-            interrupted = any(run.interrupt_reason is not None for run in runs) or self.host.stopping.is_set()
-            if interrupted and isinstance(error, asyncio.CancelledError):
-                raise
-            raised = str(error) if isinstance(error, Exited) else "CancelledError, though the run was not interrupted"
-            dialect = stored[0].replication.dialect
-            raise DialectFailed(f"the dialect {dialect} raised {raised}; the host's log has the details") from error
-        except StarbaseError as error:
-            whose = self.connections.whose(stored[0].replication.dialect)
-            if whose is not None and not has_plain_text(error):
-                raise DialectFailed(f"unexpected {kind_of(error)} with {whose}; its class makes its text") from error
-            raise
-        except Exception as error:
-            whose = self.connections.whose(stored[0].replication.dialect)
-            if whose is None:
-                raise
-            # What a dialect returns is used in many places: most likely it broke the protocol.
-            why = f"unexpected {kind_of(error)} with {whose}; the host's log has the details"
-            raise DialectFailed(why) from error
-
-    async def _work(self, runs: Sequence[ActiveRun], stored: Sequence[StoredReplication]) -> dict[str, SyncResult]:
-        """Do what the first of the runs is for; returns the results of syncs by name."""
-        run = runs[0]
-        settings = stored[0].replication.source_config
-        async with self.slots.hold(self.connections.key(settings), self.connections.server(settings)) as slot:
-            mark_active = partial(_mark_active, runs, self.host.clock)
-            mark_active()
-            ON_ACTIVITY.set(mark_active)
-            for each in runs:
-                each.pinged_at, each.slot = each.active_at, slot
-            syncs = [await self._make_sync(*each) for each in zip(runs, stored, strict=True)]
-            if run.kind is RunKind.VERIFY:
-                run.verification = await Check(sync=syncs[0]).verify(repair=run.repair)
-            elif run.kind is RunKind.RECONCILE:
-                run.verification = await Check(sync=syncs[0]).reconcile(force=run.force)
-            elif not syncs[0].together:
-                return {run.name: await syncs[0].run()}
-            else:
-                await sync_together(syncs)
-                return {each.name: sync.result() for each, sync in zip(runs, syncs, strict=True)}
-            return {}
-
-    async def _make_sync(self, run: ActiveRun, stored: StoredReplication) -> Sync:
-        replication = stored.replication
-        settings = self.connections.decrypt(replication.source_config)
-        dialect = self.connections.known(replication.dialect)
-        # Checked when it was configured; its plugin may have changed since.
-        check_needs(replication.options, dialect)
-        run.source = await self.connections.source(settings)
-        table, source = await self.connections.table(settings, replication.source_table)
-        return Sync(
-            stored=stored,
-            source=run.source,
-            dialect=dialect,
-            table=table,
-            identity=identity_of(source, replication),
-            database=self.store.database,
-            clock=self.host.clock,
-            progress=run.progress,
-            force=run.kind is RunKind.RESET and run.force,
-            transforms=Transforms(self.host.call_plugin, replication.options.transforms),
-            together=replication.options.group is not None,
-            added_seconds=self.added_seconds,
-        )
 
 
 async def _details(failure: BaseException) -> str:
@@ -399,9 +329,3 @@ def _begin(
 def _kind_beside(kind: RunKind) -> RunKind:
     """The kind of a run that begins because another of its group is due."""
     return RunKind.MANUAL if kind is RunKind.RESET else kind
-
-
-def _mark_active(runs: Sequence[ActiveRun], clock: Clock) -> None:
-    now = clock.monotonic()
-    for run in runs:
-        run.active_at = now
