@@ -45,12 +45,12 @@ class Target:
         schema: what of the source table is copied.
         mark: the extra column that says since when a row is gone; None if there is none.
         dropped: columns that the source no longer has. They are not written, so that rows keep their values.
-        former: names that the source's columns had here before.
+        former_names: names that the source's columns had here before.
         added_seconds: how long a batch may take if users have added triggers and the like.
         shadow: the name of the table that a load writes beside the target.
         stage: the name of the table that holds a group's rows.
         table: the name of the table that this run writes.
-        warnings: what to tell the user of that table, once `match` or `fits` was called.
+        warnings: what to tell the user of that table, once `match` or `adopt` was called.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Target:
         shadow_id: int,
         mark: str | None = None,
         dropped: Sequence[str] = (),
-        former: Sequence[str] = (),
+        former_names: Sequence[str] = (),
         added_seconds: float = user_objects.SECONDS,
     ) -> None:
         self.name = name
         self.schema = schema
         self.mark = mark
         self.dropped = dropped
-        self.former = former
+        self.former_names = former_names
         self.added_seconds = added_seconds
         self.shadow = shadow_name(shadow_id)
         self.stage = stage_name(shadow_id)
@@ -91,7 +91,7 @@ class Target:
             connection.execute(self._create_sql(self._extra_columns(connection)))
         else:
             self._check_fit(connection, self.table, found)
-            with self._refusing():
+            with self._translate_rejections():
                 self._add_columns(connection, found)
             self._check_triggers(connection)
         if tag_of(connection, self.table) is None:
@@ -112,8 +112,8 @@ class Target:
         names = {fold_name(name) for name in found}
         return [column for column in self.schema.columns if fold_name(column.target) not in names]
 
-    def fits(self, connection: apsw.Connection, *, shadow: bool) -> bool:
-        """Whether `match` has nothing to do. Raises SchemaMismatch as it does."""
+    def adopt(self, connection: apsw.Connection, *, shadow: bool) -> bool:
+        """Write to the table as it is, if `match` has nothing to do; returns whether. Raises SchemaMismatch as that."""
         self.table = self.shadow if shadow else self.name
         found = columns_of(connection, self.table)
         if found is None or tag_of(connection, self.table) is None:
@@ -138,22 +138,22 @@ class Target:
         step = max(1, min(ROWS_PER_STATEMENT, VARIABLES // width)) * width
         values = Rows.of(rows, width).values
         changed = 0
-        with user_objects.bounded(connection, self.table, self.added_seconds), self._refusing():
+        with user_objects.bounded(connection, self.table, self.added_seconds), self._translate_rejections():
             for at in range(0, len(values), step):
                 bound = values[at : at + step]
-                connection.execute(self._upsert(len(bound) // width), bound)
+                connection.execute(self._cached_upsert_sql(len(bound) // width), bound)
                 changed += connection.changes()
         return changed
 
     @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _translate_rejections(self) -> Iterator[None]:
         """Raise SchemaMismatch for what the table rejects: a user may have made it, or added to it."""
         try:
             yield
         except apsw.ConstraintError as error:
             # A user who made the table may have declared NOT NULL for columns outside the key.
-            unnamed = [f".{column.target}" for column in self.schema.key_columns if column.nullable]
-            if "NOT NULL" in str(error) and str(error).endswith(tuple(unnamed)):
+            nullable_keys = [f".{column.target}" for column in self.schema.key_columns if column.nullable]
+            if "NOT NULL" in str(error) and str(error).endswith(tuple(nullable_keys)):
                 raise SchemaMismatch(f"keyColumns: {NO_VALUE}") from error
             raise SchemaMismatch(
                 f"table {self.name} refuses a row of the source ({error}); drop that constraint, or the table"
@@ -173,25 +173,25 @@ class Target:
                 f"table {self.name} cannot be written as it is ({error}); drop what has been added to it, or the table"
             ) from error
 
-    def match_stage(self, connection: apsw.Connection) -> None:
+    def make_stage(self, connection: apsw.Connection) -> None:
         """Make an empty stage: rows as they are read, each with whether it is to be removed."""
         connection.execute(f"DROP TABLE IF EXISTS {quote(self.stage)}")
         definitions = [_definition(column) for column in self.schema.columns]
         # The last column, under a name that no other column has.
         connection.execute(f"CREATE TABLE {quote(self.stage)} ({', '.join([*definitions, quote(self._removed)])})")
 
-    def hold(self, connection: apsw.Connection, rows: Iterable[Row], removed: Iterable[Row]) -> None:
-        """Put rows on the stage."""
+    def put_on_stage(self, connection: apsw.Connection, rows: Iterable[Row], removed: Iterable[Row]) -> None:
+        """Put rows on the stage: those to write, and those to remove."""
         marks = ", ".join("?" * (len(self.schema.columns) + 1))
         sql = f"INSERT INTO {quote(self.stage)} VALUES ({marks})"
         connection.executemany(sql, chain(((*row, 0) for row in rows), ((*row, 1) for row in removed)))
 
-    def merge(self, connection: apsw.Connection) -> int:
+    def merge_stage(self, connection: apsw.Connection) -> int:
         """Write what is on the stage, and drop the stage. Returns how many rows were written."""
         stage, gone = quote(self.stage), quote(self._removed)
         key = ", ".join(quote(name) for name in self.schema.target_key)
         columns = ", ".join(quote(column.target) for column in self.schema.columns)
-        with user_objects.bounded(connection, self.table, self.added_seconds, whole=True), self._refusing():
+        with user_objects.bounded(connection, self.table, self.added_seconds, whole=True), self._translate_rejections():
             connection.execute(
                 f"DELETE FROM {quote(self.table)} WHERE ({key}) IN (SELECT {key} FROM {stage} WHERE {gone} = 1)"
             )
@@ -212,13 +212,7 @@ class Target:
 
     def remove(self, connection: apsw.Connection, keys: Iterable[Sequence[Any]]) -> int:
         """Remove rows by their keys. Returns how many existed."""
-        sql = self._delete_sql()
-        changed = 0
-        with user_objects.bounded(connection, self.table, self.added_seconds):
-            for key in keys:
-                connection.execute(sql, tuple(key))
-                changed += connection.changes()
-        return changed
+        return self._change_each(connection, self._delete_sql(), map(tuple, keys))
 
     def _delete_sql(self) -> str:
         where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
@@ -236,10 +230,14 @@ class Target:
         assert self.mark is not None
         where = " AND ".join(f"{quote(name)} IS ?" for name in self.schema.target_key)
         sql = f"UPDATE {quote(self.table)} SET {quote(self.mark)} = ? WHERE {where} AND {quote(self.mark)} IS NULL"
+        return self._change_each(connection, sql, ((at, *key) for key in keys))
+
+    def _change_each(self, connection: apsw.Connection, sql: str, bindings: Iterable[tuple[Any, ...]]) -> int:
+        """Execute a statement once with each of these values. Returns how many rows it changed."""
         changed = 0
         with user_objects.bounded(connection, self.table, self.added_seconds):
-            for key in keys:
-                connection.execute(sql, (at, *key))
+            for values in bindings:
+                connection.execute(sql, values)
                 changed += connection.changes()
         return changed
 
@@ -253,7 +251,7 @@ class Target:
         # A column that is left out, or renamed, must not stay behind.
         described = (*self.schema.columns, *self.schema.left_out)
         known = {fold_name(name) for column in described for name in (column.name, column.target)}
-        known |= {fold_name(name) for name in self.former}
+        known |= {fold_name(name) for name in self.former_names}
         known |= {fold_name(self.mark)} if self.mark is not None else set()
         return [
             # A declared type may be any text if it is quoted.
@@ -285,7 +283,7 @@ class Target:
             definitions.append(f"PRIMARY KEY ({', '.join(quote(column.target) for column in key)})")
         return f"CREATE TABLE {quote(self.table)} ({', '.join(definitions)})"
 
-    def _upsert(self, rows: int) -> str:
+    def _cached_upsert_sql(self, rows: int) -> str:
         if rows not in self._statements:
             self._statements[rows] = self._upsert_sql(rows)
         return self._statements[rows]

@@ -120,11 +120,11 @@ class Preparation:
             raise tracking_values.missing(checked_schema(error.schema), error.name) from error
         return error.schema
 
-    def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former: Sequence[str] = ()) -> Target:
+    def replica(self, schema: TableSchema, dropped: Sequence[str] = (), former_names: Sequence[str] = ()) -> Target:
         """The replica's side, for what the source table looks like now."""
         name, mark = self.stored.replication.target_table, self._options.mark_column
         return Target(
-            name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former=former,
+            name, schema, shadow_id=self.stored.id, mark=mark, dropped=dropped, former_names=former_names,
             added_seconds=self.added_seconds,
         )  # fmt: skip
 
@@ -149,7 +149,7 @@ class Preparation:
             hides_columns = await _hides_columns(inspector, schema)
         if goes_on is None and (schema.where is not None or self._options.key_columns is not None):
             await inspector.check_filter_and_key(schema, key=self._options.key_columns is not None)
-        if goes_on is not None and await self.database.read(partial(self._fits, replica=replica, position=goes_on)):
+        if goes_on is not None and await self.database.read(partial(self._adopts, replica=replica, position=goes_on)):
             start = start_from(goes_on)
         else:
             former = _former(position, reason) if position is not None and reason is not None else None
@@ -198,11 +198,11 @@ class Preparation:
         reload = schema_changes.must_reload(schema.table, position, schema.fingerprint, found, self._options, name=name)
         return ("; ".join(found.texts) or OTHER_FORM) if reload else None
 
-    def _fits(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
-        """Whether the table to write to exists and fits."""
+    def _adopts(self, connection: apsw.Connection, *, replica: Target, position: Position) -> bool:
+        """Whether the table to write to exists and fits; then the sync writes to it as it is."""
         if self.together:
             return False
-        return replica.fits(connection, shadow=position.into_shadow) and _is_there(connection, replica)
+        return replica.adopt(connection, shadow=position.into_shadow) and _is_there(connection, replica)
 
     def _make_table(
         self, connection: apsw.Connection, *, replica: Target, position: Position | None, former: Former | None
@@ -214,7 +214,7 @@ class Preparation:
         into_shadow, fresh = start.position.into_shadow, start.position.load_key is None
         replica.match(connection, shadow=into_shadow, fresh=fresh, run_id=run.run_id)
         if self.together and not into_shadow:
-            replica.match_stage(connection)
+            replica.make_stage(connection)
         if not into_shadow:
             store.own_target(connection, replica.name)
         if start.position is not position:

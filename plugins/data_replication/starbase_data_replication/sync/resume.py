@@ -28,7 +28,7 @@ async def files_of(inspector: Inspector, schema: TableSchema) -> dict[str, str]:
     return {**schema.files, **more}
 
 
-def moved(begun: Position, schema: TableSchema, files: Mapping[str, str]) -> str | None:
+def moved_reason(begun: Position, schema: TableSchema, files: Mapping[str, str]) -> str | None:
     """Why a load may not resume, by the files that the rows were in when it began; None if it may."""
     found = schema_changes.moved(begun.files, files)
     unknown = bool(files) and not begun.files

@@ -21,7 +21,7 @@ class Start:
     position: Position
 
     @property
-    def notes_watermark(self) -> bool:
+    def reads_watermark(self) -> bool:
         """Whether the high watermark is read before the rows: not for a load that has one, nor where none is used."""
         return not isinstance(self, ResumeLoad | ReplaceWhole)
 

@@ -113,9 +113,9 @@ class Sync:
     _start: Start = field(init=False)
     _replica: Target = field(init=False)
     _floor: SyncFloor = field(init=False)
-    # The position as it was saved last, and the one that this sync ends with.
-    _saved: Position = field(init=False)
-    _end: Position = field(init=False)
+    _saved_position: Position = field(init=False)
+    # What the sync ends with.
+    _end_position: Position = field(init=False)
     # Whether an attempt of this run has found a replica that was followed, and loads it whole from now on.
     _was_followed: bool = field(default=False, init=False)
     # Looks for random uuids in what is read, if the tracking column may hold some.
@@ -157,19 +157,19 @@ class Sync:
         """Describe the table, make the replica fit it, and note the high watermark. Raises ReadAgain."""
         saved = await self.preparation.stored_position()
         async with inspecting(self.source, self.table) as inspector:
-            moved = await self._prepare(inspector, saved)
+            moved_reason = await self._prepare_with(inspector, saved)
         self._warnings += await self._floor.check_source()
         if isinstance(self._start, ResumeLoad):
-            await self._check_rows_read(moved)
+            await self._check_rows_read(moved_reason)
 
     async def wait(self) -> None:
         """Give the transactions that could commit below the watermark a while to end."""
-        if self._start.notes_watermark:
+        if self._start.reads_watermark:
             self._warnings += await self._floor.wait()
 
     def fix_floor(self) -> None:
         """Fix what the floor rises to. Before the snapshot: only what is closed now may lift it after the read."""
-        self._end = self._floor.fix()
+        self._end_position = self._floor.fix()
 
     async def copy(self, reader: Reader) -> None:
         """Write each batch with the position it leads to, while the next one is being fetched."""
@@ -199,7 +199,7 @@ class Sync:
                 if writing is not None:
                     # The writer commits a batch that it was given, unless the run was recorded before: wait for it.
                     await asyncio.wait({writing})
-        if self._checks_other_rows:
+        if self._swaps_after_read:
             await self._swap_in()
 
     async def _swap_in(self) -> None:
@@ -210,7 +210,7 @@ class Sync:
             schema=self.schema,
             source=self.source,
             clock=self.clock,
-            position=self._saved,
+            position=self._saved_position,
             force=self.force,
         )
         self._warnings += await kept_rows.keep()
@@ -218,7 +218,7 @@ class Sync:
         def swap(connection: apsw.Connection) -> list[str]:
             self.preparation.check(connection, self._replica)
             swapped = self.preparation.swap(connection, self._replica)
-            store.save_position(connection, self.stored, self._end)
+            store.save_position(connection, self.stored, self._end_position)
             return swapped
 
         if not self.together:
@@ -226,19 +226,19 @@ class Sync:
 
     def result(self) -> SyncResult:
         """What the sync did, once everything is written."""
-        again = max(0, self.progress.rows - self.progress.changed)
+        read_again = max(0, self.progress.rows - self.progress.changed)
         held = self._floor.held
         return SyncResult(
             changed=self.progress.changed,
-            held=held.as_dict(rows=again) if held is not None else None,
-            position=self._end,
+            held=held.as_dict(rows=read_again) if held is not None else None,
+            position=self._end_position,
             protection=sync_warnings.protection(
                 self._floor.open_transactions, schema=self.schema, whole=isinstance(self._start, ReplaceWhole)
             ),
             warnings=(
                 *self._warnings,
-                *sync_warnings.of_unknown_transactions(self._end, self._floor.unknown_reason),
-                *(held.warnings(rows=again) if held is not None else ()),
+                *sync_warnings.of_unknown_transactions(self._end_position, self._floor.unknown_reason),
+                *(held.warnings(rows=read_again) if held is not None else ()),
                 *sync_warnings.of_unrepresentable(self._unrepresentable),
             ),
         )
@@ -252,78 +252,83 @@ class Sync:
         changed = 0
         if self._start.position.into_shadow:
             self._warnings += self.preparation.swap(connection, self._replica)
-        elif changed := self._replica.merge(connection):
+        elif changed := self._replica.merge_stage(connection):
             store.mark_uncounted(connection, self.stored)
-        if self._end != self._saved:
-            store.save_position(connection, self.stored, self._end)
+        if self._end_position != self._saved_position:
+            store.save_position(connection, self.stored, self._end_position)
         return changed
 
-    async def _prepare(self, inspector: Inspector, saved: Position | None) -> str | None:
-        """The part of `prepare` that needs the inspector. Why an interrupted load may not go on; None if it may."""
+    async def _prepare_with(self, inspector: Inspector, saved: Position | None) -> str | None:
+        """The part of `prepare` that needs the inspector.
+
+        Returns why an interrupted load may not go on, if the table's rows have moved; else None.
+        """
         self.schema = schema = await self.preparation.describe(inspector, saved)
         self.progress.estimated_rows = schema.estimated_rows
         self._replica, self._start = await self.preparation.prepare(inspector, schema, saved)
-        self._saved = position = self._start.position
+        self._saved_position = position = self._start.position
         if saved is not None and saved.identity == self.identity and position.shows_transactions is None:
             # A load that starts over reads from the same source.
             position = replace(position, shows_transactions=saved.shows_transactions)
         if isinstance(self._start, LoadIntoShadow | ReplaceWhole):
             # What an earlier attempt has written into a shadow is gone.
             self.progress.changed = 0
-        moved: str | None = None
+        moved_reason: str | None = None
         if not isinstance(self._start, Follow | ReplaceWhole) and not self.together:
             files = await resume.files_of(inspector, schema)
             if isinstance(self._start, ResumeLoad):
-                moved = resume.moved(position, schema, files)
+                moved_reason = resume.moved_reason(position, schema, files)
             else:
                 position = replace(position, files=files, server=schema.server)
         self._floor = SyncFloor(
             source=self.source, preparation=self.preparation, replica=self._replica, schema=schema, clock=self.clock,
-            saved=self._saved, position=position,
+            saved=self._saved_position, position=position,
         )  # fmt: skip
         self._unrepresentable.clear()
         self._warnings = [*schema.warnings, *sync_warnings.of_table(schema), *self._replica.warnings]
         self._warnings += sync_warnings.of_dialect(self.dialect, schema, whole=self.preparation.whole(schema))
         self._warnings += sync_warnings.of_schema_changes(schema, self.progress.schema_changes, position.phase)
         self._warnings += sync_warnings.of_reload(self._start)
-        followed = self._start.notes_watermark
-        self._warnings += await sync_warnings.null_rows(inspector, schema, self._options, followed=followed)
+        self._warnings += await sync_warnings.null_rows(
+            inspector, schema, self._options, followed=self._start.reads_watermark
+        )
         self._mixed_uuids = None
         if isinstance(self._start, ReplaceWhole):
             self._was_followed |= bool(schema.key) and saved is not None and saved.floor is not None
-            return moved
-        if self._start.notes_watermark:
+            return moved_reason
+        if self._start.reads_watermark:
             self._warnings += await self._floor.note(inspector)
         position = self._floor.position
         highest = position.candidates[-1].value if position.candidates else position.floor
         self._mixed_uuids = MixedUuids.of(schema, highest)
-        return moved
+        return moved_reason
 
-    async def _check_rows_read(self, moved: str | None) -> None:
+    async def _check_rows_read(self, moved_reason: str | None) -> None:
         """Go on with a load only if the rows that it has read are still there. Raises ReadAgain if they are not."""
         rows = rewind.Rows(
             reader=self.source, database=self.database, table=self._replica.table, schema=self.schema,
             options=self._options,
         )  # fmt: skip
-        reason = moved or await resume.Sample(rows=rows).why()
+        reason = moved_reason or await resume.Sample(rows=rows).why()
         if reason is not None:
-            await self.preparation.must_load_again(self._saved, reason)
+            await self.preparation.must_load_again(self._saved_position, reason)
             raise ReadAgain(reason)
 
     async def _write(self, batch: Batch) -> None:
-        position = self._end if batch.last and not self._checks_other_rows else _reached(self._floor.position, batch)
-        if not batch.rows and (self.together or self._checks_other_rows or position == self._saved):
+        ends = batch.last and not self._swaps_after_read
+        position = self._end_position if ends else _position_behind(batch, self._floor.position)
+        if not batch.rows and (self.together or self._swaps_after_read or position == self._saved_position):
             return
         check_unique(batch.rows, self.schema, self._options)
         rows = await self.transforms.apply(self.stored.name, self.schema, batch.rows)
 
         def write(connection: apsw.Connection) -> tuple[int, list[str]]:
             self.preparation.check(connection, self._replica)
-            changed = self._apply(connection, rows)
+            changed = self._apply_rows(connection, rows)
             if self.together:
                 return changed, []
             swapped: list[str] = []
-            if batch.last and self._start.position.into_shadow and not self._checks_other_rows:
+            if ends and self._start.position.into_shadow:
                 swapped = self.preparation.swap(connection, self._replica)
             elif changed:
                 store.mark_uncounted(connection, self.stored)
@@ -332,14 +337,14 @@ class Sync:
 
         changed, warnings = await self.database.write(write)
         if not self.together:
-            self._saved = position
+            self._saved_position = position
         self.progress.changed += changed
         self._warnings += warnings
 
-    def _apply(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
+    def _apply_rows(self, connection: apsw.Connection, rows: Sequence[Row]) -> int:
         rows, removed = self._split_removed(rows)
         if self.together and not self._start.position.into_shadow:
-            self._replica.hold(connection, rows, removed)
+            self._replica.put_on_stage(connection, rows, removed)
             return 0
         places = {column.name: at for at, column in enumerate(self.schema.columns)}
         key = [places[name] for name in self.schema.key]
@@ -366,8 +371,8 @@ class Sync:
         if not isinstance(self._start, Follow):
             resumes = bool(schema.key) and Feature.RESUME in self.dialect.features
             return replace(plan, after_key=position.load_key, in_key_order=resumes)
-        again = 1 < self._floor.shared_rows <= MAX_SHARED
-        return replace(plan, floor=position.floor, from_floor=again, left_filter=self._reads_left_filter)
+        floor_is_shared = 1 < self._floor.shared_rows <= MAX_SHARED
+        return replace(plan, floor=position.floor, from_floor=floor_is_shared, left_filter=self._reads_left_filter)
 
     @property
     def _reads_left_filter(self) -> bool:
@@ -375,8 +380,9 @@ class Sync:
         return self.schema.where is not None and isinstance(self._start, Follow)
 
     @property
-    def _checks_other_rows(self) -> bool:
-        """Whether the replica that a shadow replaces may hold rows that the load does not find."""
+    def _swaps_after_read(self) -> bool:
+        """Whether the shadow is swapped in once all is read, and not with the last batch: the replica that it replaces
+        may hold rows that the load does not find, and that are kept."""
         if isinstance(self._start, ReplaceWhole):
             return self._was_followed or self.schema.hidden is not None
         return self._start.position.into_shadow
@@ -386,6 +392,6 @@ class Sync:
         return self.stored.replication.options
 
 
-def _reached(position: Position, batch: Batch) -> Position:
+def _position_behind(batch: Batch, position: Position) -> Position:
     """The position behind a batch in the middle of a read: a load has come along the key, following has not moved."""
     return replace(position, load_key=batch.last_key) if position.phase is Phase.LOAD else position

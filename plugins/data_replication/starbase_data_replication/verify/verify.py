@@ -331,7 +331,7 @@ def _comparable(sync: Sync) -> Comparable:
 def _fits(connection: apsw.Connection, *, replica: Target) -> bool:
     """Whether the replica has the columns and the key of the source's table now."""
     try:
-        return replica.fits(connection, shadow=False)
+        return replica.adopt(connection, shadow=False)
     except SchemaMismatch:
         return False
 
