@@ -18,6 +18,7 @@ from starbase_host.errors import (
     Unavailable,
     did_you_mean,
 )
+from starbase_host.failures import Streak, has_plain_text, kind_of
 from starbase_host.hookspecs import hookimpl, hookspec
 from starbase_host.http import Answer, parse_json, read_json
 from starbase_host.isolation import Worker
@@ -51,6 +52,7 @@ __all__ = [
     "Result",
     "Route",
     "StarbaseError",
+    "Streak",
     "TooLarge",
     "Unavailable",
     "Worker",
@@ -58,10 +60,12 @@ __all__ = [
     "check_versions",
     "did_you_mean",
     "fold_name",
+    "has_plain_text",
     "has_surrogate",
     "hookimpl",
     "hookspec",
     "iso",
+    "kind_of",
     "large_views",
     "mentioning",
     "overrides",

@@ -7,7 +7,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
 from starbase_host.database import Database, DatabaseError
-from starbase_host.discovery import toml_key
+from starbase_host.discovery import LoadedPlugin, toml_key
 from starbase_host.errors import ConfigError, InvalidRequest, TooLarge, Unavailable
+from starbase_host.failures import Failure
 from starbase_host.http import (
     Answer,
     BodyResponse,
     Cors,
+    RouteOwner,
     Tokens,
     body_quota,
     body_values_quota,
@@ -120,7 +122,7 @@ class Core:
     def __init__(self, config: HostConfig, clock: Clock, *, fire_alarms: bool) -> None:
         self.config = config
         self.clock = clock
-        self.plugins = Plugins(config)
+        self.plugins = Plugins(config, clock)
         self.lock = Lock(config.lock_file)
         self.database = Database(config.database)
         self.alarms = AlarmService(self.database, clock, self.plugins.alarm)
@@ -159,10 +161,13 @@ class Core:
             stack.callback(self.queries.close)
             await self.database.migrate("host", "starbase_host.sql")
             hosts = {plugin.name: self._host(plugin.name) for plugin in self.plugins.loaded}
-            routes = [("host", route) for route in self._routes()]
-            routes += [(plugin.name, route) for plugin, route in await self.plugins.routes(hosts)]
-            self._document = openapi.document(routes, VERSION)
-            app.router.routes[:] = [_starlette_route(route, tokens) for _, route in routes]
+            own, theirs = self._routes(), await self.plugins.routes(hosts)
+            named = [("host", route) for route in own] + [(plugin.name, route) for plugin, route in theirs]
+            self._document = openapi.document(named, VERSION)
+            app.router.routes[:] = [
+                *(_starlette_route(route, endpoint(route, tokens)) for route in own),
+                *(_starlette_route(route, endpoint(route, tokens, _owner(plugin))) for plugin, route in theirs),
+            ]
             await stack.enter_async_context(self.plugins.lifespans(hosts))
             if self._fire_alarms:
                 await stack.enter_async_context(self.alarms.run())
@@ -274,6 +279,7 @@ class Core:
                 "hooks": list(plugin.hooks),
                 "routes": [{"path": route.path, "methods": list(route.methods)} for route in plugin.routes],
                 "failed": plugin.failed,
+                "failures": plugin.failures.shown(),
             }
             for plugin in self.plugins.loaded
         ]
@@ -320,8 +326,15 @@ def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
     return Query(sql=str(sql), params=params, role=role, raw=raw)
 
 
-def _starlette_route(route: Route, tokens: Tokens) -> StarletteRoute:
-    return StarletteRoute(route.path, endpoint(route, tokens), methods=list(route.methods))
+def _starlette_route(route: Route, handle: Callable[[Request], Awaitable[Response]]) -> StarletteRoute:
+    return StarletteRoute(route.path, handle, methods=list(route.methods))
+
+
+def _owner(plugin: LoadedPlugin) -> RouteOwner:
+    def count(route: Route, failure: Failure) -> None:
+        plugin.count(f"route {route.path}", str(failure))
+
+    return RouteOwner(plugin.name, plugin.worker.describe, count)
 
 
 def _size(path: Path) -> int:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from starbase_host.clock import Clock
 from starbase_host.config import HostConfig, PluginConfig
 from starbase_host.errors import ConfigError
+from starbase_host.failures import FailureLog
 from starbase_host.isolation import Worker
 from starbase_host.routes import Route
 
@@ -30,7 +32,9 @@ class LoadedPlugin:
     prefix: of the paths of its routes, such as /my-plugin.
     hooks: the names of the hooks that it implements.
     failed: the last failure of one of its hooks; None when none has failed.
+    failures: how often each hook and route has failed.
     routes: the routes that it registered.
+    clock: the source of the time of failures.
     """
 
     name: str
@@ -40,13 +44,20 @@ class LoadedPlugin:
     prefix: str
     hooks: tuple[str, ...] = ()
     failed: str | None = None
+    failures: FailureLog = field(default_factory=FailureLog)
     routes: list[Route] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+
+    def count(self, hook: str, why: str) -> None:
+        """Count a failure. hook: the hook, or the route or other part of the plugin."""
+        self.failed = f"{hook}: {why}"
+        self.failures.add(hook, why, self.clock.now())
 
 
-def find(config: HostConfig) -> list[LoadedPlugin]:
+def find(config: HostConfig, clock: Clock) -> list[LoadedPlugin]:
     """Make every enabled plugin, in the order of plugin.toml. Raises ConfigError, which names the file and the key."""
     installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return [_make(config, wanted, installed) for wanted in _wanted(config, installed)]
+    return [_make(config, wanted, installed, clock) for wanted in _wanted(config, installed)]
 
 
 def toml_key(config: HostConfig, key: str) -> str:
@@ -65,28 +76,31 @@ def _wanted(config: HostConfig, installed: dict[str, EntryPoint]) -> list[Plugin
     return [plugin for plugin in config.plugins if plugin.enabled]
 
 
-def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPoint]) -> LoadedPlugin:
+def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPoint], clock: Clock) -> LoadedPlugin:
     key = toml_key(config, f"plugins.{wanted.name}")
+    worker = Worker(wanted.name)
     try:
         factory = _factory(config, wanted, installed, key)
         instance = factory(wanted.options)
         if instance is None:
             raise ConfigError(key, "its factory returned None; return the plugin object from `plugin(options)`")
         prefix = getattr(instance, "path_prefix", None) or "/" + wanted.name.replace("_", "-")
-    except ConfigError as error:
+    except (Exception, SystemExit) as error:
+        if type(error) is not ConfigError or not (type(error.field) is type(error.reason) is str):
+            raise ConfigError(key, f"cannot be loaded: {worker.describe_plain(error)}") from error
         if error.field.startswith(key):
             raise
         raise ConfigError(f"{key}.{error.field}", error.reason) from error
-    except (Exception, SystemExit) as error:
-        raise ConfigError(key, f"cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
-    if not isinstance(prefix, str) or not PREFIX.match(prefix):
-        raise ConfigError(key, f"its path_prefix {prefix!r} must look like /my-plugin")
+    if type(prefix) is not str or not PREFIX.match(prefix):
+        shown = repr(prefix) if type(prefix) is str else "that is not text"
+        raise ConfigError(key, f"its path_prefix {shown} must look like /my-plugin")
     return LoadedPlugin(
         name=wanted.name,
         instance=instance,
-        worker=Worker(wanted.name),
+        worker=worker,
         origin=wanted.module or f"entry point {wanted.name}",
         prefix=prefix,
+        clock=clock,
     )
 
 

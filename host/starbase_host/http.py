@@ -40,6 +40,8 @@ from starbase_host.errors import (
     TooManyGuesses,
     Unauthorized,
 )
+from starbase_host.failures import Failure, has_plain_text
+from starbase_host.isolation import RUNNING
 from starbase_host.login_throttle import LoginThrottle
 from starbase_host.routes import MAX_NAME, Role, Route, query_problems
 from starbase_host.wire import PIECE_BYTES, Body, Budget, Quota
@@ -138,6 +140,20 @@ class Tokens:
 
 def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
+
+
+@dataclass(frozen=True)
+class RouteOwner:
+    """The plugin of a route.
+
+    name: the plugin's name.
+    describe: describes an exception in the plugin's thread, because to make its text may run the plugin's code.
+    count: counts a failure of the route.
+    """
+
+    name: str
+    describe: Callable[[BaseException], Awaitable[Failure]]
+    count: Callable[[Route, Failure], None]
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> Response:
@@ -341,12 +357,16 @@ def _is_deep(body: Any) -> bool:
     return bool(level)
 
 
-def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap the endpoint of a route: check token, role and query parameters; make the envelope; translate errors."""
+def endpoint(route: Route, tokens: Tokens, owner: RouteOwner | None = None) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap the endpoint of a route: check token, role and query parameters; make the envelope; translate errors.
+
+    owner: the plugin whose route it is; None for the host's.
+    """
     function, role = route.endpoint, route.role
     is_coroutine = inspect.iscoroutinefunction(function)
 
     async def handle(request: Request) -> Response:
+        running = RUNNING.set(None if owner is None else owner.name)
         try:
             request.scope[ADMINS] = role == "admin"
             if role is not None:
@@ -363,20 +383,34 @@ def endpoint(route: Route, tokens: Tokens) -> Callable[[Request], Awaitable[Resp
             if isinstance(result, Answer):
                 return json_response({"result": result.result}, result.status)
             return json_response({"result": result})
-        except StarbaseError as error:
-            return error_response(error)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
-        except BaseException:
+        except BaseException as error:
             # Also SystemExit: a plugin's route must not end the host.
-            log.exception("%s %s failed", request.method, request.url.path)
-            return error_response(StarbaseError("internal error; the host's log has the details"))
+            return await _failed(request, route, owner, error)
         finally:
+            RUNNING.reset(running)
             for budget in getattr(request.state, "body_budgets", ()):
                 budget.close()
 
     handle.for_admins = role == "admin"  # type: ignore[attr-defined]
     return handle
+
+
+async def _failed(request: Request, route: Route, owner: RouteOwner | None, error: BaseException) -> Response:
+    """Make the response of an error of an endpoint, and log an error that is not meant for the caller."""
+    if isinstance(error, StarbaseError) and (owner is None or has_plain_text(error)):
+        return error_response(error)
+    if owner is None:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    else:
+        failure = await owner.describe(error)
+        if isinstance(error, StarbaseError) and failure.text is not None:
+            return error_response(StarbaseError(failure.text, status=error.status))
+        owner.count(route, failure)
+        shown = f"plugin {owner.name}: {failure}\n{failure.details}"
+        log.error("%s %s failed: %s", request.method, request.url.path, shown)
+    return error_response(StarbaseError("internal error; the host's log has the details"))
 
 
 def _check_query(route: Route, request: Request) -> None:

@@ -12,12 +12,19 @@ import inspect
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 from starbase_host.errors import PluginFailed
+from starbase_host.failures import Failure, describe, is_quick, kind_of
 
 QUEUE_LIMIT = 100
+# How long the text of an error may take.
+TEXT_SECONDS = 1.0
+
+# The plugin whose code runs: set in its thread, and in each task that calls it and the tasks that those begin.
+RUNNING: ContextVar[str | None] = ContextVar("running", default=None)
 
 
 class Worker:
@@ -27,8 +34,10 @@ class Worker:
     fail at once when the queue is full. The thread is a daemon, so it never delays the end of the process.
     """
 
-    def __init__(self, plugin: str) -> None:
-        self._plugin = plugin
+    def __init__(self, name: str, *, plugin: str | None = None) -> None:
+        """name: of the thread; that of the plugin, unless `plugin` gives it."""
+        self._name = name
+        self._plugin = plugin or name
         self._jobs: queue.Queue[tuple[concurrent.futures.Future[Any], Callable[[], Any]] | None] = queue.Queue(
             QUEUE_LIMIT
         )
@@ -52,9 +61,30 @@ class Worker:
         call = partial(function, **arguments) if isinstance(arguments, dict) else partial(function, *arguments)
         return await with_timeout(self._answer(function, call, convert), timeout_seconds)
 
+    async def describe(self, error: BaseException) -> Failure:
+        """Describe an exception of the plugin: in this thread, if the plugin's own code makes a text of it."""
+        if is_quick(error):
+            return describe(error)
+        try:
+            failure: Failure = await with_timeout(
+                asyncio.wrap_future(self.submit(partial(describe, error))), TEXT_SECONDS
+            )
+        except Exception:
+            return describe(error, texts=False)
+        return failure
+
+    def describe_plain(self, error: BaseException) -> Failure:
+        """Do the same as `describe` without an event loop."""
+        try:
+            failure: Failure = self.submit(partial(describe, error)).result(TEXT_SECONDS)
+        except Exception:
+            return describe(error, texts=False)
+        return failure
+
     async def _answer(
         self, function: Callable[..., Any], call: Callable[[], Any], convert: Callable[[Any], Any] | None
     ) -> Any:
+        RUNNING.set(self._plugin)
         if inspect.iscoroutinefunction(function):
             answer = await call()
         else:
@@ -64,12 +94,20 @@ class Worker:
                 answer = await answer
         return answer if convert is None else await asyncio.wrap_future(self.submit(partial(convert, answer)))
 
-    def call_plain(self, function: Callable[..., Any], arguments: dict[str, Any], timeout_seconds: float) -> Any:
+    def call_plain(
+        self,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        timeout_seconds: float,
+        convert: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Do the same as `call` without an event loop: block, and run a coroutine function on its own loop."""
 
         def call() -> Any:
             answer = function(**arguments)
-            return asyncio.run(with_timeout(answer, timeout_seconds)) if inspect.isawaitable(answer) else answer
+            if inspect.isawaitable(answer):
+                answer = asyncio.run(with_timeout(answer, timeout_seconds))
+            return answer if convert is None else convert(answer)
 
         try:
             return self.submit(call).result(timeout_seconds)
@@ -79,13 +117,13 @@ class Worker:
     def submit(self, function: Callable[[], Any]) -> concurrent.futures.Future[Any]:
         """Queue a call. Raises PluginFailed when the queue is full."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name=f"plugin-{self._plugin}", daemon=True)
+            self._thread = threading.Thread(target=self._loop, name=f"plugin-{self._name}", daemon=True)
             self._thread.start()
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         try:
             self._jobs.put_nowait((future, function))
         except queue.Full:
-            raise PluginFailed(f"plugin {self._plugin}: {QUEUE_LIMIT} calls are already waiting") from None
+            raise PluginFailed(f"plugin {self._name}: {QUEUE_LIMIT} calls are already waiting") from None
         return future
 
     def close(self) -> None:
@@ -96,6 +134,7 @@ class Worker:
                 self._jobs.put_nowait(None)
 
     def _loop(self) -> None:
+        RUNNING.set(self._plugin)
         while True:
             job = self._jobs.get()
             if job is None:
@@ -114,11 +153,13 @@ class Worker:
 class Lifespan:
     """A plugin's async context manager, entered and left in the same task, as its cancel scopes require.
 
+    plugin: the plugin's name.
     on_failure: called with the error when entering or leaving fails.
     """
 
-    def __init__(self, manager: Any, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(self, manager: Any, plugin: str, on_failure: Callable[[BaseException], Awaitable[object]]) -> None:
         self._manager = manager
+        self._plugin = plugin
         self._on_failure = on_failure
         self._entered = asyncio.Event()
         self._leave = asyncio.Event()
@@ -126,9 +167,6 @@ class Lifespan:
 
     async def enter(self, timeout_seconds: float) -> bool:
         """Enter it; return whether that succeeded. Does not raise the plugin's errors."""
-        if not hasattr(self._manager, "__aenter__") or not hasattr(self._manager, "__aexit__"):
-            self._on_failure(TypeError("did not return an async context manager"))
-            return False
         self._task = asyncio.create_task(self._run(), name="lifespan")
         waiter = asyncio.create_task(self._entered.wait())
         try:
@@ -140,7 +178,7 @@ class Lifespan:
             waiter.cancel()
         if self._entered.is_set():
             return True
-        self._give_up(f"did not enter within {timeout_seconds:g} s")
+        await self._give_up(f"did not enter within {timeout_seconds:g} s")
         return False
 
     async def leave(self, timeout_seconds: float) -> bool:
@@ -150,18 +188,19 @@ class Lifespan:
         done, _ = await asyncio.wait({self._task}, timeout=timeout_seconds)
         return bool(done)
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """Stop waiting for it."""
-        self._give_up("did not leave in time")
+        await self._give_up("did not leave in time")
 
-    def _give_up(self, why: str) -> None:
+    async def _give_up(self, why: str) -> None:
         if self._task is not None and not self._task.done():
             # If it ignores its cancellation and is entered after all, it is left at once.
             self._leave.set()
             self._task.cancel()
-            self._on_failure(TimeoutError(why))
+            await self._on_failure(TimeoutError(why))
 
     async def _run(self) -> None:
+        RUNNING.set(self._plugin)
         try:
             async with self._manager:
                 self._entered.set()
@@ -170,9 +209,9 @@ class Lifespan:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            self._on_failure(_wrap_fatal(error))
+            await self._on_failure(_wrap_fatal(error))
         except BaseException as error:
-            self._on_failure(_wrap_fatal(error))
+            await self._on_failure(_wrap_fatal(error))
 
 
 def _call_and_inspect(call: Callable[[], Any]) -> tuple[Any, bool]:
@@ -189,7 +228,7 @@ async def leave_all(lifespans: Sequence[Lifespan], timeout_seconds: float) -> No
     late = [each for each in lifespans if not await each.leave(turn)]
     for each in late:
         if not await each.leave(max(0.0, deadline - loop.time())):
-            each.abandon()
+            await each.abandon()
 
 
 async def with_timeout(awaitable: Awaitable[Any], timeout_seconds: float) -> Any:
@@ -233,7 +272,7 @@ def _wrap_fatal(error: BaseException) -> BaseException:
     a CancelledError as an ordinary exception.
     """
     odd = not isinstance(error, Exception) or isinstance(error, StopIteration | concurrent.futures.CancelledError)
-    return PluginFailed(f"raised {type(error).__name__}") if odd else error
+    return PluginFailed(f"raised {kind_of(error)}") if odd else error
 
 
 def _retrieve_exception(task: asyncio.Future[Any]) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-from starbase_host.routes import Role, Route
+from starbase_host.routes import Role, Route, route_problem
 
 
 class InvalidAnswer(Exception):
@@ -100,10 +101,39 @@ def _copy_items(values: Any) -> list[Any]:
 _COPIES = {"before_query": _copy_query, "after_query": _copy_result}
 
 
-def routes_of(answer: Any) -> list[Route]:
-    """Return the routes in an answer of `register_routes`. Raises TypeError when it is not a list of them."""
-    if isinstance(answer, Sequence):
-        routes = list(itertools.islice(answer, len(answer)))
-        if all(isinstance(route, Route) for route in routes):
-            return routes
-    raise TypeError("did not return a list of starbase_host.Route")
+def routes_of(prefix: str, answer: Any) -> tuple[list[Route], str | None]:
+    """Return plain copies of the routes in an answer of `register_routes`, and what is wrong with one of them, if any.
+
+    prefix: of the plugin's paths.
+    Raises TypeError when the answer is not a list of routes.
+    """
+    if not isinstance(answer, Sequence):
+        raise TypeError("did not return a list of starbase_host.Route")
+    routes = []
+    for route in itertools.islice(answer, len(answer)):
+        if not isinstance(route, Route):
+            raise TypeError("did not return a list of starbase_host.Route")
+        wrong = route_problem(route, prefix)
+        if wrong is not None:
+            return [], f"its route {route.path} {wrong}"
+        routes.append(_copy_route(route))
+    return routes, None
+
+
+def _copy_route(route: Route) -> Route:
+    return Route(
+        path=_copy_value(route.path),
+        endpoint=route.endpoint,
+        methods=tuple(_copy_value(method) for method in route.methods),
+        role=None if route.role is None else _copy_value(route.role),
+        summary=_copy_value(route.summary),
+        query=_copy_json(route.query),
+        body=_copy_json(route.body),
+        answer=_copy_json(route.answer),
+        statuses=tuple(_copy_value(status) for status in route.statuses),
+        envelope=bool(route.envelope),
+    )
+
+
+def _copy_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))

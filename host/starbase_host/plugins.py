@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import ModuleType
@@ -24,9 +25,10 @@ from starbase_host.config import HostConfig
 from starbase_host.database import Database
 from starbase_host.discovery import LoadedPlugin, find, one_line, toml_key
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, did_you_mean
-from starbase_host.isolation import Lifespan, leave_all
+from starbase_host.failures import Failure, Streak, has_plain_text
+from starbase_host.isolation import RUNNING, Lifespan, Worker, leave_all
 from starbase_host.plugin_answers import InvalidAnswer, copy_answer, routes_of
-from starbase_host.routes import Route, route_problem
+from starbase_host.routes import Route
 
 log = logging.getLogger("starbase.plugins")
 
@@ -35,6 +37,7 @@ LEAVE_TIMEOUT_SECONDS = 3.0
 ENTER_TIMES = 3
 
 T = TypeVar("T")
+HERE = os.path.dirname(__file__)
 
 # The paths of the host's own routes; no plugin may register one of them.
 HOST_PATHS = ("/query", "/tables", "/health", "/status", "/plugins", "/openapi.json")
@@ -101,12 +104,39 @@ class Host:
         """Return the names of the plugins that implement a hook, in the order of plugin.toml."""
         return self._plugins.implementers(hook)
 
+    async def call_function(
+        self, plugin: str, what: str, function: Callable[..., Any], *arguments: Any, worker: Worker | None = None
+    ) -> None:
+        """Call a function that another plugin has given you, within `hook_timeout_seconds`.
+
+        plugin: the plugin whose function it is: what `running_plugin` returned when you got the function.
+        what: what messages call the function.
+        worker: the thread for a plain function; that of the plugin's hooks if you leave it out.
+        A failure is logged and counted as that of a hook.
+        """
+        await self._plugins.call_given(plugin, what, function, arguments, worker)
+
+    def running_plugin(self) -> str:
+        """Return the name of the plugin whose code has called you; your own outside of any plugin's code."""
+        return RUNNING.get() or self.name
+
+    def record_failure(self, plugin: str, what: str, why: str) -> None:
+        """Count a failure of another plugin's code that you have called yourself, for `GET /plugins`. Logs nothing.
+
+        plugin: the name of the plugin whose code it is; a plugin that is not enabled is ignored.
+        what: the hook, or the part of the plugin, such as `dialect acme`.
+        why: the kind of the error and its text, in your own words if the text may hold a secret.
+        """
+        self._plugins.record(plugin, what, why)
+
 
 class Plugins:
     """The plugins of one host."""
 
-    def __init__(self, config: HostConfig) -> None:
+    def __init__(self, config: HostConfig, clock: Clock | None = None) -> None:
         self._config = config
+        self._clock = clock or Clock()
+        self._streaks: dict[tuple[str, str], Streak] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._loaded: dict[str, LoadedPlugin] = {}
         self.stopping = asyncio.Event()
@@ -124,7 +154,7 @@ class Plugins:
     def load(self) -> None:
         """Make every enabled plugin and check its hooks. Raises ConfigError, which names the file and the key."""
         self._manager.add_hookspecs(hookspecs)
-        self._loaded = {plugin.name: plugin for plugin in find(self._config)}
+        self._loaded = {plugin.name: plugin for plugin in find(self._config, self._clock)}
         for plugin in self.loaded:
             self._register(plugin)
         self._add_hookspecs()
@@ -133,7 +163,7 @@ class Plugins:
     async def call(self, hook: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
         """Call every implementation at the same time. Failures are logged, and left out of the result."""
         calls = [
-            self._call_logged(plugin, function, hook, _select_arguments(names, arguments))
+            self._call_often(plugin, function, hook, _select_arguments(names, arguments))
             for plugin, function, names in self._implementations(hook)
             if only in (None, plugin.name)
         ]
@@ -153,16 +183,23 @@ class Plugins:
     def implementers(self, hook: str) -> list[str]:
         return [plugin.name for plugin, _, _ in self._implementations(hook)]
 
-    def call_plain(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """Call one implementation after the other without an event loop, before the host runs or without a host."""
+    def call_plain(
+        self, hook: str, *, convert: Callable[[Any], Any] | None = None, **arguments: Any
+    ) -> list[tuple[str, Any]]:
+        """Call one implementation after the other without an event loop, before the host runs or without a host.
+
+        convert: turns each answer into what is returned, in the plugin's thread.
+        """
         answers = []
         for plugin, function, names in self._implementations(hook):
             try:
                 answer = plugin.worker.call_plain(
-                    function, _select_arguments(names, arguments), self._config.hook_timeout_seconds
+                    function, _select_arguments(names, arguments), self._config.hook_timeout_seconds, convert
                 )
             except Exception as error:
-                self._record_failure(plugin, hook, error, traceback=False)
+                failure = plugin.worker.describe_plain(error)
+                plugin.count(hook, str(failure))
+                log.error("plugin %s: %s: %s", plugin.name, hook, failure)
             else:
                 answers.append((plugin.name, answer))
         return answers
@@ -183,12 +220,14 @@ class Plugins:
         return result
 
     async def alarm(self, alarm: Alarm) -> None:
-        """Deliver an alarm to its plugin. Raises what the plugin raises, TimeoutError, or OwnerAbsent."""
+        """Deliver an alarm to its plugin. Raises PluginFailed, after the failure is logged, or OwnerAbsent."""
         for plugin, function, names in self._implementations("on_alarm"):
             if plugin.name == alarm.plugin:
-                await plugin.worker.call(
-                    function, _select_arguments(names, {"alarm": alarm}), self._config.hook_timeout_seconds
-                )
+                arguments = _select_arguments(names, {"alarm": alarm})
+                try:
+                    await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds)
+                except Exception as error:
+                    raise PluginFailed(str(await self._record_failure(plugin, "on_alarm", error))) from None
                 return
         why = "does not implement on_alarm" if alarm.plugin in self._loaded else "is not enabled"
         raise OwnerAbsent(f"plugin {alarm.plugin} {why}")
@@ -204,7 +243,7 @@ class Plugins:
                 )
                 if answer is None:
                     continue
-                lifespan = Lifespan(answer[1], partial(self._record_failure, plugin, "plugin_lifespan"))
+                lifespan = Lifespan(answer[1], plugin.name, partial(self._record_failure, plugin, "plugin_lifespan"))
                 if await lifespan.enter(ENTER_TIMES * self._config.hook_timeout_seconds):
                     entered.append(lifespan)
             yield
@@ -217,46 +256,55 @@ class Plugins:
         found: list[tuple[LoadedPlugin, Route]] = []
         for plugin, function, names in self._implementations("register_routes"):
             answer = await self._call_logged(
-                plugin, function, "register_routes", _select_arguments(names, {"host": hosts[plugin.name]}), routes_of
-            )
+                plugin, function, "register_routes", _select_arguments(names, {"host": hosts[plugin.name]}),
+                partial(routes_of, plugin.prefix),
+            )  # fmt: skip
             if answer is None:
                 continue
             self._check_prefix(plugin, taken)
-            for route in answer[1]:
-                self._check_route(plugin, route)
-                plugin.routes.append(route)
-                found.append((plugin, route))
+            plugin.routes, wrong = answer[1]
+            if wrong is not None:
+                raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), wrong)
+            found += [(plugin, route) for route in plugin.routes]
         return found
 
     def _register(self, plugin: LoadedPlugin) -> None:
         key = toml_key(self._config, f"plugins.{plugin.name}")
         try:
-            self._manager.register(plugin.instance, name=plugin.name)
+            # In its thread: pluggy reads each attribute of the object, and a property may do anything.
+            unmarked = plugin.worker.call_plain(
+                self._register_hooks, {"plugin": plugin}, self._config.hook_timeout_seconds
+            )
         except pluggy.PluginValidationError as error:
             raise self._wrong_signature(error) from error
         except Exception as error:
-            raise ConfigError(key, f"cannot be used: {type(error).__name__}: {one_line(error)}") from error
+            raise ConfigError(key, f"cannot be used: {plugin.worker.describe_plain(error)}") from error
+        if unmarked is not None:
+            raise ConfigError(key, f"defines {unmarked} but does not mark it; write @hookimpl above it")
+
+    def _register_hooks(self, plugin: LoadedPlugin) -> str | None:
+        """Register the hooks of a plugin; return a hook of the host that it defines but does not mark, or None."""
+        self._manager.register(plugin.instance, name=plugin.name)
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.instance) or []))
-        for name in hookspecs.names():
-            # If the host ignored this silently, a plugin that guards queries would guard nothing.
-            if name not in plugin.hooks and callable(getattr(plugin.instance, name, None)):
-                raise ConfigError(key, f"defines {name} but does not mark it; write @hookimpl above it")
+        # If the host ignored this silently, a plugin that guards queries would guard nothing.
+        unmarked = (name for name in hookspecs.names() if name not in plugin.hooks)
+        return next((name for name in unmarked if callable(getattr(plugin.instance, name, None))), None)
 
     def _add_hookspecs(self) -> None:
-        for name, specs in self.call_plain("register_hookspecs"):
-            if not _is_hookspecs(specs):
-                self._record_failure(
-                    self._loaded[name], "register_hookspecs", TypeError("did not return a module or class")
-                )
-                continue
+        for name, specs in self.call_plain("register_hookspecs", convert=_checked_hookspecs):
+            plugin = self._loaded[name]
             try:
-                self._manager.add_hookspecs(specs)
+                plugin.worker.call_plain(
+                    self._manager.add_hookspecs, {"module_or_class": specs}, self._config.hook_timeout_seconds
+                )
             except pluggy.PluginValidationError as error:
                 raise self._wrong_signature(error) from error
-            except ValueError as error:
+            except Exception as error:
+                failure = plugin.worker.describe_plain(error)
+                why = failure.text if isinstance(error, ValueError) else str(failure)
                 raise ConfigError(
                     toml_key(self._config, f"plugins.{name}"),
-                    f"its hookspecs cannot be used: {one_line(error)}; rename the hook",
+                    f"its hookspecs cannot be used: {why}; rename the hook",
                 ) from error
 
     def _wrong_signature(self, error: pluggy.PluginValidationError) -> ConfigError:
@@ -287,11 +335,6 @@ class Plugins:
                 )
         taken[plugin.prefix] = plugin.name
 
-    def _check_route(self, plugin: LoadedPlugin, route: Route) -> None:
-        wrong = route_problem(route, plugin.prefix)
-        if wrong is not None:
-            raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), f"its route {route.path} {wrong}")
-
     def _implementations(self, hook: str) -> list[tuple[LoadedPlugin, Callable[..., Any], tuple[str, ...]]]:
         caller = getattr(self._manager.hook, hook, None)
         found = {impl.plugin_name: impl for impl in caller.get_hookimpls()} if caller is not None else {}
@@ -308,15 +351,53 @@ class Plugins:
         convert = partial(copy_answer, hook, current)
         try:
             result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, convert)
-        except QueryRejected:
-            raise
-        except InvalidAnswer as error:
-            log.error("plugin %s: %s returned %s; the query is refused", plugin.name, hook, error)
-            raise PluginFailed(f"plugin {plugin.name}: {hook} returned an invalid answer") from error
         except Exception as error:
-            log.exception("plugin %s: %s failed; the query is refused", plugin.name, hook)
-            raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({type(error).__name__})") from error
+            if isinstance(error, QueryRejected) and has_plain_text(error):
+                raise
+            failure = await plugin.worker.describe(error)
+            if isinstance(error, QueryRejected) and failure.text is not None:
+                raise QueryRejected(failure.text) from None
+            if isinstance(error, InvalidAnswer):
+                plugin.count(hook, f"returned {failure.text}")
+                log.error("plugin %s: %s returned %s; the query is refused", plugin.name, hook, failure.text)
+                raise PluginFailed(f"plugin {plugin.name}: {hook} returned an invalid answer") from None
+            plugin.count(hook, str(failure))
+            log.error("plugin %s: %s failed; the query is refused\n%s", plugin.name, hook, failure.details)
+            raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({failure.kind})") from None
         return result
+
+    async def _call_often(
+        self, plugin: LoadedPlugin, function: Callable[..., Any], hook: str, arguments: dict[str, Any]
+    ) -> tuple[str, Any] | None:
+        answer = await self._try_often(plugin, hook, plugin.worker, function, arguments)
+        return None if answer is None else (plugin.name, answer[0])
+
+    async def call_given(
+        self, name: str, what: str, function: Callable[..., Any], arguments: tuple[Any, ...], worker: Worker | None
+    ) -> None:
+        plugin = self.get(name)
+        await self._try_often(plugin, what, worker or plugin.worker, function, arguments)
+
+    async def _try_often(
+        self, plugin: LoadedPlugin, what: str, worker: Worker, function: Callable[..., Any], arguments: Any
+    ) -> tuple[Any] | None:
+        """Call what is called again and again; return its answer in a tuple, or None if it failed.
+
+        Of failures in a row, only some are logged, and their end.
+        """
+        streak = self._streaks.setdefault((plugin.name, what), Streak(self._config.hook_timeout_seconds))
+        try:
+            answer = await worker.call(function, arguments, self._config.hook_timeout_seconds)
+        except Exception as error:
+            failure = await worker.describe(error)
+            plugin.count(what, str(failure))
+            if streak.fail(self._clock.monotonic(), f"{failure.kind} {failure.place}"):
+                times = f" ({streak.count:,} failures in a row)" if streak.count > 1 else ""
+                _log_failure(plugin, f"{what}{times}", failure)
+            return None
+        if ended := streak.succeed(self._clock.monotonic()):
+            log.warning("plugin %s: %s works again, after %s failures", plugin.name, what, f"{ended:,}")
+        return (answer,)
 
     async def _call_logged(
         self,
@@ -331,19 +412,33 @@ class Plugins:
                 function, arguments, self._config.hook_timeout_seconds, convert
             )
         except Exception as error:
-            self._record_failure(plugin, hook, error)
+            await self._record_failure(plugin, hook, error)
             return None
 
-    def _record_failure(self, plugin: LoadedPlugin, hook: str, error: BaseException, *, traceback: bool = True) -> None:
-        plugin.failed = f"{hook}: {type(error).__name__}: {error}"
-        log.error("plugin %s: %s", plugin.name, plugin.failed, exc_info=error if traceback else None)
+    def record(self, name: str, what: str, why: str) -> None:
+        """Count a failure of a plugin, if it is enabled."""
+        if name in self._loaded:
+            self._loaded[name].count(what, why)
+
+    async def _record_failure(self, plugin: LoadedPlugin, hook: str, error: BaseException) -> Failure:
+        failure = await plugin.worker.describe(error)
+        plugin.count(hook, str(failure))
+        _log_failure(plugin, hook, failure)
+        return failure
+
+
+def _log_failure(plugin: LoadedPlugin, hook: str, failure: Failure) -> None:
+    # What the host itself raises, such as TimeoutError, has a traceback that says nothing about the plugin.
+    more = "" if failure.place.startswith(HERE) else f"\n{failure.details}"
+    log.error("plugin %s: %s: %s%s", plugin.name, hook, failure, more)
 
 
 def _select_arguments(names: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in names}
 
 
-def _is_hookspecs(specs: Any) -> bool:
-    return isinstance(specs, ModuleType | type) and any(
-        hasattr(item, f"{hookspecs.PROJECT}_spec") for item in vars(specs).values()
-    )
+def _checked_hookspecs(specs: Any) -> ModuleType | type:
+    marked = f"{hookspecs.PROJECT}_spec"
+    if isinstance(specs, ModuleType | type) and any(hasattr(item, marked) for item in vars(specs).values()):
+        return specs
+    raise TypeError("did not return a module or class with hookspecs")

@@ -117,6 +117,8 @@ class Source:
 
     async def close(self):
         misbehave("close")
+        if DEED.exists() and DEED.read_text() == "close wait":
+            await asyncio.sleep(3600)
 
 class Comparing:
     forms, digests = {}, frozenset()
@@ -263,8 +265,42 @@ def test_a_source_that_does_not_close(host: HostProcess, deed: str) -> None:
     host.sync(name)
     misbehave(host, "close", deed)
     host.result("DELETE", f"/data-replication/configure/{name}")
-    assert "a source could not be closed" in host.log
+    assert "a source could not be closed by the dialect odd of plugin odd" in host.log
     assert is_there(host)
+
+
+def failures_of(host: HostProcess, name: str) -> dict[str, dict[str, Any]]:
+    (found,) = (plugin["failures"] for plugin in host.result("GET", "/plugins") if plugin["name"] == name)
+    return {each["hook"]: each for each in found}
+
+
+def test_a_dialect_whose_sources_never_close_is_blamed_at_the_end(tmp_path: Path) -> None:
+    """Not data replication, which waits for them."""
+    write(tmp_path)
+    with running(tmp_path, CONFIG + PLUGINS) as host:
+        host.configure(**body("waiting"))
+        host.sync("waiting")
+        misbehave(host, "close", "wait")
+        assert host.stop(seconds=10) == 0
+    assert "a source could not be closed by the dialect odd of plugin odd (TimeoutError after " in host.log
+    assert "plugin data_replication: plugin_lifespan" not in host.log
+
+
+@pytest.mark.parametrize("where", ["check", "describe", "rows", "summarise"])
+def test_failures_of_a_dialect_are_counted_as_its_plugins(host: HostProcess, where: str) -> None:
+    name = f"counted-{where}"
+    host.configure(**body(name))
+    host.sync(name)
+    before = failures_of(host, "odd").get("dialect odd", {"count": 0})["count"]
+    misbehave(host, where, "exit")
+    if where == "check":
+        host.request("POST", "/data-replication/configure", body(f"{name}-2"))
+    else:
+        host.request("POST", f"/data-replication/{'verify' if where == 'summarise' else 'sync'}/{name}")
+    now = failures_of(host, "odd")["dialect odd"]
+    assert now["count"] == before + 1
+    assert "SystemExit" in now["error"]
+    assert failures_of(host, "data_replication") == {}
 
 
 def test_a_schedule_that_fails_by_a_stray_cancellation_says_so(host: HostProcess) -> None:
@@ -372,7 +408,9 @@ def test_nonsense_in_the_place_of_dialects(nonsense: str, tmp_path: Path) -> Non
     (tmp_path / "offering.py").write_text(f"{NONSENSE[nonsense]}\n{offering}")
     plugins = '\n[plugins.offering]\nmodule = "offering"\n\n[plugins.good]\nmodule = "good"\n'
     with running(tmp_path, SHORT + plugins) as host:
-        assert all(plugin["failed"] is None for plugin in host.result("GET", "/plugins"))
+        failed = {plugin["name"] for plugin in host.result("GET", "/plugins") if plugin["failed"] is not None}
+        assert failed == {"offering"}
+        assert failures_of(host, "offering")["replication_dialects"]["count"] == 1
         assert "plugin offering: " in host.log
         assert "left out" in host.log
         answer = host.request("POST", "/data-replication/configure", body("x"))

@@ -14,15 +14,15 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from starbase_data_replication.errors import DialectFailed, kind_of
+from starbase_data_replication.errors import DialectFailed
 from starbase_data_replication.model import Replication, TableName
-from starbase_data_replication.sources import Dialect, Dialects, RegisteredDialect, Source, bounded
+from starbase_data_replication.sources import Dialect, Dialects, Pingable, RegisteredDialect, Source, bounded
 from starbase_data_replication.sources.settings import EVERY, Variables, referenced, resolve, scrub, secrets
 from starbase_data_replication.storage import SecretKeys
-from starbase_host import ConfigError, StarbaseError
+from starbase_host import ConfigError, StarbaseError, kind_of
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -32,6 +32,14 @@ TABLE_KEYS = ("defaultSchema",)
 CLOSE_SECONDS = 10.0
 # Shorter values of variables are not scrubbed: one or two characters occur in most messages.
 SHORTEST_SCRUBBED = 3
+
+
+class _Opened(NamedTuple):
+    """A source that is open, the settings as they were resolved to open it, and its dialect."""
+
+    resolved: str
+    dialect: str
+    source: Source
 
 
 class Connections:
@@ -47,8 +55,8 @@ class Connections:
         self._dialects = dialects
         self._secret_keys = secret_keys
         self._max_connections = max_connections
-        # By the settings as written: the settings as resolved, and the source opened with them.
-        self._open: dict[str, tuple[str, Source]] = {}
+        # By the settings as written.
+        self._open: dict[str, _Opened] = {}
         # A lock for each source that is being opened: a dialect that is slow to open one then delays no other.
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -147,14 +155,15 @@ class Connections:
         """
         written, resolved = _key(settings), resolve(settings, variables=self.variables)
         async with self._opening.setdefault(written, asyncio.Lock()):
-            if written in self._open and self._open[written][0] != _key(resolved):
+            if written in self._open and self._open[written].resolved != _key(resolved):
                 # A password in the environment was rotated.
                 await self._close(written)
             if written not in self._open:
                 dialect = self.dialect(settings["dialect"])
                 open_it = partial(dialect.open, resolved, max_connections=self._max_connections)
-                self._open[written] = _key(resolved), await self._dialects.open(settings["dialect"], open_it)
-            return self._open[written][1]
+                source = await self._dialects.open(settings["dialect"], open_it)
+                self._open[written] = _Opened(_key(resolved), settings["dialect"], source)
+            return self._open[written].source
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
         """Close every source but those of these stored settings."""
@@ -165,17 +174,29 @@ class Connections:
         for written in self._open.keys() - wanted:
             await self._close(written)
 
-    async def close(self) -> None:
-        """Close every source."""
-        await self.keep_only(())
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Close every source, all at the same time, each within so many seconds."""
+        await asyncio.gather(*(self._close(written, seconds) for written in list(self._open)))
 
-    async def _close(self, written: str) -> None:
-        _, source = self._open.pop(written)
+    def record_failure(self, dialect: str, why: str) -> None:
+        """Count a failure of a dialect as its plugin's; see `Dialects.record_failure`."""
+        self._dialects.record_failure(dialect, why)
+
+    async def ping(self, source: Pingable, dialect: str, seconds: float) -> None:
+        """Ask whether a source answers. Raises TimeoutError, and what it raises."""
+        await bounded(source.ping, seconds, self._dialects.plugin_of(dialect))
+
+    async def _close(self, written: str, seconds: float = CLOSE_SECONDS) -> None:
+        opened = self._open.pop(written)
         try:
-            await bounded(source.close, CLOSE_SECONDS)
+            await bounded(opened.source.close, seconds, self._dialects.plugin_of(opened.dialect))
         except Exception as error:
             # Not raised: a request that configures or deletes a replication has succeeded all the same.
-            log.error("a source could not be closed (%s); the server ends its connections in time", kind_of(error))
+            whose = self._dialects.whose(opened.dialect)
+            by = f" by {whose}" if whose is not None else ""
+            why = f"{kind_of(error)} after {seconds:.2g} s" if isinstance(error, TimeoutError) else kind_of(error)
+            log.error("a source could not be closed%s (%s); the server ends its connections in time", by, why)
+            self.record_failure(opened.dialect, f"close: {why}")
 
 
 def _key(settings: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
-from starbase_host import StarbaseError
+from starbase_host import StarbaseError, Worker, kind_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +43,8 @@ WHERE_TO_LOOK = "look at host and port of sourceConfig, and at any proxy in betw
 MAX_SHOWN = 2_000
 # Characters of an error and its traceback in the log: about 200 lines, more than any traceback of ours has.
 MAX_DETAILS = 20_000
+# How long an error of another plugin's dialect may take to make its text.
+TEXT_SECONDS = 2.0
 
 # Raised when an answer has other columns, rows or types than the statement asked for.
 ODD_ANSWER_CAUSES = (
@@ -75,6 +77,18 @@ def format_for_log(error: BaseException) -> str:
     return text if len(text) <= MAX_DETAILS else f"{text[: MAX_DETAILS // 2]}\n…\n{text[-MAX_DETAILS // 2 :]}"
 
 
+async def details_of(error: BaseException) -> str:
+    """Do the same as `format_for_log` in a thread, with a time limit: a foreign class may do anything there."""
+    worker = Worker("details")
+    try:
+        text: str = await worker.call(format_for_log, (error,), TEXT_SECONDS)
+        return text
+    except Exception:
+        return f"{kind_of(error)}, whose text could not be made"
+    finally:
+        worker.close()
+
+
 class Exited(Exception):
     """Foreign code raised SystemExit or KeyboardInterrupt; the message is the class's name."""
 
@@ -94,21 +108,6 @@ def retrieve_error(task: asyncio.Task[Any]) -> None:
     """Mark a task's error as retrieved, as its done callback: asyncio then does not log it if the waiter has ended."""
     if not task.cancelled():
         task.exception()
-
-
-def kind_of(error: BaseException) -> str:
-    """The name of an error's class, read from `type` itself: a foreign class may override `__name__`."""
-    name: str = type.__dict__["__name__"].__get__(type(error))
-    return name
-
-
-def has_plain_text(error: BaseException) -> bool:
-    """Whether str() of an error runs no code of a foreign class: neither the error's class nor its arguments'."""
-    classes = type.__dict__["__mro__"].__get__(type(error))
-    owner = next(each for each in classes if "__str__" in type.__dict__["__dict__"].__get__(each))
-    return owner is BaseException and all(
-        type(each) in (str, int) for each in BaseException.__dict__["args"].__get__(error)
-    )
 
 
 class SyncError(StarbaseError):

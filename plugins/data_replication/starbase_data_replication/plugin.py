@@ -60,6 +60,8 @@ OPTIONS: dict[str, tuple[type, float, float, float]] = {
 }
 # How long the end of the host waits for subscribers to return: a part of the five seconds that it may take.
 DRAIN_SECONDS = 0.5
+# The time for the end of this plugin, a part of the host's three seconds, and the least for sources to close.
+END_SECONDS, CLOSE_SECONDS = 2.0, 0.25
 
 
 def plugin(options: Mapping[str, Any]) -> DataReplication:
@@ -176,10 +178,12 @@ class DataReplication:
         try:
             yield
         finally:
+            ends_at = host.clock.monotonic() + END_SECONDS
             watching.cancel()
             await parts.runner.close()
             await parts.events.drain(DRAIN_SECONDS)
-            await parts.connections.close()
+            # Else a dialect that does not close its sources would be taken for this plugin, which does not end.
+            await parts.connections.close(max(CLOSE_SECONDS, ends_at - host.clock.monotonic()))
 
     async def _unable(self, host: Host, parts: _Parts) -> set[str]:
         """The names of the replications that this host cannot connect for; each is logged.

@@ -39,6 +39,7 @@ class ActiveRun:
     members: names of the replications that the same work syncs, this one among them: a group, or this one alone.
     slot: what it works in; None while it waits for one.
     source: what it reads from, once that is open.
+    dialect: the name of the source's dialect.
     active_at: when the source last sent something, or the run last made progress; monotonic seconds.
     pinged_at: when the watchdog last asked whether the source answers; monotonic seconds.
     seen_progress: rows read, rows changed and bytes read when the watchdog last looked.
@@ -62,6 +63,7 @@ class ActiveRun:
     members: tuple[str, ...]
     slot: Slot | None = None
     source: Source | None = None
+    dialect: str = ""
     active_at: float = 0.0
     pinged_at: float = 0.0
     seen_progress: tuple[int, int, int] = (0, 0, 0)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from starbase_data_replication.model import ReplicationEvent
 from starbase_data_replication.storage import Store, outbox
-from starbase_host import Host, StarbaseError, Worker
+from starbase_host import Host, StarbaseError, Streak, Worker
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -28,6 +29,16 @@ T = TypeVar("T")
 Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
 
 
+@dataclass(frozen=True)
+class _Subscriber:
+    """A callback given to `on_event`, the types of events that it gets, its plugin, and its own thread."""
+
+    callback: Callback
+    types: frozenset[str]
+    plugin: str
+    worker: Worker
+
+
 class Events:
     """Delivers the events of one host in the background."""
 
@@ -35,32 +46,40 @@ class Events:
         self._host = host
         self._store = store
         self._posting = asyncio.Lock()
-        self._subscribers: dict[int, tuple[Callback, frozenset[str], Worker]] = {}
+        self._subscribers: dict[int, _Subscriber] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._next = 0
+        self._dropped = Streak(host.config.hook_timeout_seconds)
 
     def subscribe(self, callback: Callback, types: Collection[str]) -> Callable[[], None]:
         """Call `callback(event)` for events of these types; returns a function that ends the subscription."""
         self._next += 1
         number = self._next
-        self._subscribers[number] = (callback, frozenset(types), Worker(f"on_event-{number}"))
+        plugin = self._host.running_plugin()
+        self._subscribers[number] = _Subscriber(
+            callback, frozenset(types), plugin, Worker(f"on_event-{number}", plugin=plugin)
+        )
 
         def unsubscribe() -> None:
             ended = self._subscribers.pop(number, None)
             if ended is not None:
-                ended[2].close()
+                ended.worker.close()
 
         return unsubscribe
 
     def send(self, event: ReplicationEvent) -> None:
         """Deliver an event in the background."""
+        now = self._host.clock.monotonic()
         if len(self._tasks) >= MAX_WAITING:
-            log.error("%d events wait for their subscribers; that of run %s is dropped", MAX_WAITING, event.run_id)
+            if self._dropped.fail(now):
+                what = f"that of run {event.run_id} is dropped, number {self._dropped.count:,} in a row"
+                log.error("%d events wait for their subscribers; %s", MAX_WAITING, what)
             return
+        if dropped := self._dropped.succeed(now):
+            log.warning("events are sent again to subscribers, after %d were dropped", dropped)
         self._spawn(self._host.call("replication_event", event=event))
-        for callback, types, worker in list(self._subscribers.values()):
-            if event.type in types:
-                self._spawn(self._deliver(callback, worker, event))
+        for subscriber in self._of_type(event):
+            self._spawn(self._deliver(subscriber, event))
 
     def post(self) -> None:
         """Send the events of the outbox in the background, and delete each once it was sent."""
@@ -90,11 +109,7 @@ class Events:
     async def _send_to_all(self, event: ReplicationEvent) -> None:
         """Deliver an event to every subscriber, and wait until each has returned or failed."""
         deliveries: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
-        deliveries += [
-            self._deliver(callback, worker, event)
-            for callback, types, worker in list(self._subscribers.values())
-            if event.type in types
-        ]
+        deliveries += [self._deliver(subscriber, event) for subscriber in self._of_type(event)]
         await asyncio.gather(*deliveries, return_exceptions=True)
 
     async def drain(self, timeout_seconds: float) -> None:
@@ -107,8 +122,10 @@ class Events:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, callback: Callback, worker: Worker, event: ReplicationEvent) -> None:
-        try:
-            await worker.call(callback, (event,), self._host.config.hook_timeout_seconds)
-        except Exception:
-            log.exception("a callback given to on_event failed")
+    def _of_type(self, event: ReplicationEvent) -> list[_Subscriber]:
+        return [each for each in self._subscribers.values() if event.type in each.types]
+
+    async def _deliver(self, subscriber: _Subscriber, event: ReplicationEvent) -> None:
+        await self._host.call_function(
+            subscriber.plugin, "on_event", subscriber.callback, event, worker=subscriber.worker
+        )

@@ -14,7 +14,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, kind_of, retrieve_error
+from starbase_data_replication.errors import MAX_SHOWN, DialectFailed, OddAnswer, retrieve_error
 from starbase_data_replication.model import ReplicationEvent, RunKind, RunStatus, SyncRun
 from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
@@ -23,7 +23,7 @@ from starbase_data_replication.sources import LARGEST
 from starbase_data_replication.storage import Outcome, Store, StoredReplication, Superseded, outbox, store
 from starbase_data_replication.sync import SyncResult
 from starbase_data_replication.verify import VerificationResult
-from starbase_host import Host, StarbaseError, iso, printable
+from starbase_host import Host, StarbaseError, iso, kind_of, printable
 
 log = logging.getLogger("starbase.data_replication")
 

@@ -16,7 +16,7 @@ from functools import partial
 import apsw
 
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import OddAnswer, format_for_log, kind_of
+from starbase_data_replication.errors import OddAnswer, details_of
 from starbase_data_replication.model import Progress, RunKind, SyncRun
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
@@ -25,7 +25,7 @@ from starbase_data_replication.runs.work import Work
 from starbase_data_replication.sources import RegisteredDialect
 from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
 from starbase_data_replication.verify import allow
-from starbase_host import Conflict, Host, Unavailable, Worker
+from starbase_host import Conflict, Host, Unavailable
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -34,8 +34,6 @@ log = logging.getLogger("starbase.data_replication")
 LET_GO_SECONDS = 3.0
 # How long to wait before the database is asked again to take a record: a lock or a full disk lasts for seconds.
 RECORD_AGAIN_SECONDS = 1.0
-# How long an error of another plugin's dialect may take to make its text.
-TEXT_SECONDS = 2.0
 # How long the host's end waits for records; what is not recorded by then, the next start records.
 CLOSE_SECONDS = 2.0
 
@@ -243,7 +241,7 @@ class Runner:
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
         ending = ending_of(run, work)
         if ending.failure is not None:
-            details = await _details(ending.failure)
+            details = await details_of(ending.failure)
             text = self.connections.scrubbed(details, stored.replication.source_config)
             how = "received an odd answer" if isinstance(ending.failure, OddAnswer) else "failed unexpectedly"
             log.error("run of %s %s\n%s", run.name, how, text)
@@ -277,18 +275,6 @@ class Runner:
         if not run.result.done():
             run.result.set_result(record)
         return True
-
-
-async def _details(failure: BaseException) -> str:
-    """An error and its traceback for the log. Its text is made in a thread: a dialect's class may do anything there."""
-    worker = Worker("details")
-    try:
-        text: str = await worker.call(format_for_log, (failure,), TEXT_SECONDS)
-        return text
-    except Exception:
-        return f"{kind_of(failure)}, whose text could not be made"
-    finally:
-        worker.close()
 
 
 def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:

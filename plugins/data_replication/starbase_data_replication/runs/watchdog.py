@@ -10,12 +10,12 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from starbase_data_replication.errors import SyncError, has_plain_text, kind_of
+from starbase_data_replication.errors import SyncError, details_of
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.runner import Runner
 from starbase_data_replication.runs.scheduler import Scheduler
-from starbase_data_replication.sources import Pingable, bounded
-from starbase_host import Clock
+from starbase_data_replication.sources import Pingable
+from starbase_host import Clock, has_plain_text, kind_of
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -109,7 +109,7 @@ class Watchdog:
         try:
             if not isinstance(run.source, Pingable):
                 return
-            await bounded(run.source.ping, ANSWER_SECONDS)
+            await self.runner.connections.ping(run.source, run.dialect, ANSWER_SECONDS)
         except (SyncError, TimeoutError) as error:
             silent = self.clock.monotonic() - run.active_at
             text = str(error) if has_plain_text(error) else kind_of(error)
@@ -121,8 +121,10 @@ class Watchdog:
                     "sync tries again",
                 )
             return
-        except Exception:
+        except Exception as error:
             # The ping itself failed, which says nothing about the source. STALLED_SECONDS still ends the run.
-            log.exception("run of %s: could not ask whether its source answers", run.name)
+            self.runner.connections.record_failure(run.dialect, f"ping: {kind_of(error)}")
+            details = await details_of(error)
+            log.error("run of %s: could not ask whether its source answers\n%s", run.name, details)
             return
         log.info("run of %s: the source is silent, but answers; it goes on", run.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from starbase_data_replication.config import check_needs
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, catch_exits, has_plain_text, kind_of
+from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits
 from starbase_data_replication.model import RunKind
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.slots import Slots
@@ -19,7 +19,7 @@ from starbase_data_replication.sources.network import ON_ACTIVITY
 from starbase_data_replication.storage import StoredReplication
 from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
 from starbase_data_replication.verify import Check
-from starbase_host import Database, Host, StarbaseError
+from starbase_host import Database, Host, StarbaseError, has_plain_text, kind_of
 
 
 @dataclass(kw_only=True)
@@ -57,11 +57,14 @@ class Work:
                 raise
             raised = str(error) if isinstance(error, Exited) else "CancelledError, though the run was not interrupted"
             why = f"the dialect {self._dialect} raised {raised}; the host's log has the details"
-            raise DialectFailed(why) from error
+            raise self._count_failed(why) from error
         except StarbaseError as error:
             whose = self.connections.whose(self._dialect)
             if whose is not None and not has_plain_text(error):
-                raise DialectFailed(f"unexpected {kind_of(error)} with {whose}; its class makes its text") from error
+                why = f"unexpected {kind_of(error)} with {whose}; its class makes its text"
+                raise self._count_failed(why) from error
+            if isinstance(error, OddAnswer):
+                self.connections.record_failure(self._dialect, str(error))
             raise
         except Exception as error:
             whose = self.connections.whose(self._dialect)
@@ -69,7 +72,11 @@ class Work:
                 raise
             # What a dialect returns is used in many places: most likely it broke the protocol.
             why = f"unexpected {kind_of(error)} with {whose}; the host's log has the details"
-            raise DialectFailed(why) from error
+            raise self._count_failed(why) from error
+
+    def _count_failed(self, why: str) -> DialectFailed:
+        self.connections.record_failure(self._dialect, why)
+        return DialectFailed(why)
 
     async def _run(self) -> dict[str, SyncResult]:
         run = self.runs[0]
@@ -98,6 +105,7 @@ class Work:
         dialect = self.connections.known(replication.dialect)
         # Checked when it was configured; its plugin may have changed since.
         check_needs(replication.options, dialect)
+        run.dialect = replication.dialect
         run.source = await self.connections.source(settings)
         table, identity_parts = await self.connections.table(settings, replication.source_table)
         return Sync(
@@ -110,7 +118,7 @@ class Work:
             clock=self.host.clock,
             progress=run.progress,
             force=run.kind is RunKind.RESET and run.force,
-            transforms=Transforms(self.host.call_plugin, replication.options.transforms),
+            transforms=Transforms(self.host, replication.options.transforms),
             together=replication.options.group is not None,
             added_seconds=self.added_seconds,
         )

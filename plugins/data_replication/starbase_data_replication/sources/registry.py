@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from starbase_data_replication.errors import DialectFailed, SyncError, has_plain_text, kind_of
+from starbase_data_replication.errors import DialectFailed, SyncError
 from starbase_data_replication.sources.features import Feature, RegisteredDialect, WrongFeatures, checked_features
 from starbase_data_replication.sources.protocols import Dialect, Source
-from starbase_host import Host, StarbaseError, Worker
+from starbase_host import Host, StarbaseError, Worker, has_plain_text, kind_of
 
 T = TypeVar("T")
+OFFERING = "replication_dialects"
 # A dialect must have these; mypy finds the rest.
 METHODS = ("check", "identity", "secret_parts", "table_name", "open")
 
@@ -42,11 +43,13 @@ class _Offer:
 class _Foreign:
     """A dialect of another plugin.
 
+    plugin: the plugin's name.
     known: what is known of it without a call.
     worker: the thread that it is called in.
     seconds: how long a call may take.
     """
 
+    plugin: str
     known: RegisteredDialect
     worker: Worker
     seconds: float
@@ -61,6 +64,7 @@ class Dialects(Mapping[str, Dialect]):
     def __init__(self, own: Mapping[str, Dialect]) -> None:
         self._dialects = dict(own)
         self._foreign: dict[str, _Foreign] = {}
+        self._host: Host | None = None
 
     def __getitem__(self, name: str) -> Dialect:
         return self._dialects[name]
@@ -79,8 +83,19 @@ class Dialects(Mapping[str, Dialect]):
         """What is known of a dialect without a call of it."""
         return self._foreign[name].known if name in self._foreign else RegisteredDialect(label=f"the dialect {name}")
 
+    def plugin_of(self, name: str) -> str | None:
+        """The plugin that offers a dialect; None for a dialect of data replication itself."""
+        return self._foreign[name].plugin if name in self._foreign else None
+
+    def record_failure(self, name: str, why: str) -> None:
+        """Count a failure of a dialect as its plugin's, for `GET /plugins`, unless it is data replication's own."""
+        plugin = self.plugin_of(name)
+        if plugin is not None and self._host is not None:
+            self._host.record_failure(plugin, f"dialect {name}", why)
+
     async def gather(self, host: Host) -> None:
         """Take the dialects that plugins offer. A wrong one is logged and left out."""
+        self._host = host
         seconds = host.config.hook_timeout_seconds
         offers = await host.call("replication_dialects")
         # An answer is another plugin's object, which may do anything when it is used.
@@ -88,19 +103,21 @@ class Dialects(Mapping[str, Dialect]):
         for (plugin, _), found in zip(offers, await asyncio.gather(*looks, return_exceptions=True), strict=True):
             if isinstance(found, BaseException):
                 host.log.error("plugin %s: what it offers as dialects is left out", plugin, exc_info=found)
+                host.record_failure(plugin, OFFERING, str(found))
                 continue
             for offer in found:
                 name = offer.name
                 if offer.wrong is not None or name in self._dialects:
-                    host.log.error(
-                        "plugin %s: the dialect %s %s; it is left out", plugin, name, offer.wrong or "exists already"
-                    )
+                    why = f"the dialect {name} {offer.wrong or 'exists already'}; it is left out"
+                    host.log.error("plugin %s: %s", plugin, why)
+                    host.record_failure(plugin, OFFERING, why)
                     continue
                 label = f"the dialect {name} of plugin {plugin}"
                 self._dialects[name] = offer.dialect
                 self._foreign[name] = _Foreign(
+                    plugin=plugin,
                     known=RegisteredDialect(label=label, features=offer.features, foreign=True),
-                    worker=Worker(f"{plugin}-{name}"),
+                    worker=Worker(f"{plugin}-{name}", plugin=plugin),
                     seconds=seconds,
                 )
 
@@ -125,16 +142,17 @@ class Dialects(Mapping[str, Dialect]):
         foreign = self._foreign[name]
         try:
             return await _called(foreign.worker, foreign.seconds, str(foreign), function)
-        except Exception as error:
-            if isinstance(error, StarbaseError) and has_plain_text(error):
-                raise
-            # Also for a result of the wrong type. The caller cannot fix it, but learns whose fault it is.
-            raise DialectFailed(f"{foreign} failed ({kind_of(error)}); the host's log has the details") from error
+        except DialectFailed as error:
+            self.record_failure(name, str(error))
+            raise
 
 
-async def bounded(function: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Await a coroutine of a source for at most so many seconds. Raises what it raises, or TimeoutError."""
-    worker = Worker("source")
+async def bounded(function: Callable[[], Awaitable[None]], seconds: float, plugin: str | None = None) -> None:
+    """Await a coroutine of a source for at most so many seconds. Raises what it raises, or TimeoutError.
+
+    plugin: the plugin that the source's dialect is from, if it is not data replication's own.
+    """
+    worker = Worker("source", plugin=plugin)
     try:
         await worker.call(function, (), seconds)
     finally:
@@ -146,12 +164,18 @@ async def _called(worker: Worker, seconds: float, whose: str, function: Callable
         answer, error = await worker.call(_outcome, (function,), seconds)
     except TimeoutError:
         raise DialectFailed(f"{whose} has not answered within {seconds:g} s") from None
-    if isinstance(error, Exception):
+    if error is None:
+        result: T = answer
+        return result
+    if isinstance(error, StarbaseError) and has_plain_text(error):
         raise error
-    if error is not None:
-        raise DialectFailed(f"{whose} raised {kind_of(error)}") from error
-    result: T = answer
-    return result
+    kind = kind_of(error)
+    # Also for a result of the wrong type. The caller cannot fix it, but learns whose fault it is.
+    why = f"failed ({kind}); the host's log has the details" if isinstance(error, Exception) else f"raised {kind}"
+    failed = DialectFailed(f"{whose} {why}")
+    # In place of a cause: whoever logs this error would make the text of the plugin's.
+    failed.add_note((await worker.describe(error)).details)
+    raise failed from None
 
 
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
@@ -163,7 +187,7 @@ def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 async def _looked_at(plugin: str, answer: object, seconds: float) -> list[_Offer]:
-    worker = Worker(f"{plugin}-dialects")
+    worker = Worker(f"{plugin}-dialects", plugin=plugin)
     try:
         return await _called(worker, seconds, "the answer of replication_dialects", partial(_offers, answer))
     finally:

@@ -7,16 +7,14 @@ Messages never hold the plugin's own text, because it may quote a value.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from starbase_data_replication.errors import SyncError, kind_of
+from starbase_data_replication.errors import SyncError
 from starbase_data_replication.model import Cast, Row, Rows, TableSchema, as_stored, float_or_text
-from starbase_host import has_surrogate
-
-Call = Callable[..., Awaitable[Any]]
+from starbase_host import Host, has_surrogate, kind_of
 
 
 class TransformFailed(SyncError):
@@ -32,16 +30,16 @@ class _Unfit(Exception):
 class Transforms:
     """The transforms of one replication.
 
-    call: `Host.call_plugin`. wanted: a plugin's name to the columns that it changes; plugins run in this order.
+    host: calls the plugins. wanted: a plugin's name to the columns that it changes; plugins run in this order.
     """
 
-    def __init__(self, call: Call | None = None, wanted: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
-        self._call = call
+    def __init__(self, host: Host | None = None, wanted: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        self._host = host
         self._wanted = wanted
 
     async def apply(self, replication: str, schema: TableSchema, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows with the values that the plugins return. Raises TransformFailed."""
-        if self._call is None or not self._wanted or not rows:
+        if self._host is None or not self._wanted or not rows:
             return rows
         # A row may have more values than the schema has columns: they follow the columns'.
         changed = Rows.of(rows, len(rows[0]))
@@ -51,14 +49,14 @@ class Transforms:
             at = [places[name] for name in names if name in places]
             if at:
                 given = {schema.columns[place].name: changed.column(place) for place in at}
-                answer = await _ask(self._call, plugin, replication, given, casts)
+                answer = await _ask(self._host, plugin, replication, given, casts)
                 for place in at:
                     changed.replace_column(place, answer[schema.columns[place].name])
         return changed
 
 
 async def _ask(
-    call: Call, plugin: str, replication: str, columns: dict[str, list[Any]], casts: Mapping[str, Cast]
+    host: Host, plugin: str, replication: str, columns: dict[str, list[Any]], casts: Mapping[str, Cast]
 ) -> dict[str, list[Any]]:
     # A plugin may change its arguments in place, so it gets copies, and the lengths are taken before.
     lengths = {name: len(values) for name, values in columns.items()}
@@ -66,13 +64,14 @@ async def _ask(
         given = {name: [as_stored(casts[name], value) for value in values] for name, values in columns.items()}
         # Runs in the plugin's thread: a type that the plugin defines may take long to read, or never end.
         check = partial(_checked, lengths=lengths)
-        stored: dict[str, list[Any]] = await call(
+        stored: dict[str, list[Any]] = await host.call_plugin(
             plugin, "transform_batch", convert=check, replication=replication, columns=given
         )
         return stored
     except Exception as error:
         # Neither its text nor a chain to it: a traceback shows both, and they may hold values.
         why = str(error) if type(error) is _Unfit else kind_of(error)
+    host.record_failure(plugin, "transform_batch", why)
     raise TransformFailed(f"transforms: plugin {plugin} has failed ({why}); nothing of this batch was written")
 
 
