@@ -47,7 +47,8 @@ class Audit:
 
     @hookimpl(optionalhook=True)
     async def replication_event(self, event: Any) -> None:
-        await self.record(f"sync {event.status}", f"{event.config_name}: {event.records_processed} rows")
+        if event.type in ("sync", "reset", "verify"):
+            await self.record(f"{event.type} {event.status}", f"{event.config_name}: {event.records_processed} rows")
 
     @hookimpl
     async def after_query(self, query: Query, result: Result) -> None:

@@ -81,12 +81,13 @@ class Host:
         """Return the object of another plugin. Raises NotFound when that plugin is not enabled."""
         return self._plugins.get(name).instance
 
-    async def call(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+    async def call(self, hook: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
         """Call a hook in every plugin that implements it, at the same time, each within `hook_timeout_seconds`.
 
+        only: the name of a plugin, to call only that one.
         Returns (plugin name, answer) pairs, without the plugins that failed. Failures are logged.
         """
-        return await self._plugins.call(hook, **arguments)
+        return await self._plugins.call(hook, only=only, **arguments)
 
     async def call_plugin(
         self, plugin: str, hook: str, *, convert: Callable[[Any], Any] | None = None, **arguments: Any

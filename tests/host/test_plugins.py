@@ -512,7 +512,7 @@ class Hearing:
     """Subscribes in every way."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
+        self.heard: list[tuple[str, str | None]] = []
         self.ends: dict[str, Callable[[], None]] = {}
 
     def hear(self, how: str) -> Callable[[ReplicationEvent], None]:

@@ -32,7 +32,7 @@ client_token = "{CLIENT}"
 """
 
 
-# A plugin that writes each event it hears to a file: how a test sees events from outside.
+# A plugin that writes the events of runs that succeed or fail to a file: how a test sees events from outside.
 LISTENER = """
 import json, pathlib
 from starbase_host import hookimpl
@@ -43,6 +43,8 @@ def plugin(options):
 class Listener:
     @hookimpl(optionalhook=True)
     def replication_event(self, event):
+        if event.status not in ("success", "error"):
+            return
         with open(pathlib.Path(__file__).with_name("events.jsonl"), "a") as file:
             file.write(json.dumps(event.as_dict()) + "\\n")
 """

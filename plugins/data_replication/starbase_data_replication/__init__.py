@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError, TableMissing
 from starbase_data_replication.model import (
+    EVENT_TYPES,
     NO_AFFINITY,
     Batch,
     Candidate,
@@ -80,6 +81,7 @@ __all__ = [
     "AHEAD_SECONDS",
     "CHECKS",
     "DIGESTS",
+    "EVENT_TYPES",
     "MAX_AHEAD",
     "MAX_KEYS",
     "MAX_NEWEST",

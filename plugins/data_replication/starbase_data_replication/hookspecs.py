@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @hookspec
 def replication_event(event: ReplicationEvent) -> None:
-    """A run has ended, and what it reports is committed. Sent at most once; the run record is the truth.
+    """Something has happened to a replication, and is committed. Sent at most once; the run record is the truth.
 
-    event.type is "sync", "reset", "verify", "schema_change", "degraded" or "recovered". Later versions add types, so
-    check it. Skipped and interrupted runs send no event. "degraded" (the first failure) and "recovered" are still sent
-    if the host crashes between the record and the call.
+    event.type is one of EVENT_TYPES, except "run_progress". Later versions add types, so check it. The event is a copy
+    for this plugin. "degraded" (the first failure), "recovered" and the "run_interrupted" of a run that the end of the
+    host has cut off are still sent if the host crashes between the record and the call.
     """
     raise NotImplementedError
 

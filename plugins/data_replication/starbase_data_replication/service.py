@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import apsw
 
 from starbase_data_replication.config import Configuring
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.model import Options, RunKind, SyncRun
+from starbase_data_replication.model import Options, ReplicationEvent, RunKind, SyncRun
 from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Scheduler
 from starbase_data_replication.sources import Dialects
 from starbase_data_replication.storage import Store, StoredReplication, sqlite_tables, store
@@ -60,6 +61,7 @@ class Service:
             await self._close_unused()
         # Only now: its sync would find the run with the former configuration in its way.
         self._scheduler.wake()
+        self._announce("replication_configured", stored, {"created": not existed})
         return stored
 
     async def start(self, name: str) -> None:
@@ -127,17 +129,19 @@ class Service:
     async def delete(self, name: str) -> None:
         """Forget a replication. The replica table and the log stay. Raises NotFound."""
 
-        def remove(connection: apsw.Connection) -> None:
+        def remove(connection: apsw.Connection) -> StoredReplication:
             stored = store.delete(connection, name)
             self._scheduler.forget(connection, name)
             for name_of in (sqlite_tables.shadow_name, sqlite_tables.stage_name, sqlite_tables.differences_name):
                 table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
+            return stored
 
         # First the row, then the run: a run that began in between then finds that it may not write any more.
-        await self._host.database.write(remove)
+        stored = await self._host.database.write(remove)
         await self._runner.interrupt(name, "the replication was deleted")
         await self._close_unused()
+        self._announce("replication_deleted", stored)
 
     async def status(self) -> list[dict[str, Any]]:
         """Every replication with its state, ordered by name: objects of the fields that status shows."""
@@ -174,6 +178,16 @@ class Service:
         except NotFound:
             return "it does not go on"
         return run.what_follows
+
+    def _announce(self, type: str, stored: StoredReplication, details: Mapping[str, Any] | None = None) -> None:
+        event = ReplicationEvent(
+            type=type,
+            occurred_at=iso(self._host.clock.now()) or "",
+            config_name=stored.name,
+            target_table=stored.replication.target_table,
+            details=details,
+        )
+        self._runner.recorder.events.send(event)
 
     async def _close_unused(self) -> None:
         used = []

@@ -20,6 +20,7 @@ from starbase_data_replication.model.casts import (
     whole_or_text,
 )
 from starbase_data_replication.model.environment import SECRET_KEY
+from starbase_data_replication.model.events import EVENT_TYPES, PROGRESS, READY, ReplicationEvent
 from starbase_data_replication.model.options import LONGEST_LABEL, LONGEST_NAME, Declaration, Kind, Options, Replication
 from starbase_data_replication.model.position import (
     Candidate,
@@ -32,7 +33,6 @@ from starbase_data_replication.model.position import (
 )
 from starbase_data_replication.model.runs import (
     Progress,
-    ReplicationEvent,
     RunKind,
     RunStatus,
     SyncRun,
@@ -41,9 +41,12 @@ from starbase_data_replication.model.runs import (
 from starbase_data_replication.model.tables import Column, SchemaFingerprint, TableName, TableSchema
 
 __all__ = [
+    "EVENT_TYPES",
     "LONGEST_LABEL",
     "LONGEST_NAME",
     "NO_AFFINITY",
+    "PROGRESS",
+    "READY",
     "SECRET_KEY",
     "Batch",
     "Candidate",

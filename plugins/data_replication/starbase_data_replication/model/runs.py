@@ -1,14 +1,10 @@
-"""What a run is: its kind, its progress, its record, and the event that announces it. Times are seconds since 1970."""
+"""What a run is: its kind, its progress, and its record. Times are seconds since 1970."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Self
-
-from starbase_host import iso
+from typing import Literal
 
 
 class RunKind(StrEnum):
@@ -99,53 +95,3 @@ class Progress:
     bytes: int = 0
     estimated_rows: int | None = None
     schema_changes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicationEvent:
-    """What the `replication_event` hook and `on_event` hand out; JSON-able by `as_dict()`.
-
-    Attributes:
-        type: `sync`, `verify`, `reset`, `schema_change`, `degraded` or `recovered`; later versions may add others.
-        run_id: the run's id, 32 hex digits.
-        occurred_at: when the run ended, ISO 8601 UTC with milliseconds and Z.
-        config_name: the replication's name.
-        status: `success` or `error`: whether the run could be done.
-        records_processed: rows inserted, updated or removed in the replica.
-        sync_duration_ms: how long the run took, in milliseconds.
-        error_message: why it failed; None if it did not.
-        details: of a `verify`, what it found; of a `schema_change`, `{"changes": […]}` in words; of `degraded` and
-            `recovered`, since when it failed and how often; else None.
-        version: of this format; 1.
-        id: the event's id, 32 hex digits.
-    """
-
-    type: str
-    run_id: str
-    occurred_at: str
-    config_name: str
-    status: str
-    records_processed: int
-    sync_duration_ms: int
-    error_message: str | None
-    details: Mapping[str, Any] | None = None
-    version: int = 1
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    @classmethod
-    def of(cls, run: SyncRun, type: str, details: Mapping[str, Any] | None = None) -> Self:
-        """The event of a run that has ended."""
-        return cls(
-            type=type,
-            run_id=run.run_id,
-            occurred_at=iso(run.finished_at) or "",
-            config_name=run.config_name,
-            status=run.status,
-            records_processed=run.records_processed,
-            sync_duration_ms=run.sync_duration_ms,
-            error_message=run.error_message,
-            details=details,
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}

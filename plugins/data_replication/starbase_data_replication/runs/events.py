@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from starbase_data_replication.model import ReplicationEvent
+from starbase_data_replication.model import PROGRESS, READY, ReplicationEvent
 from starbase_data_replication.storage import Store, outbox
-from starbase_host import Host, StarbaseError, Streak, Worker
+from starbase_host import Host, StarbaseError, Streak, Worker, iso
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -50,6 +50,7 @@ class Events:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._next = 0
         self._dropped = Streak(host.config.hook_timeout_seconds)
+        self._ready = False
 
     def subscribe(self, callback: Callback, types: Collection[str]) -> Callable[[], None]:
         """Call `callback(event)` for events of these types; returns a function that ends the subscription."""
@@ -67,19 +68,29 @@ class Events:
 
         return unsubscribe
 
+    def wants(self, type: str) -> bool:
+        """Whether a callback has asked for events of this type."""
+        return bool(self._of_type(type))
+
     def send(self, event: ReplicationEvent) -> None:
         """Deliver an event in the background."""
         now = self._host.clock.monotonic()
-        if len(self._tasks) >= MAX_WAITING:
-            if self._dropped.fail(now):
-                what = f"that of run {event.run_id} is dropped, number {self._dropped.count:,} in a row"
-                log.error("%d events wait for their subscribers; %s", MAX_WAITING, what)
-            return
-        if dropped := self._dropped.succeed(now):
-            log.warning("events are sent again to subscribers, after %d were dropped", dropped)
-        self._spawn(self._host.call("replication_event", event=event))
-        for subscriber in self._of_type(event):
-            self._spawn(self._deliver(subscriber, event))
+        for delivery in self._deliveries(event):
+            if len(self._tasks) >= MAX_WAITING:
+                delivery.close()
+                if self._dropped.fail(now):
+                    what = f"a {event.type} event is dropped, number {self._dropped.count:,} in a row"
+                    log.error("%d events wait for their subscribers; %s", MAX_WAITING, what)
+                continue
+            if dropped := self._dropped.succeed(now):
+                log.warning("events are sent again to subscribers, after %d were dropped", dropped)
+            self._spawn(delivery)
+
+    def announce_ready(self) -> None:
+        """Send `host_ready`, once."""
+        if not self._ready:
+            self._ready = True
+            self.send(ReplicationEvent(type=READY, occurred_at=iso(self._host.clock.now()) or ""))
 
     def post(self) -> None:
         """Send the events of the outbox in the background, and delete each once it was sent."""
@@ -108,9 +119,16 @@ class Events:
 
     async def _send_to_all(self, event: ReplicationEvent) -> None:
         """Deliver an event to every subscriber, and wait until each has returned or failed."""
-        deliveries: list[Awaitable[Any]] = [self._host.call("replication_event", event=event)]
-        deliveries += [self._deliver(subscriber, event) for subscriber in self._of_type(event)]
-        await asyncio.gather(*deliveries, return_exceptions=True)
+        await asyncio.gather(*self._deliveries(event), return_exceptions=True)
+
+    def _deliveries(self, event: ReplicationEvent) -> list[Coroutine[Any, Any, Any]]:
+        """What delivers an event to each subscriber: a copy for each, which shares nothing with that of another."""
+        # A hook cannot say which types it wants, and would get this one every second.
+        hooks = [] if event.type == PROGRESS else self._host.implementers("replication_event")
+        return [
+            *(self._host.call("replication_event", only=plugin, event=event.copy()) for plugin in hooks),
+            *(self._deliver(each, event.copy()) for each in self._of_type(event.type)),
+        ]
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for the deliveries under way, at most so long."""
@@ -122,8 +140,8 @@ class Events:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _of_type(self, event: ReplicationEvent) -> list[_Subscriber]:
-        return [each for each in self._subscribers.values() if event.type in each.types]
+    def _of_type(self, type: str) -> list[_Subscriber]:
+        return [each for each in self._subscribers.values() if type in each.types]
 
     async def _deliver(self, subscriber: _Subscriber, event: ReplicationEvent) -> None:
         await self._host.call_function(

@@ -91,12 +91,14 @@ class Recorder:
             "row" if record.records_processed == 1 else "rows", record.sync_duration_ms,
             f": {record.error_message}" if record.error_message else "",
         )  # fmt: skip
-        if record.status in ("success", "error"):
-            self.events.send(_event(record, run.verification))
+        target = stored.replication.target_table
+        verification = run.verification if run.kind is RunKind.VERIFY else None
+        found = verification.as_dict() if verification is not None else None
+        self.events.send(ReplicationEvent.of_record(record, found, target_table=target))
         # A run that fails because of a change is tried again and finds the same change: its event is sent once.
         if run.progress.schema_changes and (record.status == "success" or not stored.consecutive_failures):
             changes = {"changes": list(run.progress.schema_changes)}
-            self.events.send(ReplicationEvent.of(record, "schema_change", changes))
+            self.events.send(ReplicationEvent.of(record, "schema_change", changes, target_table=target))
         if unsent:
             self.events.post()
         return record
@@ -169,9 +171,3 @@ def ending_of(run: ActiveRun, work: asyncio.Task[dict[str, SyncResult]]) -> Endi
 def _printable(warnings: Sequence[str]) -> tuple[str, ...]:
     """Warnings as a terminal can show them: they name columns and tables as the source does."""
     return tuple(printable(each, at_most=MAX_SHOWN) for each in warnings)
-
-
-def _event(run: SyncRun, verification: VerificationResult | None) -> ReplicationEvent:
-    types = {RunKind.VERIFY: "verify", RunKind.RESET: "reset"}
-    found = verification.as_dict() if verification is not None and run.kind is RunKind.VERIFY else None
-    return ReplicationEvent.of(run, types.get(run.kind, "sync"), found)

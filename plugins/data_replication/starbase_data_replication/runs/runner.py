@@ -12,18 +12,20 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import apsw
 
 from starbase_data_replication.connections import Connections
 from starbase_data_replication.errors import OddAnswer, details_of
-from starbase_data_replication.model import Progress, RunKind, SyncRun
+from starbase_data_replication.model import PROGRESS, Progress, ReplicationEvent, RunKind, SyncRun
+from starbase_data_replication.runs import progress
 from starbase_data_replication.runs.active_run import GOES_ON, OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
 from starbase_data_replication.runs.slots import Slots
 from starbase_data_replication.runs.work import Work
 from starbase_data_replication.sources import RegisteredDialect
-from starbase_data_replication.storage import Store, StoredReplication, store, user_objects
+from starbase_data_replication.storage import Store, StoredReplication, outbox, store, user_objects
 from starbase_data_replication.verify import allow
 from starbase_host import Conflict, Host, Unavailable
 
@@ -82,6 +84,7 @@ class Runner:
         work = asyncio.create_task(self._make_work(runs, stored).run(), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
             run.work = work
+            self.recorder.events.send(progress.event_of(run, each, "run_started", now=run.progress.started_at))
             task = asyncio.create_task(self._run(run, each), name=f"run-{run.name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -225,7 +228,8 @@ class Runner:
                     finished_at=self.host.clock.now(),
                     error_message="the host ended during the run" + (f"; {GOES_ON}" if left.kind.syncs else ""),
                 )
-                await self.store.record(run)
+                event = ReplicationEvent.of_record(run, None, target_table=stored.replication.target_table)
+                await self.store.database.write(partial(_record_left, run=run, event=event))
                 names.add(stored.name)
         return names
 
@@ -233,9 +237,14 @@ class Runner:
         """Wait for a run's work, and record the run. Never cancelled: an interruption ends the work alone."""
         work = run.work
         assert work is not None
-        stopping = asyncio.create_task(run.stopping.wait())
+        stopping: asyncio.Task[Any] = asyncio.create_task(run.stopping.wait())
+        beside = [stopping]
+        events, clock = self.recorder.events, self.host.clock
+        if events.wants(PROGRESS):
+            beside.append(asyncio.create_task(progress.report_progress(run, stored, events, clock)))
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        for each in beside:
+            each.cancel()
         if not work.done():
             # A source that does not answer any more may hold up the work for much longer.
             await asyncio.wait({work}, timeout=LET_GO_SECONDS)
@@ -275,6 +284,12 @@ class Runner:
         if not run.result.done():
             run.result.set_result(record)
         return True
+
+
+def _record_left(connection: apsw.Connection, *, run: SyncRun, event: ReplicationEvent) -> None:
+    """Record a run that an earlier host has left. Its event waits in the outbox until every plugin listens."""
+    store.record(connection, run)
+    outbox.add(connection, event)
 
 
 def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:

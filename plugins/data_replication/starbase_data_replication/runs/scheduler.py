@@ -13,7 +13,7 @@ from functools import partial
 
 import apsw
 
-from starbase_data_replication.model import RunKind, SyncRun
+from starbase_data_replication.model import ReplicationEvent, RunKind, SyncRun
 from starbase_data_replication.runs import schedule
 from starbase_data_replication.runs.active_run import CHANGED
 from starbase_data_replication.runs.retention import Retention
@@ -140,7 +140,7 @@ class Scheduler:
             if self._ends_soon(stored):
                 at = min(at, now + SOON_SECONDS)
             elif stored.replication.options.group is None:
-                await self._skip(name)
+                await self._skip(stored)
         await self._write(partial(self._set_next_syncs, stored=stored, at=at, others=others, now=now))
 
     def _ends_soon(self, stored: StoredReplication) -> bool:
@@ -192,23 +192,25 @@ class Scheduler:
         await self.runner.host.alarms.set(PRUNE, self.runner.host.clock.now() + PRUNE_INTERVAL_SECONDS)
 
     async def _post(self) -> None:
+        self.runner.recorder.events.announce_ready()
         await self.runner.recorder.counts.catch_up()
         # Not awaited: a subscriber may take longer than the delivery of an alarm, which would come, and send, again.
         self.runner.recorder.events.post()
 
-    async def _skip(self, name: str) -> None:
+    async def _skip(self, stored: StoredReplication) -> None:
         now = self.runner.host.clock.now()
-        await self.runner.store.record(
-            SyncRun(
-                run_id=uuid.uuid4().hex,
-                config_name=name,
-                kind=RunKind.SCHEDULED,
-                status="skipped",
-                started_at=now,
-                finished_at=now,
-                error_message="the run before it has not ended",
-            )
+        run = SyncRun(
+            run_id=uuid.uuid4().hex,
+            config_name=stored.name,
+            kind=RunKind.SCHEDULED,
+            status="skipped",
+            started_at=now,
+            finished_at=now,
+            error_message="the run before it has not ended",
         )
+        await self.runner.store.record(run)
+        target = stored.replication.target_table
+        self.runner.recorder.events.send(ReplicationEvent.of_record(run, None, target_table=target))
 
     async def _active(self, name: str) -> StoredReplication | None:
         stored = await self.runner.store.database.read(partial(store.find, name=name))

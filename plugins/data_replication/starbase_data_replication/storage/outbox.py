@@ -1,4 +1,6 @@
-"""The outbox: the events `degraded` and `recovered`, stored with the run that causes them until they are sent.
+"""The outbox: events that are stored, with the run that causes them, until they are sent.
+
+Those are `degraded`, `recovered`, and that of a run which the end of the host has interrupted.
 
 Functions of an APSW connection, for the transaction that records the run. The event is stored in that transaction and
 sent after it, so that a host that ends in between sends it at its next start. Must not know who gets events.
@@ -23,11 +25,12 @@ def record_health(connection: apsw.Connection, run: SyncRun) -> None:
     if not run.kind.syncs or run.status not in ("success", "error"):
         return
     found = connection.execute(
-        "SELECT degraded_since, consecutive_failures FROM tmp_replication_configs WHERE name = ?", (run.config_name,)
+        "SELECT degraded_since, consecutive_failures, target_table FROM tmp_replication_configs WHERE name = ?",
+        (run.config_name,),
     ).fetchone()
     if found is None:
         return
-    since, failures = found
+    since, failures, target = found
     failed = run.status == "error"
     if failed == (since is not None):
         return
@@ -36,14 +39,19 @@ def record_health(connection: apsw.Connection, run: SyncRun) -> None:
         (run.finished_at if failed else None, run.config_name),
     )
     details = {"degraded_since": iso(run.finished_at if failed else since), "consecutive_failures": failures}
-    event = ReplicationEvent.of(run, "degraded" if failed else "recovered", details)
+    event = ReplicationEvent.of(run, "degraded" if failed else "recovered", details, target_table=str(target))
+    add(connection, event)
+
+
+def add(connection: apsw.Connection, event: ReplicationEvent) -> None:
+    """Store an event until it is sent."""
     connection.execute("INSERT INTO tmp_replication_outbox (event) VALUES (?)", (json.dumps(event.as_dict()),))
 
 
 def select_unsent(connection: apsw.Connection) -> list[tuple[int, ReplicationEvent]]:
     """The oldest events that have not been sent, at most AT_ONCE, each with its number in the outbox."""
     rows = connection.execute("SELECT id, event FROM tmp_replication_outbox ORDER BY id LIMIT ?", (AT_ONCE,)).fetchall()
-    return [(int(str(number)), ReplicationEvent(**json.loads(str(event)))) for number, event in rows]
+    return [(int(str(number)), ReplicationEvent.parse(json.loads(str(event)))) for number, event in rows]
 
 
 def delete_sent(connection: apsw.Connection, numbers: Sequence[int]) -> None:
