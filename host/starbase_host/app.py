@@ -45,6 +45,7 @@ from starbase_host.modes import remove_other_access
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner
 from starbase_host.routes import MAX_NAME, MAX_NAMED, Route
+from starbase_host.watcher import Watcher
 
 STATEMENT = {
     "type": "object",
@@ -136,6 +137,8 @@ class Core:
         )
         self.started_at = clock.now()
         self.made_token = False
+        # Its own clock: the watcher waits in real time, also where a test moves the host's.
+        self.watcher = Watcher(Clock(), self.plugins.plugin_of)
         self._document: dict[str, Any] = {}
         self._fire_alarms = fire_alarms
 
@@ -159,6 +162,8 @@ class Core:
                 self.database.open()
             stack.push_async_callback(asyncio.to_thread, self.database.close)
             stack.callback(self.queries.close)
+            if self._fire_alarms:
+                stack.enter_context(self.watcher.run(asyncio.get_running_loop(), self.database.writer))
             await self.database.migrate("host", "starbase_host.sql")
             hosts = {plugin.name: self._host(plugin.name) for plugin in self.plugins.loaded}
             own, theirs = self._routes(), await self.plugins.routes(hosts)
@@ -267,6 +272,7 @@ class Core:
             "started_at": iso(self.started_at),
             "uptime_seconds": round(self.clock.now() - self.started_at, 3),
             "database": {"path": str(self.config.database), "bytes": _size(self.config.database)},
+            "hold_ups": self.watcher.shown(),
             "plugins": await self.list_plugins(request),
         }
 

@@ -30,6 +30,7 @@ import apsw
 
 from starbase_host import temporary
 from starbase_host.errors import Conflict, StarbaseError, Unavailable
+from starbase_host.isolation import RUNNING
 from starbase_host.modes import remove_other_access
 from starbase_host.writer import Writer
 
@@ -192,6 +193,13 @@ class Database:
         self._writer = Writer(connection, checkpoint_connection)
         self._open = True
 
+    @property
+    def writer(self) -> Writer:
+        """The writer thread. Raises Unavailable when the database is closed."""
+        if self._writer is None:
+            raise Unavailable("the database is closed")
+        return self._writer
+
     def close(self) -> None:
         """Finish the queued writes, then close. Blocks: call it in a thread, or when the event loop is idle."""
         with self._open_lock:
@@ -250,7 +258,7 @@ class Database:
         with self._open_lock:
             if not self._open or self._writer is None:
                 raise Unavailable("the database is closed")
-            self._writer.put(job)
+            self._writer.put(job, RUNNING.get())
         return await future
 
     def gated_read(self, seconds: float) -> contextlib.AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class LoadedPlugin:
     instance: the object that its factory returned.
     worker: the thread that its plain functions run in.
     origin: its module, or `entry point NAME`.
+    files: where its code lies: the file of its factory, and the directory of the package around it.
     prefix: of the paths of its routes, such as /my-plugin.
     hooks: the names of the hooks that it implements.
     failed: the last failure of one of its hooks; None when none has failed.
@@ -42,11 +44,16 @@ class LoadedPlugin:
     worker: Worker
     origin: str
     prefix: str
+    files: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     failed: str | None = None
     failures: FailureLog = field(default_factory=FailureLog)
     routes: list[Route] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
+
+    def owns(self, file: str) -> int:
+        """How closely a source file belongs to this plugin: how long the path is that they share; 0 if it does not."""
+        return max((len(own) for own in self.files if file == own or file.startswith(own + os.sep)), default=0)
 
     def count(self, hook: str, why: str) -> None:
         """Count a failure. hook: the hook, or the route or other part of the plugin."""
@@ -84,6 +91,7 @@ def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPo
         instance = factory(wanted.options)
         if instance is None:
             raise ConfigError(key, "its factory returned None; return the plugin object from `plugin(options)`")
+        files = _files(factory)
         prefix = getattr(instance, "path_prefix", None) or "/" + wanted.name.replace("_", "-")
     except (Exception, SystemExit) as error:
         if type(error) is not ConfigError or not (type(error.field) is type(error.reason) is str):
@@ -100,8 +108,17 @@ def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPo
         worker=worker,
         origin=wanted.module or f"entry point {wanted.name}",
         prefix=prefix,
+        files=files,
         clock=clock,
     )
+
+
+def _files(factory: Any) -> tuple[str, ...]:
+    name = getattr(factory, "__module__", None)
+    module = sys.modules.get(name) if type(name) is str else None
+    package = sys.modules.get(name.partition(".")[0]) if type(name) is str else None
+    file = getattr(module, "__file__", None)
+    return tuple(path for path in (file, *getattr(package, "__path__", ())) if type(path) is str)
 
 
 def _factory(

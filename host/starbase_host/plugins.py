@@ -152,6 +152,18 @@ class Plugins:
             raise NotFound(f"plugin {name} is not enabled; add [plugins.{name}] to plugin.toml")
         return self._loaded[name]
 
+    def plugin_of(self, file: str, preferred: str | None) -> str | None:
+        """The plugin that a source file belongs to; None if it is not a plugin's.
+
+        preferred: the plugin to name if the file lies in a package that several plugins share.
+        """
+        found = {plugin.name: reach for plugin in self.loaded if (reach := plugin.owns(file))}
+        if not found:
+            return None
+        if preferred in found and found[preferred] == max(found.values()):
+            return preferred
+        return max(found, key=lambda name: found[name])
+
     def load(self) -> None:
         """Make every enabled plugin and check its hooks. Raises ConfigError, which names the file and the key."""
         self._manager.add_hookspecs(hookspecs)

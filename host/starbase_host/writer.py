@@ -45,18 +45,32 @@ class Writer:
     """The writer thread. It owns two connections: one to write, and one to checkpoint.
 
     gate: reads that may be long go through it.
+    jobs: how many jobs have begun.
+    plugin: the plugin whose job is the latest; None for one of the host.
     """
 
     def __init__(self, connection: apsw.Connection, checkpoint_connection: apsw.Connection) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, str | None] | None] = queue.SimpleQueue()
+        self.jobs = 0
+        self.plugin: str | None = None
         self._checkpointer = Checkpointer(checkpoint_connection)
         self.gate = self._checkpointer.gate
         self._thread = threading.Thread(target=self._run, args=(connection,), name="writer", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> None:
-        """Queue a job, which must not raise."""
-        self._jobs.put(job)
+    @property
+    def writing(self) -> bool:
+        """Whether a job runs."""
+        return self._checkpointer.writing
+
+    @property
+    def thread_id(self) -> int:
+        """The id of the thread, as Python's `threading` has it."""
+        return self._thread.ident or 0
+
+    def put(self, job: Job, plugin: str | None = None) -> None:
+        """Queue a job, which must not raise. plugin: whose job it is; None for one of the host."""
+        self._jobs.put((job, plugin))
 
     def truncate_wal(self) -> None:
         """Checkpoint the whole WAL and truncate its file. Call it only from a job.
@@ -76,12 +90,14 @@ class Writer:
         connection.set_wal_hook(self._checkpointer.on_commit)
         # The connection that closes last checkpoints what is left.
         with contextlib.closing(connection), contextlib.closing(self._checkpointer):
-            while (job := self._jobs.get()) is not None:
+            while (given := self._jobs.get()) is not None:
+                self.jobs += 1
+                job, self.plugin = given
                 self._checkpointer.writing = True
                 job(connection)
                 self._checkpointer.writing = False
                 # Without this, the job's data would stay in memory until the next job.
-                del job
+                del job, given
                 if self._checkpointer.pages >= FULL_PAGES:
                     self._checkpointer.checkpoint()
 

@@ -286,6 +286,25 @@ def test_a_dialect_whose_sources_never_close_is_blamed_at_the_end(tmp_path: Path
     assert "plugin data_replication: plugin_lifespan" not in host.log
 
 
+def test_a_dialect_whose_close_blocks_the_event_loop_is_blamed(host: HostProcess) -> None:
+    host.configure(**body("blocking"))
+    host.sync("blocking")
+    misbehave(host, "close", "hang")
+    deleting = threading.Thread(
+        target=lambda: host.request("DELETE", "/data-replication/configure/blocking"), daemon=True
+    )
+    deleting.start()
+    until(lambda: "the event loop has been held up" in host.log, what="the blame")
+    well(host)
+    deleting.join(30)
+    assert re.search(
+        r"the event loop has been held up for \d+\.\d s by plugin odd, at .*odd.py:\d+ in misbehave", host.log
+    )
+    until(lambda: "the event loop goes on; it was held up for" in host.log, what="the end")
+    held = [each for each in host.result("GET", "/status")["hold_ups"] if each["what"] == "event loop"]
+    assert [each["plugin"] for each in held] == ["odd"]
+
+
 @pytest.mark.parametrize("where", ["check", "describe", "rows", "summarise"])
 def test_failures_of_a_dialect_are_counted_as_its_plugins(host: HostProcess, where: str) -> None:
     name = f"counted-{where}"
