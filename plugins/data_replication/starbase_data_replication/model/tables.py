@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starbase_data_replication.model.casts import Cast
 
@@ -48,6 +49,8 @@ class Column:
         readable: whether the source lets its user read it.
         transformed: whether a plugin changes its values, so that they cannot be compared with the source's.
         nocase: whether the replica compares its texts without regard to case.
+        private: for the dialect alone: what it notes of the column when it describes a table, for its reads. It is not
+            stored, and two columns that differ in nothing else are equal.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Column:
     readable: bool = True
     transformed: bool = False
     nocase: bool = False
+    private: Any = field(default=None, compare=False, repr=False)
 
     @property
     def target(self) -> str:

@@ -13,6 +13,8 @@ from starbase_data_replication.sources.answers import (
     checked_watermark,
     read_rows,
 )
+from starbase_data_replication.sources.batches import convert, fitting
+from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.features import EVERY_FEATURE, Feature, RegisteredDialect, checked_features
 from starbase_data_replication.sources.protocols import (
     AHEAD_SECONDS,
@@ -47,6 +49,7 @@ from starbase_data_replication.sources.protocols import (
     inspecting,
 )
 from starbase_data_replication.sources.registry import Dialects, bounded
+from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
 __all__ = [
     "AHEAD_SECONDS",
@@ -83,13 +86,19 @@ __all__ = [
     "Snapshots",
     "Source",
     "Summary",
+    "Syntax",
+    "below_a_shown_number",
+    "below_a_shown_time",
     "bounded",
+    "bracketed",
     "checked_batches",
     "checked_features",
     "checked_schema",
     "checked_summaries",
     "checked_transactions",
     "checked_watermark",
+    "convert",
+    "fitting",
     "inspecting",
     "read_rows",
 ]

@@ -19,13 +19,21 @@ WHERE = "where"
 
 
 class Syntax(Enum):
-    """How a server splits a text. MYSQL_PLAIN_BACKSLASHES is MySQL with the sql_mode NO_BACKSLASH_ESCAPES."""
+    """How a server splits a text. MYSQL_PLAIN_BACKSLASHES is MySQL with the sql_mode NO_BACKSLASH_ESCAPES.
+
+    STANDARD is for servers that are not known here: it takes only what all of them split alike.
+    """
 
     POSTGRESQL = "postgresql"
     MYSQL = "mysql"
     MYSQL_PLAIN_BACKSLASHES = "mysql, plain backslashes"
+    STANDARD = "standard SQL"
 
 
+# What servers, and drivers, read in different ways: escapes, quotes of their own, comments, parameters, and a letter
+# that changes a text.
+UNLIKE = re.compile(r"[\\`\[\]{}$#?:@]|--|/\*|\*/|(?<=[A-WYZa-wyz0-9_])'")
+STANDARD_QUOTED = re.compile(r"'(?:[^'\\]|'')*+'|\"(?:[^\"\\]|\"\")*+\"")
 DIGITS = "0123456789"
 # A word: the characters that a name may continue with, in both dialects.
 WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
@@ -74,17 +82,25 @@ class _Fault(Exception):
     pass
 
 
+def _without_quoted(text: str) -> str:
+    """The text with each text and name in quotes empty, and the letter before it kept."""
+    return STANDARD_QUOTED.sub(lambda found: found[0][0] * 2, text)
+
+
 class _Scan:
     """One way through a text, from its beginning to its end."""
 
     def __init__(self, text: str, syntax: Syntax) -> None:
         self._text = text
+        self._standard = syntax is Syntax.STANDARD
         self._postgresql = syntax is Syntax.POSTGRESQL
         self._escapes = syntax is Syntax.MYSQL
         self._at = 0
         self._depth = 0
 
     def run(self) -> None:
+        if self._standard and (found := UNLIKE.search(_without_quoted(self._text))) is not None:
+            raise _Fault(f"holds {found[0]}, which not all servers read alike; write it in plain SQL")
         while self._at < len(self._text):
             if (word := WORD.match(self._text, self._at)) is not None:
                 self._word(word[0])

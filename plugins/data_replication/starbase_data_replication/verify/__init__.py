@@ -5,6 +5,7 @@ recorded.
 """
 
 from starbase_data_replication.verify import compare
+from starbase_data_replication.verify.canonical_text import CanonicalText
 from starbase_data_replication.verify.verify import Check, VerificationResult, allow
 
-__all__ = ["Check", "VerificationResult", "allow", "compare"]
+__all__ = ["CanonicalText", "Check", "VerificationResult", "allow", "compare"]

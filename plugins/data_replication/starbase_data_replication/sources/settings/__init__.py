@@ -17,6 +17,7 @@ from starbase_data_replication.sources.settings.names import is_pem, split_name,
 from starbase_data_replication.sources.settings.reader import SettingsReader
 from starbase_data_replication.sources.settings.scrubbing import scrub
 from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
+from starbase_data_replication.sources.settings.settings_schema import masked_by, problems_of, with_defaults
 from starbase_data_replication.sources.settings.tls import leave_out_dhe, tls_context, using
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "is_pem",
     "leave_out_dhe",
     "masked",
+    "masked_by",
     "misspelt",
     "not_allowed",
     "partial_hosts",
+    "problems_of",
     "referenced",
     "resolve",
     "scrub",
@@ -40,4 +43,5 @@ __all__ = [
     "tls_context",
     "unmasked",
     "using",
+    "with_defaults",
 ]
