@@ -38,7 +38,7 @@ class Worker:
         """name: of the thread; that of the plugin, unless `plugin` gives it."""
         self._name = name
         self._plugin = plugin or name
-        self._jobs: queue.Queue[tuple[concurrent.futures.Future[Any], Callable[[], Any]] | None] = queue.Queue(
+        self._calls: queue.Queue[tuple[concurrent.futures.Future[Any], Callable[[], Any]] | None] = queue.Queue(
             QUEUE_LIMIT
         )
         self._thread: threading.Thread | None = None
@@ -121,7 +121,7 @@ class Worker:
             self._thread.start()
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         try:
-            self._jobs.put_nowait((future, function))
+            self._calls.put_nowait((future, function))
         except queue.Full:
             raise PluginFailed(f"plugin {self._name}: {QUEUE_LIMIT} calls are already waiting") from None
         return future
@@ -131,15 +131,15 @@ class Worker:
         if self._thread is not None:
             self._thread = None
             with contextlib.suppress(queue.Full):
-                self._jobs.put_nowait(None)
+                self._calls.put_nowait(None)
 
     def _loop(self) -> None:
         RUNNING.set(self._plugin)
         while True:
-            job = self._jobs.get()
-            if job is None:
+            call = self._calls.get()
+            if call is None:
                 return
-            future, function = job
+            future, function = call
             if not future.set_running_or_notify_cancel():
                 continue
             try:

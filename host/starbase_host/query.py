@@ -132,11 +132,11 @@ class QueryRunner:
             "admin": ReaderPool(database.path, readers, "query-admin", partial(self._prepare, "admin"), gate),
             "client": ReaderPool(database.path, readers, "query-client", partial(self._prepare, "client"), gate),
         }
-        self._jobs: set[_Job] = set()
+        self._active: set[_ActiveQuery] = set()
         self._watch: asyncio.Task[None] | None = None
         self._memory_watch: threading.Thread | None = None
-        # Set while there are jobs, and at the end.
-        self._has_jobs = threading.Event()
+        # Set while queries are active, and at the end.
+        self._has_active = threading.Event()
         self._closed = False
         self._stopping = False
 
@@ -166,8 +166,8 @@ class QueryRunner:
         """Interrupt the current queries and refuse new ones: the host is stopping."""
         self._stopping = True
         self._database.stop_gate()
-        for job in tuple(self._jobs):
-            job.interrupt(Interruption.STOPPING)
+        for each in tuple(self._active):
+            each.interrupt(Interruption.STOPPING)
 
     def close(self) -> None:
         """Interrupt, then close the readers. Blocks: call it in a thread, or when the event loop is idle."""
@@ -175,7 +175,7 @@ class QueryRunner:
         for pool in self._pools.values():
             pool.close()
         self._closed = True
-        self._has_jobs.set()
+        self._has_active.set()
         if self._memory_watch is not None:
             self._memory_watch.join()
         self._guards.clear()
@@ -222,19 +222,19 @@ class QueryRunner:
         if self._stopping:
             raise Unavailable(Interruption.STOPPING.value)
         role = _role_of([query for query, _ in statements])
-        job = _Job(role, self._max_seconds)
-        self._jobs.add(job)
+        active = _ActiveQuery(role, self._max_seconds)
+        self._active.add(active)
         if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._watch_jobs())
+            self._watch = asyncio.create_task(self._watch_active())
         if self._memory_watch is None:
             self._memory_watch = threading.Thread(target=self._watch_memory, name="query-memory", daemon=True)
             self._memory_watch.start()
-        self._has_jobs.set()
+        self._has_active.set()
         try:
             with contextlib.suppress(NotReadOnly):
-                await self._pools[role].run(lambda reader: self._read(reader, job, statements, work))
+                await self._pools[role].run(lambda reader: self._read(reader, active, statements, work))
                 return
-            await self._database.write(lambda writer: self._write(writer, job, statements, work))
+            await self._database.write(lambda writer: self._write(writer, active, statements, work))
         except StarbaseError:
             budget.close()
             raise
@@ -242,11 +242,11 @@ class QueryRunner:
             # Only the host's BEGIN and COMMIT raise this here.
             raise translate_error(error, None) from error
         except asyncio.CancelledError:
-            job.interrupt(Interruption.CALLER_LEFT)
+            active.interrupt(Interruption.CALLER_LEFT)
             raise
         finally:
-            if not job.running:
-                self._jobs.discard(job)
+            if not active.running:
+                self._active.discard(active)
 
     def _prepare(self, role: Role, connection: apsw.Connection) -> None:
         guard = Guard(connection, role, exclusive_lock=self._exclusive_lock)
@@ -254,35 +254,39 @@ class QueryRunner:
         guard.install()
         self._guards[connection] = guard
 
-    def _read(self, reader: apsw.Connection, job: _Job, statements: list[_Statement], work: _Execute) -> None:
+    def _read(
+        self, reader: apsw.Connection, active: _ActiveQuery, statements: list[_Statement], work: _Execute
+    ) -> None:
         guard = self._guards[reader]
         guard.protect(self._database.private_tables)
         try:
-            self._run_timed(job, guard, statements, work)
+            self._run_timed(active, guard, statements, work)
         finally:
             # Only now, when nothing can interrupt it.
             if reader.in_transaction:
                 guard.run_trusted("ROLLBACK")
 
-    def _write(self, writer: apsw.Connection, job: _Job, statements: list[_Statement], work: _Execute) -> None:
+    def _write(
+        self, writer: apsw.Connection, active: _ActiveQuery, statements: list[_Statement], work: _Execute
+    ) -> None:
         guard = Guard(writer, "admin", writer=True)
         guard.protect(self._database.private_tables)
         with guard.borrow():
-            self._run_timed(job, guard, statements, work)
+            self._run_timed(active, guard, statements, work)
 
-    def _run_timed(self, job: _Job, guard: Guard, statements: list[_Statement], work: _Execute) -> None:
-        job.begin(guard.connection, self._clock.monotonic())
+    def _run_timed(self, active: _ActiveQuery, guard: Guard, statements: list[_Statement], work: _Execute) -> None:
+        active.begin(guard.connection, self._clock.monotonic())
         try:
             with temporary.limit_space(self._temp_bytes[guard.role]) as space:
                 work(guard, statements)
         except (StarbaseError, apsw.InterruptError) as error:
             if space.refused:
                 raise TooLarge(TOO_MUCH_TEMPORARY.format(space.limit / MIB, guard.role)) from error
-            if isinstance(error, StarbaseError) and job.interruption is None:
+            if isinstance(error, StarbaseError) and active.interruption is None:
                 raise
-            raise job.error() from error
+            raise active.error() from error
         finally:
-            job.end()
+            active.end()
 
     def _execute_one(self, guard: Guard, statements: list[_Statement]) -> None:
         for query, sink in statements:
@@ -296,8 +300,8 @@ class QueryRunner:
                 _for_each(statements, lambda query, _: prepare(guard, query.sql, bind(query.params)))
         _for_each(statements, lambda query, sink: execute(guard, query.sql, bind(query.params), sink, self._max_rows))
 
-    async def _watch_jobs(self) -> None:
-        """Interrupt the jobs that are over their time, repeatedly: an interrupt just before a step is lost.
+    async def _watch_active(self) -> None:
+        """Interrupt the queries that are over their time, repeatedly: an interrupt just before a step is lost.
 
         A progress handler would wait for Python's interpreter lock at each of its calls.
         """
@@ -307,26 +311,28 @@ class QueryRunner:
             sys.setswitchinterval(SWITCH_SECONDS)
 
     async def _watch_each(self) -> None:
-        while self._jobs:
+        while self._active:
             await self._clock.sleep(min(WATCH_SECONDS, max(0.005, self._max_seconds / 20)))
             now = self._clock.monotonic()
-            soon = any(job.running and now > job.deadline - self._max_seconds + WATCH_SECONDS for job in self._jobs)
+            soon = any(
+                each.running and now > each.deadline - self._max_seconds + WATCH_SECONDS for each in self._active
+            )
             sys.setswitchinterval(BUSY_SWITCH_SECONDS if soon else SWITCH_SECONDS)
-            for job in tuple(self._jobs):
-                job.check(now)
-                if job.interruption is not None and not job.running:
-                    self._jobs.discard(job)
+            for active in tuple(self._active):
+                active.check(now)
+                if active.interruption is not None and not active.running:
+                    self._active.discard(active)
 
     def _watch_memory(self) -> None:
         """Free memory in a thread: the event loop can have to wait, and memory grows by a GiB in a second."""
         pause = threading.Event()
-        while self._has_jobs.wait() and not self._closed:
-            self._has_jobs.clear()
+        while self._has_active.wait() and not self._closed:
+            self._has_active.clear()
             freed = False
-            while self._jobs and not self._closed:
+            while self._active and not self._closed:
                 pause.wait(WATCH_SECONDS)
                 freed = self._free_memory() or freed
-                if freed and not any(job.interruption is Interruption.OUT_OF_MEMORY for job in tuple(self._jobs)):
+                if freed and not any(each.interruption is Interruption.OUT_OF_MEMORY for each in tuple(self._active)):
                     self._memory.release()
                     freed = False
             if freed:
@@ -340,11 +346,11 @@ class QueryRunner:
         excess = self._memory.excess()
         if excess <= 1:
             return False
-        running = [job for job in tuple(self._jobs) if job.running and job.interruption is None]
-        running.sort(key=lambda job: (job.role != "client", job.deadline))
-        clients = [job for job in running if job.role == "client"] if excess > 2 else []
-        for job in clients or running[:1]:
-            job.interrupt(Interruption.OUT_OF_MEMORY)
+        running = [each for each in tuple(self._active) if each.running and each.interruption is None]
+        running.sort(key=lambda each: (each.role != "client", each.deadline))
+        clients = [each for each in running if each.role == "client"] if excess > 2 else []
+        for each in clients or running[:1]:
+            each.interrupt(Interruption.OUT_OF_MEMORY)
         return bool(running)
 
 
@@ -368,7 +374,7 @@ _Statement = tuple[Query, Sink]
 _Execute = Callable[[Guard, list[_Statement]], None]
 
 
-class _Job:
+class _ActiveQuery:
     """One request. It can be interrupted only while it has a connection; an earlier reason ends it when it begins."""
 
     def __init__(self, role: Role, max_seconds: float) -> None:
@@ -394,14 +400,14 @@ class _Job:
             self._connection = None
 
     def interrupt(self, reason: Interruption) -> None:
-        """Interrupt the job if it runs. The first reason stays."""
+        """Interrupt the query if it runs. The first reason stays."""
         with self._lock:
             self.interruption = self.interruption or reason
             if self._connection is not None:
                 self._connection.interrupt()
 
     def check(self, now: float) -> None:
-        """Interrupt the job when it is over its time, or again when the last interrupt was lost."""
+        """Interrupt the query when it is over its time, or again when the last interrupt was lost."""
         if self.interruption is not None:
             self.interrupt(self.interruption)
         elif self.running and now >= self.deadline:

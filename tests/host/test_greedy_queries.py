@@ -119,7 +119,7 @@ def test_memory_is_freed_while_the_event_loop_is_busy(tmp_path: Path, monkeypatc
         """Block the event loop until a query is interrupted."""
         for _ in range(600):
             time.sleep(0.05)
-            if count := sum(job.interruption is not None for job in runner._jobs):
+            if count := sum(query.interruption is not None for query in runner._active):
                 return count
         return 0
 

@@ -76,34 +76,34 @@ class Scheduler:
         """Set every alarm that a starting host needs. due: names of replications that run at once."""
         at_once = await self.runner.recover() | set(due)
         at_once |= await self.runner.host.database.read(logbook.interrupted_names)
-        alarms = {**await self._repairs(at_once), POST: self.runner.host.clock.now()}
+        alarms = {**await self._lost_alarms(at_once), POST: self.runner.host.clock.now()}
         await self._write(partial(self.runner.host.alarms.replace, alarms=alarms))
 
-    async def repair(self) -> None:
+    async def restore_alarms(self) -> None:
         """Set alarms that are missing, or further away than their interval because the clock was set back."""
-        if alarms := await self._repairs():
+        if alarms := await self._lost_alarms():
             await self._write(partial(self.runner.host.alarms.replace, alarms=alarms))
 
-    async def _repairs(self, at_once: Collection[str] = ()) -> dict[str, float]:
+    async def _lost_alarms(self, at_once: Collection[str] = ()) -> dict[str, float]:
         """The alarms to set, by name. at_once: replications that are due now, whatever their alarm says."""
         # In this order: an alarm that is set in between is that of a newer configuration, and near enough for this one.
         replications = [each for each in await self.runner.store.all() if each.replication.is_active]
         now = self.runner.host.clock.now()
         alarms = {alarm.name: alarm.at for alarm in await self.runner.host.alarms.list()}
-        repairs: dict[str, float] = {}
+        lost: dict[str, float] = {}
         for stored in replications:
             name, interval = stored.name, stored.replication.interval_seconds
             at = alarms.get(SYNC + name)
             due = now if at is None or name in at_once else schedule.still_due(name, interval, now=now, due=at)
             if due != at:
-                repairs[SYNC + name] = due
+                lost[SYNC + name] = due
             for prefix in CHECKS:
                 seconds = check_interval_seconds(prefix, stored)
                 if seconds is not None and alarms.get(prefix + name, float("inf")) > now + seconds:
-                    repairs[prefix + name] = now + seconds
+                    lost[prefix + name] = now + seconds
         if alarms.get(PRUNE, float("inf")) > now + PRUNE_INTERVAL_SECONDS:
-            repairs[PRUNE] = now + PRUNE_INTERVAL_SECONDS
-        return repairs
+            lost[PRUNE] = now + PRUNE_INTERVAL_SECONDS
+        return lost
 
     async def deliver(self, alarm: Alarm) -> None:
         """Do what an alarm is for, and set it again. If this raises, the host delivers the alarm again soon."""

@@ -40,7 +40,7 @@ class Watchdog:
     """Watches the runs of one host.
 
     runner: has the runs, and ends them.
-    scheduler: repairs the alarms.
+    scheduler: restores lost alarms.
     clock: the source of time.
     silence_seconds: how long a source may send nothing before the watchdog asks whether it answers.
     """
@@ -82,8 +82,8 @@ class Watchdog:
             log.warning("the clock was set by %+.0f s; the alarms are checked", drift - self._drift)
         elif now - self._schedules_at < SCHEDULES_SECONDS:
             return
-        await self.scheduler.repair()
-        # Stored only after the repair, so that a repair that failed is tried again.
+        await self.scheduler.restore_alarms()
+        # Stored only after that, so that one that failed is tried again.
         self._drift, self._schedules_at = drift, now
 
     def _look_at(self, run: ActiveRun, now: float) -> None:

@@ -89,7 +89,9 @@ class Leftovers:
         """The two tables; or why their rows cannot be matched or walked, in words."""
         there, here = columns_of(connection, old) or {}, columns_of(connection, new) or {}
         rowid = _rowid(connection, old, there)
-        old_key = [name for _, name in sorted((each.position, name) for name, each in there.items() if each.position)]
+        old_key = [
+            name for _, name in sorted((each.key_position, name) for name, each in there.items() if each.key_position)
+        ]
         if former is not None and tuple(former.fingerprint.key) != schema.key:
             return OTHER_KEY
         if len(old_key) != len(schema.key):

@@ -125,12 +125,12 @@ class ExistingColumn(NamedTuple):
 
     Attributes:
         declared: its declared type.
-        position: its place in the key, from 1 on; 0 if it is not part of the key.
+        key_position: its place in the key, from 1 on; 0 if it is not part of the key.
         computed: whether the table computes its values.
     """
 
     declared: str
-    position: int
+    key_position: int
     computed: bool
 
 

@@ -265,17 +265,17 @@ class Target:
         key = self.schema.key_columns
         if len(key) == 1:
             # INTEGER PRIMARY KEY on its own column makes it SQLite's rowid: one tree, not two.
-            position = self.schema.columns.index(key[0])
+            at = self.schema.columns.index(key[0])
             definition = _definition(key[0])
             if key[0].nullable and key[0].cast.declared == "INTEGER":
                 # As the rowid, SQLite would fill it with a number where it is NULL.
                 definition = f"{quote(key[0].target)} INT"
-            definitions[position] = f"{definition} NOT NULL PRIMARY KEY"
+            definitions[at] = f"{definition} NOT NULL PRIMARY KEY"
         elif key:
             names = set(self.schema.key)
-            for position, column in enumerate(self.schema.columns):
+            for at, column in enumerate(self.schema.columns):
                 if column.name in names:
-                    definitions[position] += " NOT NULL"
+                    definitions[at] += " NOT NULL"
         if self.mark is not None:
             extra = [f"{quote(self.mark)} TEXT", *extra]
         definitions += extra
@@ -332,7 +332,7 @@ class Target:
         return f"({there}) IS NOT ({here})"
 
     def _check_fit(self, connection: apsw.Connection, table: str, found: Mapping[str, ExistingColumn]) -> None:
-        in_key = sorted((column.position, fold_name(name)) for name, column in found.items() if column.position)
+        in_key = sorted((column.key_position, fold_name(name)) for name, column in found.items() if column.key_position)
         key = [name for _, name in in_key]
         wanted = [fold_name(name) for name in self.schema.target_key]
         if key != wanted:

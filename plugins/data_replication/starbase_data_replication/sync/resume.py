@@ -41,7 +41,7 @@ def moved_reason(begun: Position, schema: TableSchema, files: Mapping[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class RowsRead:
     """The first and the last rows that a load has read, compared with the source's of the same keys."""
 
     rows: Rows

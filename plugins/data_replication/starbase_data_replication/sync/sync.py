@@ -309,7 +309,7 @@ class Sync:
             reader=self.source, database=self.database, table=self._replica.table, schema=self.schema,
             options=self._options,
         )  # fmt: skip
-        reason = moved_reason or await resume.Sample(rows=rows).why()
+        reason = moved_reason or await resume.RowsRead(rows=rows).why()
         if reason is not None:
             await self.preparation.must_load_again(self._saved_position, reason)
             raise ReadAgain(reason)

@@ -16,7 +16,7 @@ from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.packed_rows import Packing, Unpackable
 from starbase_data_replication.sources.mysql.rows import RowStream
-from starbase_data_replication.sources.mysql.sql import position, select, selected
+from starbase_data_replication.sources.mysql.sql import load_key, select, selected
 from starbase_data_replication.sources.mysql.types import lost
 from starbase_data_replication.sources.protocols import ReadPlan
 
@@ -87,4 +87,4 @@ def _position(row: Row, plan: ReadPlan) -> tuple[str, ...] | None:
     values = {column.name: value for column, value in zip(schema.columns, row, strict=True)}
     if any(isinstance(values[column.name], bytes) for column in schema.key_columns if column.cast.declared == "TEXT"):
         return None
-    return position(plan, [values[name] for name in schema.key])
+    return load_key(plan, [values[name] for name in schema.key])

@@ -26,7 +26,7 @@ from starbase_data_replication.sources.mysql.types import (
 from starbase_data_replication.sources.protocols import MAX_AHEAD, MAX_NEWEST, MAX_SHARED, Key, ReadPlan
 from starbase_data_replication.sources.rounding import below_a_shown_number, below_a_shown_time
 
-# The first word of the last text in a position whose key has descending columns; their numbers follow.
+# The first word of the last text in a load key whose key has descending columns; their numbers follow.
 FALLING = "falling"
 
 
@@ -88,7 +88,7 @@ def after(columns: Sequence[Column], key: Sequence[str], falling: Sequence[int] 
 def falling(plan: ReadPlan) -> list[int]:
     """The numbers of the key's columns that a read in key order reads in descending order.
 
-    A position keeps the order in which it was reached, also if the index changes; older releases read every table in
+    A load key keeps the order in which it was reached, also if the index changes; older releases read every table in
     ascending order.
     """
     schema = plan.schema
@@ -97,8 +97,8 @@ def falling(plan: ReadPlan) -> list[int]:
     return [int(number) for mark in plan.after_key[len(schema.key) :] for number in mark.split()[1:]]
 
 
-def position(plan: ReadPlan, key: Sequence[Any]) -> tuple[str, ...]:
-    """A key as the position from which a read in key order can resume."""
+def load_key(plan: ReadPlan, key: Sequence[Any]) -> tuple[str, ...]:
+    """A key as the load key behind which a read in key order can resume."""
     numbers = falling(plan)
     mark = (" ".join((FALLING, *map(str, numbers))),) if numbers else ()
     return (*map(key_text, key), *mark)

@@ -281,7 +281,7 @@ def text_literal(text: bytes, charset_and_collation: str) -> str:
 
 def _checked(pattern: re.Pattern[str], text: str) -> str:
     if not pattern.fullmatch(text):
-        raise ValueError("a stored position is not of its column's type")
+        raise ValueError("a stored value is not of its column's type")
     return text
 
 
