@@ -34,9 +34,9 @@ _DICT = type.__dict__["__dict__"]
 _ERRNO = OSError.__dict__["errno"]
 
 
-def kind_of(error: BaseException) -> str:
-    """The name of an error's class, read from `type` itself: a foreign class may override `__name__`."""
-    name: str = _NAME.__get__(type(error))
+def kind_of(value: object) -> str:
+    """The name of a class, of an error or any value, read from `type`: a foreign class may override `__name__`."""
+    name: str = _NAME.__get__(type(value))
     return name
 
 

@@ -22,109 +22,14 @@ from starbase_data_replication.sources.protocols import Part
 from starbase_data_replication.sync.selection import selected
 from starbase_data_replication.sync.tracking_values import rises
 from tests.support.hosts import CONFIG, HostProcess, running
-
-# A dialect of a table of two rows. A file beside it holds Python that replaces one of its answers.
-ODD = """
-import contextlib, pathlib
-from starbase_data_replication import *
-from starbase_host import hookimpl
-
-ANSWERS = pathlib.Path(__file__).with_name("answers")
-
-def plugin(options):
-    return Odd()
-
-class Odd:
-    @hookimpl(optionalhook=True)
-    def replication_dialects(self):
-        return {"odd": Dialect()}
-
-def answer(name, right):
-    found = {}
-    if ANSWERS.exists():
-        exec(ANSWERS.read_text(), {**globals(), "right": right}, found)
-    return found.get(name, right)
-
-def column(name, **more):
-    return Column(**{"name": name, "source_type": "text", "nullable": False, "cast": Cast(), **more})
-
-class Dialect:
-    features = frozenset({"keys", "snapshot", "compare", "resume"})
-
-    def check(self, settings, source_table):
-        return {}
-
-    def identity(self, settings, source_table):
-        return ("odd", source_table)
-
-    def secret_parts(self, settings):
-        return settings
-
-    def table_name(self, settings, source_table):
-        return TableName(schema=None, name=source_table)
-
-    def open(self, settings, *, max_connections):
-        return Source()
-
-class Source:
-    async def describe(self, table, tracking_column):
-        columns = answer("columns", (column("id"), column("v")))
-        schema = TableSchema(table=table, columns=columns, key=("id",), tracking_column=tracking_column)
-        return answer("schema", lambda schema: schema)(schema)
-
-    async def check_filter_and_key(self, schema, *, key):
-        pass
-
-    async def count_nulls(self, schema, *, at_most):
-        return 0
-
-    async def read_high_watermark(self, schema, options, *, noted_at):
-        return answer("watermark", HighWatermark())
-
-    async def still_open(self, noted):
-        return noted
-
-    async def ping(self):
-        pass
-
-    def snapshot(self):
-        return contextlib.nullcontext(self)
-
-    @contextlib.asynccontextmanager
-    async def read(self, plan):
-        async def batches():
-            for batch in answer("batches", [Batch(rows=[("1", "a"), ("2", "b")], bytes=4, last=True)]):
-                yield batch
-
-        yield batches()
-
-    @contextlib.asynccontextmanager
-    async def comparing(self, schema, columns, options):
-        yield Comparing(schema)
-
-    async def close(self):
-        pass
-
-class Comparing:
-    forms, digests = {}, frozenset()
-
-    def __init__(self, schema):
-        self.order = schema.key
-
-    async def summarise(self, parts):
-        return answer("summaries", [{} for _ in parts])
-
-    async def hashes(self, part):
-        for rows in answer("hashes", [[]]):
-            yield rows
-"""
+from tests.support.odd_dialect import ODD, PLUGIN, answering, configure, error
 
 
 @pytest.fixture(scope="module", name="host")
 def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     directory = tmp_path_factory.mktemp("odd")
     (directory / "odd.py").write_text(ODD)
-    with running(directory, CONFIG + '\n[plugins.odd]\nmodule = "odd"\n') as host:
+    with running(directory, CONFIG + PLUGIN) as host:
         yield host
         assert host.stop() == 0
 
@@ -133,24 +38,6 @@ def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
 def _right(host: HostProcess) -> Iterator[None]:
     yield
     (host.directory / "answers").unlink(missing_ok=True)
-
-
-def configure(host: HostProcess, name: str, **more: Any) -> None:
-    source = {"dialect": "odd", "number": name}
-    host.configure(name=name, sourceConfig=source, sourceTable=name, targetTable=name, isActive=False, **more)
-
-
-def answering(host: HostProcess, answers: str) -> None:
-    (host.directory / "answers").write_text(answers)
-
-
-def error(host: HostProcess, verb: str, name: str) -> str:
-    """The error of a run that fails; the next one succeeds, so that nothing of it has stayed."""
-    answer = host.request("POST", f"/data-replication/{verb}/{name}")
-    assert answer.status_code == 502, answer.text
-    (host.directory / "answers").unlink()
-    assert host.sync(name)["status"] == "success"
-    return str(answer.json()["error"])
 
 
 COUNTS = ["10**30", "2**63", "-5", "'7'", "None", "1.5"]
@@ -163,7 +50,7 @@ def test_a_count_that_no_table_has(host: HostProcess, count: str) -> None:
     configure(host, name)
     host.sync(name)
     answering(host, f"summaries = [{{0: Summary({count}, 5)}}]")
-    assert f"comparing {name}: received a count of rows that no table has" in error(host, "verify", name)
+    assert f"broke a rule, comparing {name}: received a count of rows that no table has" in error(host, "verify", name)
 
 
 @pytest.mark.parametrize(("number", "parts"), [(1, "[{7: Summary(1, 5)}]"), (2, "[]"), (3, "[{}] * 9")])
@@ -312,26 +199,6 @@ def test_a_cast_declares_one_of_sqlites_types(host: HostProcess) -> None:
     configure(host, "declared")
     answering(host, "columns = (column('id'), column('v', cast=Cast(declared='TEXT DEFAULT (randomblob(9)) UNIQUE')))")
     assert "describing declared: a cast declares a type that is not one of" in error(host, "sync", "declared")
-
-
-MISTAKES = {
-    "[Batch(rows=[('1', 'a', 'x'), ('2',)], bytes=4, last=True)]": "received a row that has not 2 values",
-    "[Batch(rows=Rows(['1', 'a', 'x'], 3), bytes=4, last=True)]": "received a row that has not 2 values",
-    "[Batch(rows=Rows(['1', 'a', 'x'], 2), bytes=4, last=True)]": "received a row that has not 2 values",
-    "[Batch(rows=[('1', 'a')], bytes=4)]": "the rows ended without a last batch",
-    "[]": "the rows ended without a last batch",
-    "[Batch(rows=[('1', 'a')], bytes=4, last=True)] * 2": "received a batch behind the last one",
-}
-
-
-@pytest.mark.parametrize("batches", MISTAKES)
-def test_batches_that_would_become_other_rows(host: HostProcess, batches: str) -> None:
-    """They were a success, with other rows or without some."""
-    name = f"mistake{list(MISTAKES).index(batches)}"
-    configure(host, name)
-    answering(host, f"batches = {batches}")
-    assert f"reading {name}: {MISTAKES[batches]}" in error(host, "sync", name)
-    assert host.query(f"SELECT * FROM {name}") == [["1", "a"], ["2", "b"]]
 
 
 @pytest.mark.anyio

@@ -254,7 +254,10 @@ def test_a_run_of_a_dialect_that_answers_nonsense_says_whose_it_is(host: HostPro
     misbehave(host, "note", "value 7")
     answer = host.request("POST", "/data-replication/sync/nameless")
     assert answer.status_code == 502
-    assert "unexpected AttributeError with the dialect odd of plugin odd; " in answer.json()["error"]
+    why = (
+        "the dialect odd of plugin odd broke a rule, reading the watermark of nameless: received int, and HighWatermark"
+    )
+    assert why in answer.json()["error"]
     assert is_there(host)
 
 

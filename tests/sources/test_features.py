@@ -50,7 +50,7 @@ class Source:
         columns = [Column(name=name, source_type="text", nullable=False, cast=Cast()) for name in ("id", "v")]
         return TableSchema(table=table, columns=tuple(columns), key=("id",), tracking_column="id")
 
-    async def check(self, schema, *, key):
+    async def check_filter_and_key(self, schema, *, key):
         pass
 
     async def count_nulls(self, schema, *, at_most):

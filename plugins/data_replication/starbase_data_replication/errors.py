@@ -12,7 +12,8 @@
       SchemaMismatch      the source table cannot be copied into the replica, or no longer fits it
       CastFailed          a value could not be cast; names the column and the type, never the value
       OddAnswer           the source's answer is not one that a server of its kind gives (transient)
-      DialectFailed       a dialect did not answer in time, or raised an error that a run may not raise
+        BrokenRule        it breaks a rule that holds for every dialect
+      DialectFailed       a dialect did not answer in time, broke a rule, or raised an error that a run may not raise
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
-from starbase_host import StarbaseError, Worker, kind_of
+from starbase_host import InvalidRequest, StarbaseError, Worker, has_plain_text, kind_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,6 +111,22 @@ def retrieve_error(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+def plain_error(error: Exception, label: str) -> Exception:
+    """An error of foreign code as one of ours, so that no code of its class runs when it is read or shown.
+
+    An error that is no StarbaseError is returned as it is: only the log reads it, in a thread.
+
+    label: what messages call the dialect.
+    """
+    if not isinstance(error, StarbaseError) or type(error) in (BrokenRule, DialectFailed):
+        return error
+    if not has_plain_text(error):
+        return DialectFailed(f"unexpected {kind_of(error)} with {label}; its class makes its text")
+    classes = type.__dict__["__mro__"].__get__(type(error))
+    kind: type[StarbaseError] = next(each for each in classes if each in RAISED_BY_DIALECTS)
+    return kind(BaseException.__str__(error))
+
+
 class SyncError(StarbaseError):
     """A sync failed. The message says why, and holds neither a secret nor a row's value.
 
@@ -149,6 +166,17 @@ class OddAnswer(SyncError):
     transient = True
 
 
+class BrokenRule(OddAnswer):
+    """What a source gave breaks a rule that holds for every dialect; the runner names the plugin of a foreign one.
+
+    doing: what was being done, with the table; rule: what was received, and what it must be.
+    """
+
+    def __init__(self, doing: str, rule: str) -> None:
+        self.doing, self.rule = doing, rule
+        super().__init__(f"{doing}: {rule}; {WHERE_TO_LOOK}")
+
+
 class ReadAgain(SourceChanged):
     """Not shown to users: the sync that gets it tries again at once."""
 
@@ -172,3 +200,10 @@ class CastFailed(SyncError):
     def __init__(self, table: str, column: str, type_name: str) -> None:
         self.table, self.column, self.type_name = table, column, type_name
         super().__init__(f"{table}.{column}: a value of type {type_name} could not be cast")
+
+
+# What an error of foreign code becomes: the first of these that its class is derived from.
+RAISED_BY_DIALECTS: frozenset[type[StarbaseError]] = frozenset({
+    SourceUnavailable, SourceRejected, TableMissing, SourceChanged, SchemaMismatch, DialectFailed, OddAnswer, SyncError,
+    InvalidRequest, StarbaseError,
+})  # fmt: skip

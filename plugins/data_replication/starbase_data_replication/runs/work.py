@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from starbase_data_replication.config import check_needs
 from starbase_data_replication.connections import Connections
-from starbase_data_replication.errors import DialectFailed, Exited, OddAnswer, catch_exits
+from starbase_data_replication.errors import BrokenRule, DialectFailed, Exited, OddAnswer, catch_exits
 from starbase_data_replication.model import RunKind
 from starbase_data_replication.runs.active_run import ActiveRun
 from starbase_data_replication.runs.slots import Slots
@@ -19,7 +19,7 @@ from starbase_data_replication.sources.network import ON_ACTIVITY
 from starbase_data_replication.storage import StoredReplication
 from starbase_data_replication.sync import Sync, SyncResult, Transforms, identity_of, sync_together
 from starbase_data_replication.verify import Check
-from starbase_host import Database, Host, StarbaseError, has_plain_text, kind_of
+from starbase_host import Database, Host, StarbaseError, kind_of
 
 
 @dataclass(kw_only=True)
@@ -60,8 +60,8 @@ class Work:
             raise self._count_failed(why) from error
         except StarbaseError as error:
             whose = self.connections.whose(self._dialect)
-            if whose is not None and not has_plain_text(error):
-                why = f"unexpected {kind_of(error)} with {whose}; its class makes its text"
+            if whose is not None and isinstance(error, BrokenRule):
+                why = f"{whose} broke a rule, {error.doing}: {error.rule}; update the plugin, or tell its author"
                 raise self._count_failed(why) from error
             if isinstance(error, OddAnswer):
                 self.connections.record_failure(self._dialect, str(error))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer, SchemaMismatch
+from starbase_data_replication.errors import BrokenRule, SchemaMismatch
 from starbase_data_replication.model import (
     LONGEST_NAME,
     NO_AFFINITY,
@@ -31,10 +31,14 @@ LARGEST = 2**63 - 1
 LONGEST_TEXT = 4096
 # Characters of a tracking value: each position stores several, with each batch.
 LONGEST_VALUE = 8192
+# Characters of a key's text: an index that compresses takes longer ones than it stores.
+LONGEST_KEY = 1 << 20
 # Open transactions, and characters of each. A position stores them, and each sync asks about each.
 MOST_TRANSACTIONS = 10_000
 LONGEST_TOKEN = 255
 MOST_WARNINGS = 100
+# Files and partitions of a table: a position stores them, and each sync compares them.
+MOST_FILES = 100_000
 # What a cast may declare: it stands in the definition of the replica.
 DECLARED = ("INTEGER", "REAL", "NUMERIC", "TEXT", "BLOB", NO_AFFINITY)
 
@@ -47,33 +51,36 @@ T = TypeVar("T", str, str | None)
 def checked_summaries(
     answer: Sequence[Mapping[int, Summary]], parts: Sequence[Part], doing: str
 ) -> Sequence[Mapping[int, Summary]]:
-    """The answer of `Comparing.summarise`. Raises OddAnswer if it is not about these parts, or counts what none has."""
+    """What `Comparing.summarise` answers. Raises BrokenRule if it is about other parts, or counts what none has."""
     if len(answer) != len(parts):
-        raise OddAnswer(f"{doing}: received sums of {len(answer)} parts of {len(parts)}; {WHERE_TO_LOOK}")
+        raise BrokenRule(doing, f"received sums of {len(answer)} parts of {len(parts)}")
     for part, summaries in zip(parts, answer, strict=True):
         for bucket, (rows, checksum) in summaries.items():
             if type(bucket) is not int or not 0 <= bucket < part.buckets:
-                raise OddAnswer(f"{doing}: received a sum of rows that were not asked for; {WHERE_TO_LOOK}")
+                raise BrokenRule(doing, "received a sum of rows that were not asked for")
             if type(rows) is not int or type(checksum) is not int or not 0 <= rows <= LARGEST or checksum < 0:
-                raise OddAnswer(f"{doing}: received a count of rows that no table has; {WHERE_TO_LOOK}")
+                raise BrokenRule(doing, "received a count of rows that no table has")
     return answer
 
 
 def checked_schema(schema: TableSchema) -> TableSchema:
-    """What a source describes, with long texts cut. Raises SchemaMismatch for a long name, OddAnswer for two alike."""
+    """What a source describes, with long texts cut. Raises SchemaMismatch for a long name, BrokenRule for two alike."""
+    doing = f"describing {schema.table}"
     names: set[str] = set()
     for column in schema.columns:
         name = column.name
         if column.cast.declared not in DECLARED:
-            raise OddAnswer(f"describing {schema.table}: a cast declares a type that is not one of {DECLARED}")
+            raise BrokenRule(doing, f"a cast declares a type that is not one of {DECLARED}")
         if len(name) > LONGEST_NAME:
             raise SchemaMismatch(
                 f"the name of a column of {schema.table} has {len(name):,} characters, and may have {LONGEST_NAME}; "
                 "rename it at the source"
             )
         if name in names:
-            raise OddAnswer(f"describing {schema.table}: received two columns of one name; {WHERE_TO_LOOK}")
+            raise BrokenRule(doing, "received two columns of one name")
         names.add(name)
+    if len(schema.files) + len(schema.parts) > MOST_FILES:
+        raise BrokenRule(doing, f"received more than {MOST_FILES:,} files and parts")
     return replace(
         schema,
         columns=tuple(_checked_column(column) for column in schema.columns),
@@ -149,24 +156,36 @@ def checked_transactions(found: OpenTransactions) -> OpenTransactions:
 async def checked_batches(batches: AsyncIterator[Batch], plan: ReadPlan) -> AsyncIterator[Batch]:
     """The batches of `Reader.read`.
 
-    Raises OddAnswer for a row of another width than the plan's, a size that is no number of bytes, and rows that do
-    not end with a batch whose `last` is true: its rows would be missing, and the sync a success.
+    Raises BrokenRule for a row of another width than the plan's, more rows than a batch may have, a size that is no
+    number of bytes, a `last_key` of another length than the key, and rows that do not end with a batch whose `last` is
+    true: its rows would be missing, and the sync a success.
     """
     doing, ended = f"reading {plan.schema.table}", False
     width = len(plan.schema.columns) + plan.left_filter
     async for batch in batches:
         if type(batch.bytes) is not int or not 0 <= batch.bytes <= LARGEST:
-            raise OddAnswer(f"{doing}: received a batch whose size is no number of bytes; {WHERE_TO_LOOK}")
+            raise BrokenRule(doing, "received a batch whose size is no number of bytes")
         if not _has_width(batch.rows, width):
-            raise OddAnswer(f"{doing}: received a row that has not {width} values; {WHERE_TO_LOOK}")
+            raise BrokenRule(doing, f"received a row that has not {width} values")
+        if len(batch.rows) > plan.batch_rows:
+            raise BrokenRule(doing, f"received a batch of more than {plan.batch_rows:,} rows, which are the most")
+        if batch.last_key is not None:
+            _check_last_key(batch.last_key, plan.schema, doing)
         if ended:
-            raise OddAnswer(f"{doing}: received a batch behind the last one; {WHERE_TO_LOOK}")
+            raise BrokenRule(doing, "received a batch behind the last one")
         ended = batch.last
         yield batch
         # Not held while the next one comes.
         del batch
     if not ended:
-        raise OddAnswer(f"{doing}: the rows ended without a last batch; {WHERE_TO_LOOK}")
+        raise BrokenRule(doing, "the rows ended without a last batch")
+
+
+def _check_last_key(last_key: Sequence[str], schema: TableSchema, doing: str) -> None:
+    if len(last_key) != len(schema.key):
+        raise BrokenRule(doing, f"received a last_key of {len(last_key)} values, and the key has {len(schema.key)}")
+    if max(map(len, last_key), default=0) > LONGEST_KEY:
+        raise BrokenRule(doing, f"received a last_key with a text of more than {LONGEST_KEY:,} characters")
 
 
 def _has_width(rows: Sequence[Row], width: int) -> bool:
@@ -177,13 +196,13 @@ def _has_width(rows: Sequence[Row], width: int) -> bool:
 
 
 async def read_rows(reader: Reader, plan: ReadPlan) -> list[Row]:
-    """The rows that a plan with `keys` or `newest_through` asks for, all at once. Raises OddAnswer for many more."""
+    """The rows that a plan with `keys` or `newest_through` asks for, all at once. Raises BrokenRule for many more."""
     # By the source's collation, or where keyColumns no longer identify a row, a key may have more than one.
     at_most = MAX_NEWEST if plan.keys is None else 2 * len(plan.keys)
     rows: list[Row] = []
     async with reader.read(plan) as batches:
         async for batch in checked_batches(batches, plan):
             if len(rows) + len(batch.rows) > at_most:
-                raise OddAnswer(f"reading {plan.schema.table}: received more rows than were asked for; {WHERE_TO_LOOK}")
+                raise BrokenRule(f"reading {plan.schema.table}", "received more rows than were asked for")
             rows += batch.rows
     return rows

@@ -14,11 +14,14 @@ from typing import Any, TypeVar
 
 from starbase_data_replication.errors import DialectFailed, SyncError
 from starbase_data_replication.sources.features import Feature, RegisteredDialect, WrongFeatures, checked_features
+from starbase_data_replication.sources.judged import Asking, called, judged_source
 from starbase_data_replication.sources.protocols import Dialect, Source
-from starbase_host import Host, StarbaseError, Worker, has_plain_text, kind_of
+from starbase_host import Host, Worker, kind_of
 
 T = TypeVar("T")
 OFFERING = "replication_dialects"
+# How long it may take to judge an answer: a batch of many rows is copied, while other threads work.
+JUDGING_SECONDS = 5.0
 # A dialect must have these; mypy finds the rest.
 METHODS = ("check", "identity", "secret_parts", "table_name", "open")
 
@@ -135,13 +138,20 @@ class Dialects(Mapping[str, Dialect]):
     async def open(self, name: str, function: Callable[[], Source]) -> Source:
         """Call a dialect's `open` off the event loop, because it may import a driver, which takes part of a second."""
         if name in self._foreign:
-            return await self._call_foreign(name, function)
+            foreign = self._foreign[name]
+            asking = Asking(
+                foreign.known,
+                Worker(foreign.known.label, plugin=foreign.plugin),
+                max(foreign.seconds, JUDGING_SECONDS),
+                partial(self.record_failure, name),
+            )
+            return await self._call_foreign(name, lambda: judged_source(function(), asking))
         return await asyncio.to_thread(function)
 
     async def _call_foreign(self, name: str, function: Callable[[], T]) -> T:
         foreign = self._foreign[name]
         try:
-            return await _called(foreign.worker, foreign.seconds, str(foreign), function)
+            return await called(foreign.worker, foreign.seconds, str(foreign), function)
         except DialectFailed as error:
             self.record_failure(name, str(error))
             raise
@@ -159,37 +169,10 @@ async def bounded(function: Callable[[], Awaitable[None]], seconds: float, plugi
         worker.close()
 
 
-async def _called(worker: Worker, seconds: float, whose: str, function: Callable[[], T]) -> T:
-    try:
-        answer, error = await worker.call(_outcome, (function,), seconds)
-    except TimeoutError:
-        raise DialectFailed(f"{whose} has not answered within {seconds:g} s") from None
-    if error is None:
-        result: T = answer
-        return result
-    if isinstance(error, StarbaseError) and has_plain_text(error):
-        raise error
-    kind = kind_of(error)
-    # Also for a result of the wrong type. The caller cannot fix it, but learns whose fault it is.
-    why = f"failed ({kind}); the host's log has the details" if isinstance(error, Exception) else f"raised {kind}"
-    failed = DialectFailed(f"{whose} {why}")
-    # In place of a cause: whoever logs this error would make the text of the plugin's.
-    failed.add_note((await worker.describe(error)).details)
-    raise failed from None
-
-
-def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """What a function returns or raises, so that its TimeoutError is not taken for the time limit's."""
-    try:
-        return function(), None
-    except BaseException as error:
-        return None, error
-
-
 async def _looked_at(plugin: str, answer: object, seconds: float) -> list[_Offer]:
     worker = Worker(f"{plugin}-dialects", plugin=plugin)
     try:
-        return await _called(worker, seconds, "the answer of replication_dialects", partial(_offers, answer))
+        return await called(worker, seconds, "the answer of replication_dialects", partial(_offers, answer))
     finally:
         worker.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer, ReadAgain
+from starbase_data_replication.errors import BrokenRule, ReadAgain
 from starbase_data_replication.model import HighWatermark, OpenTransactions, Options, Phase, Position, TableSchema
 from starbase_data_replication.sources import (
     Inspector,
@@ -170,7 +170,7 @@ class SyncFloor:
         asked = watermarks.asked(self.position)
         answers = [checked_transactions(each) for each in await self.source.still_open(asked)]
         if len(answers) != len(asked):
-            raise OddAnswer(f"asked about {len(asked)} sets of transactions, received {len(answers)}; {WHERE_TO_LOOK}")
+            raise BrokenRule("asking for open transactions", f"received {len(answers)} sets of {len(asked)}")
         self.unknown_reason = next((each.reason for each in answers if not each.known), self.unknown_reason)
         self.position = watermarks.answered(self.position, answers, now=self.clock.now())
 

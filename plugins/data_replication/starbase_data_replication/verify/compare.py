@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from starbase_data_replication.errors import WHERE_TO_LOOK, OddAnswer, SchemaMismatch, catch_exits, retrieve_error
+from starbase_data_replication.errors import BrokenRule, SchemaMismatch, catch_exits, retrieve_error
 from starbase_data_replication.model import Column, Options, TableSchema
 from starbase_data_replication.sources import MAX_KEYS, Comparable, Comparing, Key, Part, Summary, checked_summaries
 from starbase_data_replication.verify.replica_checksums import LEAF_ROWS, Replica
@@ -258,13 +258,13 @@ class _Descent:
             self._dense = (self.result.differences - before) * LEAF_ROWS > rows
 
     async def _hashes(self, part: Part, asked: int) -> AsyncIterator[list[tuple[Key, int]]]:
-        """The source's hashes of a part. Raises OddAnswer for many more rows than it counted."""
+        """The source's hashes of a part. Raises BrokenRule for many more rows than it counted."""
         # An engine without snapshots shows rows that have come in since.
         room = 2 * asked + HELD_ROWS
         async for rows in self.remote.hashes(part):
             room -= len(rows)
             if room < 0:
-                raise OddAnswer(f"{self.doing}: received more rows than were counted; {WHERE_TO_LOOK}")
+                raise BrokenRule(self.doing, "received more rows than were counted")
             yield rows
 
     async def compare_rows(self, part: Part, asked: int) -> None:
