@@ -107,15 +107,15 @@ class Host:
 
     async def call_function(
         self, plugin: str, what: str, function: Callable[..., Any], *arguments: Any, worker: Worker | None = None
-    ) -> None:
+    ) -> bool:
         """Call a function that another plugin has given you, within `hook_timeout_seconds`.
 
         plugin: the plugin whose function it is: what `running_plugin` returned when you got the function.
         what: what messages call the function.
         worker: the thread for a plain function; that of the plugin's hooks if you leave it out.
-        A failure is logged and counted as that of a hook.
+        A failure is logged and counted as that of a hook. Returns whether the function has returned.
         """
-        await self._plugins.call_given(plugin, what, function, arguments, worker)
+        return await self._plugins.call_given(plugin, what, function, arguments, worker)
 
     def running_plugin(self) -> str:
         """Return the name of the plugin whose code has called you; your own outside of any plugin's code."""
@@ -387,9 +387,9 @@ class Plugins:
 
     async def call_given(
         self, name: str, what: str, function: Callable[..., Any], arguments: tuple[Any, ...], worker: Worker | None
-    ) -> None:
+    ) -> bool:
         plugin = self.get(name)
-        await self._try_often(plugin, what, worker or plugin.worker, function, arguments)
+        return await self._try_often(plugin, what, worker or plugin.worker, function, arguments) is not None
 
     async def _try_often(
         self, plugin: LoadedPlugin, what: str, worker: Worker, function: Callable[..., Any], arguments: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -104,15 +104,20 @@ class DataReplication:
         )
         self._made: _Parts | None = None
 
-    def on_event(self, callback: Callback, types: Collection[str] = ("sync",)) -> Any:
-        """Call `callback(event)`, a plain or a coroutine function, after each run.
+    def on_event(
+        self, callback: Callback, types: Collection[str] = ("sync",), *, durable: str | None = None
+    ) -> Callable[[], None]:
+        """Call `callback(event)`, a plain or a coroutine function, for each event of these types.
 
-        types: the types of events to get. Returns a function that ends the subscription. Raises Unavailable before the
-        host has started.
+        types: of EVENT_TYPES.
+        durable: a name, unique within the calling plugin: each event comes at least once and in order, also those of
+            while the host or the plugin was off. Not for `run_progress` and `host_ready`.
+        Returns a function that ends the subscription; a durable subscriber keeps its position. Raises Unavailable
+        before the host has started, ValueError for an unknown type, Conflict for a name that is in use.
         """
         if self._made is None:
             raise Unavailable("the host has not started yet; subscribe in plugin_lifespan")
-        return self._made.events.subscribe(callback, types)
+        return self._made.events.subscribe(callback, types, durable)
 
     @hookimpl
     def register_hookspecs(self) -> ModuleType:
@@ -165,6 +170,7 @@ class DataReplication:
     async def _lifespan(self, host: Host) -> AsyncIterator[None]:
         parts = self._parts()
         await host.database.migrate("data_replication", "starbase_data_replication.storage.migrations")
+        parts.events.opened.set()
         await self._secret_keys.rotate_stored(host.database, serves=host.serves)
         await self._dialects.gather(host)
         await parts.scheduler.start(due=await self._unable(host, parts))
@@ -182,6 +188,7 @@ class DataReplication:
             watching.cancel()
             await parts.runner.close()
             await parts.events.drain(DRAIN_SECONDS)
+            parts.events.close()
             # Else a dialect that does not close its sources would be taken for this plugin, which does not end.
             await parts.connections.close(max(CLOSE_SECONDS, ends_at - host.clock.monotonic()))
 

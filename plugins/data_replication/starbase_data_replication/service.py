@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from typing import Any
 
 import apsw
@@ -18,7 +17,7 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.model import Options, ReplicationEvent, RunKind, SyncRun
 from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Scheduler
 from starbase_data_replication.sources import Dialects
-from starbase_data_replication.storage import Store, StoredReplication, sqlite_tables, store
+from starbase_data_replication.storage import Store, StoredReplication, event_log, sqlite_tables, store
 from starbase_host import Conflict, Host, NotFound, Unavailable, iso, quote
 
 __all__ = ["ActiveRun", "Service"]
@@ -53,15 +52,22 @@ class Service:
         body: what a caller has sent; any JSON value. Raises InvalidRequest or Conflict.
         """
         now = self._host.clock.now()
+        announced: list[ReplicationEvent] = []
+
+        def on_save(connection: apsw.Connection, stored: StoredReplication) -> None:
+            self._scheduler.replace(connection, stored)
+            # Called again if another request has changed something meanwhile.
+            announced[:] = [self._announce(connection, "replication_configured", stored)]
+
         # Saving raises the revision, so a run under way cannot commit any more, and is ended.
         with self._connections.scrubbing_errors(body.get("sourceConfig") if isinstance(body, dict) else None):
-            stored, existed = await self._configuring.save(body, now=now, on_save=self._scheduler.replace)
+            stored, existed = await self._configuring.save(body, now=now, on_save=on_save)
         await self._runner.interrupt(stored.name, CHANGED)
         if existed:
             await self._close_unused()
         # Only now: its sync would find the run with the former configuration in its way.
         self._scheduler.wake()
-        self._announce("replication_configured", stored, {"created": not existed})
+        self._runner.recorder.events.send(announced[0])
         return stored
 
     async def start(self, name: str) -> None:
@@ -129,19 +135,19 @@ class Service:
     async def delete(self, name: str) -> None:
         """Forget a replication. The replica table and the log stay. Raises NotFound."""
 
-        def remove(connection: apsw.Connection) -> StoredReplication:
+        def remove(connection: apsw.Connection) -> ReplicationEvent:
             stored = store.delete(connection, name)
             self._scheduler.forget(connection, name)
             for name_of in (sqlite_tables.shadow_name, sqlite_tables.stage_name, sqlite_tables.differences_name):
                 table = name_of(stored.id)
                 connection.execute(f"DROP TABLE IF EXISTS {quote(table)}")
-            return stored
+            return self._announce(connection, "replication_deleted", stored)
 
         # First the row, then the run: a run that began in between then finds that it may not write any more.
-        stored = await self._host.database.write(remove)
+        event = await self._host.database.write(remove)
         await self._runner.interrupt(name, "the replication was deleted")
         await self._close_unused()
-        self._announce("replication_deleted", stored)
+        self._runner.recorder.events.send(event)
 
     async def status(self) -> list[dict[str, Any]]:
         """Every replication with its state, ordered by name: objects of the fields that status shows."""
@@ -179,15 +185,18 @@ class Service:
             return "it does not go on"
         return run.what_follows
 
-    def _announce(self, type: str, stored: StoredReplication, details: Mapping[str, Any] | None = None) -> None:
+    def _announce(self, connection: apsw.Connection, type: str, stored: StoredReplication) -> ReplicationEvent:
+        """Make the event of a change of a replication, in its transaction; it is to be sent after the commit."""
+        now = self._host.clock.now()
         event = ReplicationEvent(
             type=type,
-            occurred_at=iso(self._host.clock.now()) or "",
+            occurred_at=iso(now) or "",
             config_name=stored.name,
             target_table=stored.replication.target_table,
-            details=details,
+            details={"created": stored.revision == 1} if type == "replication_configured" else None,
         )
-        self._runner.recorder.events.send(event)
+        event_log.store(connection, event, now=now)
+        return event
 
     async def _close_unused(self) -> None:
         used = []

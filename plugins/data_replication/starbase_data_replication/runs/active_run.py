@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from starbase_data_replication.model import Progress, RunKind, SyncRun
+from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, SyncRun
 from starbase_data_replication.runs.slots import Slot
 from starbase_data_replication.sources import Source
 from starbase_data_replication.sync import SyncResult
@@ -52,6 +52,7 @@ class ActiveRun:
     failure_status: the HTTP status of the error that it failed with.
     repair: a verification writes what it finds missing or different, and removes what it finds extra.
     force: a reconciliation or a reset removes rows beyond the limits that protect them.
+    started_event: what is sent once its beginning is committed.
     verification: what a verification or a reconciliation has found, once it has.
     """
 
@@ -77,6 +78,7 @@ class ActiveRun:
     repair: bool = False
     force: bool = False
     verification: VerificationResult | None = None
+    started_event: ReplicationEvent | None = None
 
     @property
     def noun(self) -> str:

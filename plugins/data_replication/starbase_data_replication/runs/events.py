@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from starbase_data_replication.model import PROGRESS, READY, ReplicationEvent
-from starbase_data_replication.storage import Store, outbox
-from starbase_host import Host, StarbaseError, Streak, Worker, iso
+from starbase_data_replication.model import EVENT_TYPES, PROGRESS, READY, ReplicationEvent
+from starbase_data_replication.runs.durable import DurableSubscriber, check_durable
+from starbase_data_replication.storage import Store, event_log, outbox
+from starbase_host import Conflict, Host, StarbaseError, Streak, Worker, did_you_mean, iso
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -50,10 +51,22 @@ class Events:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._next = 0
         self._dropped = Streak(host.config.hook_timeout_seconds)
-        self._ready = False
+        # Set once the plugin's tables exist, and once every plugin has started.
+        self.opened = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._durable: dict[event_log.SubscriberKey, DurableSubscriber] = {}
 
-    def subscribe(self, callback: Callback, types: Collection[str]) -> Callable[[], None]:
-        """Call `callback(event)` for events of these types; returns a function that ends the subscription."""
+    def subscribe(self, callback: Callback, types: Collection[str], durable: str | None = None) -> Callable[[], None]:
+        """Call `callback(event)` for events of these types; returns a function that ends the subscription.
+
+        durable: the name of a durable subscriber of the calling plugin. Raises ValueError for an unknown type, and
+        Conflict for a name that is in use.
+        """
+        for type in types:
+            if type not in EVENT_TYPES:
+                raise ValueError(f"{type!r} is not a type of event; {did_you_mean(str(type), EVENT_TYPES)}")
+        if durable is not None:
+            return self._subscribe_durably(callback, types, durable)
         self._next += 1
         number = self._next
         plugin = self._host.running_plugin()
@@ -68,12 +81,49 @@ class Events:
 
         return unsubscribe
 
+    def _subscribe_durably(self, callback: Callback, types: Collection[str], name: str) -> Callable[[], None]:
+        check_durable(types, (PROGRESS, READY), name)
+        key = event_log.SubscriberKey(self._host.running_plugin(), name)
+        if key in self._durable:
+            raise Conflict(f"plugin {key.plugin} has a durable subscriber {name} already; give each another name")
+        subscriber = DurableSubscriber(
+            key=key,
+            callback=callback,
+            types=frozenset(types),
+            host=self._host,
+            opened=self.opened,
+            ready=self._ready,
+        )
+        self._durable[key] = subscriber
+        subscriber.start()
+
+        def unsubscribe() -> None:
+            if self._durable.get(key) is subscriber:
+                del self._durable[key]
+                subscriber.close()
+
+        return unsubscribe
+
+    def close(self) -> None:
+        """End the delivery to durable subscribers; their positions stay."""
+        for subscriber in self._durable.values():
+            subscriber.close()
+        self._durable.clear()
+
+    async def touch(self) -> None:
+        """Store that this host has its durable subscribers, so that they are not forgotten."""
+        if self._durable:
+            touch = partial(event_log.touch, keys=list(self._durable), now=self._host.clock.now())
+            await self._store.database.write(touch)
+
     def wants(self, type: str) -> bool:
         """Whether a callback has asked for events of this type."""
         return bool(self._of_type(type))
 
     def send(self, event: ReplicationEvent) -> None:
-        """Deliver an event in the background."""
+        """Deliver an event in the background. For durable subscribers, it was stored with what it reports."""
+        for subscriber in self._durable.values():
+            subscriber.wake()
         now = self._host.clock.monotonic()
         for delivery in self._deliveries(event):
             if len(self._tasks) >= MAX_WAITING:
@@ -88,8 +138,8 @@ class Events:
 
     def announce_ready(self) -> None:
         """Send `host_ready`, once."""
-        if not self._ready:
-            self._ready = True
+        if not self._ready.is_set():
+            self._ready.set()
             self.send(ReplicationEvent(type=READY, occurred_at=iso(self._host.clock.now()) or ""))
 
     def post(self) -> None:

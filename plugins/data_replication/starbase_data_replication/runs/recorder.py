@@ -20,7 +20,7 @@ from starbase_data_replication.runs.active_run import OF_ANOTHER, ActiveRun
 from starbase_data_replication.runs.events import Events
 from starbase_data_replication.runs.row_counts import RowCounts
 from starbase_data_replication.sources import LARGEST
-from starbase_data_replication.storage import Outcome, Store, StoredReplication, Superseded, outbox, store
+from starbase_data_replication.storage import Outcome, Store, StoredReplication, Superseded, event_log, outbox, store
 from starbase_data_replication.sync import SyncResult
 from starbase_data_replication.verify import VerificationResult
 from starbase_host import Host, StarbaseError, iso, kind_of, printable
@@ -79,8 +79,9 @@ class Recorder:
             outcome = Outcome(floor=result.position.floor, protection=result.protection, held=result.held)
         if run.verification is not None and run.kind is RunKind.VERIFY:
             outcome = Outcome(verified=_last_verify(run, run.verification, record))
+        events = _events(run, stored, record)
         uncounted, unsent = await self.store.database.write(
-            partial(_record, stored=stored, record=record, outcome=outcome)
+            partial(_record, stored=stored, record=record, outcome=outcome, events=events)
         )
         if uncounted:
             self.counts.schedule(stored)
@@ -91,14 +92,8 @@ class Recorder:
             "row" if record.records_processed == 1 else "rows", record.sync_duration_ms,
             f": {record.error_message}" if record.error_message else "",
         )  # fmt: skip
-        target = stored.replication.target_table
-        verification = run.verification if run.kind is RunKind.VERIFY else None
-        found = verification.as_dict() if verification is not None else None
-        self.events.send(ReplicationEvent.of_record(record, found, target_table=target))
-        # A run that fails because of a change is tried again and finds the same change: its event is sent once.
-        if run.progress.schema_changes and (record.status == "success" or not stored.consecutive_failures):
-            changes = {"changes": list(run.progress.schema_changes)}
-            self.events.send(ReplicationEvent.of(record, "schema_change", changes, target_table=target))
+        for event in events:
+            self.events.send(event)
         if unsent:
             self.events.post()
         return record
@@ -137,12 +132,32 @@ def _last_verify(run: ActiveRun, verification: VerificationResult, record: SyncR
     }
 
 
+def _events(run: ActiveRun, stored: StoredReplication, record: SyncRun) -> list[ReplicationEvent]:
+    """The events of a run that has ended, except those of its replication's health."""
+    target = stored.replication.target_table
+    verification = run.verification if run.kind is RunKind.VERIFY else None
+    found = verification.as_dict() if verification is not None else None
+    events = [ReplicationEvent.of_record(record, found, target_table=target)]
+    # A run that fails because of a change is tried again and finds the same change: its event is sent once.
+    if run.progress.schema_changes and (record.status == "success" or not stored.consecutive_failures):
+        changes = {"changes": list(run.progress.schema_changes)}
+        events.append(ReplicationEvent.of(record, "schema_change", changes, target_table=target))
+    return events
+
+
 def _record(
-    connection: apsw.Connection, *, stored: StoredReplication, record: SyncRun, outcome: Outcome
+    connection: apsw.Connection,
+    *,
+    stored: StoredReplication,
+    record: SyncRun,
+    outcome: Outcome,
+    events: Sequence[ReplicationEvent],
 ) -> tuple[bool, bool]:
     """Record a run; returns whether the replica must be counted, and whether the outbox has events to send."""
     store.record(connection, record, outcome)
-    outbox.record_health(connection, record)
+    health = outbox.record_health(connection, record)
+    for event in [*events, *([health] if health is not None else [])]:
+        event_log.store(connection, event, now=record.finished_at)
     return store.uncounted(connection, stored) > 0, bool(outbox.select_unsent(connection))
 
 

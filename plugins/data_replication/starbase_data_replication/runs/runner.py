@@ -25,7 +25,7 @@ from starbase_data_replication.runs.recorder import Ending, Recorder, ending_of
 from starbase_data_replication.runs.slots import Slots
 from starbase_data_replication.runs.work import Work
 from starbase_data_replication.sources import RegisteredDialect
-from starbase_data_replication.storage import Store, StoredReplication, outbox, store, user_objects
+from starbase_data_replication.storage import Store, StoredReplication, event_log, outbox, store, user_objects
 from starbase_data_replication.verify import allow
 from starbase_host import Conflict, Host, Unavailable
 
@@ -84,7 +84,8 @@ class Runner:
         work = asyncio.create_task(self._make_work(runs, stored).run(), name=f"work-{name}")
         for run, each in zip(runs, stored, strict=True):
             run.work = work
-            self.recorder.events.send(progress.event_of(run, each, "run_started", now=run.progress.started_at))
+            if run.started_event is not None:
+                self.recorder.events.send(run.started_event)
             task = asyncio.create_task(self._run(run, each), name=f"run-{run.name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -290,6 +291,7 @@ def _record_left(connection: apsw.Connection, *, run: SyncRun, event: Replicatio
     """Record a run that an earlier host has left. Its event waits in the outbox until every plugin listens."""
     store.record(connection, run)
     outbox.add(connection, event)
+    event_log.store(connection, event, now=run.finished_at)
 
 
 def _members(connection: apsw.Connection, *, name: str, kind: RunKind) -> tuple[str, ...]:
@@ -321,6 +323,9 @@ def _begin(
         store.begin_run(connection, run.name, run.run_id, run.kind, now=now)
     # Read after `begin_run`, so that each names its run.
     stored = [store.get(connection, run.name) for run in runs]
+    for run, each in zip(runs, stored, strict=True):
+        run.started_event = progress.event_of(run, each, "run_started", now=now)
+        event_log.store(connection, run.started_event, now=now)
     # Checked in the transaction that begins the run: a later change of the configuration ends it.
     replication = stored[0].replication
     allow(replication.options, first.kind, repair=first.repair, dialect=known(replication.dialect))

@@ -18,7 +18,7 @@ from starbase_data_replication.runs import schedule
 from starbase_data_replication.runs.active_run import CHANGED
 from starbase_data_replication.runs.retention import Retention
 from starbase_data_replication.runs.runner import Changed, Runner
-from starbase_data_replication.storage import StoredReplication, logbook, store
+from starbase_data_replication.storage import StoredReplication, event_log, logbook, store
 from starbase_host import Alarm, Conflict, NotFound, Unavailable
 
 # An alarm of a replication is named by one of these and the replication's name. They are stored: a name that changes
@@ -188,6 +188,8 @@ class Scheduler:
         await self._write(set_next)
 
     async def _prune(self) -> None:
+        # First, so that no subscriber of this host is forgotten.
+        await self.runner.recorder.events.touch()
         await self.retention.prune(self.runner.store.database, now=self.runner.host.clock.now())
         await self.runner.host.alarms.set(PRUNE, self.runner.host.clock.now() + PRUNE_INTERVAL_SECONDS)
 
@@ -208,9 +210,14 @@ class Scheduler:
             finished_at=now,
             error_message="the run before it has not ended",
         )
-        await self.runner.store.record(run)
-        target = stored.replication.target_table
-        self.runner.recorder.events.send(ReplicationEvent.of_record(run, None, target_table=target))
+        event = ReplicationEvent.of_record(run, None, target_table=stored.replication.target_table)
+
+        def record(connection: apsw.Connection) -> None:
+            store.record(connection, run)
+            event_log.store(connection, event, now=now)
+
+        await self.runner.store.database.write(record)
+        self.runner.recorder.events.send(event)
 
     async def _active(self, name: str) -> StoredReplication | None:
         stored = await self.runner.store.database.read(partial(store.find, name=name))

@@ -4,7 +4,7 @@ Owns every statement on them, the migrations, and how secrets are encrypted ther
 and positions come in as values of the model.
 """
 
-from starbase_data_replication.storage import logbook, outbox, sqlite_tables, store, user_objects
+from starbase_data_replication.storage import event_log, logbook, outbox, sqlite_tables, store, user_objects
 from starbase_data_replication.storage.encryption import EncryptedSettings, SecretKeys
 from starbase_data_replication.storage.leftovers import Leftovers, Piece, count_by_former_key
 from starbase_data_replication.storage.store import Outcome, Store, Superseded
@@ -22,6 +22,7 @@ __all__ = [
     "Superseded",
     "Target",
     "count_by_former_key",
+    "event_log",
     "logbook",
     "outbox",
     "sqlite_tables",

@@ -20,20 +20,23 @@ from starbase_host import iso
 AT_ONCE = 50
 
 
-def record_health(connection: apsw.Connection, run: SyncRun) -> None:
-    """Update the health of a replication after a sync: the first failure degrades it, the next success recovers it."""
+def record_health(connection: apsw.Connection, run: SyncRun) -> ReplicationEvent | None:
+    """Update the health of a replication after a sync: the first failure degrades it, the next success recovers it.
+
+    Returns the event of that, which is stored now; None if nothing has changed.
+    """
     if not run.kind.syncs or run.status not in ("success", "error"):
-        return
+        return None
     found = connection.execute(
         "SELECT degraded_since, consecutive_failures, target_table FROM tmp_replication_configs WHERE name = ?",
         (run.config_name,),
     ).fetchone()
     if found is None:
-        return
+        return None
     since, failures, target = found
     failed = run.status == "error"
     if failed == (since is not None):
-        return
+        return None
     connection.execute(
         "UPDATE tmp_replication_configs SET degraded_since = ? WHERE name = ?",
         (run.finished_at if failed else None, run.config_name),
@@ -41,6 +44,7 @@ def record_health(connection: apsw.Connection, run: SyncRun) -> None:
     details = {"degraded_since": iso(run.finished_at if failed else since), "consecutive_failures": failures}
     event = ReplicationEvent.of(run, "degraded" if failed else "recovered", details, target_table=str(target))
     add(connection, event)
+    return event
 
 
 def add(connection: apsw.Connection, event: ReplicationEvent) -> None:

@@ -1,0 +1,112 @@
+"""Delivering stored events to durable subscribers: each at least once, in order, across restarts of the host.
+
+An event is stored with what it reports; a subscriber's position is stored after it has taken the event. Must not know
+why an event was stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from starbase_data_replication.model import ReplicationEvent
+from starbase_data_replication.storage import event_log
+from starbase_data_replication.storage.event_log import SubscriberKey
+from starbase_host import Host, StarbaseError, Worker
+
+log = logging.getLogger("starbase.data_replication")
+
+# How long to wait before a database that is locked or full is asked again.
+AGAIN_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 300.0
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True, eq=False)
+class DurableSubscriber:
+    """One durable subscriber while a host runs.
+
+    key: its plugin and name.
+    callback: takes one event; a plain or a coroutine function.
+    types: the types of events that it gets.
+    host: the host of the data-replication plugin.
+    opened: set once its tables exist.
+    ready: set once every plugin has started; before, nothing is delivered.
+    """
+
+    key: SubscriberKey
+    callback: Callable[[ReplicationEvent], Awaitable[None] | None]
+    types: Collection[str]
+    host: Host
+    opened: asyncio.Event
+    ready: asyncio.Event
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"on_event-{self.key.plugin}-{self.key.name}")
+
+    def wake(self) -> None:
+        """Look now for events that are new."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """End the delivery. An event that the callback is taking comes again."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        worker = Worker(f"on_event-{self.key.name}", plugin=self.key.plugin)
+        database = self.host.database
+        try:
+            await self.opened.wait()
+            register = partial(event_log.register, key=self.key, types=self.types, now=self.host.clock.now())
+            await self._retry(partial(database.write, register))
+            await self.ready.wait()
+            while True:
+                self._changed.clear()
+                events, missed = await self._retry(partial(database.read, partial(event_log.next_events, key=self.key)))
+                if missed and events:
+                    log.warning(
+                        "plugin %s: its durable subscriber %s was behind for too long and has missed events",
+                        self.key.plugin, self.key.name,
+                    )  # fmt: skip
+                for number, event in events:
+                    await self._deliver(event, worker)
+                    await self._retry(
+                        partial(database.write, partial(event_log.advance, key=self.key, position=number))
+                    )
+                if not events:
+                    await self._changed.wait()
+        finally:
+            worker.close()
+
+    async def _deliver(self, event: ReplicationEvent, worker: Worker) -> None:
+        """Deliver an event until the callback has taken it: again after 2, 4, 8 … seconds, so that the order stays."""
+        wait = 1.0
+        while not await self.host.call_function(
+            self.key.plugin, f"on_event {self.key.name}", self.callback, event.copy(), worker=worker
+        ):
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+            await self.host.clock.sleep(wait)
+
+    async def _retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeat an access to the database while it cannot be used."""
+        while True:
+            try:
+                return await attempt()
+            except StarbaseError as error:
+                log.error("the durable subscriber %s waits for the database: %s", self.key.name, error)
+                await self.host.clock.sleep(AGAIN_SECONDS)
+
+
+def check_durable(types: Collection[str], never: Collection[str], name: Any) -> None:
+    """Raise ValueError if events of these types are not stored, or the name is not usable."""
+    if not isinstance(name, str) or not 0 < len(name) <= 63:
+        raise ValueError("durable must be a name of 1 to 63 characters")
+    if ephemeral := sorted(set(types) & set(never)):
+        raise ValueError(f"{', '.join(ephemeral)}: not stored; subscribe to it without durable")
