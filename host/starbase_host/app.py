@@ -102,6 +102,7 @@ def create_app(config: HostConfig, *, clock: Clock | None = None, fire_alarms: b
     """
     core = Core(config, clock or Clock(), fire_alarms=fire_alarms)
     core.plugins.load()
+    core.plugins.warn()
     app = Starlette(
         lifespan=lambda app: core.lifespan(app),
         middleware=[Middleware(Cors, config.cors_origins)],
@@ -283,6 +284,7 @@ class Core:
                 "origin": plugin.origin,
                 "prefix": plugin.prefix,
                 "hooks": list(plugin.hooks),
+                "unknown_hooks": list(plugin.unknown_hooks),
                 "routes": [{"path": route.path, "methods": list(route.methods)} for route in plugin.routes],
                 "failed": plugin.failed,
                 "failures": plugin.failures.shown(),

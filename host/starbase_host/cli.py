@@ -11,7 +11,7 @@ import gc
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ class _Commands(click.Group):
         self._host = host
         self._plugins_config = plugins_config
         self._loaded = False
+        self._left_out: dict[str, ConfigError] = {}
         self.add_command(_serve_command(host))
         self.add_command(_plugins_command(host))
 
@@ -148,6 +149,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.commands:
             self._load_plugin_commands()
+            if cmd_name not in self.commands and self._left_out:
+                # It may be a command of the plugin that is wrong.
+                raise next(iter(self._left_out.values()))
         return super().get_command(ctx, cmd_name)
 
     def _load_plugin_commands(self) -> None:
@@ -156,7 +160,11 @@ class _Commands(click.Group):
         self._loaded = True
         config = self._plugins_config()
         plugins = Plugins(config)
-        plugins.load()
+        # One plugin that is wrong must not take the commands of the others, nor their help.
+        plugins.load(strict=False)
+        self._left_out = plugins.left_out
+        for name, error in plugins.left_out.items():
+            click.echo(f"starbase: the commands of plugin {name} are missing: {printable(str(error))}", err=True)
         for name, commands in plugins.call_plain("register_commands", host=self._host):
             if not isinstance(commands, Sequence) or not all(isinstance(each, click.Command) for each in commands):
                 log.error("plugin %s: register_commands did not return a list of commands", name)
@@ -203,18 +211,38 @@ def _serve_command(host: CommandHost) -> click.Command:
 
 
 def _plugins_command(host: CommandHost) -> click.Command:
-    @click.command("plugins", help="List the enabled plugins and their hooks.")
+    @click.command("plugins", help="List the enabled plugins, their hooks, and what has failed in the running host.")
     def plugins() -> None:
-        loaded = Plugins(host.config)
-        loaded.load()
-        found: list[dict[str, Any]] = [
-            {"name": plugin.name, "origin": plugin.origin, "prefix": plugin.prefix, "hooks": list(plugin.hooks)}
-            for plugin in loaded.loaded
-        ]
-        lines = [f"{each['name']}  ({each['origin']})  {', '.join(each['hooks'])}" for each in found]
-        host.emit(found, "\n".join(lines) or "no plugin is enabled")
+        with host.running_client() as client:
+            found: list[dict[str, Any]] = _load_plugins(host) if client is None else client.request("GET", "/plugins")
+        host.emit(found, "\n".join(line for each in found for line in _plugin_lines(each)) or "no plugin is enabled")
 
     return plugins
+
+
+def _load_plugins(host: CommandHost) -> list[dict[str, Any]]:
+    loaded = Plugins(host.config)
+    loaded.load()
+    loaded.warn()
+    return [
+        {
+            "name": plugin.name,
+            "origin": plugin.origin,
+            "prefix": plugin.prefix,
+            "hooks": list(plugin.hooks),
+            "unknown_hooks": list(plugin.unknown_hooks),
+        }
+        for plugin in loaded.loaded
+    ]
+
+
+def _plugin_lines(plugin: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{plugin['name']}  ({plugin['origin']})  {', '.join(plugin['hooks'])}"
+    for name in plugin["unknown_hooks"]:
+        yield f"    {name}: nobody offers this hook, so it is never called"
+    for failure in plugin.get("failures", ()):
+        times = "once" if failure["count"] == 1 else f"{failure['count']:,} times"
+        yield f"    {failure['hook']}: failed {times}, last at {failure['last_at']}: {failure['error']}"
 
 
 def _fail(message: str, status: int, *, json_output: bool) -> int:

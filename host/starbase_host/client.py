@@ -153,12 +153,27 @@ class CommandHost:
 
         Raises ConfigError, Conflict or CommandFailed.
         """
+        with self._client(only_running=False) as client:
+            assert client is not None
+            yield client
+
+    @contextlib.contextmanager
+    def running_client(self) -> Iterator[HostClient | None]:
+        """Connect to the running host; None if no host is running. Raises what `client` raises."""
+        with self._client(only_running=True) as client:
+            yield client
+
+    @contextlib.contextmanager
+    def _client(self, *, only_running: bool) -> Iterator[HostClient | None]:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="client", daemon=True)
         thread.start()
         stack = contextlib.AsyncExitStack()
         try:
-            client = asyncio.run_coroutine_threadsafe(self._connect(stack), loop).result()
+            client = asyncio.run_coroutine_threadsafe(self._connect(stack, only_running), loop).result()
+            if client is None:
+                yield None
+                return
             token_from = (
                 f"admin_token in {self.config.path}" if self.config.admin_token else str(self.config.token_file)
             )
@@ -178,11 +193,13 @@ class CommandHost:
         shown = printable_json(json.dumps(result, ensure_ascii=False)) if self.json_output else ""
         click.echo(shown or printable(text, lines=True))
 
-    async def _connect(self, stack: contextlib.AsyncExitStack) -> httpx.AsyncClient:
+    async def _connect(self, stack: contextlib.AsyncExitStack, only_running: bool) -> httpx.AsyncClient | None:
         # Imported here, because the host itself does not need it, and would start later.
         import httpx
 
         url = await self._address()
+        if url is None and only_running:
+            return None
         if url is not None:
             # This is plain HTTP to our own host. The machine's certificates are not needed, and may be missing.
             nothing_trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

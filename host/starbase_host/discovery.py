@@ -33,6 +33,7 @@ class LoadedPlugin:
     files: where its code lies: the file of its factory, and the directory of the package around it.
     prefix: of the paths of its routes, such as /my-plugin.
     hooks: the names of the hooks that it implements.
+    unknown_hooks: those of them that no plugin offers, so that they are never called.
     failed: the last failure of one of its hooks; None when none has failed.
     failures: how often each hook and route has failed.
     routes: the routes that it registered.
@@ -46,6 +47,7 @@ class LoadedPlugin:
     prefix: str
     files: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
+    unknown_hooks: tuple[str, ...] = ()
     failed: str | None = None
     failures: FailureLog = field(default_factory=FailureLog)
     routes: list[Route] = field(default_factory=list)
@@ -61,10 +63,19 @@ class LoadedPlugin:
         self.failures.add(hook, why, self.clock.now())
 
 
-def find(config: HostConfig, clock: Clock) -> list[LoadedPlugin]:
-    """Make every enabled plugin, in the order of plugin.toml. Raises ConfigError, which names the file and the key."""
+def find(config: HostConfig, clock: Clock, leave_out: Callable[[str, ConfigError], None]) -> list[LoadedPlugin]:
+    """Make every enabled plugin, in the order of plugin.toml.
+
+    leave_out: called with the name of a plugin that cannot be made, and the error, which names the file and the key.
+    """
     installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return [_make(config, wanted, installed, clock) for wanted in _wanted(config, installed)]
+    found = []
+    for wanted in _wanted(config, installed):
+        try:
+            found.append(_make(config, wanted, installed, clock))
+        except ConfigError as error:
+            leave_out(wanted.name, error)
+    return found
 
 
 def toml_key(config: HostConfig, key: str) -> str:

@@ -140,6 +140,7 @@ class Plugins:
         self._streaks: dict[tuple[str, str], Streak] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._loaded: dict[str, LoadedPlugin] = {}
+        self.left_out: dict[str, ConfigError] = {}
         self.stopping = asyncio.Event()
 
     @property
@@ -164,14 +165,45 @@ class Plugins:
             return preferred
         return max(found, key=lambda name: found[name])
 
-    def load(self) -> None:
-        """Make every enabled plugin and check its hooks. Raises ConfigError, which names the file and the key."""
+    def load(self, *, strict: bool = True) -> None:
+        """Make every enabled plugin and check its hooks. Raises ConfigError, which names the file and the key.
+
+        Call `warn` too, unless you show what is left out yourself.
+
+        strict: False leaves out a plugin that is wrong. Without a plugin.toml that is always so: nobody has enabled the
+            plugin, or could have given it the options that it needs.
+        """
+        strict = strict and self._config.plugins is not None
         self._manager.add_hookspecs(hookspecs)
-        self._loaded = {plugin.name: plugin for plugin in find(self._config, self._clock)}
-        for plugin in self.loaded:
-            self._register(plugin)
+
+        def leave_out(name: str, error: ConfigError) -> None:
+            if strict:
+                raise error
+            self.left_out[name] = error
+
+        for plugin in find(self._config, self._clock, leave_out):
+            self._loaded[plugin.name] = plugin
+            try:
+                self._register(plugin)
+            except ConfigError as error:
+                del self._loaded[plugin.name]
+                leave_out(plugin.name, error)
         self._add_hookspecs()
         self._check_hooks()
+
+    def warn(self) -> None:
+        """Log which plugins are left out, and which hooks no plugin offers although they are spelt almost like one."""
+        for left_out, error in self.left_out.items():
+            fix = f"to give it options, write a plugin.toml with [plugins.{left_out}]"
+            log.warning("plugin %s is left out: %s; %s", left_out, error, fix)
+        known = self._known_hooks()
+        for plugin in self.loaded:
+            for name in plugin.unknown_hooks:
+                fix = did_you_mean(name, known, otherwise="none")
+                if fix != "none":
+                    log.warning(
+                        "plugin %s: nobody offers the hook %s, so it is never called; %s", plugin.name, name, fix
+                    )
 
     async def call(self, hook: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
         """Call every implementation at the same time. Failures are logged, and left out of the result."""
@@ -326,11 +358,18 @@ class Plugins:
             toml_key(self._config, f"plugins.{owner}"), f"{one_line(error)}; use only the arguments of the hook"
         )
 
+    def _callers(self) -> dict[str, pluggy.HookCaller]:
+        return {name: each for name, each in vars(self._manager.hook).items() if isinstance(each, pluggy.HookCaller)}
+
+    def _known_hooks(self) -> list[str]:
+        return [name for name, caller in self._callers().items() if caller.has_spec()]
+
     def _check_hooks(self) -> None:
-        callers = {name: each for name, each in vars(self._manager.hook).items() if isinstance(each, pluggy.HookCaller)}
-        known = [name for name, caller in callers.items() if caller.has_spec()]
-        for name, caller in callers.items():
+        known = self._known_hooks()
+        for name, caller in self._callers().items():
             for implementation in caller.get_hookimpls():
+                if implementation.plugin_name in self.left_out:
+                    continue
                 key = toml_key(self._config, f"plugins.{implementation.plugin_name}")
                 if implementation.hookwrapper or implementation.wrapper:
                     raise ConfigError(key, f"its {name} is a wrapper, which is never called; write a plain hookimpl")
@@ -338,6 +377,10 @@ class Plugins:
                     optional = "mark it hookimpl(optionalhook=True) if another plugin offers it"
                     fix = did_you_mean(name, known, otherwise=optional)
                     raise ConfigError(key, f"implements an unknown hook, {name}; {fix}")
+                if name not in known:
+                    plugin = self._loaded[implementation.plugin_name]
+                    plugin.hooks = tuple(hook for hook in plugin.hooks if hook != name)
+                    plugin.unknown_hooks = (*plugin.unknown_hooks, name)
 
     def _check_prefix(self, plugin: LoadedPlugin, taken: dict[str, str]) -> None:
         for other, owner in taken.items():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -32,7 +35,7 @@ from starbase_host import (
     hookspec,
 )
 from starbase_host.plugins import Plugins
-from tests.support.hosts import ADMIN, CLIENT, HostProcess
+from tests.support.hosts import ADMIN, CLIENT, HostProcess, running
 from tests.support.plugin_hosts import config_of, host_with
 
 pytestmark = pytest.mark.anyio
@@ -207,6 +210,99 @@ def test_two_plugins_with_one_command(tmp_path: Path) -> None:
     assert answer.stderr.count("\n") == 1
     for word in ("plugin.toml", "plugins.b", "hello", "rename it"):
         assert word in answer.stderr
+
+
+MISSPELT = """
+from starbase_host import hookimpl
+
+class Plugin:
+    @hookimpl(optionalhook=True)
+    def replication_evnt(self, event):
+        pass
+
+    @hookimpl(optionalhook=True)
+    def guestbook_signed(self, name):
+        pass
+
+def plugin(options):
+    return Plugin()
+"""
+
+
+def test_a_misspelt_optional_hook(tmp_path: Path) -> None:
+    """It is never called, which the host says at the start; one whose plugin is off is not misspelt."""
+    (tmp_path / "a.py").write_text(MISSPELT)
+    config = HEAD + '[plugins.data_replication]\n[plugins.a]\nmodule = "a"\n'
+    warning = (
+        "plugin a: nobody offers the hook replication_evnt, so it is never called; did you mean replication_event?"
+    )
+    with running(tmp_path, config) as host:
+        listed = next(each for each in host.result("GET", "/plugins") if each["name"] == "a")
+        assert (listed["hooks"], listed["unknown_hooks"]) == ([], ["guestbook_signed", "replication_evnt"])
+        assert host.log.count("nobody offers") == 1
+        assert warning in host.log
+        shown = host.command("plugins")
+        assert "    replication_evnt: nobody offers this hook" in shown.stdout
+    shown = host.command("plugins")
+    assert "    replication_evnt: nobody offers this hook" in shown.stdout
+    assert warning in shown.stderr
+
+
+def test_the_command_shows_what_has_failed_in_the_running_host(tmp_path: Path) -> None:
+    failing = routed('Route("/a/fails", hello, role=None)').replace('return "hello"', "raise KeyError(1)")
+    (tmp_path / "a.py").write_text(failing)
+    with running(tmp_path, HEAD + '[plugins.a]\nmodule = "a"\n') as host:
+        for _ in range(2):
+            assert host.request("GET", "/a/fails", token=None).status_code == 500
+        shown = host.command("plugins")
+        assert "a  (a)  register_routes\n    route /a/fails: failed 2 times, last at 20" in shown.stdout
+        assert json.loads(host.command("plugins", "--json").stdout)[0]["failures"][0]["error"] == "KeyError: 1"
+
+
+NEEDY = """
+from starbase_host import ConfigError
+
+def plugin(options):
+    raise ConfigError("path", "is required; name a file")
+"""
+
+
+def installed_needy(directory: Path) -> dict[str, str]:
+    """A plugin that is installed and needs an option: the environment in which Python finds it."""
+    found = directory / "needy-1.0.dist-info"
+    found.mkdir()
+    (found / "METADATA").write_text("Metadata-Version: 2.1\nName: needy\nVersion: 1.0\n")
+    (found / "entry_points.txt").write_text("[starbase.plugins]\nneedy = needy:plugin\n")
+    (directory / "needy.py").write_text(NEEDY)
+    return {**os.environ, "PYTHONPATH": str(directory)}
+
+
+def test_an_installed_plugin_that_needs_an_option(tmp_path: Path) -> None:
+    """Without a plugin.toml it is left out; with one that enables it, it stops the start, but no help."""
+    environ = installed_needy(tmp_path)
+
+    def starbase(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "starbase_host.cli", *words]
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+    missing = "starbase: the commands of plugin needy are missing: {}plugins.needy.path is required; name a file\n"
+    shown = starbase("--help")
+    assert (shown.returncode, shown.stderr) == (0, missing.format(""))
+    assert "replication" in shown.stdout
+    shown = starbase("plugins")
+    assert (shown.returncode, shown.stdout.split()[0]) == (0, "data_replication")
+    assert "plugin needy is left out: plugins.needy.path is required; name a file; to give it options" in shown.stderr
+    shown = starbase("replication", "list", "--json")
+    assert (shown.returncode, json.loads(shown.stdout)) == (0, []), shown.stderr
+    (tmp_path / "plugin.toml").write_text("[plugins.data_replication]\n[plugins.needy]\n")
+    shown = starbase("--help")
+    assert (shown.returncode, shown.stderr) == (0, missing.format("plugin.toml: "))
+    assert "replication" in shown.stdout
+    assert starbase("replication", "--help").returncode == 0
+    shown = starbase("plugins")
+    assert (shown.returncode, shown.stderr) == (
+        2, "starbase: plugin.toml: plugins.needy.path is required; name a file\n",
+    )  # fmt: skip
 
 
 def test_a_plugin_that_is_disabled_is_left_alone(tmp_path: Path) -> None:
