@@ -21,9 +21,10 @@ from starbase_host import catalogue, full_text
 from starbase_host import sandbox_rules as rules
 from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
-from starbase_host.expansion import Expansion, TooManyLevels, generated_size, relation
+from starbase_host.expansion import Expansion, generated_size, relation
 from starbase_host.named_joins import REFUSAL, NamedJoins, joins_by_name
 from starbase_host.replaced_functions import replace_trim, replace_unhex
+from starbase_host.selects import TooManyLevels
 from starbase_host.weight import weight
 
 _RELATIONS = "SELECT lower(name), type = 'view', sql FROM sqlite_schema WHERE type IN ('table', 'view')"

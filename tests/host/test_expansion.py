@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from starbase_host.errors import TooLarge
-from starbase_host.expansion import Expansion, TooManyLevels, relation
+from starbase_host.expansion import Expansion, relation
 from starbase_host.sandbox_rules import EXPANDED_TOKENS
+from starbase_host.selects import TooManyLevels
 from tests.support.memory import MEBIBYTE
 from tests.support.query_bench import Bench, a_bench
 
