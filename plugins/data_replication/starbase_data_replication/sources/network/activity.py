@@ -36,8 +36,8 @@ class ActivityProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._driver.data_received(data)
-        # A protocol with `news` says whether these bytes were progress, or what a server sends while it does nothing.
-        if self.on_activity is not None and getattr(self._driver, "news", True):
+        # A protocol with `made_progress` says whether these bytes were more than what an idle server sends.
+        if self.on_activity is not None and getattr(self._driver, "made_progress", True):
             self.on_activity()
 
     def eof_received(self) -> bool | None:

@@ -37,8 +37,8 @@ LONGEST_SETTING = 30_000
 ENCODING = b"client_encoding"
 # A pooler may repeat the quoted text of the startup message.
 UTF8 = re.compile(rb"('?)(utf[-_]?8|unicode)\1", re.IGNORECASE)
-# While no row was taken, so many bytes of rows count as news, so that activity shows in a long row.
-NEWS_BYTES = 1 << 20
+# While no row was taken, so many bytes of rows count as progress, so that activity shows in a long row.
+PROGRESS_BYTES = 1 << 20
 
 
 class OddSetting(Exception):
@@ -63,11 +63,11 @@ class AnswerLimiter(asyncio.Protocol):
     """Receives what the server sends and passes it to the driver; hangs up if it is too much.
 
     Attributes:
-        news: whether the last bytes were more than notices, settings and notifications.
+        made_progress: whether the last bytes were more than notices, settings and notifications.
     """
 
     def __init__(self, driver: Any, transport: Any) -> None:
-        self.news = False
+        self.made_progress = False
         self._driver = driver
         self._transport = transport
         self._refused: TooMuch | OddSetting | None = None
@@ -120,14 +120,14 @@ class AnswerLimiter(asyncio.Protocol):
         self._transport.abort()
 
     def _count_rows(self, data: bytes) -> None:
-        self.news = not self._cost or self._cost // NEWS_BYTES < (self._cost + len(data)) // NEWS_BYTES
+        self.made_progress = not self._cost or self._cost // PROGRESS_BYTES < (self._cost + len(data)) // PROGRESS_BYTES
         self._cost += len(data)
         self._last = data
         if self._cost > LONGEST_ROW_BYTES:
             raise TooMuch("a row", LONGEST_ROW_BYTES)
 
     def _count_messages(self, data: bytes) -> None:
-        self.news = self._left > 0
+        self.made_progress = self._left > 0
         if self._head:
             data, self._head = self._head + data, b""
         at, size = self._left, len(data)
@@ -143,7 +143,7 @@ class AnswerLimiter(asyncio.Protocol):
                 break
             if kind == READY:
                 self._cost = 0
-                self.news = True
+                self.made_progress = True
             else:
                 self._cost += length + MESSAGE_BYTES
                 if counts:
@@ -156,7 +156,7 @@ class AnswerLimiter(asyncio.Protocol):
                     self._settings.add(data[at + HEAD_BYTES : at + HEAD_BYTES + 64].partition(b"\0")[0])
                     if len(self._settings) > MAX_SETTINGS:
                         raise TooMuch("settings")
-                self.news = self.news or kind not in ASIDES
+                self.made_progress = self.made_progress or kind not in ASIDES
             at += 1 + max(length, 4)
         if at >= size:
             self._left = at - size

@@ -62,7 +62,7 @@ class Connection(asyncpg.Connection):
         self._keeping: str | None = None
 
     # Without a time limit, a server that sends a byte of its answer now and then holds a run for ever: such bytes count
-    # as news. COPY is limited by `RowStream`, row by row.
+    # as progress. COPY is limited by `RowStream`, row by row.
     @overrides(library="asyncpg")
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         with _warnings_as_errors():
