@@ -14,8 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from starbase_data_replication.model import ReplicationEvent
-from starbase_data_replication.storage import event_log
-from starbase_data_replication.storage.event_log import SubscriberKey
+from starbase_data_replication.storage import SubscriberKey, event_log
 from starbase_host import Host, StarbaseError, Worker
 
 log = logging.getLogger("starbase.data_replication")
