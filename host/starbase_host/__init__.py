@@ -27,7 +27,7 @@ from starbase_host.mentions import mentioning
 from starbase_host.plugins import Host
 from starbase_host.printable import printable
 from starbase_host.query import Query, Result
-from starbase_host.routes import Route
+from starbase_host.routes import Caller, Role, Route
 from starbase_host.sandbox import large_views
 from starbase_host.texts import ENV_REFERENCE, MALFORMED_REFERENCE, has_surrogate
 
@@ -36,6 +36,7 @@ __all__ = [
     "MALFORMED_REFERENCE",
     "Alarm",
     "Answer",
+    "Caller",
     "Clock",
     "CommandHost",
     "ConfigError",
@@ -50,6 +51,7 @@ __all__ = [
     "Query",
     "QueryRejected",
     "Result",
+    "Role",
     "Route",
     "StarbaseError",
     "Streak",

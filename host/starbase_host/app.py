@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 
-from starbase_host import openapi
+from starbase_host import openapi, requests
 from starbase_host.admin_token import admin_token
 from starbase_host.alarms import AlarmService, PluginAlarms
 from starbase_host.clock import Clock, iso
@@ -140,6 +140,7 @@ class Core:
         self.made_token = False
         # Its own clock: the watcher waits in real time, also where a test moves the host's.
         self.watcher = Watcher(Clock(), self.plugins.plugin_of)
+        self._app: Starlette | None = None
         self._document: dict[str, Any] = {}
         self._fire_alarms = fire_alarms
 
@@ -174,6 +175,7 @@ class Core:
                 *(_starlette_route(route, endpoint(route, tokens)) for route in own),
                 *(_starlette_route(route, endpoint(route, tokens, _owner(plugin))) for plugin, route in theirs),
             ]
+            self._app = app
             await stack.enter_async_context(self.plugins.lifespans(hosts))
             if self._fire_alarms:
                 await stack.enter_async_context(self.alarms.run())
@@ -219,7 +221,13 @@ class Core:
             clock=self.clock,
             config=self.config,
             serves=self._fire_alarms,
+            request=self._request,
         )
+
+    async def _request(self, *arguments: Any, **named: Any) -> Any:
+        if self._app is None:
+            raise Unavailable("the host has not started yet; call this in plugin_lifespan or later")
+        return await requests.request(self._app, *arguments, **named)
 
     def _routes(self) -> list[Route]:
         return [

@@ -43,7 +43,8 @@ from starbase_host.errors import (
 from starbase_host.failures import Failure, has_plain_text
 from starbase_host.isolation import RUNNING
 from starbase_host.login_throttle import LoginThrottle
-from starbase_host.routes import MAX_NAME, Role, Route, query_problems
+from starbase_host.requests import CALLER
+from starbase_host.routes import MAX_NAME, Caller, Role, Route, query_problems
 from starbase_host.wire import PIECE_BYTES, Body, Budget, Quota
 
 log = logging.getLogger("starbase.http")
@@ -105,6 +106,11 @@ class Tokens:
     client: str | None = field(repr=False)
     throttle: LoginThrottle
     clock: Clock
+
+    def caller(self, request: Request) -> Caller:
+        """Return who has sent a request. Raises Unauthorized or TooManyGuesses."""
+        address = request.client.host if request.client is not None else ""
+        return Caller(role=self.role_of(request.headers.get("authorization"), address), by="token")
 
     def role_of(self, authorization: str | None, address: str) -> Role:
         """Return the role of an Authorization header. Raises Unauthorized or TooManyGuesses.
@@ -370,11 +376,10 @@ def endpoint(route: Route, tokens: Tokens, owner: RouteOwner | None = None) -> C
         try:
             request.scope[ADMINS] = role == "admin"
             if role is not None:
-                address = request.client.host if request.client is not None else ""
-                caller = tokens.role_of(request.headers.get("authorization"), address)
-                if role == "admin" and caller != "admin":
+                caller = request.scope.get(CALLER) or tokens.caller(request)
+                if role == "admin" and caller.role != "admin":
                     raise Forbidden("this route needs the admin token")
-                request.state.role = caller
+                request.state.role, request.state.caller = caller.role, caller
             if request.scope["query_string"]:
                 _check_query(route, request)
             result = await function(request) if is_coroutine else await run_in_threadpool(function, request)

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import pluggy
 
@@ -28,7 +28,7 @@ from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejec
 from starbase_host.failures import Failure, Streak, has_plain_text
 from starbase_host.isolation import RUNNING, Lifespan, Worker, leave_all
 from starbase_host.plugin_answers import InvalidAnswer, copy_answer, routes_of
-from starbase_host.routes import Route
+from starbase_host.routes import Caller, Role, Route
 
 log = logging.getLogger("starbase.plugins")
 
@@ -66,6 +66,7 @@ class Host:
         clock: Clock,
         config: HostConfig,
         serves: bool,
+        request: Callable[..., Awaitable[Any]],
     ) -> None:
         self.name = name
         self.serves = serves
@@ -76,10 +77,41 @@ class Host:
         self.stopping = plugins.stopping
         self.log = logging.getLogger(f"starbase.plugin.{name}")
         self._plugins = plugins
+        self._request = request
 
-    def plugin(self, name: str) -> Any:
-        """Return the object of another plugin. Raises NotFound when that plugin is not enabled."""
-        return self._plugins.get(name).instance
+    @overload
+    def plugin(self, which: str, /) -> Any: ...
+
+    @overload
+    def plugin(self, which: type[T], /) -> T: ...
+
+    def plugin(self, which: str | type[T], /) -> Any:
+        """Return the object of another plugin, by its name in plugin.toml, or by a class of which it is an instance.
+
+        With a class, the answer has that type. Raises NotFound when no such plugin is enabled.
+        """
+        return self._plugins.get(which).instance if isinstance(which, str) else self._plugins.get_instance(which)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        role: Role | None,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a route of this host in this process, without a token, and return its `result`.
+
+        method, path: such as "POST", "/query".
+        role: the role of the request; None for that of a caller without a token.
+        body: a JSON value; None sends no body.
+        params: the query parameters.
+        The answer of a route without the envelope is returned as bytes. Raises StarbaseError with the message and the
+        status of a refusal; Unavailable before the routes exist.
+        """
+        caller = Caller(role=role, by=self.name) if role is not None else None
+        return await self._request(method, path, body=body, params=params, caller=caller)
 
     async def call(self, hook: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
         """Call a hook in every plugin that implements it, at the same time, each within `hook_timeout_seconds`.
@@ -152,6 +184,13 @@ class Plugins:
         if name not in self._loaded:
             raise NotFound(f"plugin {name} is not enabled; add [plugins.{name}] to plugin.toml")
         return self._loaded[name]
+
+    def get_instance(self, kind: type[T]) -> T:
+        """Return the first plugin object of this class. Raises NotFound."""
+        for plugin in self.loaded:
+            if isinstance(plugin.instance, kind):
+                return plugin.instance
+        raise NotFound(f"no plugin that is a {kind.__name__} is enabled; add its table to plugin.toml")
 
     def plugin_of(self, file: str, preferred: str | None) -> str | None:
         """The plugin that a source file belongs to; None if it is not a plugin's.

@@ -11,6 +11,21 @@ from starlette.routing import compile_path
 
 Role = Literal["admin", "client"]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who has sent a request.
+
+    role: the role that the request has.
+    by: what says so: "token", or the name of the plugin that knows the caller, or that calls the host itself.
+    name: what that plugin calls the caller; "" for a token.
+    """
+
+    role: Role
+    by: str = ""
+    name: str = ""
+
+
 # An error names at most this many problems, and shows at most this many characters of a name.
 MAX_NAMED, MAX_NAME = 20, 60
 

@@ -7,6 +7,7 @@ move. Must not know the plugin's own wiring, which is `plugin.py`.
 from typing import TYPE_CHECKING, Any
 
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError, TableMissing
+from starbase_data_replication.facade import DataReplication, ReplicationStatus, RunProgress, RunRecord
 from starbase_data_replication.model import (
     EVENT_TYPES,
     NO_AFFINITY,
@@ -97,6 +98,7 @@ __all__ = [
     "Column",
     "Comparable",
     "Comparing",
+    "DataReplication",
     "Dialect",
     "Feature",
     "HidingColumns",
@@ -116,9 +118,12 @@ __all__ = [
     "ReadPlan",
     "Reader",
     "ReplicationEvent",
+    "ReplicationStatus",
     "Rewindable",
     "Row",
     "Rows",
+    "RunProgress",
+    "RunRecord",
     "Sample",
     "Sharing",
     "ShowsTransactions",

@@ -7,16 +7,16 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from starbase_data_replication import hookspecs
 from starbase_data_replication.cli import commands
 from starbase_data_replication.connections import Connections
+from starbase_data_replication.facade import Callback, DataReplication, ReplicationStatus, RunRecord
 from starbase_data_replication.routes import Api
 from starbase_data_replication.runs import (
-    Callback,
     Events,
     Recorder,
     Retention,
@@ -60,21 +60,23 @@ OPTIONS: dict[str, tuple[type, float, float, float]] = {
 }
 # How long the end of the host waits for subscribers to return: a part of the five seconds that it may take.
 DRAIN_SECONDS = 0.5
+# The records of runs that one call returns.
+MAX_RUNS = 1000
 # The time for the end of this plugin, a part of the host's three seconds, and the least for sources to close.
 END_SECONDS, CLOSE_SECONDS = 2.0, 0.25
 
 
-def plugin(options: Mapping[str, Any]) -> DataReplication:
+def plugin(options: Mapping[str, Any]) -> DataReplicationPlugin:
     """The factory that the entry point names. Raises ConfigError for an unknown or wrong option.
 
     Raises IncompatibleLibrary for a driver in a version that its requirements do not allow.
     """
     check_versions("starbase-host", *BOUND)
-    return DataReplication(secret_keys=SecretKeys.from_environment(), **_checked(options))
+    return DataReplicationPlugin(secret_keys=SecretKeys.from_environment(), **_checked(options))
 
 
-class DataReplication:
-    """The plugin. `on_event` is for other plugins; the rest is called by the host."""
+class DataReplicationPlugin(DataReplication):
+    """The plugin. What `DataReplication` has is for other plugins; the rest is called by the host."""
 
     def __init__(
         self,
@@ -107,17 +109,26 @@ class DataReplication:
     def on_event(
         self, callback: Callback, types: Collection[str] = ("sync",), *, durable: str | None = None
     ) -> Callable[[], None]:
-        """Call `callback(event)`, a plain or a coroutine function, for each event of these types.
+        return self._parts().events.subscribe(callback, types, durable)
 
-        types: of EVENT_TYPES.
-        durable: a name, unique within the calling plugin: each event comes at least once and in order, also those of
-            while the host or the plugin was off. Not for `run_progress` and `host_ready`.
-        Returns a function that ends the subscription; a durable subscriber keeps its position. Raises Unavailable
-        before the host has started, ValueError for an unknown type, Conflict for a name that is in use.
-        """
-        if self._made is None:
-            raise Unavailable("the host has not started yet; subscribe in plugin_lifespan")
-        return self._made.events.subscribe(callback, types, durable)
+    async def status(self, name: str | None = None) -> list[ReplicationStatus]:
+        return cast(list[ReplicationStatus], await self._parts().service.status(name))
+
+    async def runs(self, *, name: str | None = None, after: int = 0, limit: int = 100) -> list[RunRecord]:
+        if not 1 <= limit <= MAX_RUNS:
+            raise ValueError(f"limit must be a number from 1 to {MAX_RUNS}")
+        return cast(list[RunRecord], await self._parts().service.runs(name=name, after=after, limit=limit))
+
+    async def sync(self, name: str) -> RunRecord:
+        service = self._parts().service
+        run = await service.finish(await service.sync(name))
+        return cast(RunRecord, await service.record_of(run))
+
+    async def configure(self, body: Mapping[str, Any]) -> ReplicationStatus:
+        service = self._parts().service
+        stored = await service.configure(dict(body))
+        (status,) = await service.status(stored.name)
+        return cast(ReplicationStatus, status)
 
     @hookimpl
     def register_hookspecs(self) -> ModuleType:
@@ -159,7 +170,14 @@ class DataReplication:
         )
         scheduler = Scheduler(runner=runner, retention=self._retention)
         service = Service(host, store, runner, scheduler, connections, self._dialects)
-        self._made = _Parts(store=store, connections=connections, events=events, runner=runner, scheduler=scheduler)
+        self._made = _Parts(
+            store=store,
+            connections=connections,
+            events=events,
+            runner=runner,
+            scheduler=scheduler,
+            service=service,
+        )
         return Api(service).routes()
 
     @hookimpl
@@ -214,7 +232,7 @@ class DataReplication:
 
     def _parts(self) -> _Parts:
         if self._made is None:
-            raise Unavailable("the plugin is not running")
+            raise Unavailable("the host has not started yet; call this in plugin_lifespan or later")
         return self._made
 
 
@@ -227,6 +245,7 @@ class _Parts:
     events: Events
     runner: Runner
     scheduler: Scheduler
+    service: Service
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

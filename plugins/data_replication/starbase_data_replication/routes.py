@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starbase_data_replication.config import MAX_UNKNOWN, WAIT, configure_body, flags_body
 from starbase_data_replication.model import SyncRun
 from starbase_data_replication.service import ActiveRun, Service
-from starbase_host import Answer, InvalidRequest, Route, StarbaseError, Unavailable, iso, read_json
+from starbase_host import Answer, InvalidRequest, Route, iso, read_json
 
 PREFIX = "/data-replication"
 # What one answer may hold: a thousand records are about half a megabyte of JSON.
@@ -24,12 +24,6 @@ LOGS: Mapping[str, Mapping[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LOGS, "default": 50},
     "name": {"type": "string"},
 }
-
-
-class RunFailed(StarbaseError):
-    """A run that a caller asked for has failed; its status is that of the cause."""
-
-    code = "sync_failed"
 
 
 class Api:
@@ -110,16 +104,11 @@ class Api:
     async def _answer(self, run: ActiveRun, wait: bool) -> Any:
         if not wait:
             return Answer({**_success(f"{run.noun} of {run.name} begun"), "run_id": run.run_id}, status=202)
-        record = await self._service.wait(run)
-        if record.status == "success":
-            answer = {**_success(f"{run.noun} of {run.name} done"), "run": run_as_dict(record)}
-            if run.verification is not None:
-                answer |= {**run.verification.as_dict(), "duration_ms": record.sync_duration_ms}
-            return answer
-        if record.status == "error":
-            raise RunFailed(f"{run.noun} of {run.name} failed: {record.error_message}", status=run.failure_status)
-        why = f"{record.error_message}; {await self._service.what_follows(run)}"
-        raise Unavailable(f"{run.noun} of {run.name} was interrupted: {why}")
+        record = await self._service.finish(run)
+        answer = {**_success(f"{run.noun} of {run.name} done"), "run": run_as_dict(record)}
+        if run.verification is not None:
+            answer |= {**run.verification.as_dict(), "duration_ms": record.sync_duration_ms}
+        return answer
 
     async def status(self, request: Request) -> Any:
         return {"configs": await self._service.status()}

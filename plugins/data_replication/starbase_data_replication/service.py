@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Any
 
 import apsw
@@ -17,14 +18,20 @@ from starbase_data_replication.connections import Connections
 from starbase_data_replication.model import Options, ReplicationEvent, RunKind, SyncRun
 from starbase_data_replication.runs import CHANGED, RESET, STOPPED, ActiveRun, Runner, Scheduler
 from starbase_data_replication.sources import Dialects
-from starbase_data_replication.storage import Store, StoredReplication, event_log, sqlite_tables, store
-from starbase_host import Conflict, Host, NotFound, Unavailable, iso, quote
+from starbase_data_replication.storage import Store, StoredReplication, event_log, logbook, sqlite_tables, store
+from starbase_host import Conflict, Host, NotFound, StarbaseError, Unavailable, iso, quote
 
 __all__ = ["ActiveRun", "Service"]
 
 # A reset ends the run that is under way, but a sync of another in the group may take the name before it begins. Each
 # attempt loses only to a sync that came due at that very moment.
 RESET_ATTEMPTS = 5
+
+
+class RunFailed(StarbaseError):
+    """A run that a caller asked for has failed; its status is that of the cause."""
+
+    code = "sync_failed"
 
 
 class Service:
@@ -149,10 +156,22 @@ class Service:
         await self._close_unused()
         self._runner.recorder.events.send(event)
 
-    async def status(self) -> list[dict[str, Any]]:
-        """Every replication with its state, ordered by name: objects of the fields that status shows."""
+    async def status(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Every replication with its state, ordered by name: objects of the fields that status shows.
+
+        name: only this one. Raises NotFound.
+        """
         due = await self._scheduler.next_syncs()
-        return [self._status(each, due.get(each.name)) for each in await self._store.all()]
+        found = await self._store.all() if name is None else [await self._store.get(name)]
+        return [self._status(each, due.get(each.name)) for each in found]
+
+    async def runs(self, *, name: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+        """The runs recorded after the one with this id, oldest first, as objects of the log's columns."""
+        return await self._store.database.read(partial(logbook.runs, name=name, after=after, limit=limit))
+
+    async def record_of(self, run: SyncRun) -> dict[str, Any]:
+        """A recorded run as an object of the log's columns. Raises NotFound if it was pruned meanwhile."""
+        return await self._store.database.read(partial(logbook.run, run_id=run.run_id))
 
     async def logs(self, *, limit: int, name: str | None = None) -> list[dict[str, Any]]:
         """The latest runs, newest first, as objects of the log's columns. Raises NotFound.
@@ -176,6 +195,19 @@ class Service:
         if run.result.done():
             return run.result.result()
         raise Unavailable(f"the host is stopping; {run.noun.lower()} of {run.name} is interrupted; {run.what_follows}")
+
+    async def finish(self, run: ActiveRun) -> SyncRun:
+        """Wait until a run has succeeded; returns its record.
+
+        Raises RunFailed if it has failed, and Unavailable if it was interrupted or the host stops.
+        """
+        record = await self.wait(run)
+        if record.status == "error":
+            raise RunFailed(f"{run.noun} of {run.name} failed: {record.error_message}", status=run.failure_status)
+        if record.status != "success":
+            why = f"{record.error_message}; {await self.what_follows(run)}"
+            raise Unavailable(f"{run.noun} of {run.name} was interrupted: {why}")
+        return record
 
     async def what_follows(self, run: ActiveRun) -> str:
         """What becomes of the work of a run that was interrupted, as a clause for a message."""

@@ -5,7 +5,7 @@ may hold.
 """
 
 from starbase_data_replication.runs.active_run import CHANGED, RESET, STOPPED, ActiveRun
-from starbase_data_replication.runs.events import Callback, Events
+from starbase_data_replication.runs.events import Events
 from starbase_data_replication.runs.recorder import Recorder
 from starbase_data_replication.runs.retention import Retention
 from starbase_data_replication.runs.row_counts import RowCounts
@@ -19,7 +19,6 @@ __all__ = [
     "RESET",
     "STOPPED",
     "ActiveRun",
-    "Callback",
     "Events",
     "Recorder",
     "Retention",

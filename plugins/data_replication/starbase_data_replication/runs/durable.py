@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from starbase_data_replication.facade import Callback
 from starbase_data_replication.model import ReplicationEvent
 from starbase_data_replication.storage import SubscriberKey, event_log
 from starbase_host import Host, StarbaseError, Worker
@@ -38,7 +39,7 @@ class DurableSubscriber:
     """
 
     key: SubscriberKey
-    callback: Callable[[ReplicationEvent], Awaitable[None] | None]
+    callback: Callback
     types: Collection[str]
     host: Host
     opened: asyncio.Event

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from starbase_data_replication.facade import Callback
 from starbase_data_replication.model import EVENT_TYPES, PROGRESS, READY, ReplicationEvent
 from starbase_data_replication.runs.durable import DurableSubscriber, check_durable
 from starbase_data_replication.storage import Store, event_log, outbox
@@ -27,7 +28,6 @@ MAX_WAITING = 1000
 # How long to wait before a database that is locked or full is asked again.
 AGAIN_SECONDS = 5.0
 T = TypeVar("T")
-Callback = Callable[[ReplicationEvent], Awaitable[None] | None]
 
 
 @dataclass(frozen=True)

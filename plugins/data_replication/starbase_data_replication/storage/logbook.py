@@ -8,6 +8,8 @@ from typing import Any
 
 import apsw
 
+from starbase_host import NotFound
+
 LOG_COLUMNS = (
     "id", "config_name", "status", "records_processed", "error_message", "sync_duration_ms", "created_at",
     "run_id", "kind", "started_at", "finished_at", "rows_read", "bytes_read", "warnings",
@@ -18,7 +20,27 @@ def logs(connection: apsw.Connection, *, limit: int, name: str | None) -> list[d
     """The latest runs, newest first, as objects of LOG_COLUMNS. name: only those of this replication."""
     where, values = ("WHERE config_name = ?", (name,)) if name is not None else ("", ())
     sql = f"SELECT {', '.join(LOG_COLUMNS)} FROM tmp_replication_logs {where} ORDER BY id DESC LIMIT ?"
-    found = [dict(zip(LOG_COLUMNS, row, strict=True)) for row in connection.execute(sql, (*values, limit))]
+    return _entries(connection, sql, (*values, limit))
+
+
+def runs(connection: apsw.Connection, *, name: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    """The runs recorded after the one with this id, oldest first, as objects of LOG_COLUMNS. name: as in `logs`."""
+    where, values = ("AND config_name = ?", (name,)) if name is not None else ("", ())
+    sql = f"SELECT {', '.join(LOG_COLUMNS)} FROM tmp_replication_logs WHERE id > ? {where} ORDER BY id LIMIT ?"
+    return _entries(connection, sql, (after, *values, limit))
+
+
+def run(connection: apsw.Connection, *, run_id: str) -> dict[str, Any]:
+    """A run as an object of LOG_COLUMNS. Raises NotFound."""
+    sql = f"SELECT {', '.join(LOG_COLUMNS)} FROM tmp_replication_logs WHERE run_id = ? ORDER BY id DESC LIMIT 1"
+    found = _entries(connection, sql, (run_id,))
+    if not found:
+        raise NotFound(f"the record of run {run_id} does not exist any more, or could not be written yet")
+    return found[0]
+
+
+def _entries(connection: apsw.Connection, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    found = [dict(zip(LOG_COLUMNS, row, strict=True)) for row in connection.execute(sql, values)]
     for entry in found:
         entry["warnings"] = json.loads(entry["warnings"])
     return found
