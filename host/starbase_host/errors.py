@@ -36,7 +36,7 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
 # A reason that begins with one of these words makes a sentence with its field: "port must be a number".
 PREDICATE = re.compile(
     r"(?:are|belongs|can|cannot|contains|defines|does|gives|has|have|holds|implements|is|looks|may|must|names|needs|occurs|"
-    r"stands|takes|would)\b"
+    r"takes|would)\b"
 )
 
 

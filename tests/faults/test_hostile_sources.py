@@ -153,10 +153,10 @@ MYSQL: dict[str, tuple[Answer, str]] = {
     "an error of 10 MB": (says(mysql_error(FORGED.encode() + b"x" * 10_000_000)), "of more than 1 MiB"),
     "an error that forges": (says(mysql_error(FORGED.encode())), "forged"),
     "an error that is not UTF-8": (says(mysql_error(b"\xff\xfe caf\xe9")), "caf"),
-    "an error without a text": (says(packet(1, b"\xff\x01")), "not MySQL's protocol"),
+    "an error without a text": (says(packet(1, b"\xff\x01")), "does not follow MySQL's protocol"),
     "a state that is not UTF-8": (
         says(mysql_error(b"", b"#\xff\xfe\xff\xfe\xff")),
-        "not MySQL's protocol",
+        "does not follow MySQL's protocol",
     ),
     "version() NULL": (says(result(b"\xfb")), "an answer that MySQL does not give"),
     "version() a BLOB": (says(result(b"\x016", charset=63, kind=252)), "an answer that MySQL does not give"),
@@ -166,7 +166,7 @@ MYSQL: dict[str, tuple[Answer, str]] = {
     "no result at all": (says(packet(1, OK)), "an answer that MySQL does not give"),
     "text that is not UTF-8": (says(result(b"\x02\xff\xfe")), "MySQL"),
     # Everything after it has no rows.
-    "no table": (says(result(b"\x068.0.36")), "was not there"),
+    "no table": (says(result(b"\x068.0.36")), "did not exist when it was looked up"),
 }
 
 

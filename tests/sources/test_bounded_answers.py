@@ -50,7 +50,7 @@ def test_a_count_that_no_table_has(host: HostProcess, count: str) -> None:
     configure(host, name)
     host.sync(name)
     answering(host, f"summaries = [{{0: Summary({count}, 5)}}]")
-    assert f"broke a rule, comparing {name}: received a count of rows that no table has" in error(host, "verify", name)
+    assert f"broke a rule, comparing {name}: received an impossible count of rows" in error(host, "verify", name)
 
 
 @pytest.mark.parametrize(("number", "parts"), [(1, "[{7: Summary(1, 5)}]"), (2, "[]"), (3, "[{}] * 9")])
@@ -86,7 +86,7 @@ def test_a_batch_of_a_size_that_none_has(host: HostProcess, size: str) -> None:
     name = f"bytes{BYTES.index(size)}"
     configure(host, name)
     answering(host, f"batches = [Batch(rows=[('1', 'a')], bytes={size}, last=True)]")
-    assert f"reading {name}: received a batch whose size is no number of bytes" in error(host, "sync", name)
+    assert f"reading {name}: received a batch whose size is not a number of bytes" in error(host, "sync", name)
 
 
 def test_more_columns_than_a_replica_has(host: HostProcess) -> None:
@@ -139,10 +139,10 @@ def test_long_names_of_columns(host: HostProcess) -> None:
     """One of 25 MB kept the host from answering for 25 seconds."""
     configure(host, "named")
     answering(host, "columns = (column('id'), column('c' * 255), column('v' * 256))")
-    why = "the name of a column of named has 256 characters, and may have 255; rename it at the source"
+    why = "the name of a column of named has 256 characters, more than 255; rename it at the source"
     assert why in error(host, "sync", "named")
     answering(host, "columns = (column('id'), column('v'), column('v'))")
-    assert "describing named: received two columns of one name" in error(host, "sync", "named")
+    assert "describing named: received two columns with the same name" in error(host, "sync", "named")
 
 
 def test_long_texts_of_a_catalogue(host: HostProcess) -> None:
@@ -169,7 +169,7 @@ def test_a_long_watermark(host: HostProcess) -> None:
     of_nothing = "noted_at=1.0, open_transactions=OpenTransactions(known=True)"
     high = "watermark = HighWatermark(candidate=Candidate(value='v' * {}, " + of_nothing + "))"
     answering(host, high.format(8193))
-    why = "trackingColumn: high.id holds a value of 8,193 characters, and 8,192 are the most that are kept"
+    why = "trackingColumn: high.id holds a value of 8,193 characters, more than the 8,192 that can be stored"
     assert why in error(host, "sync", "high")
     answering(host, high.format(8192))
     assert host.sync("high")["status"] == "success"

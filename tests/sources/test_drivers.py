@@ -113,7 +113,7 @@ def test_a_postgresql_server_without_tls(postgres_database: TestDatabase) -> Non
     for mode in ("require", "verify-ca", "verify-full"):
         said = described(PostgresqlDialect(), {**postgres_database.source_config, "sslmode": mode})
         mend = "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
-        mend += "look at host and port of sourceConfig"
+        mend += "check host and port of sourceConfig"
         assert said == f"looking up t: {mend}"
 
 

@@ -104,7 +104,7 @@ def test_an_error_of_mysql_quotes_no_row(either_mysql: TestDatabase, tmp_path: P
     with running(tmp_path) as host:
         for where in (*ON_MYSQL, *(f"raised_{number}(v)" for number in SIGNALLED)):
             configure(host, either_mysql, where)
-            assert "its text is left out, which may hold a row's value (error " in refused(host), where
+            assert "its text is left out, because it may contain a row's value (error " in refused(host), where
         configure(host, either_mysql, "nonsense > 1")
         assert "where: the server says: Unknown column 'nonsense' in" in refused(host)
     nowhere(tmp_path)

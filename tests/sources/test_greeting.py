@@ -108,7 +108,7 @@ def test_a_server_cannot_have_the_password_hashed_for_hours(mode: str, iteration
 )
 def test_messages_of_a_handshake_are_short(said: bytes) -> None:
     with impostor(lambda connection: connection.sendall(said)) as port:
-        assert "look at host and port of sourceConfig" in described(PostgresqlDialect(), settings(port, "disable"))
+        assert "check host and port of sourceConfig" in described(PostgresqlDialect(), settings(port, "disable"))
 
 
 def test_a_demand_after_the_word_that_we_are_in_is_judged_too() -> None:
@@ -117,7 +117,7 @@ def test_a_demand_after_the_word_that_we_are_in_is_judged_too() -> None:
         asking("999999999")(connection)
 
     with impostor(talk) as port:
-        assert "look at host and port of sourceConfig" in described(PostgresqlDialect(), settings(port, "disable"))
+        assert "check host and port of sourceConfig" in described(PostgresqlDialect(), settings(port, "disable"))
 
 
 def demand(number: int, text: bytes = b"") -> bytes:
@@ -166,7 +166,7 @@ def test_demands_out_of_order_do_not_reach_the_driver(said: bytes) -> None:
         )
         done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "look at host and port of sourceConfig" in done.stdout
+    assert "check host and port of sourceConfig" in done.stdout
 
 
 @pytest.mark.parametrize("body", [b"", b"a\0", b"client_encoding\0bz2_codec\0", b"client_encoding\0\0"])

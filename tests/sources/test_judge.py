@@ -30,12 +30,15 @@ def _right(host: HostProcess) -> Iterator[None]:
 
 
 BATCHES = {
-    "a longer row": ("[Batch(rows=[('1', 'a', 'x'), ('2',)], bytes=4, last=True)]", "a row that has not 2 values"),
-    "wide rows": ("[Batch(rows=Rows(['1', 'a', 'x'], 3), bytes=4, last=True)]", "a row that has not 2 values"),
-    "uneven rows": ("[Batch(rows=Rows(['1', 'a', 'x'], 2), bytes=4, last=True)]", "a row that has not 2 values"),
+    "a longer row": (
+        "[Batch(rows=[('1', 'a', 'x'), ('2',)], bytes=4, last=True)]",
+        "a row that does not have 2 values",
+    ),
+    "wide rows": ("[Batch(rows=Rows(['1', 'a', 'x'], 3), bytes=4, last=True)]", "a row that does not have 2 values"),
+    "uneven rows": ("[Batch(rows=Rows(['1', 'a', 'x'], 2), bytes=4, last=True)]", "a row that does not have 2 values"),
     "no last": ("[Batch(rows=[('1', 'a')], bytes=4)]", "the rows ended without a last batch"),
     "no batch": ("[]", "the rows ended without a last batch"),
-    "two last": ("[Batch(rows=[('1', 'a')], bytes=4, last=True)] * 2", "a batch behind the last one"),
+    "two last": ("[Batch(rows=[('1', 'a')], bytes=4, last=True)] * 2", "a batch after the last one"),
     "many rows": (
         "[Batch(rows=[(str(n), 'a') for n in range(5001)], bytes=4, last=True)]",
         "a batch of more than 5,000 rows",
@@ -58,7 +61,10 @@ BATCHES = {
         "[Batch(rows=[('1', 'a')], bytes=4, last_key=(1,)), Batch(rows=[], bytes=0, last=True)]",
         "received int, and str is needed",
     ),
-    "a negative size": ("[Batch(rows=[('1', 'a')], bytes=-1, last=True)]", "a batch whose size is no number of bytes"),
+    "a negative size": (
+        "[Batch(rows=[('1', 'a')], bytes=-1, last=True)]",
+        "a batch whose size is not a number of bytes",
+    ),
     "a last of 1": ("[Batch(rows=[('1', 'a')], bytes=4, last=1)]", "received int, and bool is needed"),
     "a decimal": (
         "[Batch(rows=[('1', __import__('decimal').Decimal(1))], bytes=4, last=True)]",
@@ -94,7 +100,7 @@ def test_rows_without_the_value_of_left_filter(host: HostProcess, rows: str) -> 
     answering(host, f"batches = [Batch(rows={rows}, bytes=4, last=True)]")
     answer = host.request("POST", f"/data-replication/sync/{name}")
     assert answer.status_code == 502, answer.text
-    why = f"the dialect odd of plugin odd broke a rule, reading {name}: received a row that has not 3 values; "
+    why = f"the dialect odd of plugin odd broke a rule, reading {name}: received a row that does not have 3 values; "
     assert why in answer.json()["error"]
     answering(host, "batches = [Batch(rows=[('1', 'z', 2)], bytes=4, last=True)]")
     answer = host.request("POST", f"/data-replication/sync/{name}")
@@ -142,7 +148,7 @@ def test_a_context_that_lets_no_error_out(host: HostProcess) -> None:
     configure(host, "swallowed")
     host.sync("swallowed")
     answering(host, "swallowed = (Exception,)\nbatches = [Batch(rows=[('9',)], bytes=4, last=True)]")
-    assert "received a row that has not 2 values" in error(host, "sync", "swallowed")
+    assert "received a row that does not have 2 values" in error(host, "sync", "swallowed")
 
 
 RAISING = {

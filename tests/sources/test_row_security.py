@@ -253,7 +253,7 @@ def test_views_that_ask_who_reads_them(either_mysql: TestDatabase, tmp_path: Pat
             either_mysql.execute(f"DROP VIEW IF EXISTS v, inside; {sql}")
             host.configure(**body, isActive=False, trackingColumn="id", keyColumns=["id"], rowSecurity="refuse")
             if hides:
-                assert "asks who reads it by" in refusal(host), case
+                assert "depends on who reads it by" in refusal(host), case
                 host.configure(name="t", rowSecurity="filtered")
             host.sync("t")
         assert rows(host) == 3

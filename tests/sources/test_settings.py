@@ -228,7 +228,7 @@ def test_mysql_connection_string(parameter: str) -> None:
         ({**MYSQL, "database": None}, "database", "is required"),
         ({**MYSQL, "host": "/run/mysqld.sock", "port": 3306}, "port", "is not used with a Unix socket"),
         ({**MYSQL, "ssl": "yes"}, "ssl", "must be true or false"),
-        ({**MYSQL, "ssl": True, "sslMode": "REQUIRED"}, "ssl", "stands beside sslMode"),
+        ({**MYSQL, "ssl": True, "sslMode": "REQUIRED"}, "ssl", "cannot be given together with sslMode"),
         ({**MYSQL, "sslMode": "ON"}, "sslMode", "must be one of DISABLED, PREFERRED"),
         ({**MYSQL, "sslMode": "REQUIRED", "sslCa": "/ca"}, "sslCa", "set sslMode to VERIFY_CA"),
         ({**MYSQL, "ssl": False, "sslCert": "/c"}, "sslCert", "is not used with sslMode DISABLED"),

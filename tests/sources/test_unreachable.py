@@ -34,7 +34,7 @@ from tests.support.dialects import described
 from tests.support.mysql_packets import END, FIRST, packed, payload, stream
 from tests.support.servers import TestDatabase
 
-LOOK_AT = "look at host and port of sourceConfig"
+LOOK_AT = "check host and port of sourceConfig"
 DIALECTS: dict[str, Dialect] = {"PostgreSQL": PostgresqlDialect(), "MySQL": MysqlDialect()}
 
 
@@ -72,7 +72,7 @@ def test_nobody_is_there(name: str, tmp_path: Path) -> None:
     dialect = DIALECTS[name]
     refused = f"nothing listens at 127.0.0.1:1 (connection refused); start the server, or {LOOK_AT}"
     assert said(dialect, "127.0.0.1", 1) == refused
-    unknown = "the name no-such-host.invalid is not known; look at host of sourceConfig, or at this machine's DNS"
+    unknown = "the name no-such-host.invalid is not known; check host of sourceConfig, or at this machine's DNS"
     assert said(dialect, "no-such-host.invalid", 1) == unknown
     assert said(dialect, str(tmp_path / "gone"), None).startswith(f"there is no socket {tmp_path / 'gone'}")
 
@@ -111,7 +111,7 @@ def test_a_port_at_which_no_mysql_listens(mode: str, postgres_database: TestData
     url = f"mysql://u:s3cret-of-u@{server.host}:{server.port}/d?ssl-mode={mode}&connect_timeout=1"
     text = described(DIALECTS["MySQL"], {"connectionString": url})
     assert (
-        text == f"looking up t: {server.host}:{server.port} does not answer; look for a firewall between, or {LOOK_AT}"
+        text == f"looking up t: {server.host}:{server.port} does not answer; check for a firewall between, or {LOOK_AT}"
     )
 
 
@@ -121,13 +121,13 @@ def test_a_port_that_accepts_and_says_nothing(name: str) -> None:
         port = silent.getsockname()[1]
         url = f"{name.lower()}://u:s3cret-of-u@127.0.0.1:{port}/d?connect_timeout=1"
         text = described(DIALECTS[name], {"connectionString": url})
-    assert text == f"looking up t: 127.0.0.1:{port} does not answer; look for a firewall between, or {LOOK_AT}"
+    assert text == f"looking up t: 127.0.0.1:{port} does not answer; check for a firewall between, or {LOOK_AT}"
 
 
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError(errno.EHOSTUNREACH, ""), f"there is no route to h:1; look at the network between, or {LOOK_AT}"),
+        (OSError(errno.EHOSTUNREACH, ""), f"there is no route to h:1; check the network between, or {LOOK_AT}"),
         (ConnectionResetError(errno.ECONNRESET, ""), "h:1 closed the connection before it answered"),
         (TimeoutError(), "h:1 does not answer"),
         (OSError("odd"), "h:1 cannot be reached: odd"),
@@ -143,7 +143,7 @@ def test_words_of_names() -> None:
     assert not_known("h", socket.gaierror(socket.EAI_AGAIN, "")).startswith(
         "the name h cannot be looked up at the moment"
     )
-    assert not_known("h" * 80, UnicodeError()).startswith(f"{'h' * 80} can be no name")
+    assert not_known("h" * 80, UnicodeError()).startswith(f"{'h' * 80} cannot be a host name")
     assert (place("::1", 5), place("h", 5)) == ("[::1]:5", "h:5")
 
 

@@ -38,7 +38,7 @@ CHANGED_ON_THE_WAY = (
 )
 
 # How to find who gave an answer that no such server gives.
-WHERE_TO_LOOK = "look at host and port of sourceConfig, and at any proxy in between"
+WHERE_TO_LOOK = "check host and port of sourceConfig, and at any proxy in between"
 
 # Characters of an error that a run's record keeps: a few screens, whatever the server sends.
 MAX_SHOWN = 2_000

@@ -97,7 +97,7 @@ def test_a_mistake_of_the_caller_leaves_no_trace(tmp_path: Path) -> None:
         mistakes: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
             ("reconcile", {}, {}, "deletes is not reconcile or mark"),
             ("reconcile", {"deletes": {"sourceColumn": "gone"}}, {"force": True}, "deletes is not reconcile or mark"),
-            ("verify", {"group": "g"}, {"repair": True}, "repair would take this table to another moment"),
+            ("verify", {"group": "g"}, {"repair": True}, "repair would show this table at another moment"),
         ]
         for verb, change, body, error in mistakes:
             host.configure(name="t", **change)

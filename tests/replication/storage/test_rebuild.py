@@ -243,7 +243,7 @@ def test_a_table_of_somebody_elses_is_not_replaced(source_database: TestDatabase
         configure(host, source_database)
         response = host.request("POST", "/data-replication/sync/t")
         assert response.status_code == 502
-        assert "holds rows that are no replica's" in response.json()["error"]
+        assert "contains rows that do not belong to a replica" in response.json()["error"]
         assert host.query("SELECT name FROM t") == [["precious"]]
         # A replica that was left behind by a deleted replication is ours to replace.
         host.result("POST", "/query", {"sql": "DELETE FROM t"})
@@ -433,7 +433,7 @@ def test_what_somebody_puts_in_a_replicas_place_while_it_is_rebuilt_is_not_repla
         until(lambda: not host.status("t")["is_running"], what="the run's end")
         run = host.logs("t")[0]
         assert (run["kind"], run["status"]) == ("reset", "error")
-        assert "holds rows that are no replica's" in run["error_message"]
+        assert "contains rows that do not belong to a replica" in run["error_message"]
         assert host.query("SELECT * FROM t") == [[-1]]
 
 
@@ -532,7 +532,7 @@ def test_full_text_tables_over_a_replica_are_right_after_a_swap(source_database:
         host.result("POST", "/query", {"sql": "CREATE VIRTUAL TABLE broken USING fts5(nothing, content='t')"})
         run = host.result("POST", "/data-replication/reset/t")["run"]
         (said,) = (each for each in run["warnings"] if "full-text" in each)
-        assert "the full-text table broken could not be built again" in said
+        assert "the full-text table broken could not be rebuilt" in said
         assert """INSERT INTO "broken"("broken") VALUES ('rebuild')""" in said
 
 

@@ -15,7 +15,7 @@ SHORT = f"{CONFIG}max_trigger_seconds = {SECONDS}\n"
 ENDLESS = "SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n)"
 # Some tenths of a second for each row.
 SLOW = "length(replace(hex(zeroblob(10000000)), '00', name || '000'))"
-NOTHING_ELSE = "the trigger slow; drop it, or have it do less; max_trigger_seconds bounds it"
+NOTHING_ELSE = "the trigger slow; drop it, or make it do less; max_trigger_seconds is the limit"
 TRIGGERS = {
     "insert": f"AFTER INSERT ON t BEGIN {ENDLESS}; END",
     "before": f"BEFORE INSERT ON T BEGIN {ENDLESS}; END",
@@ -54,7 +54,7 @@ def test_a_trigger_without_end(source_database: TestDatabase, tmp_path: Path) ->
             written(host, f"CREATE TRIGGER slower {trigger}")
             error = failure(host)
             assert "table t was being written for over 0.3 seconds because of what was added to it: " in error
-            assert "the trigger slower; drop it, or have it do less" in error
+            assert "the trigger slower; drop it, or make it do less" in error
             written(host, "DROP TRIGGER slower")
         assert host.query("SELECT * FROM seen") == []
         assert host.query("SELECT id FROM t") == [[1]]
@@ -113,8 +113,8 @@ def test_a_swap_ends(postgres_database: TestDatabase, tmp_path: Path) -> None:
         assert host.sync("t")["warnings"] == []
         written(host, "CREATE VIRTUAL TABLE found USING fts5 (c, content='endless', content_rowid='id')")
         error = failure(host)
-        assert "the full-text table found was built for over " in error
-        assert "drop it, or have it do less" in error
+        assert "the full-text table found took over " in error
+        assert "drop it, or make it do less" in error
         written(host, "DROP TABLE found")
         assert host.sync("t")["status"] == "success"
         kept = host.query("SELECT name FROM sqlite_schema WHERE name IN ('plain', 'kept') ORDER BY 1")

@@ -250,14 +250,14 @@ def test_a_row_of_a_view_that_loses_its_key_is_an_error(host: HostProcess, peopl
     people.execute("UPDATE people SET n = NULL WHERE id = 1")
     answer = host.request("POST", f"/data-replication/verify/{name}")
     assert answer.status_code == 502
-    assert "keyColumns: a row has no value" in answer.text
+    assert "keyColumns: a row has NULL in a column that must identify it" in answer.text
 
 
 def test_a_row_without_a_key_is_never_given_one(host: HostProcess, people: TestDatabase) -> None:
     name = configure(host, people, keyColumns=["n"], lookbackSeconds=600)
     host.sync(name)
     people.execute("INSERT INTO people (id, n, at) VALUES (5, NULL, '2024-03-01')")
-    assert "keyColumns: a row of the source has no value" in error(host, name)
+    assert "keyColumns: a row of the source has NULL in a column that must identify it" in error(host, name)
     assert [row[0] for row in table(host, name)[1]] == [1, 2, 3]
 
 
@@ -408,7 +408,7 @@ def test_what_a_transform_answers_is_looked_at_beside_everybody_else(
         finally:
             (tmp_path / "released").touch()
             sync.join()
-        why = "what it answered is not" if how == "endless" else "TimeoutError"
+        why = "its answer must be" if how == "endless" else "TimeoutError"
         assert answer.status_code == 502
         assert f"transforms: plugin slow has failed ({why}" in answer.json()["error"]
         (tmp_path / "how").write_text("well")

@@ -164,7 +164,7 @@ def test_without_a_name_id_is_taken_only_if_it_rises(source_database: TestDataba
         configure(host, source_database, "others", trackingColumn="nothing")
         assert "others has no column nothing" in refusal(host, "others")
         configure(host, source_database, "codes")
-        assert "nothing tells that they rise" in refusal(host, "codes")
+        assert "nothing shows that they rise" in refusal(host, "codes")
         # Named, it is the user's word.
         for name in ("codes", "labels"):
             configure(host, source_database, name, trackingColumn="id")

@@ -139,7 +139,7 @@ def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
         with untold(database, user) as why:
             run = host.sync("t")
             assert why in host.status("t")["protection"]
-            assert any("until it tells again" in warning and why in warning for warning in run["warnings"])
+            assert any("until it does, for at most" in warning and why in warning for warning in run["warnings"])
         database.execute("INSERT INTO t (v) VALUES (6)")
         host.sync("t")
         for session in (known, unseen):

@@ -165,7 +165,7 @@ def _source(
     # A table that is already known to be wrong is not checked twice.
     found = dict(dialects[name].check(settings, "table" if table is None or "sourceTable" in problems else table))
     if not all(type(text) is str for pair in found.items() for text in pair):
-        raise TypeError("check did not answer a mapping of fields to messages")
+        raise TypeError("check did not return a mapping of fields to messages")
     if "source_config" in values:
         found.update(not_allowed(sent, variables))
         found.update(partial_hosts(sent))

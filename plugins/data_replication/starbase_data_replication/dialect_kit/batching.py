@@ -34,7 +34,7 @@ async def batches(chunks: AsyncIterator[Sequence[Row]], plan: ReadPlan) -> Async
     async for chunk in chunks:
         for row in chunk:
             if len(row) != width:
-                raise OddAnswer(f"reading {schema.table}: received a row that has not {width} values")
+                raise OddAnswer(f"reading {schema.table}: received a row that does not have {width} values")
             held.append(row)
             size += size_of(row)
             if len(held) >= plan.batch_rows or size >= plan.batch_bytes:

@@ -102,7 +102,7 @@ class KitSource:
         return count
 
     async def read_high_watermark(self, schema: TableSchema, options: Options, *, noted_at: float) -> HighWatermark:
-        doing = f"noting the watermark of {schema.table}"
+        doing = f"reading the highest tracking value of {schema.table}"
         async with self._asking(doing) as connection:
             # The clock before the value, and the transactions after it: see Inspector.read_high_watermark.
             shown = await connection.clock()
@@ -157,7 +157,7 @@ class KitSource:
     async def ping(self) -> None:
         connection = self._make()
         try:
-            with _explained(connection, "asking whether the source is there"):
+            with _explained(connection, "asking whether the source answers"):
                 await connection.connect()
         finally:
             with contextlib.suppress(Exception):

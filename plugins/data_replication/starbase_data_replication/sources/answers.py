@@ -43,7 +43,7 @@ MOST_FILES = 100_000
 DECLARED = ("INTEGER", "REAL", "NUMERIC", "TEXT", "BLOB", NO_AFFINITY)
 
 TOO_MANY = "the source has more than {most:,} open transactions"
-TOO_LONG = "the source names its open transactions by texts of more than {longest} characters"
+TOO_LONG = "the source gives its open transactions names of more than {longest} characters"
 
 T = TypeVar("T", str, str | None)
 
@@ -53,13 +53,13 @@ def checked_summaries(
 ) -> Sequence[Mapping[int, Summary]]:
     """What `Comparing.summarise` answers. Raises BrokenRule if it is about other parts, or counts what none has."""
     if len(answer) != len(parts):
-        raise BrokenRule(doing, f"received sums of {len(answer)} parts of {len(parts)}")
+        raise BrokenRule(doing, f"received checksums of {len(answer)} parts, not of {len(parts)}")
     for part, summaries in zip(parts, answer, strict=True):
         for bucket, (rows, checksum) in summaries.items():
             if type(bucket) is not int or not 0 <= bucket < part.buckets:
-                raise BrokenRule(doing, "received a sum of rows that were not asked for")
+                raise BrokenRule(doing, "received a checksum of rows that were not asked for")
             if type(rows) is not int or type(checksum) is not int or not 0 <= rows <= LARGEST or checksum < 0:
-                raise BrokenRule(doing, "received a count of rows that no table has")
+                raise BrokenRule(doing, "received an impossible count of rows")
     return answer
 
 
@@ -73,11 +73,11 @@ def checked_schema(schema: TableSchema) -> TableSchema:
             raise BrokenRule(doing, f"a cast declares a type that is not one of {DECLARED}")
         if len(name) > LONGEST_NAME:
             raise SchemaMismatch(
-                f"the name of a column of {schema.table} has {len(name):,} characters, and may have {LONGEST_NAME}; "
+                f"the name of a column of {schema.table} has {len(name):,} characters, more than {LONGEST_NAME}; "
                 "rename it at the source"
             )
         if name in names:
-            raise BrokenRule(doing, "received two columns of one name")
+            raise BrokenRule(doing, "received two columns with the same name")
         names.add(name)
     if len(schema.files) + len(schema.parts) > MOST_FILES:
         raise BrokenRule(doing, f"received more than {MOST_FILES:,} files and parts")
@@ -128,8 +128,8 @@ def checked_watermark(noted: HighWatermark, schema: TableSchema) -> HighWatermar
     longest = max(len(value) for value in (*values, "") if value is not None)
     if longest > LONGEST_VALUE:
         raise SchemaMismatch(
-            f"trackingColumn: {schema.table}.{schema.tracking_column} holds a value of {longest:,} characters, and "
-            f"{LONGEST_VALUE:,} are the most that are kept; track another column, or set mode to full"
+            f"trackingColumn: {schema.table}.{schema.tracking_column} holds a value of {longest:,} characters, more "
+            f"than the {LONGEST_VALUE:,} that can be stored; track another column, or set mode to full"
         )
     if candidate is None:
         return noted
@@ -164,15 +164,15 @@ async def checked_batches(batches: AsyncIterator[Batch], plan: ReadPlan) -> Asyn
     width = len(plan.schema.columns) + plan.left_filter
     async for batch in batches:
         if type(batch.bytes) is not int or not 0 <= batch.bytes <= LARGEST:
-            raise BrokenRule(doing, "received a batch whose size is no number of bytes")
+            raise BrokenRule(doing, "received a batch whose size is not a number of bytes")
         if not _has_width(batch.rows, width):
-            raise BrokenRule(doing, f"received a row that has not {width} values")
+            raise BrokenRule(doing, f"received a row that does not have {width} values")
         if len(batch.rows) > plan.batch_rows:
             raise BrokenRule(doing, f"received a batch of more than {plan.batch_rows:,} rows, which are the most")
         if batch.last_key is not None:
             _check_last_key(batch.last_key, plan.schema, doing)
         if ended:
-            raise BrokenRule(doing, "received a batch behind the last one")
+            raise BrokenRule(doing, "received a batch after the last one")
         ended = batch.last
         yield batch
         # Not held while the next one comes.

@@ -35,7 +35,7 @@ class TooMuch(Exception):
 
     def __init__(self, what: str = "an answer", at_most: int = ANSWER_BYTES) -> None:
         super().__init__(
-            f"the server sends {what} of more than {at_most >> 20:,} MiB, which none of its kind does; look at host "
+            f"the server sends {what} of more than {at_most >> 20:,} MiB, which a real server never does; check host "
             "and port of sourceConfig"
         )
 

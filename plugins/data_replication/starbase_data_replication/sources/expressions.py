@@ -39,7 +39,7 @@ DIGITS = "0123456789"
 WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
 PARAMETER = re.compile(r"\$[0-9]+")
-NUL_IN_TEXT = "has a NUL, which no text may hold"
+NUL_IN_TEXT = "has a NUL character; remove it"
 COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 PLAIN = {quote: re.compile(f"{quote}(?:[^{quote}]|{quote}{quote})*+{quote}", re.DOTALL) for quote in "'\"`"}
@@ -149,11 +149,11 @@ class _Scan:
         elif character in "\\\0":
             raise _Fault("has a backslash, or a NUL, outside of quotes; it must be an expression")
         elif two == "*/":
-            raise _Fault("has a */ that ends no comment; take it out")
+            raise _Fault("has a */ without a comment before it; remove it")
         else:
             self._depth += (character == "(") - (character == ")")
             if self._depth < 0:
-                raise _Fault("has a ) that closes nothing; it must be one expression")
+                raise _Fault("has a ) without a ( before it; it must be one expression")
             self._at += 1
 
     def _plain(self, quote: str) -> None:
@@ -165,7 +165,10 @@ class _Scan:
         unsure = (self._postgresql and quote == "'") or (self._escapes and quote == '"')
         if unsure and ODD_BACKSLASHES[quote].search(text) is not None:
             fix = r"write the text as E'…\\', which" if self._postgresql else r"write the text as '…\"…', which"
-            raise _Fault(f"has a backslash before a {quote}, which may be an escape or not; {fix} is one everywhere")
+            raise _Fault(
+                f"has a backslash before a {quote}, which is an escape on some servers only; {fix} means the same "
+                "everywhere"
+            )
 
     def _quoted(self, pattern: re.Pattern[str], quote: str) -> str:
         found = pattern.match(self._text, self._at)
@@ -179,7 +182,7 @@ class _Scan:
     def _comment(self) -> None:
         depth, at = 0, self._at
         if not self._postgresql and self._text.startswith(("/*!", "/*+", "/*M!", "/*m!"), at):
-            raise _Fault("has a comment that the server carries out (/*! or /*+); take it out")
+            raise _Fault("has a comment that the server executes (/*! or /*+); remove it")
         while True:
             edge = COMMENT_EDGE.search(self._text, at)
             if edge is None:
@@ -188,7 +191,7 @@ class _Scan:
             if not depth:
                 break
             if depth > 1 and not self._postgresql:
-                raise _Fault("has a comment in a comment; take it out")
+                raise _Fault("has a comment in a comment; remove it")
         self._at = at
 
     def _is_comment(self) -> bool:

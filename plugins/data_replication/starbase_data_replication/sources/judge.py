@@ -147,7 +147,7 @@ def count(value: Any, doing: str) -> int:
     """A number of rows."""
     found: int = COUNT(value, doing)
     if not 0 <= found <= HIGHEST:
-        raise BrokenRule(doing, "received a count of rows that no table has")
+        raise BrokenRule(doing, "received an impossible count of rows")
     return found
 
 
@@ -196,12 +196,12 @@ def _rows(found: Sequence[Any], plan: ReadPlan, width: int, doing: str) -> Rows:
     """Rows as one list: each has so many values, and there are no more than a batch may have."""
     if isinstance(found, Rows):
         if found.width != width or len(found.values) % width:
-            raise BrokenRule(doing, f"received a row that has not {width} values")
+            raise BrokenRule(doing, f"received a row that does not have {width} values")
         rows = Rows(list(found.values), width)
     else:
         taken = [tuple(row) for row in islice(found, plan.batch_rows + 1)]
         if any(len(row) != width for row in taken):
-            raise BrokenRule(doing, f"received a row that has not {width} values")
+            raise BrokenRule(doing, f"received a row that does not have {width} values")
         rows = Rows(list(chain.from_iterable(taken)), width)
     if len(rows) > plan.batch_rows:
         raise BrokenRule(doing, f"received a batch of more than {plan.batch_rows:,} rows, which are the most")

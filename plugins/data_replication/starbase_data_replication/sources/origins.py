@@ -41,22 +41,22 @@ def computed_reason(column: str, where: str) -> str:
 def computed_warning(table: TableName, column: str, where: str) -> str:
     return (
         f"trackingColumn: {table}.{column} is computed ({where}): a row whose computed value does not rise above those "
-        "that were read is not read; track the plain column that it stands on, or set mode to full"
+        "that were read is not read; track the plain column that it is computed from, or set mode to full"
     )
 
 
 # By what a view does with the rows that it reads; {name} is the view's name.
 PICKED = {
-    "aggregated": "the view {name} puts rows together by an aggregate: what it shows changes with rows of any value",
-    "grouped": "the view {name} groups rows: a row may appear, or change, long after its value was taken",
-    "distinct": "the view {name} keeps one of equal rows: another may appear long after its value was taken",
-    "limited": "the view {name} limits its rows: one may appear when another goes, long after its value was taken",
-    "windowed": "the view {name} looks at rows by a window function: what it shows changes with rows of any value",
+    "aggregated": "the view {name} uses an aggregate: a change of any row may change what it shows",
+    "grouped": "the view {name} groups rows: a row may appear, or change, long after its value was assigned",
+    "distinct": "the view {name} shows one of several equal rows: another may appear long after its value was assigned",
+    "limited": "the view {name} limits its rows: one may appear when another goes, long after its value was assigned",
+    "windowed": "the view {name} uses a window function: a change of any row may change what it shows",
     "compared": (
-        "the view {name} takes rows away by UNION, INTERSECT or EXCEPT: one may appear with a change of another, long "
-        "after its value was taken"
+        "the view {name} removes rows by UNION, INTERSECT or EXCEPT: one may appear when another changes, long "
+        "after its value was assigned"
     ),
     "repeated": (
-        "the view {name} reads a table more than once: a row may appear with another, long after its value was taken"
+        "the view {name} reads a table more than once: a row may appear with another, long after its value was assigned"
     ),
 }

@@ -105,7 +105,7 @@ class Dialects(Mapping[str, Dialect]):
         looks = (_looked_at(plugin, answer, seconds) for plugin, answer in offers)
         for (plugin, _), found in zip(offers, await asyncio.gather(*looks, return_exceptions=True), strict=True):
             if isinstance(found, BaseException):
-                host.log.error("plugin %s: what it offers as dialects is left out", plugin, exc_info=found)
+                host.log.error("plugin %s: the dialects that it offers are left out", plugin, exc_info=found)
                 host.record_failure(plugin, OFFERING, str(found))
                 continue
             for offer in found:
@@ -179,15 +179,15 @@ async def _looked_at(plugin: str, answer: object, seconds: float) -> list[_Offer
 
 def _offers(answer: object) -> list[_Offer]:
     if not isinstance(answer, Mapping):
-        raise SyncError("replication_dialects did not answer a mapping of names to dialects")
+        raise SyncError("replication_dialects did not return a mapping of names to dialects")
     return [_offer(name, dialect) for name, dialect in answer.items()]
 
 
 def _offer(name: object, dialect: Any) -> _Offer:
     if type(name) is not str:
-        return _Offer(name="?", dialect=dialect, wrong="has a name that is no text")
+        return _Offer(name="?", dialect=dialect, wrong="has a name that is not a string")
     if isinstance(dialect, type):
-        return _Offer(name=name, dialect=dialect, wrong="is a class; offer an object of it")
+        return _Offer(name=name, dialect=dialect, wrong="is a class; offer an instance of it")
     try:
         if missing := [method for method in METHODS if not callable(getattr(dialect, method, None))]:
             return _Offer(name=name, dialect=dialect, wrong=f"has no method {missing[0]}, which a Dialect must have")
@@ -195,4 +195,4 @@ def _offer(name: object, dialect: Any) -> _Offer:
     except WrongFeatures as error:
         return _Offer(name=name, dialect=dialect, wrong=str(error))
     except BaseException as error:
-        return _Offer(name=name, dialect=dialect, wrong=f"cannot be looked at ({kind_of(error)})")
+        return _Offer(name=name, dialect=dialect, wrong=f"cannot be inspected ({kind_of(error)})")

@@ -9,19 +9,19 @@ from __future__ import annotations
 import errno
 import socket
 
-LOOK_AT = "look at host and port of sourceConfig"
+LOOK_AT = "check host and port of sourceConfig"
 # Messages by error number; {where} is the place that was tried.
 BY_NUMBER = {
     errno.ECONNREFUSED: f"nothing listens at {{where}} (connection refused); start the server, or {LOOK_AT}",
-    errno.EHOSTUNREACH: f"there is no route to {{where}}; look at the network between, or {LOOK_AT}",
-    errno.ENETUNREACH: f"there is no route to {{where}}; look at the network between, or {LOOK_AT}",
-    errno.ENOENT: "there is no socket {where}; start the server, or look at host of sourceConfig",
-    errno.ENOTDIR: "there is no socket {where}; start the server, or look at host of sourceConfig",
-    errno.EACCES: "this program's user may not use {where}; grant it that, or look at a firewall of this machine",
-    errno.EPERM: "this program's user may not use {where}; grant it that, or look at a firewall of this machine",
+    errno.EHOSTUNREACH: f"there is no route to {{where}}; check the network between, or {LOOK_AT}",
+    errno.ENETUNREACH: f"there is no route to {{where}}; check the network between, or {LOOK_AT}",
+    errno.ENOENT: "there is no socket {where}; start the server, or check host of sourceConfig",
+    errno.ENOTDIR: "there is no socket {where}; start the server, or check host of sourceConfig",
+    errno.EACCES: "this program's user may not use {where}; grant it that, or check the firewall of this machine",
+    errno.EPERM: "this program's user may not use {where}; grant it that, or check the firewall of this machine",
     errno.ECONNRESET: f"{{where}} closed the connection before it answered; it may refuse this machine, or {LOOK_AT}",
     errno.EPIPE: f"{{where}} closed the connection before it answered; it may refuse this machine, or {LOOK_AT}",
-    errno.ETIMEDOUT: f"{{where}} does not answer; look for a firewall between, or {LOOK_AT}",
+    errno.ETIMEDOUT: f"{{where}} does not answer; check for a firewall between, or {LOOK_AT}",
 }
 
 
@@ -44,10 +44,10 @@ def unreachable(error: BaseException, where: str) -> Unreachable:
 def not_known(host: str, error: BaseException) -> str:
     """Why a name could not be looked up."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return f"the name {host} cannot be looked up at the moment; look at this machine's DNS"
+        return f"the name {host} cannot be looked up at the moment; check this machine's DNS"
     if isinstance(error, UnicodeError):
-        return f"{host} can be no name; look at host of sourceConfig"
-    return f"the name {host} is not known; look at host of sourceConfig, or at this machine's DNS"
+        return f"{host} cannot be a host name; check host of sourceConfig"
+    return f"the name {host} is not known; check host of sourceConfig, or at this machine's DNS"
 
 
 def speaks_another_protocol(where: str, protocol: str) -> Unreachable:

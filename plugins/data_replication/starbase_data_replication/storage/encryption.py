@@ -109,8 +109,8 @@ class SecretKeys:
         plain, unreadable = await database.write(self._rotate_rows)
         if self._all is None and (plain or serves):
             log.warning(
-                "%s is not set: passwords that stand in a sourceConfig are stored unencrypted (%d now); %s, "
-                "or write ${NAME} in their place",
+                "%s is not set: passwords in a sourceConfig are stored unencrypted (%d now); %s, "
+                "or write ${NAME} instead",
                 SECRET_KEY, len(plain), MAKE,
             )  # fmt: skip
         elif self._all is not None:
@@ -119,7 +119,8 @@ class SecretKeys:
                 await database.truncate_wal()
             except Unavailable as error:
                 log.warning(
-                    "passwords that were stored in plain may still be read in the database's journal: %s", error
+                    "passwords that were stored in plain may still be readable in the database's write-ahead log: %s",
+                    error,
                 )
         if unreadable:
             log.error(

@@ -18,10 +18,10 @@ from starbase_host import fold_name, quote
 # Rows of the replica in one piece. The writer is busy for one piece at a time, and others write in between.
 PIECE_ROWS = 10_000
 ROWIDS = ("rowid", "_rowid_", "oid")
-OTHER_KEY = "its key is another one"
+OTHER_KEY = "its key is different"
 NO_ROWID = (
-    "columns of it have all the names of SQLite's row number (rowid, _rowid_, oid), by which its rows are walked "
-    "(give one another name by rename), or it was made WITHOUT ROWID"
+    "its columns use every name of SQLite's row number (rowid, _rowid_, oid), which is needed to read its rows in "
+    "pieces (use rename for one of them), or it was created WITHOUT ROWID"
 )
 # A value of another form is compared as the new form would store it, so that the shadow's key index is used.
 AS_STORED = {"INTEGER": "CAST({} AS INTEGER)", "TEXT": "CAST({} AS TEXT)", "BLOB": "CAST({} AS BLOB)"}

@@ -35,7 +35,7 @@ def swap(connection: apsw.Connection, name: str, shadow: str, seconds: float) ->
     for kind, each, sql in extras:
         try:
             with user_objects.deadline(
-                connection, seconds, f"the {kind} {each} of table {name} was built for over {{:g}} seconds"
+                connection, seconds, f"the {kind} {each} of table {name} took over {{:g}} seconds to build"
             ):
                 connection.execute(sql)
         except apsw.Error as error:
@@ -65,13 +65,13 @@ def _rebuild_full_text(connection: apsw.Connection, name: str, views: dict[str, 
         rebuild = f"INSERT INTO {quote(each)}({quote(each)}) VALUES ('rebuild')"
         try:
             with user_objects.deadline(
-                connection, seconds, f"the full-text table {each} was built for over {{:g}} seconds"
+                connection, seconds, f"the full-text table {each} took over {{:g}} seconds to build"
             ):
                 connection.execute(rebuild)
         except apsw.Error as error:
             warnings.append(
-                f"the full-text table {each} could not be built again ({error}), and its searches are wrong until it "
-                f"is; once what it lacks is there: {rebuild}"
+                f"the full-text table {each} could not be rebuilt ({error}), and its searches are wrong until it is; "
+                f"add what it lacks, then run: {rebuild}"
             )
     return warnings
 

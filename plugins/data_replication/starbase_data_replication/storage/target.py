@@ -29,7 +29,7 @@ from starbase_data_replication.storage.sqlite_tables import (
 from starbase_data_replication.storage.swap import swap
 from starbase_host import fold_name, quote
 
-NO_VALUE = "a row of the source has no value in a column that is to identify it; fill it, or name other columns"
+NO_VALUE = "a row of the source has NULL in a column that must identify it; fill it, or name other columns"
 # A user's table may have a constraint with its own conflict clause, such as ON CONFLICT IGNORE, which drops rows.
 INSERT = "INSERT OR ABORT INTO"
 # Rows of one INSERT. More rows save calls into SQLite; past some twenty nothing is gained.

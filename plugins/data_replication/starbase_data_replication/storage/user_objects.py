@@ -75,7 +75,7 @@ def deadline(connection: apsw.Connection, seconds: float, what: str) -> Iterator
         if not over.is_set():
             raise
         raise AddedTooSlow(
-            f"{what.format(seconds)}; drop it, or have it do less; max_trigger_seconds bounds it"
+            f"{what.format(seconds)}; drop it, or make it do less; max_trigger_seconds is the limit"
         ) from error
     finally:
         ended.set()

@@ -43,7 +43,7 @@ class HeldFloor:
         return [
             f"since {iso(self.since)} the floor waits for {many} open at the source{f' ({named})' if named else ''}: "
             f"what has changed since then is read again at every sync, {rows_in_words(rows)} this time; "
-            "look why it does not end"
+            "find out why it does not end"
         ]
 
 

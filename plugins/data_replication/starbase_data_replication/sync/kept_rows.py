@@ -83,8 +83,8 @@ class KeptRows:
         why_not = None if former is None else self._why_not(former)
         if isinstance(leftovers, str) or why_not is not None:
             raise RowsToKeep(
-                f"rowSecurity: the replica cannot be replaced, since rows of it may only be hidden from this user, and "
-                f"cannot be taken over: {why_not or leftovers}; {self._forced}"
+                f"rowSecurity: the replica cannot be replaced: some of its rows may only be hidden from this user, and "
+                f"they cannot be copied into the new table: {why_not or leftovers}; {self._forced}"
             )
         after: int | None = None
         count = 0
@@ -121,7 +121,7 @@ class KeptRows:
 
     @property
     def _forced(self) -> str:
-        return f"to let them go, reset with force (POST /data-replication/reset/{self.preparation.stored.name})"
+        return f"to remove them, reset with force (POST /data-replication/reset/{self.preparation.stored.name})"
 
     async def _take_over(self, leftovers: Leftovers) -> list[str]:
         """Copy the rows piece by piece. No reader sees the shadow yet."""
@@ -212,8 +212,8 @@ class KeptRows:
             rows = rows_in_words(count) if count is not None else "some rows"
             raise RowsToKeep(
                 f"{rows} of the replica may be gone from {table}, and deletes keeps such rows; a load is due "
-                f"({former.why}), and cannot take them over: {why_not or leftovers}; undo the change, or reset the "
-                f"replication (POST /data-replication/reset/{name}), which lets them go"
+                f"({former.why}), and cannot copy them: {why_not or leftovers}; undo the change, or reset the "
+                f"replication (POST /data-replication/reset/{name}), which removes them"
             )
 
     def _kept(self) -> list[str]:
@@ -222,26 +222,24 @@ class KeptRows:
             return []
         warning = (
             f"{rows_in_words(former.kept)} that {self.schema.table} no longer has were kept, as deletes says, when the "
-            f"table was loaded again ({former.why}); they hold what was copied before that, and a reset lets them go"
+            f"table was loaded again ({former.why}); they hold what was copied before that, and a reset removes them"
         )
         if self.replica.mark is not None:
             mark = self.replica.mark
             warning += (
-                f"; since when they are gone is unknown: where {mark} was empty, it says when this load missed them"
+                f"; when they were deleted is unknown: where {mark} was empty, it now holds the time of this load"
             )
         if identity.parse_identity(former.identity).selection.get("where") != self._options.where:
-            warning += "; whether the new where is true of them, the source cannot tell"
+            warning += "; whether they match the new where is unknown"
         return [warning]
 
     def _let_go(self, count: int | str) -> list[str]:
         """The warning of removed rows. count: how many, or why they cannot be counted."""
         if isinstance(count, str):
-            return [f"the rows that only the replica held were let go, and not counted: {count}"]
+            return [f"the rows that only the replica held were removed, and not counted: {count}"]
         if not count:
             return []
-        return [
-            f"{rows_in_words(count)} that {self.schema.table} does not have, or not any more, were let go by this load"
-        ]
+        return [f"this load removed {rows_in_words(count)} that {self.schema.table} does not have"]
 
     def _same_source(self, former: Former) -> bool:
         return (

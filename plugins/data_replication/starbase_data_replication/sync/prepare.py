@@ -93,7 +93,8 @@ class Preparation:
             )
         if not schema.key:
             raise SchemaMismatch(
-                f"rowSecurity: {schema.table} has no key to tell hidden rows from removed ones by; name keyColumns"
+                f"rowSecurity: {schema.table} has no key, so hidden rows cannot be distinguished from removed ones; "
+                "name keyColumns"
             )
 
     def _check_kept(self, schema: TableSchema, position: Position, lost: Sequence[str]) -> None:
@@ -255,7 +256,9 @@ class Preparation:
         """Check, before a run writes, that it still may, and that its table exists. Raises ReplicaChanged."""
         store.check_current(connection, self.stored)
         if not _is_there(connection, replica):
-            raise ReplicaChanged(f"table {replica.name} was dropped or replaced during the run; the next one makes it")
+            raise ReplicaChanged(
+                f"table {replica.name} was dropped or replaced during the run; the next run makes it again"
+            )
 
     def swap(self, connection: apsw.Connection, replica: Target) -> list[str]:
         """Put the shadow in the target's place. Returns warnings of what no longer fits."""
@@ -278,7 +281,7 @@ def _configured(before: str, now: str) -> str:
     """Why a position belongs to another configuration, in words."""
     old, new = identity.parse_identity(before), identity.parse_identity(now)
     if old.source != new.source:
-        return "the source is another one"
+        return "the source is a different one"
     return f"{', '.join(identity.changed_fields(old, new)) or 'the configuration'} changed"
 
 
@@ -328,5 +331,6 @@ def _check_free(connection: apsw.Connection, replica: Target) -> None:
     """Raise SchemaMismatch if the target is a table with rows that the plugin has not made: it is never touched."""
     if not store.owns_target(connection, replica.name) and sqlite_tables.exists_with_rows(connection, replica.name):
         raise SchemaMismatch(
-            f"table {replica.name} exists and holds rows that are no replica's; empty it, or choose another targetTable"
+            f"table {replica.name} exists and contains rows that do not belong to a replica; empty it, or choose "
+            "another targetTable"
         )

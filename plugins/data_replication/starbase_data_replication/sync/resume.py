@@ -19,7 +19,7 @@ MOVED = (
     "{table} was emptied, rewritten or replaced, or got a partition, or another server answers, since a load of it was "
     "interrupted"
 )
-OTHERS = "the rows of {table} that an interrupted load had read are others now"
+OTHERS = "the rows of {table} that an interrupted load had read have changed"
 
 
 async def files_of(inspector: Inspector, schema: TableSchema) -> dict[str, str]:

@@ -24,8 +24,8 @@ MAX_GONE = 9_900
 MAX_GONE_BYTES = 8 * 1024 * 1024
 
 HIDDEN = (
-    "; what assigns the values cannot be seen, and would tell rows that have changed from others in their place "
-    "(on PostgreSQL: GRANT SELECT ON SEQUENCE)"
+    "; this user cannot see the counter that assigns the values, which shows whether rows changed or others took their "
+    "place (on PostgreSQL: GRANT SELECT ON SEQUENCE)"
 )
 
 
@@ -38,7 +38,7 @@ class SourceWentBack(SchemaMismatch):
 def refusal(why: str, name: str) -> SourceWentBack:
     """The error for onSourceRewind `error`. name: the replication's."""
     return SourceWentBack(
-        f"{why}; onSourceRewind is error: look at the source, then set it to reload, or reset the replication "
+        f"{why}; onSourceRewind is error: check the source, then set it to reload, or reset the replication "
         f"(POST /data-replication/reset/{name})"
     )
 
@@ -51,8 +51,8 @@ def joined(schema: TableSchema) -> str:
 def unsure(schema: TableSchema, passed: int) -> str:
     """The warning after `passed` of the replica's newest rows, none of which is as it was read."""
     return (
-        f"the {passed} newest rows of {schema.table} that were read are gone at the source, or have changed: that was "
-        "taken for ordinary changes, but after a restore rows behind them may be older versions; verify with repair, "
+        f"the {passed} newest rows of {schema.table} that were read are gone at the source, or have changed: this was "
+        "treated as ordinary changes, but after a restore, earlier rows may be older versions; verify with repair, "
         "or reset"
     )
 
@@ -197,7 +197,7 @@ class Rewind:
             ours = await self._ours(through=self.floor)
             if not ours.different:
                 return None
-        return f"{self.schema.table} went back: rows stand there that were not read, or others than were read"
+        return f"{self.schema.table} went back: it has rows that were not read, or other rows than those that were read"
 
     async def _compared(self, plan: ReadPlan) -> Unlike:
         columns = [column for column in self.schema.columns if self._identifies(column)]

@@ -59,12 +59,12 @@ def compare_fingerprints(before: SchemaFingerprint, now: SchemaFingerprint) -> S
         texts.append(f"it was a {before.kind}, and is a {now.kind}")
     replaced = None not in (before.incarnation, now.incarnation) and before.incarnation != now.incarnation
     if replaced:
-        texts.append("another table has taken its name and place")
+        texts.append("another table has taken its name")
     if tuple(before.key) != tuple(now.key):
         texts.append(f"its key was {_listed(before.key)}, and is {_listed(now.key)}")
     redefined = bool(before.definition and now.definition) and before.definition != now.definition
     if redefined:
-        texts.append("the query of the view, or of one below it, is another")
+        texts.append("the query of the view, or of a view below it, has changed")
     exchanged = [name for name, part in now.parts.items() if before.parts.get(name, part) != part]
     texts += [f"partition {name} was exchanged, emptied or rebuilt" for name in exchanged]
     added = tuple(name for name in now.columns if name not in before.columns)
@@ -76,7 +76,7 @@ def compare_fingerprints(before: SchemaFingerprint, now: SchemaFingerprint) -> S
         old_type, old_form, _, old_number = before.columns[name]
         new_type, new_form, _, new_number = now.columns[name]
         if old_number != new_number:
-            texts.append(f"column {name} is another one, which has taken this name")
+            texts.append(f"column {name} was replaced by another column with this name")
             other_form = True
         if old_type != new_type:
             texts.append(f"column {name} was {old_type}, and is {new_type}")
@@ -129,7 +129,7 @@ def must_reload(
         # The types are the same, but this version may store their values in another form.
         return found.reload
     changes = f"{table} has changed: {'; '.join(found.texts)}"
-    fix = f"reset the replication (POST /data-replication/reset/{name}) to take it as it is"
+    fix = f"reset the replication (POST /data-replication/reset/{name}) to accept the change"
     if options.on_schema_change == "error":
         raise SchemaMismatch(f"{changes}; onSchemaChange is error: {fix}, or set onSchemaChange to apply")
     key = before.fingerprint.key if before.fingerprint is not None else ()

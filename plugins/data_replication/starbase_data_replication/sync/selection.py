@@ -142,12 +142,12 @@ def _check_collations(schema: TableSchema, options: Options) -> None:
         if column.cast.declared != "TEXT" or not insensitive:
             raise SchemaMismatch(
                 f"collations: the source does not compare {column.name} of {schema.table} without regard to case, "
-                "so the replica would answer otherwise; leave it out"
+                "so the replica would answer differently; leave it out"
             )
         if column.name in key:
             raise SchemaMismatch(
-                f"collations: {column.name} of {schema.table} is part of the key, which tells rows apart by every "
-                "letter; leave it out, and write COLLATE NOCASE in the query"
+                f"collations: {column.name} of {schema.table} is part of the key, which distinguishes upper and "
+                "lower case; leave it out, and write COLLATE NOCASE in the query"
             )
 
 

@@ -78,11 +78,11 @@ def of_value(schema: TableSchema, highest: str | None, *, named: bool, now: floa
     if column.rises not in LOOKED_AT:
         return []
     if highest is None:
-        return _doubted(schema, f"holds no value yet that tells whether its {_plural(column)} rise", named=named)
+        return _doubted(schema, f"holds no value yet that shows whether its {_plural(column)} rise", named=named)
     if rises(column.rises, highest, now=now):
         return []
     if (what := random_kind(column.rises, highest)) is None:
-        return _doubted(schema, f"holds {_plural(column)} of which nothing tells that they rise", named=named)
+        return _doubted(schema, f"holds {_plural(column)}, and nothing shows that they rise", named=named)
     why = "which do not rise: new rows would not be read" if what != HIGHEST else "so that no new row would be read"
     raise SchemaMismatch(f"trackingColumn: {schema.table}.{column.name} holds {what}, {why}; {fix(schema)}")
 

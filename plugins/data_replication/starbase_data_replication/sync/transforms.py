@@ -94,7 +94,7 @@ def _storable(values: Any, rows: int) -> list[Any]:
         stored = [float_or_text(value) if type(value) is float else value for value in given]
         if len(stored) == rows and all(map(_is_storable, stored)):
             return stored
-    raise _Unfit("what it answered is not, for each column, a list of as many values that SQLite can store")
+    raise _Unfit("its answer must be, for each column, a list of as many values as it got, which SQLite can store")
 
 
 def _is_storable(value: Any) -> bool:

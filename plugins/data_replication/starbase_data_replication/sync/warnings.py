@@ -43,7 +43,9 @@ async def null_rows(inspector: Inspector, schema: TableSchema, options: Options,
         rows = rows_in_words(found)
         return [f"{rows} {have} no {name} and {are} ignored, as nullTracking says"] if found else []
     if found and policy == "error":
-        raise SchemaMismatch(f"nullTracking: rows of {schema.table} have no {name}; fill it, or set read or ignore")
+        raise SchemaMismatch(
+            f"nullTracking: rows of {schema.table} have no {name}; fill it, or set nullTracking to read or ignore"
+        )
     if found > MAX_NULL_ROWS:
         raise SchemaMismatch(
             f"nullTracking: more than {MAX_NULL_ROWS} rows of {schema.table} have no {name}, and would be read at "
@@ -57,8 +59,8 @@ def of_rows_ahead(schema: TableSchema, found: int) -> list[str]:
     if not found:
         return []
     rows = rows_in_words(found) if found < MAX_AHEAD else f"at least {found} rows"
-    lie, are = ("lies", "is") if found == 1 else ("lie", "are")
-    return [f"{rows} of {schema.table} {lie} in the future of {schema.tracking_column}, and {are} read at every sync"]
+    have, are = ("has", "is") if found == 1 else ("have", "are")
+    return [f"{rows} of {schema.table} {have} a {schema.tracking_column} in the future, and {are} read at every sync"]
 
 
 def of_shared(schema: TableSchema, noted: HighWatermark) -> list[str]:
@@ -67,8 +69,8 @@ def of_shared(schema: TableSchema, noted: HighWatermark) -> list[str]:
         return []
     name = schema.tracking_column
     return [
-        f"trackingColumn: more than {MAX_SHARED} rows of {schema.table} have the same {name}, up to which all is "
-        f"read: a row that comes in later with the same value is not read; {tracking_values.fix(schema)}"
+        f"trackingColumn: more than {MAX_SHARED} rows of {schema.table} have the same {name}, the highest that was "
+        f"read: a row that is added later with this value is not read; {tracking_values.fix(schema)}"
     ]
 
 
@@ -91,8 +93,8 @@ def of_unknown_transactions(position: Position, reason: str) -> list[str]:
     if since is None:
         return []
     return [
-        f"since {iso(since)} the source does not tell which transactions are open"
-        f"{f' ({reason})' if reason else ''}: until it tells again, for at most {watermarks.HOLD_SECONDS / 3600:g} "
+        f"since {iso(since)} the source has not shown which transactions are open"
+        f"{f' ({reason})' if reason else ''}: until it does, for at most {watermarks.HOLD_SECONDS / 3600:g} "
         "hours, what has changed since then is read again at every sync; after that, the lookback alone protects"
     ]
 
@@ -100,8 +102,8 @@ def of_unknown_transactions(position: Position, reason: str) -> list[str]:
 def of_joined(schema: TableSchema) -> list[str]:
     """The warning of a table that is new below a view."""
     return [
-        f"a table below the view {schema.table} is new: rows that it brought below what was read are not read; verify "
-        "with repair, or reset"
+        f"a table below the view {schema.table} is new: its rows at or below the floor are not read; verify with "
+        "repair, or reset"
     ]
 
 
@@ -130,7 +132,7 @@ def _unassigned(schema: TableSchema) -> str:
     name = schema.tracking_column
     return (
         f"nothing at the source gives {name} its values (no default, identity, AUTO_INCREMENT or trigger), so this "
-        "holds where applications take them inside the transaction that writes the row; where they do not, give "
+        "is true only if applications take them inside the transaction that writes the row; if they do not, give "
         f"{name} a default or a trigger, or set lookbackSeconds to the longest time from taking a value to its commit"
     )
 

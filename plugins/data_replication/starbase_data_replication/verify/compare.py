@@ -281,9 +281,7 @@ class _Descent:
             missing, different = [], []
             for key, hashed in rows:
                 if None in key:
-                    raise SchemaMismatch(
-                        "keyColumns: a row has no value in the columns that are to identify it; fill it"
-                    )
+                    raise SchemaMismatch("keyColumns: a row has NULL in a column that must identify it; fill it")
                 if wanted is not None:
                     if key in seen:
                         continue

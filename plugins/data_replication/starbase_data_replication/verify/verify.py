@@ -76,7 +76,7 @@ def allow(options: Options, kind: RunKind, *, repair: bool, dialect: RegisteredD
         raise InvalidRequest(fields={"sourceConfig.dialect": why})
     if kind is RunKind.VERIFY and repair and options.group is not None:
         raise InvalidRequest(
-            fields={"repair": "would take this table to another moment than the others of its group; reset it"}
+            fields={"repair": "would show this table at another moment than the others of its group; reset it"}
         )
 
 
@@ -129,7 +129,7 @@ class Check:
             if not force and gone > share * comparison.replica_rows:
                 raise TooManyRemovals(
                     f"deletes: {gone} of {comparison.replica_rows} rows are gone from {schema.table}, more than "
-                    f"deletesMaxShare ({share:g}) allows; look at the source, then reconcile with force"
+                    f"deletesMaxShare ({share:g}) allows; check the source, then reconcile with force"
                 )
             changed = missing = 0
             async for differences in self._look_again(schema, found, "keys"):
@@ -308,7 +308,7 @@ def _warnings_of_kept(schema: TableSchema, extra: int) -> tuple[str, ...]:
         return ()
     return (
         f"{rows_in_words(extra)} that {schema.table} does not show were kept: they may be gone, or hidden from this "
-        "user; to let them go, reset with force",
+        "user; to remove them, reset with force",
     )
 
 

@@ -137,7 +137,7 @@ class AuthenticatingConnection(aiomysql.Connection):  # type: ignore[misc]
 
     async def _answer_ed25519(self, asked: bytes) -> Any:
         if len(asked) > ED25519_BYTES:
-            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a signature of too long a text")
+            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server asks for a signature of a text that is too long")
         return await self._answer(_auth.ed25519_password(self._password.encode("latin1"), asked))
 
     async def _prove(self, data: bytes) -> None:

@@ -183,7 +183,9 @@ class Connection(AuthenticatingConnection):
             yield
         except NO_ANSWER as error:
             self.close()
-            raise OperationalError(CR.CR_MALFORMED_PACKET, "the server's answer is not MySQL's protocol") from error
+            raise OperationalError(
+                CR.CR_MALFORMED_PACKET, "the server's answer does not follow MySQL's protocol"
+            ) from error
 
     async def stream(self, sql: str, *, parser: Callable[..., RowParser] | None = None) -> RowParser:
         """Begin a SELECT; take its rows with `receive`, and call `streamed` after the last.

@@ -83,7 +83,7 @@ WORDING = re.compile(
     |The\ M\w+\ server\ is\ running\ with|Cannot\ execute\ statement\ in\ a\ READ\ ONLY|.*INTO\ clause""",
     re.VERBOSE,
 )
-LEFT_OUT = "its text is left out, which may hold a row's value"
+LEFT_OUT = "its text is left out, because it may contain a row's value"
 
 
 @contextlib.contextmanager
@@ -152,10 +152,10 @@ def _setup_reason(error: RuntimeError) -> str:
             "or install the package cryptography"
         )
     if "LOAD_LOCAL" in str(error):
-        return "the server asks for a file of this machine (LOCAL INFILE), and gets none; look at who answers there"
+        return "the server asks for a file of this machine (LOCAL INFILE), which is refused; check which server answers"
     if "pynacl" in str(error):
         return (
-            "the account's password is of MariaDB's ed25519, for which the package PyNaCl is needed beside this one: "
+            "the account's password uses MariaDB's ed25519, which needs the package PyNaCl: "
             "install starbase-host[ed25519], or give the account another kind of password"
         )
     return str(error)

@@ -31,12 +31,16 @@ async def missing_table_error(connection: Connection, table: TableName) -> SyncE
         number = error.args[0] if error.args else None
         if number in DENIED:
             return SourceRejected(
-                f"the source has no table or view {table} that this user can see: it may not read it; "
-                f"GRANT SELECT ON {table_sql(table)} to it"
+                f"the source has no table or view {table} that this user may read; "
+                f"GRANT SELECT ON {table_sql(table)} to this user"
             )
         if number == BROKEN:
             gone = await missing_below(connection, table)
-            what = f"{', '.join(gone)} below it is not there, or not shown to this user" if gone else str(error.args[1])
+            what = (
+                f"{', '.join(gone)} below it does not exist, or is not shown to this user"
+                if gone
+                else str(error.args[1])
+            )
             return SourceRejected(
                 f"the view {table} is broken: {what}; its replica is kept as it is until it is repaired"
             )
@@ -48,7 +52,7 @@ async def missing_table_error(connection: Connection, table: TableName) -> SyncE
         return SourceRejected(
             f"{table} is a table of the server's own catalogue: name it as SHOW TABLES lists it there"
         )
-    return SourceChanged(f"{table} was not there when it was looked up, and is now")
+    return SourceChanged(f"{table} did not exist when it was looked up, and exists now")
 
 
 async def hides_columns(connection: Connection, table: TableName) -> bool:

@@ -27,7 +27,7 @@ NULL = 0xFB
 END = 0xFE
 ERROR = 0xFF
 LONGEST_END = 8
-NO_ROW = "a packet is no row"
+NO_ROW = "a packet is not a row"
 
 _header = struct.Struct("<I").unpack_from
 # After these first bytes stands the length of a value, in so many bytes.

@@ -27,7 +27,7 @@ from starbase_data_replication.sources.mysql.views import (
 from starbase_data_replication.sources.protocols import ProtectionFacts
 
 STEPS = (
-    "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses them "
+    "the sequence {name} steps by {increment}: an object mapper may take that many ids at once and use them "
     "later: step by 1, track a time, or raise lookbackSeconds"
 )
 POOLED = (
@@ -38,7 +38,7 @@ POOLED = (
 # How a trigger's text asks a sequence, and the sequence's name.
 _NAME = rf"(?:{QUOTED_NAME}|[\w$]++)"
 ASKED = re.compile(rf"\b(?:nextval\s*\(|next\s+value\s+for\b)\s*({_NAME}(?:\s*\.\s*{_NAME})?)", re.IGNORECASE)
-UNTRACED = "what {column} takes its values from cannot be traced"
+UNTRACED = "where {column} gets its values cannot be traced"
 # In characters. Longer texts are not searched: that takes long.
 LONGEST_TRIGGERS = 1024 * 1024
 
@@ -141,6 +141,6 @@ async def _sequence_facts(connection: Connection, table: TableName, column: str,
         return ProtectionFacts(unprotected=STEPS.format(name=name, increment=increment))
     if cycles == "1":
         return ProtectionFacts(
-            unprotected=f"the sequence {name} of {column} may begin again below what was read: make it NOCYCLE"
+            unprotected=f"the sequence {name} of {column} may start again below the values read: make it NOCYCLE"
         )
     return ProtectionFacts()

@@ -29,7 +29,7 @@ MONITOR_SINCE = (10, 5, 9)
 
 SET_UP = "the source is set up to apply the transactions of another server, whether it does so now or not"
 _HIDDEN = (
-    "the source has applied transactions of another server, and this user may not see whether it is set up to go on: "
+    "the source has applied transactions of another server, and this user may not see whether it will apply more: "
     "GRANT {} ON *.* to it"
 )
 HIDDEN_OF_MARIADB = _HIDDEN.format("REPLICA MONITOR")

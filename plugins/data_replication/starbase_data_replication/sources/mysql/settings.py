@@ -240,7 +240,7 @@ def _ssl_mode(reader: SettingsReader) -> str:
     if switch is not None and not isinstance(switch, bool):
         reader.problem("ssl", f"must be true or false; for more, set sslMode to {', '.join(SSL_MODES)}")
     elif switch is not None and word is not None:
-        reader.problem("ssl", "stands beside sslMode; give one or the other, and remove this")
+        reader.problem("ssl", "cannot be given together with sslMode; remove one of them")
     if word is None and switch is False:
         return "DISABLED"
     if word is None and reader.values.get("sslCa") is not None:

@@ -109,7 +109,7 @@ class MysqlSource:
             await self._pool.close()
 
     async def ping(self) -> None:
-        with translate_errors("asking whether the source is there"):
+        with translate_errors("asking whether the source answers"):
             connection = self._connect()
             try:
                 await connection.open()
@@ -159,7 +159,7 @@ class MysqlSource:
         floor: str | None = None,
     ) -> HighWatermark:
         column = schema.tracking
-        with translate_errors(doing := f"noting the watermark of {schema.table}"):
+        with translate_errors(doing := f"reading the highest tracking value of {schema.table}"):
             async with self._transaction() as connection:
                 # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
                 now = await _source_clock(connection, column, options)
@@ -195,7 +195,7 @@ class MysqlSource:
             return None
         try:
             # Not from information_schema, whose AUTO_INCREMENT may be a day old on MySQL.
-            with translate_errors(f"looking at the AUTO_INCREMENT of {schema.table}"):
+            with translate_errors(f"reading the AUTO_INCREMENT of {schema.table}"):
                 async with self._transaction() as connection:
                     ((_, made, *_),) = await connection.fetch(f"SHOW CREATE TABLE {table_sql(schema.table)}")
         except SourceRejected:
@@ -210,7 +210,7 @@ class MysqlSource:
             return [transactions.still_open(each, now) for each in noted]
 
     async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
-        with translate_errors("looking at open transactions"):
+        with translate_errors("reading the open transactions"):
             async with self._transaction() as connection:
                 return await transaction_details(connection, open_transactions)
 
@@ -234,7 +234,7 @@ class MysqlSource:
         return seen
 
     async def located(self, schema: TableSchema) -> Mapping[str, str]:
-        with translate_errors(f"looking where {schema.table} lies"):
+        with translate_errors(f"finding the storage of {schema.table}"):
             async with self._transaction() as connection:
                 return await table_ids(connection, schema.table, view=schema.kind == "view")
 

@@ -17,8 +17,8 @@ from starbase_data_replication.sources.mysql.views import tables_below
 from starbase_data_replication.sources.protocols import ProtectionFacts
 
 UNSEEN_PARTS = (
-    "the partitions of {name} cannot be told apart: rows that EXCHANGE PARTITION brings in below what was read are not "
-    "read; GRANT PROCESS ON *.* to this user, or verify with repair after it"
+    "the partitions of {name} cannot be identified: rows that EXCHANGE PARTITION brings in at or below the floor "
+    "are not read; GRANT PROCESS ON *.* to this user, or verify with repair after each exchange"
 )
 
 

@@ -87,17 +87,17 @@ KNOWN = "innodb_trx and processlist"
 NO_PRIVILEGE = (
     "this user may not see other transactions: GRANT PROCESS ON *.* to it, or make a role that has it a default role"
 )
-NOT_ALLOWED = "this user may not read what tells of other transactions"
+NOT_ALLOWED = "this user may not read the list of other transactions"
 READ_ONLY = "the source is read-only: its writers are on another server"
-APPLIES = "the source applies the transactions of another server, which alone knows them"
+APPLIES = "the source applies the transactions of another server, and only that server knows them"
 NOT_LISTED = "the server does not list its sessions: set performance_schema to ON"
-CLUSTER = "the source is one of a cluster, and knows its own transactions only"
-NOT_RENEWED = "the server's list of transactions was never fresh; others read it all the time"
+CLUSTER = "the source is one of a cluster, and knows only its own transactions"
+NOT_RENEWED = "the server's list of transactions was always out of date, because other clients keep reading it"
 # What another session of the same account may see, since it has the privileges of today.
 HIDDEN_FROM_SESSION = (NO_PRIVILEGE, *HIDDEN)
 # The reasons of a listing that did not read InnoDB's list.
 NOT_READ = (NO_PRIVILEGE, APPLIES, NOT_LISTED)
-OTHER_SERVER = "another server answers now than when the watermark was noted"
+OTHER_SERVER = "another server answers than when the watermark was read"
 
 
 class Transaction(NamedTuple):

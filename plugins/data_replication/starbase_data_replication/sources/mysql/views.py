@@ -21,28 +21,29 @@ from starbase_data_replication.sources.protocols import ProtectionFacts
 # A table's kinds that hold rows of an engine; beside them are views, sequences and the catalogue's own.
 TABLES = ("BASE TABLE", "SYSTEM VERSIONED")
 
-ENGINE = "{name} is kept by {engine}: only InnoDB tells which transactions are open"
+ENGINE = "{name} is stored by {engine}: only InnoDB shows which transactions are open"
 SEQUENCE = "{name} is a sequence, whose row changes outside of transactions"
 CATALOGUE = "{name} is a table of the server's own catalogue, whose rows change outside of transactions"
 NOT_SHOWN = (
-    "what {name} stands on is not shown to this user: GRANT SHOW VIEW ON {sql} to it, and SELECT on the tables below"
+    "the tables of the view {name} are not shown to this user: GRANT SHOW VIEW ON {sql} to it, and SELECT on the "
+    "tables below"
 )
-HIDDEN = "{name}, on which a view stands, is not shown to this user: GRANT SELECT ON {sql} to it"
+HIDDEN = "{name}, which a view reads, is not shown to this user: GRANT SELECT ON {sql} to it"
 FUNCTION = "the view {name} calls {function}, a stored function, and what that reads is unknown"
-UNREADABLE = "what the view {name} stands on cannot be traced"
-BOTTOMLESS = "the view {name} stands on no table: when its rows appear is unknown"
+UNREADABLE = "what the view {name} reads cannot be traced"
+BOTTOMLESS = "the view {name} reads no table: when its rows appear is unknown"
 JOINED = (
-    "the view {name} puts several tables together: a row may appear with a row of another of them, long after its own "
-    "value was taken"
+    "the view {name} joins several tables: a row may appear with a row of another table, long after its own "
+    "value was assigned"
 )
-SEVERAL = (
-    "values of {column} come from several tables that count up by themselves ({names}), which do not rise together"
+SEVERAL = "values of {column} come from the AUTO_INCREMENT of several tables ({names}), which do not rise together"
+TIMED = (
+    "the view {name} calls {function}(): a row may appear when time has passed, long after its own value was assigned"
 )
-TIMED = "the view {name} calls {function}(): a row may appear when time has passed, long after its own value was taken"
 UNSEEN_TEXT = (
     "the text of the view {name} is not shown, so that it may hide rows from this user: GRANT SHOW VIEW ON {sql} to it"
 )
-ASKS = "the view {name} asks who reads it by {function}(), and may hide rows from this user: read its tables"
+ASKS = "the view {name} depends on who reads it by {function}(), and may hide rows from this user: replicate its tables"
 
 
 # One table below a view: its number in the statement, its kind and engine; the position, EXTRA and, after a line break,

@@ -150,7 +150,7 @@ class HostPolicy:
         name = _folded(host)
         if name in REFUSED_NAMES:
             raise SourceRejected(
-                f"{host} is a cloud's metadata service and cannot be a source; look at host of sourceConfig"
+                f"{host} is a cloud's metadata service and cannot be a source; check host of sourceConfig"
             )
         if not self._may_be_allowed(name):
             # Not looked up: every name server that is asked learns the name.

@@ -47,7 +47,7 @@ class OddSetting(Exception):
     def __init__(self) -> None:
         super().__init__(
             "the server sends a setting that cannot be read, or text in another encoding than UTF-8, though it was "
-            "asked for UTF-8; look at host and port of sourceConfig, and at any pooler in between"
+            "asked for UTF-8; check host and port of sourceConfig, and at any pooler in between"
         )
 
 

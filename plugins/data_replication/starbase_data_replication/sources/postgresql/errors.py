@@ -50,7 +50,7 @@ NO_TLS = "rejected SSL upgrade"
 OURS = {
     NO_TLS: (
         "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
-        "look at host and port of sourceConfig"
+        "check host and port of sourceConfig"
     ),
     "the server expects": "contains a parameter such as $1, which has no value; write the value itself",
 }
@@ -162,7 +162,7 @@ def translate(error: asyncpg.PostgresError | asyncpg.PostgresWarning, doing: str
     if code[:2] in ("22", "23"):
         text = type(error).__name__
     elif rows and is_servers and (raised or not is_known(text, code)):
-        text, more = type(error).__name__, "; its text may hold a row's value: look into the server's log"
+        text, more = type(error).__name__, "; its text may hold a row's value: see the server's log"
     if code[:2] == "08":
         return SourceUnavailable(f"{doing}: the connection failed: {text} (SQLSTATE {code}){more}")
     message = f"{doing}: PostgreSQL says: {text} (SQLSTATE {code}){more}"

@@ -124,7 +124,7 @@ def _check_iterations(text: bytes) -> None:
         if len(found) > 10 or int(found) > MAX_ITERATIONS:
             raise SourceRejected(
                 f"the server asks for more than {MAX_ITERATIONS:,} rounds of hashing the password, which would stop "
-                "the host meanwhile; look at host of sourceConfig, or set the password again with a smaller "
+                "the host meanwhile; check host of sourceConfig, or set the password again with a smaller "
                 "scram_iterations at the server"
             )
 

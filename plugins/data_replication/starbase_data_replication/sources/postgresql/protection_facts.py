@@ -18,32 +18,32 @@ from starbase_data_replication.sources.protocols import ProtectionFacts
 
 PROTECTION_FACTS = files(__package__).joinpath("protection_facts.sql").read_text(encoding="utf-8")
 
-ELSEWHERE = "its transactions are another server's, and only that one knows them"
-REFRESHED = "its rows appear at a REFRESH, not at the commit of their transaction, so following would lose some"
+ELSEWHERE = "its transactions belong to another server, and only that server knows them"
+REFRESHED = "its rows appear at a REFRESH, not at the commit of their transaction, so incremental syncs would lose some"
 # By the kind of fact that protection_facts.sql finds; {name} is the name of the object.
 REASONS = {
     **PICKED,
     "method": "its access method {name} is not heap: when its rows appear is unknown",
     "subscribed": "a subscription writes {name}: " + ELSEWHERE + "; follow the publisher, or raise lookbackSeconds",
-    "applied": "the extension {name} applies the transactions of another server, which alone knows them",
-    "distributed": "the extension {name} spreads tables over servers, and each knows its own transactions only",
-    "bottomless": "the view {name} stands on no table that the catalogue names: when its rows appear is unknown",
+    "applied": "the extension {name} applies the transactions of another server, and only that server knows them",
+    "distributed": "the extension {name} spreads tables over servers, and each knows only its own transactions",
+    "bottomless": "the view {name} reads no table that the catalogue names: when its rows appear is unknown",
     "joined": (
-        "the view {name} puts several tables together: a row may appear with a row of another of them, long after its "
-        "own value was taken"
+        "the view {name} joins several tables: a row may appear with a row of another table, long after its "
+        "own value was assigned"
     ),
     "function": (
-        "a view calls {name}, which may read elsewhere: what a function reads is unknown that returns rows or is not "
-        "IMMUTABLE"
+        "a view calls {name}, which may read elsewhere: what a function reads is unknown, if it returns rows or is "
+        "not IMMUTABLE"
     ),
-    "default": "the default of {column} calls {name}, and what gives its values is unknown",
+    "default": "the default of {column} calls {name}, and where that gets its values is unknown",
     "trigger": (
-        "the trigger function {name} may ask a sequence that it does not name: it calls nextval, another function or "
+        "the trigger function {name} may use a sequence that it does not name: it calls nextval, another function or "
         "EXECUTE, or is not written in PL/pgSQL"
     ),
-    "clock": "the view {name} asks the time: a row may appear long after its own value was taken",
+    "clock": "the view {name} depends on the current time: a row may appear long after its own value was assigned",
     "pool": (
-        "the sequence {name} steps by {increment}, as for an object mapper that takes so many ids at once and uses "
+        "the sequence {name} steps by {increment}: an object mapper may take that many ids at once and use "
         "them later: step by 1, track a time, or raise lookbackSeconds"
     ),
 }
@@ -83,11 +83,11 @@ def parse_protection_facts(
         name, kind = row["name"], row["kind"]
         if kind == "materialized":
             what = (
-                f"{table} is a materialized view" if name in itself else f"{table} stands on materialized view {name}"
+                f"{table} is a materialized view" if name in itself else f"{table} reads the materialized view {name}"
             )
             unfollowable.append(f"{what}: {REFRESHED}")
         elif kind == "foreign":
-            what = "a foreign table" if name in itself else f"stands on the foreign table {name}"
+            what = "a foreign table" if name in itself else f"reads the foreign table {name}"
             unprotected.append(f"{what}: {ELSEWHERE}")
         elif kind in OF_NUMBERS and numbered(tracking_kind):
             unprotected.append(REASONS[kind].format(name=name, column=column, increment=row["increment"]))
@@ -106,7 +106,7 @@ def parse_protection_facts(
             unprotected.append(REASONS["pool"].format(name=name, increment=row["increment"]))
         if row["cycles"]:
             unprotected.append(
-                f"the sequence of {column} may begin again below what was read: ALTER SEQUENCE {name} NO CYCLE"
+                f"the sequence of {column} may start again below the values read: ALTER SEQUENCE {name} NO CYCLE"
             )
     if numbered(tracking_kind) and len(sequences) > 1:
         names = ", ".join(str(row["name"]) for row in sequences)

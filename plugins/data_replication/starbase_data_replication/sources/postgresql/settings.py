@@ -43,10 +43,10 @@ PARAMETERS = {
     "dbname": "database",
 }
 REFUSED = {
-    "options": "server settings are this program's own",
-    "channel_binding": "the driver cannot do it",
+    "options": "the host sets the server settings itself",
+    "channel_binding": "the driver does not support it",
     "sslpassword": "a key with a password cannot be used",
-    **dict.fromkeys(("passfile", "service"), "nothing is read from its user's files; write it here, or ${NAME}"),
+    **dict.fromkeys(("passfile", "service"), "the host reads no file of its user; write the value here, or as ${NAME}"),
     **dict.fromkeys(
         ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
         "keepalives are always on: a network that is gone is noticed after half a minute",

@@ -126,7 +126,7 @@ class PostgresqlSource:
         await self._pool.close()
 
     async def ping(self) -> None:
-        with translate_errors("asking whether the source is there"):
+        with translate_errors("asking whether the source answers"):
             try:
                 connection = await self._connect(**self._arguments)
             except asyncpg.PostgresError:
@@ -177,7 +177,7 @@ class PostgresqlSource:
         reached: str | None = None,
         floor: str | None = None,
     ) -> HighWatermark:
-        with translate_errors(doing := f"noting the watermark of {schema.table}"):
+        with translate_errors(doing := f"reading the highest tracking value of {schema.table}"):
             async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
                 # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
                 sql, values = high_watermark_sql(schema, options, reached=reached, floor=floor)
@@ -201,7 +201,7 @@ class PostgresqlSource:
     async def counter_passed(self, schema: TableSchema, floor: str) -> bool | None:
         if schema.tracking.tracking_kind not in COUNTED:
             return None
-        with translate_errors(f"looking at the sequence of {schema.table}.{schema.tracking_column}"):
+        with translate_errors(f"reading the sequence of {schema.table}.{schema.tracking_column}"):
             async with self._transaction("READ COMMITTED") as connection:
                 names = (schema.table.schema, schema.table.name, schema.tracking_column)
                 last = await connection.fetchval(COUNTER, *names, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -238,7 +238,7 @@ class PostgresqlSource:
             return [transactions.still_open(each, now) for each in noted]
 
     async def transaction_details(self, open_transactions: OpenTransactions) -> list[OpenTransaction]:
-        with translate_errors("looking at open transactions"):
+        with translate_errors("reading the open transactions"):
             async with self._transaction("READ COMMITTED") as connection:
                 return await transaction_details(connection, open_transactions)
 

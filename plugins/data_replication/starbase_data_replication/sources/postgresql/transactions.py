@@ -41,7 +41,7 @@ HIDDEN_UNITS = 6
 # Characters. MOST_TRANSACTIONS tokens are shorter together; see sources/answers.py.
 LONGEST_LIST = 1_000_000
 
-NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it tells nothing of others"
+NOT_LISTED = "pg_locks of this server does not show this session's own transaction, so it may hide others too"
 
 
 TOKEN = re.compile(r"v:-?\d+/\d+#\d+|p:\d+|[mh]:-?\d{1,20}#\d+", re.ASCII)
@@ -59,9 +59,11 @@ async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTra
         await begin_again(connection)
         grants = await privileges.missing(connection, RELATIONS, FUNCTIONS, begin_again=begin_again)
         how = f"run {grants}" if grants else f"PostgreSQL says: {error.args[0]}"
-        return OpenTransactions(known=False, reason=f"this role may not see who is writing: {how}")
+        return OpenTransactions(known=False, reason=f"this role may not see which transactions are open: {how}")
     if row["standby"]:
-        return OpenTransactions(known=False, reason="the source is a standby, which does not tell who is writing")
+        return OpenTransactions(
+            known=False, reason="the source is a standby, which does not show the open transactions of its primary"
+        )
     if not row["lists"]:
         return OpenTransactions(known=False, reason=NOT_LISTED)
     if sum(len(row[name]) for name in ("virtual", "prepared", "sessions")) > LONGEST_LIST:
@@ -71,7 +73,7 @@ async def open_transactions(connection: Any, begin_again: BeginAgain) -> OpenTra
     tokens.update(row["sessions"].split())
     if not all(map(TOKEN.fullmatch, tokens)):
         # Once recorded, it would fail each later run.
-        raise ValueError("a transaction's id is not one of PostgreSQL's")
+        raise ValueError("the source gave a transaction an id that PostgreSQL never gives")
     return OpenTransactions(known=True, tokens=frozenset(tokens), reason="pg_locks", epoch=row["epoch"])
 
 

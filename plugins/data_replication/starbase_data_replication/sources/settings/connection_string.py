@@ -65,7 +65,7 @@ def split(text: str) -> ConnectionString:
         raise ValueError("must look like scheme://USER:PASSWORD@HOST:PORT/DATABASE")
     userinfo, at, address = rest.rpartition("@")
     if at and _reads_otherwise(userinfo, rest):
-        raise ValueError(f"can be read in two ways; {ENCODING_HINT}, and behind the host @ as %40")
+        raise ValueError(f"can be read in two ways; {ENCODING_HINT}; after the host, write @ as %40")
     user, colon, password = userinfo.partition(":")
     location, question, query = address.partition("?")
     hosts, slash, database = location.partition("/")

@@ -124,7 +124,7 @@ def _check(found: os.stat_result) -> None:
         raise OSError("not a regular file")
     # A file of the kernel's says that it is regular, and reading it may wait for ever, as reading its log does.
     if found.st_size == 0 or found.st_dev in _kernel_devices():
-        raise OSError("empty, or a file of the kernel's")
+        raise OSError("empty, or a file that the kernel makes")
     if found.st_size > MAX_BYTES:
         raise OSError(f"contains {found.st_size:,} bytes")
 
