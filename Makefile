@@ -37,7 +37,7 @@ lint: .venv/.stamp-dev
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy --no-error-summary
-	@.venv/bin/mypy --no-error-summary scripts/prove.py scripts/ledger.py
+	@.venv/bin/mypy --no-error-summary scripts/prove.py scripts/ledger.py scripts/reference.py
 
 venv: .venv/.stamp-dev
 
