@@ -40,6 +40,8 @@ class Gossip:
         return ("gossip", source_table)
     def secret_parts(self, settings):
         return {**settings, "password": "***"}
+    def hosts(self, settings):
+        return ()
     def table_name(self, settings, source_table):
         from starbase_data_replication import TableName
         return TableName(schema=None, name=source_table)

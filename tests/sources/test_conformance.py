@@ -91,6 +91,9 @@ class Faulty:
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._dialect.secret_parts(settings)
 
+    def hosts(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(self._dialect.hosts(settings))
+
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
         return self._dialect.table_name(settings, source_table)
 

@@ -66,6 +66,9 @@ class Dialect:
         misbehave("secret_parts")
         return answer("secret_parts", settings)
 
+    def hosts(self, settings):
+        return ()
+
     def table_name(self, settings, source_table):
         misbehave("table_name")
         return TableName(schema=None, name=source_table)

@@ -39,6 +39,9 @@ class Dialect:
     def secret_parts(self, settings):
         return settings
 
+    def hosts(self, settings):
+        return ()
+
     def table_name(self, settings, source_table):
         return TableName(schema=None, name=source_table)
 

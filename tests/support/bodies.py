@@ -34,6 +34,9 @@ class Room:
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return cast("Mapping[str, Any]", self.settings.masked(settings))
 
+    def hosts(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return ()
+
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
         return cast("TableName", self.settings.table_name(settings, source_table))
 

@@ -35,19 +35,22 @@ class Dialect:
     features = frozenset(Feature)
 
     def check(self, settings, source_table):
-        return {}
+        return answer("check", lambda settings: {})(settings)
 
     def identity(self, settings, source_table):
         return ("odd", source_table)
 
     def secret_parts(self, settings):
-        return settings
+        return answer("shown", lambda settings: settings)(settings)
+
+    def hosts(self, settings):
+        return answer("hosts", ())
 
     def table_name(self, settings, source_table):
         return TableName(schema=None, name=source_table)
 
     def open(self, settings, *, max_connections):
-        return Source()
+        return answer("opening", lambda settings: Source())(settings)
 
 class Source:
     async def describe(self, table, tracking_column):

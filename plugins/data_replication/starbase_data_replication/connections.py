@@ -11,18 +11,35 @@ import contextlib
 import json
 import logging
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from starbase_data_replication.errors import DialectFailed
+from starbase_data_replication.errors import DialectFailed, SourceRejected
 from starbase_data_replication.model import Replication, TableName
-from starbase_data_replication.sources import Dialect, Dialects, Pingable, RegisteredDialect, Source, bounded
-from starbase_data_replication.sources.settings import EVERY, Variables, referenced, resolve, scrub, secrets
+from starbase_data_replication.sources import (
+    Dialect,
+    Dialects,
+    Pingable,
+    RegisteredDialect,
+    Source,
+    bounded,
+    checked_hosts,
+)
+from starbase_data_replication.sources.network import HostPolicy, allowed_hosts
+from starbase_data_replication.sources.settings import (
+    EVERY,
+    Variables,
+    hidden_parts,
+    referenced,
+    resolve,
+    scrub,
+    secrets,
+)
 from starbase_data_replication.storage import SecretKeys
-from starbase_host import ConfigError, StarbaseError, kind_of
+from starbase_host import ConfigError, InvalidRequest, StarbaseError, kind_of
 
 log = logging.getLogger("starbase.data_replication")
 
@@ -30,6 +47,8 @@ log = logging.getLogger("starbase.data_replication")
 TABLE_KEYS = ("defaultSchema",)
 # How long an unused source may take to close; a server that does not answer would hold up the request that waits.
 CLOSE_SECONDS = 10.0
+# Settings whose hidden parts are remembered; those of runs are learned again at each run.
+MOST_HIDDEN = 1_000
 # Shorter values of variables are not scrubbed: one or two characters occur in most messages.
 SHORTEST_SCRUBBED = 3
 
@@ -46,17 +65,27 @@ class Connections:
     """Opens sources when they are first used, and closes those that no replication uses any more.
 
     variables: which variables of the environment their settings may name.
+    policy: where sources of other plugins' dialects may be. Those of data replication check it as they connect.
     """
 
     def __init__(
-        self, dialects: Dialects, *, secret_keys: SecretKeys, max_connections: int, variables: Variables = EVERY
+        self,
+        dialects: Dialects,
+        *,
+        secret_keys: SecretKeys,
+        max_connections: int,
+        variables: Variables = EVERY,
+        policy: HostPolicy = allowed_hosts.DEFAULT,
     ) -> None:
         self.variables = variables
+        self._policy = policy
         self._dialects = dialects
         self._secret_keys = secret_keys
         self._max_connections = max_connections
         # By the settings as written.
         self._open: dict[str, _Opened] = {}
+        # By settings as written: what their dialect hides of them, if it is another plugin's.
+        self._hidden: dict[str, tuple[str, ...]] = {}
         # A lock for each source that is being opened: a dialect that is slow to open one then delays no other.
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -115,7 +144,7 @@ class Connections:
         """A text without these stored settings' secrets, and with `${NAME}` for what the environment put there."""
         with contextlib.suppress(ConfigError):
             settings = self._secret_keys.decrypt(settings)
-        hidden = secrets(settings)
+        hidden = (*secrets(settings), *self._hidden.get(_key(settings), ()))
         try:
             resolved = resolve(settings, variables=self.variables)
         except StarbaseError:
@@ -125,6 +154,42 @@ class Connections:
             if len(value) >= SHORTEST_SCRUBBED:
                 text = scrub(text, [value], f"${{{name}}}")
         return text
+
+    async def learn_secrets(self, settings: Mapping[str, Any]) -> None:
+        """Ask the dialect of another plugin what it hides of these settings; everything, if it does not answer."""
+        name = settings.get("dialect")
+        if not isinstance(name, str) or self._dialects.whose(name) is None:
+            return
+        dialect = self._dialects[name]
+        try:
+            hidden = await self._dialects.call([name], lambda: hidden_parts(settings, dialect.secret_parts(settings)))
+        except StarbaseError:
+            hidden = hidden_parts(settings, {"dialect": name})
+        if len(self._hidden) >= MOST_HIDDEN:
+            self._hidden.clear()
+        self._hidden[_key(settings)] = hidden
+
+    @contextlib.asynccontextmanager
+    async def hiding_secrets(self, *found: Mapping[str, Any]) -> AsyncIterator[None]:
+        """Scrub these settings' secrets from errors that a dialect of another plugin raises, or that quote it."""
+        foreign = [each for each in found if self._dialects.whose(str(each.get("dialect"))) is not None]
+        for settings in foreign:
+            await self.learn_secrets(settings)
+
+        def hide(text: str) -> str:
+            for settings in foreign:
+                text = self.scrubbed(text, settings)
+            return text
+
+        try:
+            yield
+        except StarbaseError as error:
+            if foreign:
+                error.args = tuple(hide(str(each)) for each in error.args)
+                error.__notes__ = [hide(note) for note in getattr(error, "__notes__", ())]
+            if foreign and isinstance(error, InvalidRequest):
+                error.fields = {hide(name): hide(why) for name, why in error.fields.items()}
+            raise
 
     @contextlib.contextmanager
     def scrubbing_errors(self, settings: object) -> Iterator[None]:
@@ -154,6 +219,8 @@ class Connections:
         Raises InvalidRequest for a variable that is not set, and what the dialect raises.
         """
         written, resolved = _key(settings), resolve(settings, variables=self.variables)
+        if self._dialects.whose(settings["dialect"]) is not None:
+            await self._check_hosts(settings["dialect"], resolved)
         async with self._opening.setdefault(written, asyncio.Lock()):
             if written in self._open and self._open[written].resolved != _key(resolved):
                 # A password in the environment was rotated.
@@ -164,6 +231,21 @@ class Connections:
                 source = await self._dialects.open(settings["dialect"], open_it)
                 self._open[written] = _Opened(_key(resolved), settings["dialect"], source)
             return self._open[written].source
+
+    async def _check_hosts(self, name: str, resolved: Mapping[str, Any]) -> None:
+        """Raise SourceRejected if a dialect of another plugin names a place that may not be a source, or none."""
+        dialect = self.dialect(name)
+        hosts = await self._dialects.call([name], lambda: checked_hosts(dialect.hosts(resolved)))
+        if not hosts and self._policy.limits:
+            raise SourceRejected(
+                f"{self.whose(name)} names no host, so {allowed_hosts.OPTION} cannot be applied to it; update the "
+                f"plugin, or remove {allowed_hosts.OPTION}"
+            )
+        for host in hosts:
+            if host.startswith("/"):
+                self._policy.check_socket(host, "the path")
+            else:
+                await self._policy.addresses(host, 0)
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
         """Close every source but those of these stored settings."""

@@ -98,11 +98,9 @@ class DataReplicationPlugin(DataReplication):
         self._silence_timeout_seconds = silence_timeout_seconds
         self._max_trigger_seconds = max_trigger_seconds
         self._retention = Retention(days=log_retention_days, runs=log_max_runs_per_replication)
+        self._policy = HostPolicy(allowed_source_hosts)
         self._dialects = Dialects(
-            {
-                "postgresql": PostgresqlDialect(HostPolicy(allowed_source_hosts)),
-                "mysql": MysqlDialect(HostPolicy(allowed_source_hosts)),
-            }
+            {"postgresql": PostgresqlDialect(self._policy), "mysql": MysqlDialect(self._policy)},
         )
         self._made: _Parts | None = None
 
@@ -147,6 +145,7 @@ class DataReplicationPlugin(DataReplication):
             secret_keys=self._secret_keys,
             max_connections=self._max_connections_per_source,
             variables=Variables(self._allowed_env, never=host.config.token_variables),
+            policy=self._policy,
         )
         events = Events(host, store)
         runner = Runner(

@@ -65,9 +65,14 @@ def parse(
 
 def dialects_of(body: object, existing: Replication | None) -> list[object]:
     """The names of the dialects that `parse` may call, as the body and the stored settings have them."""
+    return [each.get("dialect") for each in settings_of(body, existing)]
+
+
+def settings_of(body: object, existing: Replication | None) -> list[Mapping[str, Any]]:
+    """The settings that `parse` may show to a dialect: those of the body, and the stored ones."""
     sent = body.get("sourceConfig") if isinstance(body, Mapping) else None
-    settings = (sent, existing.source_config if existing is not None else None)
-    return [each.get("dialect") for each in settings if isinstance(each, Mapping)]
+    found = (sent, existing.source_config if existing is not None else None)
+    return [each for each in found if isinstance(each, Mapping)]
 
 
 def check_target(replication: Replication, targets: Iterable[tuple[str, str]]) -> None:

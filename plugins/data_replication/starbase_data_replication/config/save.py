@@ -37,6 +37,9 @@ class Secrets(Protocol):
     def encrypted(self, replication: Replication, shown: Mapping[str, Any]) -> Replication:
         """The replication as it will be stored; `shown` is what may be shown of its settings."""
 
+    def hiding_secrets(self, *found: Mapping[str, Any]) -> contextlib.AbstractAsyncContextManager[None]:
+        """Scrub these settings' secrets from errors of a dialect of another plugin."""
+
     def decrypted(self, replication: Replication) -> Replication:
         """The replication with its secrets; unchanged if no key decrypts them."""
 
@@ -96,7 +99,8 @@ class Configuring:
             masked = json.dumps(dict(self.dialects[asked.dialect].secret_parts(asked.source_config)), allow_nan=False)
             return asked, json.loads(masked)
 
-        asked, masked = await self.dialects.call(parse.dialects_of(body, existing), check)
+        async with self.secrets.hiding_secrets(*parse.settings_of(body, existing)):
+            asked, masked = await self.dialects.call(parse.dialects_of(body, existing), check)
         check_needs(asked.options, self.dialects.known(asked.dialect))
         return stored, asked, masked
 
@@ -107,7 +111,8 @@ class Configuring:
         others = await self.host.database.read(partial(_others, replication=replication))
         opened = [self.secrets.decrypted(each) for each in others]
         check = partial(parse.check_group, replication, opened, self.dialects)
-        await self.dialects.call({replication.dialect, *(each.dialect for each in others)}, check)
+        async with self.secrets.hiding_secrets(*(each.source_config for each in (replication, *opened))):
+            await self.dialects.call({replication.dialect, *(each.dialect for each in others)}, check)
         return others
 
     def _check_transforms(self, replication: Replication) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from starbase_data_replication.dialect_kit.connections import AsyncConnection, BlockingConnection
@@ -25,11 +26,15 @@ class BaseDialect(ABC):
         rows_heed: what `rows` of a connection heeds of a plan: "where", "left_filter" (which needs "where"), "keys",
             "resume" (after_key and in_key_order), and "snapshot" if `begin` opens one. A plan has nothing else of
             these. Without "keys", the kit reads the whole table to find single rows.
+        host_settings: those of its settings that are a host.
+        path_settings: those of its settings that are the path of a file, a directory or a socket.
     """
 
     connection: ClassVar[type[AsyncConnection] | type[BlockingConnection]]
     address: ClassVar[tuple[str, ...]]
     rows_heed: ClassVar[frozenset[str]] = frozenset()
+    host_settings: ClassVar[tuple[str, ...]] = ("host",)
+    path_settings: ClassVar[tuple[str, ...]] = ("directory", "file", "socket")
 
     @abstractmethod
     def schema(self) -> Mapping[str, Any]:
@@ -62,6 +67,12 @@ class BaseDialect(ABC):
 
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return masked_by(self.schema(), settings)
+
+    def hosts(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        found = with_defaults(self.schema(), settings)
+        hosts = [str(found[name]) for name in self.host_settings if found.get(name)]
+        paths = [str(Path(found[name]).resolve()) for name in self.path_settings if found.get(name)]
+        return (*hosts, *paths)
 
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
         *schema, name = split_name(source_table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starbase_data_replication.model import Progress, ReplicationEvent, RunKind, SyncRun
@@ -40,6 +41,7 @@ class ActiveRun:
     slot: what it works in; None while it waits for one.
     source: what it reads from, once that is open.
     dialect: the name of the source's dialect.
+    hide: scrubs the source's secrets from a text.
     active_at: when the source last sent something, or the run last made progress; monotonic seconds.
     pinged_at: when the watchdog last asked whether the source answers; monotonic seconds.
     seen_progress: rows read, rows changed and bytes read when the watchdog last looked.
@@ -65,6 +67,7 @@ class ActiveRun:
     slot: Slot | None = None
     source: Source | None = None
     dialect: str = ""
+    hide: Callable[[str], str] = str
     active_at: float = 0.0
     pinged_at: float = 0.0
     seen_progress: tuple[int, int, int] = (0, 0, 0)

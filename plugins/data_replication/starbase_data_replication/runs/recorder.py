@@ -6,9 +6,10 @@ Must not begin or end a run.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import apsw
@@ -72,10 +73,13 @@ class Recorder:
             # Scrubbed before it is cut: a secret that is cut in two is not recognized any more.
             error = self.connections.scrubbed(error[:MAX_SCRUBBED], stored.replication.source_config)
             error = printable(error, at_most=MAX_SHOWN)
-        record = self.make_record(run, ending.status, error, ending.result)
+        result = ending.result
+        if self.connections.whose(run.dialect) is not None:
+            run.progress.schema_changes = tuple(map(run.hide, run.progress.schema_changes))
+            result = _hidden(result, run.hide) if result is not None else None
+        record = self.make_record(run, ending.status, error, result)
         outcome = Outcome()
-        if ending.result is not None:
-            result = ending.result
+        if result is not None:
             outcome = Outcome(floor=result.position.floor, protection=result.protection, held=result.held)
         if run.verification is not None and run.kind is RunKind.VERIFY:
             outcome = Outcome(verified=_last_verify(run, run.verification, record))
@@ -115,6 +119,17 @@ class Recorder:
             error_message=error,
             warnings=_printable(result.warnings) if result is not None else (),
         )
+
+
+def _hidden(result: SyncResult, hide: Callable[[str], str]) -> SyncResult:
+    """A result without secrets in its texts, which another plugin's dialect may have written."""
+    held = json.loads(hide(json.dumps(result.held)))
+    return replace(
+        result,
+        warnings=tuple(map(hide, result.warnings)),
+        protection=hide(result.protection) if result.protection is not None else None,
+        held=held,
+    )
 
 
 def _countable(number: int) -> int:

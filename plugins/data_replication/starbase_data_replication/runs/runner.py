@@ -273,12 +273,12 @@ class Runner:
             # in the database, and its event would never go out.
             if run.has_begun:
                 run.record_error = f"the last run could not be recorded, and is tried again: {failure}"
-            how = ending.error or ending.status
+            how = run.hide(ending.error or ending.status)
             if self.host.stopping.is_set() or not run.result.done():
                 log.error("run %s of %s (%s): %s", run.run_id, run.name, how, run.record_error)
             if not run.result.done():
                 error = f"{run.record_error}; {how}"
-                run.result.set_result(self.recorder.make_record(run, "error", error, ending.result))
+                run.result.set_result(self.recorder.make_record(run, "error", error, None))
             return self.host.stopping.is_set()
         # Before the result is set: a caller that waited for this run may begin the next one at once.
         self.running.pop(run.name, None)

@@ -124,7 +124,7 @@ class Watchdog:
         except Exception as error:
             # The ping itself failed, which says nothing about the source. STALLED_SECONDS still ends the run.
             self.runner.connections.record_failure(run.dialect, f"ping: {kind_of(error)}")
-            details = await details_of(error)
+            details = run.hide(await details_of(error))
             log.error("run of %s: could not ask whether its source answers\n%s", run.name, details)
             return
         log.info("run of %s: the source is silent, but answers; it goes on", run.name)

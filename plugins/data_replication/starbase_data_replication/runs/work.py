@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starbase_data_replication.config import check_needs
 from starbase_data_replication.connections import Connections
@@ -64,7 +65,7 @@ class Work:
                 why = f"{whose} broke a rule, {error.doing}: {error.rule}; update the plugin, or tell its author"
                 raise self._count_failed(why) from error
             if isinstance(error, OddAnswer):
-                self.connections.record_failure(self._dialect, str(error))
+                self.connections.record_failure(self._dialect, self.runs[0].hide(str(error)))
             raise
         except Exception as error:
             whose = self.connections.whose(self._dialect)
@@ -75,7 +76,7 @@ class Work:
             raise self._count_failed(why) from error
 
     def _count_failed(self, why: str) -> DialectFailed:
-        self.connections.record_failure(self._dialect, why)
+        self.connections.record_failure(self._dialect, self.runs[0].hide(why))
         return DialectFailed(why)
 
     async def _run(self) -> dict[str, SyncResult]:
@@ -102,6 +103,8 @@ class Work:
         replication = stored.replication
         # With its secrets, which the stored one has encrypted.
         settings = self.connections.decrypt(replication.source_config)
+        await self.connections.learn_secrets(settings)
+        run.hide = partial(self.connections.scrubbed, settings=settings)
         dialect = self.connections.known(replication.dialect)
         # Checked when it was configured; its plugin may have changed since.
         check_needs(replication.options, dialect)

@@ -16,6 +16,7 @@ from starbase_data_replication.sources.answers import (
 from starbase_data_replication.sources.batches import convert, fitting
 from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.features import EVERY_FEATURE, Feature, RegisteredDialect, checked_features
+from starbase_data_replication.sources.judge import checked_hosts
 from starbase_data_replication.sources.protocols import (
     AHEAD_SECONDS,
     DIGESTS,
@@ -93,6 +94,7 @@ __all__ = [
     "bracketed",
     "checked_batches",
     "checked_features",
+    "checked_hosts",
     "checked_schema",
     "checked_summaries",
     "checked_transactions",

@@ -44,5 +44,9 @@ class BuiltInDialect:
     def secret_parts(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return masked(settings)
 
+    def hosts(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        # Each connection checks the address that it goes to, which a name alone does not tell.
+        return ()
+
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
         return self.settings.table_name(settings, source_table)

@@ -115,6 +115,8 @@ COPIES: Mapping[str, Callable[[Any, str], Any]] = {
     "Mapping[str, str]": texts,
     "type | None": if_any(function),
     "Callable[[Any], Any] | None": if_any(function),
+    # What a dialect keeps for itself.
+    "Any": lambda value, doing: value,
     "Cast": plain(Cast),
     "TableName": plain(TableName),
     "tuple[Column, ...]": many(tuple, plain(Column)),
@@ -148,6 +150,12 @@ def count(value: Any, doing: str) -> int:
     found: int = COUNT(value, doing)
     if not 0 <= found <= HIGHEST:
         raise BrokenRule(doing, "received an impossible count of rows")
+    return found
+
+
+def checked_hosts(value: Any) -> list[str]:
+    """What a dialect's `hosts` answers."""
+    found: list[str] = many(list, TEXT)(value, "naming its hosts")
     return found
 
 

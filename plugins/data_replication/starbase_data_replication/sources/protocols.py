@@ -409,6 +409,15 @@ class Dialect(Protocol):
         """The same settings with every secret, also those inside a connection string, as `***`."""
         ...
 
+    def hosts(self, settings: Mapping[str, Any]) -> Sequence[str]:
+        """Where a source of these settings is: each host that it connects to, without a port, and the absolute path of
+        each socket and file that it opens. Every `${NAME}` is resolved.
+
+        The host asks before each run, and opens nothing outside `allowed_source_hosts`. If that is set, an empty answer
+        is refused.
+        """
+        ...
+
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
         """Parse `table` or `schema.table`, and fill in the default schema."""
         ...

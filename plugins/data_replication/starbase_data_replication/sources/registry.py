@@ -23,7 +23,7 @@ OFFERING = "replication_dialects"
 # How long it may take to judge an answer: a batch of many rows is copied, while other threads work.
 JUDGING_SECONDS = 5.0
 # A dialect must have these; mypy finds the rest.
-METHODS = ("check", "identity", "secret_parts", "table_name", "open")
+METHODS = ("check", "identity", "secret_parts", "hosts", "table_name", "open")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,12 +135,17 @@ class HostPolicy:
             except ValueError:
                 self._names.append(_folded(entry))
 
-    def check_socket(self, path: str) -> None:
-        """Raise SourceRejected for a Unix socket that is not on the list, if there is a list."""
+    @property
+    def limits(self) -> bool:
+        """Whether there is a list."""
+        return not self._any
+
+    def check_socket(self, path: str, what: str = "the socket") -> None:
+        """Raise SourceRejected for a Unix socket, or a file, that is not on the list, if there is a list."""
         # `..` would leave the folder that a pattern names.
         outside = ".." in path.split("/")
         if not self._any and (outside or not any(fnmatchcase(path, pattern) for pattern in self._paths)):
-            raise SourceRejected(f"the socket {path} is not in {OPTION}; add it there")
+            raise SourceRejected(f"{what} {path} is not in {OPTION}; add it there")
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Look a host up, and return the addresses that are allowed.

@@ -16,7 +16,7 @@ from starbase_data_replication.sources.settings.env_references import (
 from starbase_data_replication.sources.settings.names import is_pem, split_name, text_problem
 from starbase_data_replication.sources.settings.reader import SettingsReader
 from starbase_data_replication.sources.settings.scrubbing import scrub
-from starbase_data_replication.sources.settings.secrets import masked, secrets, unmasked
+from starbase_data_replication.sources.settings.secrets import hidden_parts, masked, secrets, unmasked
 from starbase_data_replication.sources.settings.settings_schema import masked_by, problems_of, with_defaults
 from starbase_data_replication.sources.settings.tls import leave_out_dhe, tls_context, using
 
@@ -26,6 +26,7 @@ __all__ = [
     "Variables",
     "allowed_variables",
     "has_reference",
+    "hidden_parts",
     "is_pem",
     "leave_out_dhe",
     "masked",

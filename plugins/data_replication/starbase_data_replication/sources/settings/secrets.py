@@ -137,3 +137,28 @@ def _named(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from _named(value)
         elif isinstance(value, str) and isinstance(name, str) and SECRET_NAME.search(name):
             yield value
+
+
+def hidden_parts(settings: Mapping[str, Any], shown: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a dialect's `secret_parts` hides: the texts of `settings` that `shown` lacks, or has otherwise.
+
+    Of a text that is only partly hidden, such as a URL with `***` in it, the part.
+    """
+    found = {text for name, value in settings.items() for text in _hidden(value, shown.get(name))}
+    return tuple(sorted((text for text in found if text and not is_reference(text)), key=lambda one: (-len(one), one)))
+
+
+def _hidden(value: object, shown: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        inner = shown if isinstance(shown, Mapping) else {}
+        for name, each in value.items():
+            yield from _hidden(each, inner.get(name))
+    elif isinstance(value, list):
+        items = shown if isinstance(shown, list) and len(shown) == len(value) else [None] * len(value)
+        for each, other in zip(value, items, strict=True):
+            yield from _hidden(each, other)
+    elif value is not None and not isinstance(value, bool) and value != shown:
+        text = str(value)
+        kept = [re.escape(piece) for piece in shown.split(MASK)] if isinstance(shown, str) and MASK in shown else []
+        inside = re.fullmatch("(.*?)".join(kept), text, re.DOTALL) if kept else None
+        yield from inside.groups() if inside is not None else (text,)
