@@ -1,6 +1,8 @@
 """The host. A plugin may import these names, and nothing else of this package."""
 
+from starbase_host import hooks
 from starbase_host.alarms import Alarm
+from starbase_host.api_version import API, ApiDeprecation, deprecated
 from starbase_host.client import CommandHost
 from starbase_host.clock import Clock, iso
 from starbase_host.config import HostConfig
@@ -32,10 +34,12 @@ from starbase_host.sandbox import large_views
 from starbase_host.texts import ENV_REFERENCE, MALFORMED_REFERENCE, has_surrogate
 
 __all__ = [
+    "API",
     "ENV_REFERENCE",
     "MALFORMED_REFERENCE",
     "Alarm",
     "Answer",
+    "ApiDeprecation",
     "Caller",
     "Clock",
     "CommandHost",
@@ -60,11 +64,13 @@ __all__ = [
     "Worker",
     "check_overrides",
     "check_versions",
+    "deprecated",
     "did_you_mean",
     "fold_name",
     "has_plain_text",
     "has_surrogate",
     "hookimpl",
+    "hooks",
     "hookspec",
     "iso",
     "kind_of",

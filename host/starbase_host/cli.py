@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import click
 
 from starbase_host import config as configuration
+from starbase_host.api_version import ApiDeprecation
 from starbase_host.client import CommandHost
 from starbase_host.config import HostConfig
 from starbase_host.discovery import toml_key
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words, config_path, json_output = _global_options(list(sys.argv[1:] if arguments is None else arguments))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    warnings.filterwarnings("default", category=ApiDeprecation)
+    logging.captureWarnings(True)
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     for noisy in ("httpx", "databases"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from starbase_host.api_version import API, HOST
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig, PluginConfig
 from starbase_host.errors import ConfigError
@@ -32,6 +33,8 @@ class LoadedPlugin:
     origin: its module, or `entry point NAME`.
     files: where its code lies: the file of its factory, and the directory of the package around it.
     prefix: of the paths of its routes, such as /my-plugin.
+    requires: the API versions that it needs, by name, as its attribute `requires` says.
+    api_version: the version of what it offers to other plugins, as its attribute says.
     hooks: the names of the hooks that it implements.
     unknown_hooks: those of them that no plugin offers, so that they are never called.
     failed: the last failure of one of its hooks; None when none has failed.
@@ -46,6 +49,8 @@ class LoadedPlugin:
     origin: str
     prefix: str
     files: tuple[str, ...] = ()
+    requires: Any = None
+    api_version: str | None = None
     hooks: tuple[str, ...] = ()
     unknown_hooks: tuple[str, ...] = ()
     failed: str | None = None
@@ -103,8 +108,12 @@ def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPo
         if instance is None:
             raise ConfigError(key, "its factory returned None; return the plugin object from `plugin(options)`")
         files = _files(factory)
+        requires, version = getattr(instance, "requires", None), getattr(instance, "api_version", None)
         prefix = getattr(instance, "path_prefix", None) or "/" + wanted.name.replace("_", "-")
     except (Exception, SystemExit) as error:
+        if type(error) is ImportError and type(error.name) is str and error.name.partition(".")[0] == HOST:
+            fix = f"this host has API {API}; install a newer starbase-host, or another version of this plugin"
+            raise ConfigError(key, f"cannot be loaded: {worker.describe_plain(error)}; {fix}") from error
         if type(error) is not ConfigError or not (type(error.field) is type(error.reason) is str):
             raise ConfigError(key, f"cannot be loaded: {worker.describe_plain(error)}") from error
         if error.field.startswith(key):
@@ -120,6 +129,8 @@ def _make(config: HostConfig, wanted: PluginConfig, installed: dict[str, EntryPo
         origin=wanted.module or f"entry point {wanted.name}",
         prefix=prefix,
         files=files,
+        requires=requires,
+        api_version=version if type(version) is str else None,
         clock=clock,
     )
 

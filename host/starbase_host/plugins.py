@@ -20,6 +20,7 @@ import pluggy
 
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
+from starbase_host.api_version import API, HOST, requirement_problem
 from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.database import Database
@@ -220,9 +221,12 @@ class Plugins:
                 raise error
             self.left_out[name] = error
 
-        for plugin in find(self._config, self._clock, leave_out):
+        found = find(self._config, self._clock, leave_out)
+        offered = {HOST: API, **{plugin.name: plugin.api_version for plugin in found}}
+        for plugin in found:
             self._loaded[plugin.name] = plugin
             try:
+                self._check_requires(plugin, offered)
                 self._register(plugin)
             except ConfigError as error:
                 del self._loaded[plugin.name]
@@ -351,6 +355,11 @@ class Plugins:
                 raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), wrong)
             found += [(plugin, route) for route in plugin.routes]
         return found
+
+    def _check_requires(self, plugin: LoadedPlugin, offered: dict[str, str | None]) -> None:
+        wrong = None if plugin.requires is None else requirement_problem(plugin.requires, offered)
+        if wrong is not None:
+            raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), wrong)
 
     def _register(self, plugin: LoadedPlugin) -> None:
         key = toml_key(self._config, f"plugins.{plugin.name}")

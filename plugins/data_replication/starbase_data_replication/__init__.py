@@ -6,6 +6,7 @@ move. Must not know the plugin's own wiring, which is `plugin.py`.
 
 from typing import TYPE_CHECKING, Any
 
+from starbase_data_replication import hooks
 from starbase_data_replication.errors import SourceChanged, SourceRejected, SourceUnavailable, SyncError, TableMissing
 from starbase_data_replication.facade import DataReplication, ReplicationStatus, RunProgress, RunRecord
 from starbase_data_replication.model import (
@@ -142,6 +143,7 @@ __all__ = [
     "decimal_cast",
     "decimal_or_text",
     "float_or_text",
+    "hooks",
     "text_or_bytes",
     "unsigned",
     "whole_or_text",

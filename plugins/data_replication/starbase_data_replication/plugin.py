@@ -76,7 +76,12 @@ def plugin(options: Mapping[str, Any]) -> DataReplicationPlugin:
 
 
 class DataReplicationPlugin(DataReplication):
-    """The plugin. What `DataReplication` has is for other plugins; the rest is called by the host."""
+    """The plugin. What `DataReplication` has is for other plugins; the rest is called by the host.
+
+    api_version: of what `starbase_data_replication` exports, its hooks and its events.
+    """
+
+    api_version = "1.0"
 
     def __init__(
         self,
