@@ -159,6 +159,7 @@ class Core:
                 client=self.config.client_token,
                 throttle=LoginThrottle(self.config.max_guess_wait_seconds),
                 clock=self.clock,
+                authenticate=self.plugins.authenticate if self.plugins.implementers("authenticate") else None,
             )
             with self._name_database_key():
                 self.database.open()

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import click
+    from starlette.requests import Request
 
     from starbase_host.alarms import Alarm
     from starbase_host.client import CommandHost
     from starbase_host.plugins import Host
     from starbase_host.query import Query, Result
-    from starbase_host.routes import Route
+    from starbase_host.routes import Caller, Role, Route
 
 PROJECT = "starbase"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -64,6 +65,18 @@ def plugin_lifespan(host: Host) -> AbstractAsyncContextManager[None]:
 
     The host enters them in the order of plugin.toml and leaves them in reverse. Entering may take three times
     `hook_timeout_seconds`; leaving may take three seconds for all plugins together.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def authenticate(request: Request) -> Role | Caller | None:
+    """Say who sends a request that has no valid token, such as by a cookie or a JWT: a role, a `Caller`, or None.
+
+    Called for routes that need a role, in the order of plugin.toml, until a plugin knows the caller. `request` is a
+    copy without a body. A plugin that raises, times out or returns anything else knows nobody: the next one is asked,
+    and if no plugin knows the caller, the request is refused with 500. If none fails, it is refused with 401, and the
+    request's Authorization and Cookie headers count as a failed login.
     """
     raise NotImplementedError
 

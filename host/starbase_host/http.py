@@ -44,7 +44,7 @@ from starbase_host.failures import Failure, has_plain_text
 from starbase_host.isolation import RUNNING
 from starbase_host.login_throttle import LoginThrottle
 from starbase_host.requests import CALLER
-from starbase_host.routes import MAX_NAME, Caller, Role, Route, query_problems
+from starbase_host.routes import MAX_NAME, Caller, Route, query_problems
 from starbase_host.wire import PIECE_BYTES, Body, Budget, Quota
 
 log = logging.getLogger("starbase.http")
@@ -57,6 +57,8 @@ CORS_HEADERS = [
     (b"access-control-max-age", b"86400"),
 ]
 
+# What counts as a failed login when no plugin knows the caller.
+CREDENTIALS = (b"authorization", b"cookie")
 # A number with more digits is no value of SQLite's.
 MAX_DIGITS = 400
 
@@ -100,39 +102,39 @@ class Tokens:
     client: the token of role client; None when no caller has that role.
     throttle: the failed logins.
     clock: for `throttle`.
+    authenticate: asks the plugins who sends a request without a valid token; None when no plugin can say.
     """
 
     admin: str = field(repr=False)
     client: str | None = field(repr=False)
     throttle: LoginThrottle
     clock: Clock
+    authenticate: Callable[[Request], Awaitable[Caller | None]] | None = None
 
-    def caller(self, request: Request) -> Caller:
-        """Return who has sent a request. Raises Unauthorized or TooManyGuesses."""
-        address = request.client.host if request.client is not None else ""
-        return Caller(role=self.role_of(request.headers.get("authorization"), address), by="token")
-
-    def role_of(self, authorization: str | None, address: str) -> Role:
-        """Return the role of an Authorization header. Raises Unauthorized or TooManyGuesses.
-
-        authorization: the value of the header.
-        address: the IP address of the caller.
+    async def caller(self, request: Request) -> Caller:
+        """Return who has sent a request. Raises Unauthorized or TooManyGuesses; PluginFailed if a plugin has failed.
 
         A right token never has to wait: else anyone who guesses from the same address could lock its owner out. The
         token is compared with both tokens by their digests, so that the time reveals neither a token nor its length.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        offered = token.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() == "bearer" and offered:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        offered = token.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+        if offered:
             digest = _digest(offered)
             is_admin = hmac.compare_digest(digest, self._admin_digest)
             is_client = hmac.compare_digest(digest, self._client_digest) and self.client is not None
             if is_admin or is_client:
-                return "admin" if is_admin else "client"
-            now = self.clock.monotonic()
-            if (wait := self.throttle.wait_seconds(address, now)) > 0:
-                raise TooManyGuesses(math.ceil(wait))
-            self.throttle.record_failure(address, offered, now)
+                return Caller(role="admin" if is_admin else "client", by="token")
+        if self.authenticate is not None:
+            offered = b"\n".join(value for name, value in request.headers.raw if name in CREDENTIALS)
+        address = request.client.host if request.client is not None else ""
+        if offered and (wait := self.throttle.wait_seconds(address, self.clock.monotonic())) > 0:
+            # Plugins are not asked meanwhile: what they check may be short enough to be guessed.
+            raise TooManyGuesses(math.ceil(wait))
+        if self.authenticate is not None and (found := await self.authenticate(request)) is not None:
+            return found
+        if offered:
+            self.throttle.record_failure(address, offered, self.clock.monotonic())
         raise Unauthorized("send a valid token as `Authorization: Bearer TOKEN`")
 
     @functools.cached_property
@@ -376,7 +378,7 @@ def endpoint(route: Route, tokens: Tokens, owner: RouteOwner | None = None) -> C
         try:
             request.scope[ADMINS] = role == "admin"
             if role is not None:
-                caller = request.scope.get(CALLER) or tokens.caller(request)
+                caller = request.scope.get(CALLER) or await tokens.caller(request)
                 if role == "admin" and caller.role != "admin":
                     raise Forbidden("this route needs the admin token")
                 request.state.role, request.state.caller = caller.role, caller

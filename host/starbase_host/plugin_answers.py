@@ -9,9 +9,9 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from starbase_host.routes import Role, Route, route_problem
+from starbase_host.routes import Caller, Role, Route, route_problem
 
 
 class InvalidAnswer(Exception):
@@ -36,6 +36,19 @@ def copy_answer(hook: str, current: Any, answer: Any) -> Any:
     if not isinstance(answer, type(current)):
         raise InvalidAnswer(f"a {type(answer).__name__}")
     return _COPIES[hook](current, answer)
+
+
+def copy_caller(plugin: str, answer: Any) -> Caller | None:
+    """Return who the answer of `authenticate` says that a caller is; None when the plugin does not know.
+
+    Raises InvalidAnswer, and what the types of the plugin raise.
+    """
+    if answer is None:
+        return None
+    role, name = (answer.role, answer.name) if isinstance(answer, Caller) else (answer, "")
+    if type(role) is not str or role not in get_args(Role) or type(name) is not str:
+        raise InvalidAnswer(f"a {type(answer).__name__} in place of a role, a Caller or None")
+    return Caller(role=cast(Role, role), by=plugin, name=name)
 
 
 def _copy_query(current: Any, answer: Any) -> Any:

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar, overload
 
 import pluggy
+from starlette.requests import Request
 
 from starbase_host import hookspecs
 from starbase_host.alarms import Alarm, OwnerAbsent, PluginAlarms
@@ -25,10 +26,11 @@ from starbase_host.clock import Clock
 from starbase_host.config import HostConfig
 from starbase_host.database import Database
 from starbase_host.discovery import LoadedPlugin, find, one_line, toml_key
-from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, did_you_mean
+from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, StarbaseError, did_you_mean
 from starbase_host.failures import Failure, Streak, has_plain_text
 from starbase_host.isolation import RUNNING, Lifespan, Worker, leave_all
-from starbase_host.plugin_answers import InvalidAnswer, copy_answer, routes_of
+from starbase_host.plugin_answers import InvalidAnswer, copy_answer, copy_caller, routes_of
+from starbase_host.requests import copy_request
 from starbase_host.routes import Caller, Role, Route
 
 log = logging.getLogger("starbase.plugins")
@@ -292,6 +294,28 @@ class Plugins:
                 answers.append((plugin.name, answer))
         return answers
 
+    async def authenticate(self, request: Request) -> Caller | None:
+        """Ask the plugins, one after the other, who sends a request; None when none knows.
+
+        Raises PluginFailed when none knows, and one has failed.
+        """
+        failure: StarbaseError | None = None
+        for plugin, function, names in self._implementations("authenticate"):
+            # A copy for each, so that no plugin changes what the next one, or the route, gets.
+            arguments = _select_arguments(names, {"request": copy_request(request)})
+            try:
+                found: Caller | None = await self._call_closed(
+                    plugin, "authenticate", function, arguments, partial(copy_caller, plugin.name)
+                )
+            except StarbaseError as error:
+                failure = failure or error
+                continue
+            if found is not None:
+                return found
+        if failure is not None:
+            raise failure
+        return None
+
     async def before_query(self, query: T) -> T:
         """Pass a query through each `before_query`, in the order of plugin.toml. A failure refuses the query."""
         for plugin, function, names in self._implementations("before_query"):
@@ -452,9 +476,23 @@ class Plugins:
         self, plugin: LoadedPlugin, hook: str, function: Callable[..., Any], arguments: dict[str, Any], current: T
     ) -> T:
         """Call one query hook; return a plain copy of its answer, or `current` when it answers None."""
-        convert = partial(copy_answer, hook, current)
+        result: T = await self._call_closed(plugin, hook, function, arguments, partial(copy_answer, hook, current))
+        return result
+
+    async def _call_closed(
+        self,
+        plugin: LoadedPlugin,
+        hook: str,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        convert: Callable[[Any], Any],
+    ) -> Any:
+        """Call a hook whose failure refuses what it was called for; return the answer as `convert` makes it.
+
+        Raises QueryRejected; PluginFailed for any other failure, which is logged.
+        """
         try:
-            result: T = await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, convert)
+            return await plugin.worker.call(function, arguments, self._config.hook_timeout_seconds, convert)
         except Exception as error:
             if isinstance(error, QueryRejected) and has_plain_text(error):
                 raise
@@ -463,12 +501,11 @@ class Plugins:
                 raise QueryRejected(failure.text) from None
             if isinstance(error, InvalidAnswer):
                 plugin.count(hook, f"returned {failure.text}")
-                log.error("plugin %s: %s returned %s; the query is refused", plugin.name, hook, failure.text)
+                log.error("plugin %s: %s returned %s; that is refused", plugin.name, hook, failure.text)
                 raise PluginFailed(f"plugin {plugin.name}: {hook} returned an invalid answer") from None
             plugin.count(hook, str(failure))
-            log.error("plugin %s: %s failed; the query is refused\n%s", plugin.name, hook, failure.details)
+            log.error("plugin %s: %s failed; that is refused\n%s", plugin.name, hook, failure.details)
             raise PluginFailed(f"plugin {plugin.name}: {hook} failed ({failure.kind})") from None
-        return result
 
     async def _call_often(
         self, plugin: LoadedPlugin, function: Callable[..., Any], hook: str, arguments: dict[str, Any]

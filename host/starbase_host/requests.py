@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Scope
 
 from starbase_host.errors import StarbaseError, TooLarge
@@ -56,6 +57,24 @@ async def request(
     answer = _Answer(content)
     await app(scope, answer.receive, answer.send)
     return answer.result()
+
+
+def copy_request(request: Request) -> Request:
+    """A copy of a request that has no body and no state, and shares nothing that can change."""
+    kept = (
+        "type",
+        "http_version",
+        "method",
+        "scheme",
+        "path",
+        "raw_path",
+        "query_string",
+        "root_path",
+        "client",
+        "server",
+    )
+    scope = {name: request.scope[name] for name in kept if name in request.scope}
+    return Request({**scope, "headers": list(request.scope["headers"]), "path_params": dict(request.path_params)})
 
 
 class _Answer:
