@@ -19,6 +19,10 @@ from starbase_host.routes import Caller
 
 # The key of a request's scope that has its Caller. A request from the network cannot set it.
 CALLER = "starbase.caller"
+# What a copy of a request has, beside its headers and the parameters of its path.
+COPIED = (
+    "type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "client", "server",
+)  # fmt: skip
 # An answer of /query may have 64 MiB; it is all in memory here.
 ANSWER_BYTES = 65 * 1024 * 1024
 
@@ -61,19 +65,7 @@ async def request(
 
 def copy_request(request: Request) -> Request:
     """A copy of a request that has no body and no state, and shares nothing that can change."""
-    kept = (
-        "type",
-        "http_version",
-        "method",
-        "scheme",
-        "path",
-        "raw_path",
-        "query_string",
-        "root_path",
-        "client",
-        "server",
-    )
-    scope = {name: request.scope[name] for name in kept if name in request.scope}
+    scope = {name: request.scope[name] for name in COPIED if name in request.scope}
     return Request({**scope, "headers": list(request.scope["headers"]), "path_params": dict(request.path_params)})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.requests import Request
@@ -49,11 +49,17 @@ class Broken:
         return self.answer
 
 
+WRONG: dict[str, Any] = {
+    "raises": None,
+    "another role": "root",
+    "a number": 1,
+    "a number as the name": Caller(role="admin", name=cast(str, 7)),
+}
+
+
 async def ask(host: InProcess, path: str, cookie: str | None = None, *, token: str | None = None) -> Any:
-    headers = {
-        **({"cookie": f"user={cookie}"} if cookie else {}),
-        **({"authorization": f"Bearer {token}"} if token else {}),
-    }
+    given = {"cookie": cookie and f"user={cookie}", "authorization": token and f"Bearer {token}"}
+    headers = {name: value for name, value in given.items() if value}
     return await host._client.get(path, headers=headers)
 
 
@@ -75,9 +81,7 @@ async def test_a_plugin_knows_its_callers(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
-    "answer", [None, "root", 1, Caller(role="admin", name=7)], ids=["raises", "role", "int", "name"]
-)  # type: ignore[arg-type]
+@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
 async def test_it_fails_closed_and_harms_no_other(tmp_path: Path, answer: Any) -> None:
     async with host_with(tmp_path, {"broken": Broken(answer), "cookies": Cookies()}) as host:
         assert (await ask(host, "/cookies/me", "ada")).status_code == 200
