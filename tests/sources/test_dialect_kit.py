@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starbase_data_replication.conformance import Sample, check_all
 from starbase_data_replication.dialect_kit import RowPlan, SqlText, position_text, position_value
 from starbase_data_replication.dialect_kit.source import KitSource
 from starbase_data_replication.dialect_kit.tracking_times import ahead_of, before, settled
@@ -36,40 +34,6 @@ def file(tmp_path: Path) -> Iterator[apsw.Connection]:
     connection.execute("CREATE TABLE t (k TEXT, n INTEGER, f REAL, b BLOB, at DATETIME, PRIMARY KEY (k, n))")
     yield connection
     connection.close()
-
-
-def sample(file: apsw.Connection) -> Sample:
-    rows: list[Row] = []
-
-    def add() -> Row:
-        number = len(rows)
-        at = None if number == 3 else f"2026-01-01 00:00:{number:02d}.500"
-        row = (f"k{number:03d} é", number - 2**62, number / 3, b"\x00\xff" * number, at)
-        file.execute("INSERT INTO t VALUES (?, ?, ?, ?, ?)", row)
-        rows.append(row)
-        return row
-
-    @contextlib.contextmanager
-    def hold() -> Iterator[None]:
-        file.execute("BEGIN IMMEDIATE")
-        file.execute("INSERT INTO t VALUES ('z', 0, 0.0, x'', '2026-01-01 00:00:59.000')")
-        try:
-            yield
-        finally:
-            file.execute("ROLLBACK")
-
-    file.execute("PRAGMA journal_mode = wal")
-    for _ in range(6):
-        add()
-    return Sample(
-        dialect=SqliteDialect(), settings=settings_of(Path(file.filename)), source_table="t", tracking_column="at",
-        rows=lambda: list(rows), add=add, hold=hold, secrets=["sesame"],
-    )  # fmt: skip
-
-
-@pytest.mark.anyio
-async def test_a_dialect_of_the_kit_conforms(file: apsw.Connection) -> None:
-    await check_all(sample(file))
 
 
 values = st.one_of(

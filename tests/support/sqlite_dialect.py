@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from starbase_data_replication.errors import SourceRejected, SourceUnavailable, 
 from starbase_data_replication.model import Cast, Column, OpenTransactions, Row, TableName, TableSchema
 
 SQL = SqlText()
+# How many connections are open, by file.
+OPEN: Counter[str] = Counter()
 # What a type's name declares, what its values rise by, and their cast.
 TYPES = {
     "INTEGER": ("number", Cast(declared="INTEGER")),
@@ -33,9 +35,11 @@ class SqliteConnection(BlockingConnection):
             raise SourceRejected("the password is wrong")
         self.file = apsw.Connection(settings["file"], flags=apsw.SQLITE_OPEN_READWRITE)
         self.file.set_busy_timeout(0)
+        OPEN[settings["file"]] += 1
 
     def close(self) -> None:
         self.file.close()
+        OPEN[self.settings["file"]] -= 1
 
     def interrupt(self) -> None:
         self.file.interrupt()
@@ -105,8 +109,3 @@ def settings_of(file: Path) -> dict[str, Any]:
 def _column(name: str, kind: str, nullable: bool) -> Column:
     rises, cast = TYPES.get(kind, ("", Cast()))
     return Column(name=name, source_type=kind, nullable=nullable, cast=cast, rises=rises)
-
-
-def stamp(seconds: float) -> str:
-    """A time as the sample's tables store it: seconds since 1970 as text in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -4,6 +4,7 @@ The facade: everything that a dialect, a transform or a subscriber of another pl
 move. Must not know the plugin's own wiring, which is `plugin.py`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from starbase_data_replication import hooks
@@ -66,16 +67,27 @@ from starbase_data_replication.sources import (
     Summary,
 )
 
+CONFORMANCE = frozenset({
+    "CHECKS", "Check", "DialectSuite", "NotConforming", "Promise", "Sample", "SampleLacks", "check_all",
+})  # fmt: skip
+
 if TYPE_CHECKING:
-    from starbase_data_replication.conformance import CHECKS, Check, NotConforming, Sample, check_all
+    from starbase_data_replication.conformance import (
+        CHECKS,
+        Check,
+        DialectSuite,
+        NotConforming,
+        Promise,
+        Sample,
+        SampleLacks,
+        check_all,
+    )
 else:
     # Hidden from type checkers, which would take any name for one that exists.
     def __getattr__(name: str) -> Any:
         """What checks a dialect is imported when it is first asked for: only tests need it."""
-        if name in {"CHECKS", "Check", "NotConforming", "Sample", "check_all"}:
-            from starbase_data_replication import conformance
-
-            return getattr(conformance, name)
+        if name in CONFORMANCE:
+            return getattr(import_module(f"{__name__}.conformance"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -101,6 +113,7 @@ __all__ = [
     "Comparing",
     "DataReplication",
     "Dialect",
+    "DialectSuite",
     "Feature",
     "HidingColumns",
     "HighWatermark",
@@ -116,6 +129,7 @@ __all__ = [
     "Options",
     "Part",
     "Pingable",
+    "Promise",
     "ReadPlan",
     "Reader",
     "ReplicationEvent",
@@ -126,6 +140,7 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "Sample",
+    "SampleLacks",
     "Sharing",
     "ShowsTransactions",
     "Snapshots",

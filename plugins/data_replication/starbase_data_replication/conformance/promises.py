@@ -1,0 +1,45 @@
+"""What a dialect promises, one sentence each: a check that fails names the one that was broken."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Promise(StrEnum):
+    """The contract of a dialect, as far as it can be seen from outside. Its order is that of the checks."""
+
+    SETTINGS = "wrong settings are named by their field, and right ones pass"
+    IDENTITY = "a table has one identity, and no other table has it"
+    HOSTS = "hosts says to which hosts a source connects, and which files it opens"
+    SECRETS = "no secret is shown"
+    DESCRIBED = "a table is described as it is"
+    MISSING = "what does not exist is refused"
+    TRANSLATED = "every error is a kind of SyncError"
+    VALUES = "a read gives every row once, with the values that the replica is to store"
+    WIDTH = "a row has a value for each column of the plan"
+    BATCHES = "a batch ends at batch_rows and at batch_bytes, and says how large it is"
+    LAST = "the last batch, and no other, is marked as last"
+    ORDER = "a load reads in the order of the key"
+    RESUME = "a load goes on right behind the last_key of a batch"
+    BY_KEY = "a read by keys gives the rows with these keys"
+    FILTER = "only rows that fit the filter are read"
+    LEFT_FILTER = "rows above the floor that do not fit the filter are read if asked for, and marked"
+    EXPRESSION = "a filter is one expression that the source accepts"
+    KEY = "columns are a key only if no two rows share their values and none lacks one"
+    FLOOR = "above a floor are the rows with higher tracking values, and no others"
+    NULLS = "rows without a tracking value are read, and counted, as asked"
+    HIGHEST = "the high watermark is the highest tracking value"
+    TIMES = "a tracking column that holds times is described as one"
+    SETTLED = "a time becomes a candidate once the source's clock is settleSeconds past it"
+    LOOKBACK = "the candidate of a time has its lookback_value, lookbackSeconds below it"
+    AHEAD = "rows ahead of the source's clock are counted"
+    MOMENT = "a read sees one moment, that of its beginning"
+    SAME_MOMENT = "all reads of a snapshot see one moment"
+    FREED = "a read that is left early frees its connection"
+    OPEN = "a transaction that has written counts as open until it ends"
+    ENDED = "a transaction that has ended counts as ended"
+    HASHES = "source and replica hash the same rows alike"
+    DIFFERENCES = "a row that differs is found, by its key"
+    COMPARED = "only rows that the replica is to hold are compared"
+    BOUND = "no more connections are open than max_connections"
+    CLOSED = "close leaves no connection"
