@@ -265,7 +265,12 @@ class Core:
         """GET /tables: what the role client may read, also for an admin."""
         found = await self.queries.run(Query(sql=TABLES, role="client"))
         tables: dict[str, dict[str, Any]] = {}
+        rules = self.queries.read_rules
+        if rules is not None:
+            await rules.decide("client", [(row[0], row[2]) for row in found.rows])
         for name, kind, column, declared, key in found.rows:
+            if rules is not None and rules.find("client", name, column) == "deny":
+                continue
             table = tables.setdefault(name, {"name": name, "type": kind, "columns": []})
             table["columns"].append({"name": column, "type": declared, "key": key})
         return list(tables.values())

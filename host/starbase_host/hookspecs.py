@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starbase_host.client import CommandHost
     from starbase_host.plugins import Host
     from starbase_host.query import Query, Result
+    from starbase_host.read_rules import Decision
     from starbase_host.routes import Caller, Role, Route
 
 PROJECT = "starbase"
@@ -98,6 +99,18 @@ def after_query(query: Query, result: Result) -> Result | None:
 
     The plugins form a chain in the order of plugin.toml, with the same rules as `before_query`. The changes of a write
     are already committed.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def authorize_read(role: Role, table: str, column: str) -> Decision | None:
+    """Decide whether a role may read a column in SQL: "allow", "null" (it reads NULL), "deny" (403), or None.
+
+    Called once for each role, table and column that a statement reads; the host keeps the answer until it stops.
+    `column` is "" where a statement reads no column, such as in count(*). The strictest answer of all plugins counts;
+    None is "allow". SQLite's authorizer enforces it in every expression, also in views. A plugin that raises, times out
+    or returns anything else refuses the query with 500, and is asked again.
     """
     raise NotImplementedError
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
+from starbase_host.read_rules import Decision
 from starbase_host.routes import Caller, Role, Route, route_problem
 
 
@@ -49,6 +50,15 @@ def copy_caller(plugin: str, answer: Any) -> Caller | None:
     if type(role) is not str or role not in get_args(Role) or type(name) is not str:
         raise InvalidAnswer(f"a {type(answer).__name__} in place of a role, a Caller or None")
     return Caller(role=cast(Role, role), by=plugin, name=name)
+
+
+def copy_decision(answer: Any) -> Decision:
+    """Return what the answer of `authorize_read` decides. Raises InvalidAnswer."""
+    if answer is None:
+        return "allow"
+    if type(answer) is not str or answer not in get_args(Decision):
+        raise InvalidAnswer(f'a {type(answer).__name__} in place of "allow", "null", "deny" or None')
+    return cast(Decision, answer)
 
 
 def _copy_query(current: Any, answer: Any) -> Any:

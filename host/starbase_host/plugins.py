@@ -29,7 +29,8 @@ from starbase_host.discovery import LoadedPlugin, find, one_line, toml_key
 from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejected, StarbaseError, did_you_mean
 from starbase_host.failures import Failure, Streak, has_plain_text
 from starbase_host.isolation import RUNNING, Lifespan, Worker, leave_all
-from starbase_host.plugin_answers import InvalidAnswer, copy_answer, copy_caller, routes_of
+from starbase_host.plugin_answers import InvalidAnswer, copy_answer, copy_caller, copy_decision, routes_of
+from starbase_host.read_rules import STRICTNESS, Decision
 from starbase_host.requests import copy_request
 from starbase_host.routes import Caller, Role, Route
 
@@ -315,6 +316,15 @@ class Plugins:
         if failure is not None:
             raise failure
         return None
+
+    async def authorize_read(self, role: Role, table: str, column: str) -> Decision:
+        """Ask every plugin about a column; the strictest answer counts. Raises PluginFailed."""
+        asked = {"role": role, "table": table, "column": column}
+        answers: list[Decision] = ["allow"]
+        for plugin, function, names in self._implementations("authorize_read"):
+            arguments = _select_arguments(names, asked)
+            answers.append(await self._call_closed(plugin, "authorize_read", function, arguments, copy_decision))
+        return max(answers, key=lambda answer: STRICTNESS[answer])
 
     async def before_query(self, query: T) -> T:
         """Pass a query through each `before_query`, in the order of plugin.toml. A failure refuses the query."""

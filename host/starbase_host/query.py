@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from starbase_host.clock import Clock
 from starbase_host.database import Database, ReaderPool
 from starbase_host.errors import InvalidRequest, QueryTimeout, StarbaseError, TooLarge, Unavailable
 from starbase_host.memory import Memory
+from starbase_host.read_rules import Decision, ReadRules, Undecided
 from starbase_host.sandbox import Guard, NotReadOnly
 from starbase_host.sandbox_rules import MIB, Role
 from starbase_host.statement import bind, execute, prepare, translate_error
@@ -89,6 +91,8 @@ class QueryHooks(Protocol):
 
     async def after_query(self, query: Query, result: Result) -> Result: ...
 
+    async def authorize_read(self, role: Role, table: str, column: str) -> Decision: ...
+
     def implementers(self, hook: str) -> Sequence[str]: ...
 
 
@@ -139,6 +143,11 @@ class QueryRunner:
         self._has_active = threading.Event()
         self._closed = False
         self._stopping = False
+
+    @functools.cached_property
+    def read_rules(self) -> ReadRules | None:
+        """What the plugins decide about columns; None if no plugin does. The plugins are loaded after this is made."""
+        return ReadRules(self._plugins.authorize_read) if self._plugins.implementers("authorize_read") else None
 
     async def run(self, query: Query) -> Result:
         """Run one statement. Raises StarbaseError."""
@@ -231,10 +240,17 @@ class QueryRunner:
             self._memory_watch.start()
         self._has_active.set()
         try:
-            with contextlib.suppress(NotReadOnly):
-                await self._pools[role].run(lambda reader: self._read(reader, active, statements, work))
-                return
-            await self._database.write(lambda writer: self._write(writer, active, statements, work))
+            while True:
+                try:
+                    with contextlib.suppress(NotReadOnly):
+                        await self._pools[role].run(lambda reader: self._read(reader, active, statements, work))
+                        return
+                    await self._database.write(lambda writer: self._write(writer, active, statements, work))
+                    return
+                except Undecided as undecided:
+                    # Each time, at least one column is decided.
+                    assert self.read_rules is not None
+                    await self.read_rules.decide(role, undecided.columns)
         except StarbaseError:
             budget.close()
             raise
@@ -249,7 +265,7 @@ class QueryRunner:
                 self._active.discard(active)
 
     def _prepare(self, role: Role, connection: apsw.Connection) -> None:
-        guard = Guard(connection, role, exclusive_lock=self._exclusive_lock)
+        guard = Guard(connection, role, exclusive_lock=self._exclusive_lock, read_rules=self.read_rules)
         guard.protect(self._database.private_tables)
         guard.install()
         self._guards[connection] = guard
@@ -269,7 +285,7 @@ class QueryRunner:
     def _write(
         self, writer: apsw.Connection, active: _ActiveQuery, statements: list[_Statement], work: _Execute
     ) -> None:
-        guard = Guard(writer, "admin", writer=True)
+        guard = Guard(writer, "admin", writer=True, read_rules=self.read_rules)
         guard.protect(self._database.private_tables)
         with guard.borrow():
             self._run_timed(active, guard, statements, work)

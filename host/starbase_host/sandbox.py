@@ -23,6 +23,7 @@ from starbase_host.database import quote
 from starbase_host.errors import Forbidden, InvalidRequest, TooLarge
 from starbase_host.expansion import Expansion, generated_size, relation
 from starbase_host.named_joins import REFUSAL, NamedJoins, joins_by_name
+from starbase_host.read_rules import ReadRules, Undecided
 from starbase_host.replaced_functions import replace_trim, replace_unhex
 from starbase_host.selects import TooManyLevels
 from starbase_host.weight import weight
@@ -96,6 +97,7 @@ class Guard:
         *,
         writer: bool = False,
         exclusive_lock: threading.Lock | None = None,
+        read_rules: ReadRules | None = None,
     ) -> None:
         self.connection = connection
         self.role: rules.Role = role
@@ -139,6 +141,10 @@ class Guard:
         # The schema version and the private tables that the catalogue was loaded for.
         self._catalogue_of: Any = None
         self._probing = False
+        self._read_rules = read_rules
+        self._generation = 0
+        # What the current statement reads that is not decided yet, in the order of reading.
+        self._undecided: dict[tuple[str, str], None] = {}
 
     def install(self) -> None:
         """Set the limits and callbacks of a reader's connection, once."""
@@ -177,12 +183,18 @@ class Guard:
 
     def protect(self, private_tables: Set[str]) -> None:
         """Hide these tables from every role. Cheap when they are the same as before."""
+        if self._read_rules is not None and self._read_rules.generation != self._generation:
+            self._generation = self._read_rules.generation
+            self._expire_prepared()
         if private_tables != self._private_tables:
             self._private_tables = frozenset(private_tables)
             self._private = rules.ALWAYS_PRIVATE | {fold_bytes(name) for name in private_tables}
-            if not self.writer:
-                # Setting the authorizer makes SQLite prepare every cached statement again.
-                self.connection.authorizer = self._authorize
+            self._expire_prepared()
+
+    def _expire_prepared(self) -> None:
+        """Make SQLite prepare every cached statement again, and so ask the authorizer again."""
+        if not self.writer:
+            self.connection.authorizer = self._authorize
 
     def begin(self, sql: str, *, only_prepare: bool = False) -> bool:
         """Prepare the guard for one statement; return whether it may come from the connection's statement cache.
@@ -193,6 +205,7 @@ class Guard:
         if self.role == "client" and catalogue.PREFIX in sql.lower():
             self._load_catalogue()
         self.denied = self.text = None
+        self._undecided.clear()
         self._description = ()
         self._sql, self._only_prepare = sql, only_prepare
         self._creates = self._analyzes = False
@@ -234,6 +247,36 @@ class Guard:
             self._current_expansion()
         if self._named_joins.refuses(folded, self._is_unreadable):
             raise Forbidden(REFUSAL)
+        if self._read_rules is not None and (texts := self._named_joins.texts(folded)):
+            self._check_joined_columns(texts)
+
+    def _check_joined_columns(self, texts: Sequence[bytes]) -> None:
+        """Raise Forbidden when a table that the folded texts mention has columns which the role may not read."""
+        restricted = False
+        for table, _, _ in self.run_trusted(_RELATIONS):
+            if not any(table.encode() in text for text in texts):
+                continue
+            quoted = table.replace("'", "''")
+            for (column,) in self.run_trusted(f"SELECT name FROM pragma_table_xinfo('{quoted}')"):
+                restricted = self._decide(table, column) not in (None, "allow") or restricted
+        self.raise_undecided()
+        if restricted:
+            raise Forbidden(rules.JOINED_COLUMN_REFUSAL)
+
+    def _decide(self, table: str, column: str) -> str | None:
+        """The plugins' decision about a column; None, and remembered, if they have not been asked."""
+        assert self._read_rules is not None
+        decision = self._read_rules.find(self.role, table, column)
+        if decision is None:
+            self._undecided[table, column] = None
+        return decision
+
+    def raise_undecided(self) -> None:
+        """Raise Undecided when the statement reads columns about which the plugins have not been asked."""
+        if self._undecided:
+            # The statement was prepared as if it might read them all.
+            self._expire_prepared()
+            raise Undecided(list(self._undecided))
 
     def _is_unreadable(self, text: bytes) -> bool:
         """Whether a folded text names a table that the role may not read."""
@@ -387,6 +430,7 @@ class Guard:
     def _trace(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
         if self._trusted or self._probing or not cursor.has_vdbe:
             return True
+        self.raise_undecided()
         if self.text is not None:
             raise InvalidRequest("sql contains more than one statement; send them as a transaction")
         self.text = sql
@@ -493,10 +537,33 @@ class Guard:
             return apsw.SQLITE_IGNORE if fold_bytes(one or "") in self._private else apsw.SQLITE_OK
         else:
             refusal = self._refuse_admin(action, one, two, database)
+        if refusal is None and action == apsw.SQLITE_READ and self._read_rules is not None and not self._probing:
+            refusal, ignored = self._refuse_column(one or "", two or "", database)
+            if ignored:
+                return apsw.SQLITE_IGNORE
         if refusal is None:
             return apsw.SQLITE_OK
         self.denied = self.denied or refusal
         return apsw.SQLITE_DENY
+
+    def _refuse_column(self, table: str, column: str, database: str | None) -> tuple[str | None, bool]:
+        """Why a column may not be read, if so; and whether it is read as NULL."""
+        name = fold_bytes(table)
+        if name.startswith((b"sqlite_", b"pragma_")) or name in rules.SAFE_MODULES:
+            return None, False
+        if self.role == "client" and column == "" and database is None and name not in self._known:
+            # A common table expression that is only counted.
+            return None, False
+        decision = self._decide(table, column)
+        if decision is None:
+            # SQLite prepares some statements while another one runs, when it is too late to ask.
+            return (None if self.text is None else rules.UNDECIDED_REFUSAL), False
+        if decision == "null" and column and not self.writer:
+            return None, True
+        if decision == "deny" or (decision == "null" and column):
+            what = f"the column {column}" if column else "the rows"
+            return f"the role {self.role} may not read {what} of {table}", False
+        return None, False
 
     def _refuse_client(self, action: int, one: str | None, two: str | None, database: str | None) -> str | None:
         if action == apsw.SQLITE_FUNCTION and two is not None:

@@ -174,6 +174,11 @@ CLIENT_REFUSAL = (
     "the client role may only read tables and views, but not those whose name begins with tmp_ or sqlite_, except "
     "sqlite_schema; GET /tables lists what it may read"
 )
+JOINED_COLUMN_REFUSAL = (
+    "a statement with USING or NATURAL may not mention a table with columns that the role may not read, because SQLite "
+    "does not check such joins; write JOIN … ON a.id = b.id instead"
+)
+UNDECIDED_REFUSAL = "a column that the statement reads only while it runs is not decided yet"
 OWN_REFUSAL = "names that begin with tmp_ belong to the host and its plugins; SQL may only read them"
 FULL_TEXT_REFUSAL = (
     "a full-text index would show the role client text of tables whose names begin with tmp_ or sqlite_; use a table "

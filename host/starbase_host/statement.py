@@ -133,6 +133,7 @@ def _run_translated(guard: Guard, sql: str, values: Values, work: Callable[[], N
             with guard.exclusive():
                 work()
     except (apsw.Error, UnicodeError, KeyError, MemoryError) as error:
+        guard.raise_undecided()
         raise translate_error(error, guard, sql, values) from error
 
 

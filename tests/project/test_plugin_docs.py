@@ -70,7 +70,7 @@ def write_files(directory: Path) -> None:
 
 
 def test_every_hook_is_known_here() -> None:
-    assert len(HOOKS) == 11
+    assert len(HOOKS) == 12
     assert set(hookspecs.names()) < set(HOOKS)
 
 
