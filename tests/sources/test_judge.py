@@ -164,9 +164,19 @@ def test_an_error_whose_status_runs_code(host: HostProcess, status: str) -> None
     name = f"status{list(RAISING).index(status)}"
     configure(host, name)
     evil = f"class Evil(SourceRejected):\n    @property\n    def status(self):\n        {RAISING[status]}\n"
-    answering(host, f"{evil}    @status.setter\n    def status(self, value):\n        pass\nraise Evil('x is refused')")
+    evil += "    @status.setter\n    def status(self, value):\n        pass\n"
+    answering(host, f"{evil}if name == 'columns':\n    raise Evil('x is refused')")
     assert error(host, "sync", name).endswith("x is refused")
     assert host.result("GET", "/health") == {"status": "ready"}
+
+
+def test_rows_that_hang(host: HostProcess) -> None:
+    """They are read in a thread of their source, which the next run does not wait for."""
+    configure(host, "hanging")
+    rows = "type('Rows', (list,), {'__iter__': lambda self: __import__('threading').Event().wait()})([('1', 'a')])"
+    answering(host, f"batches = [Batch(rows={rows}, bytes=2, last=True)]")
+    why = "the dialect odd of plugin odd has not answered within 10 s"
+    assert why in error(host, "sync", "hanging")
 
 
 def test_every_field_of_the_model_has_a_copy() -> None:

@@ -25,7 +25,7 @@ class Odd:
 def answer(name, right):
     found = {}
     if ANSWERS.exists():
-        exec(ANSWERS.read_text(), {**globals(), "right": right}, found)
+        exec(ANSWERS.read_text(), {**globals(), "name": name, "right": right}, found)
     return found.get(name, right)
 
 def column(name, **more):

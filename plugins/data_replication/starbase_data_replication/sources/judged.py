@@ -76,7 +76,12 @@ async def called(worker: Worker, seconds: float, whose: str, function: Callable[
     why = f"failed ({kind}); the host's log has the details" if isinstance(error, Exception) else f"raised {kind}"
     failed = DialectFailed(f"{whose} {why}")
     # In place of a cause: whoever logs this error would make the text of the plugin's.
-    failed.add_note((await worker.describe(error)).details)
+    # In another thread: a text that hangs must not end the dialect's.
+    describing = Worker("details")
+    try:
+        failed.add_note((await describing.describe(error)).details)
+    finally:
+        describing.close()
     raise failed from None
 
 
@@ -92,18 +97,23 @@ class Asking:
     """Calls of one foreign source.
 
     dialect: what is known of its dialect.
-    worker: the thread in which its answers are judged.
+    make_worker: makes the thread in which its answers are judged.
     seconds: how long it may take to judge one answer.
     on_failure: called with the message of a failure that is the plugin's.
     keys: the key of each table that it has described.
     """
 
     def __init__(
-        self, dialect: RegisteredDialect, worker: Worker, seconds: float, on_failure: Callable[[str], None]
+        self,
+        dialect: RegisteredDialect,
+        make_worker: Callable[[], Worker],
+        seconds: float,
+        on_failure: Callable[[str], None],
     ) -> None:
         self.dialect = dialect
         self.keys: dict[TableName, tuple[str, ...]] = {}
-        self._worker, self._seconds = worker, seconds
+        self._make_worker, self._seconds = make_worker, seconds
+        self._worker = make_worker()
         self._on_failure = on_failure
 
     async def judged(self, look: Callable[[], T]) -> T:
@@ -112,6 +122,9 @@ class Asking:
             return await called(self._worker, self._seconds, self.dialect.label, look)
         except DialectFailed as error:
             self._on_failure(str(error))
+            # The answer may still hold its thread, for good.
+            self._worker.close()
+            self._worker = self._make_worker()
             raise
 
     async def ask(self, call: Callable[[], Awaitable[Any]], copy: Callable[[Any, str], T], doing: str) -> T:

@@ -141,7 +141,7 @@ class Dialects(Mapping[str, Dialect]):
             foreign = self._foreign[name]
             asking = Asking(
                 foreign.known,
-                Worker(foreign.known.label, plugin=foreign.plugin),
+                partial(Worker, foreign.known.label, plugin=foreign.plugin),
                 max(foreign.seconds, JUDGING_SECONDS),
                 partial(self.record_failure, name),
             )

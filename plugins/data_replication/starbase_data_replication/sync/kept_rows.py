@@ -6,19 +6,22 @@ copied into the shadow, or the load waits. If the user has asked for the load, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import apsw
 
-from starbase_data_replication.errors import SchemaMismatch
+from starbase_data_replication.errors import ReplicaChanged, SchemaMismatch
 from starbase_data_replication.model import Former, Options, Position, TableSchema, as_stored, rows_in_words
 from starbase_data_replication.sources import MAX_KEYS, Key, Reader, ReadPlan, read_rows
 from starbase_data_replication.storage import Leftovers, Piece, Target, count_by_former_key, store
 from starbase_data_replication.sync import identity
 from starbase_data_replication.sync.prepare import Preparation
 from starbase_host import Clock, iso
+
+T = TypeVar("T")
 
 
 class RowsToKeep(SchemaMismatch):
@@ -57,7 +60,7 @@ class KeptRows:
         asked_for = former is None or not self._same_source(former)
         if not await self.preparation.database.read(self._replica_exists):
             return []
-        leftovers = await self.preparation.database.read(
+        leftovers = await self._read(
             partial(
                 Leftovers.of, old=self.replica.name, new=self.replica.shadow, schema=self.schema,
                 former=former, mark=self.replica.mark,
@@ -79,7 +82,7 @@ class KeptRows:
         find = partial(
             Leftovers.of, old=names[0], new=names[1], schema=self.schema, former=former, mark=self.replica.mark
         )
-        leftovers = await self.preparation.database.read(find)
+        leftovers = await self._read(find)
         why_not = None if former is None else self._why_not(former)
         if isinstance(leftovers, str) or why_not is not None:
             raise RowsToKeep(
@@ -89,7 +92,7 @@ class KeptRows:
         after: int | None = None
         count = 0
         while True:
-            piece = await self.preparation.database.read(partial(leftovers.piece, after=after))
+            piece = await self._read(partial(leftovers.piece, after=after))
             gone = await self._not_shown(piece)
             count += len(gone)
 
@@ -109,6 +112,7 @@ class KeptRows:
     def _withhold_piece(
         self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
     ) -> None:
+        self._check_replica(connection)
         self.preparation.check(connection, self.replica)
         leftovers.fill(connection, after, end)
         if gone:
@@ -128,7 +132,7 @@ class KeptRows:
         after: int | None = None
         lacking = 0
         while True:
-            piece = await self.preparation.database.read(partial(leftovers.piece, after=after))
+            piece = await self._read(partial(leftovers.piece, after=after))
             gone = await self._gone(piece)
             lacking += len(gone)
             await self.preparation.database.write(
@@ -142,6 +146,7 @@ class KeptRows:
     def _piece(
         self, connection: apsw.Connection, *, leftovers: Leftovers, after: int | None, end: int | None, gone: list[int]
     ) -> None:
+        self._check_replica(connection)
         self.preparation.check(connection, self.replica)
         leftovers.fill(connection, after, end)
         former = self.position.former
@@ -174,7 +179,7 @@ class KeptRows:
         after: int | None = None
         count = 0
         while True:
-            piece = await self.preparation.database.read(partial(leftovers.piece, after=after))
+            piece = await self._read(partial(leftovers.piece, after=after))
             count += len(piece.places)
             if piece.end is None:
                 return count
@@ -204,9 +209,7 @@ class KeptRows:
             count: int | None = await self._count(leftovers)
         else:
             names = (self.replica.name, self.replica.shadow)
-            count = await self.preparation.database.read(
-                lambda connection: count_by_former_key(connection, *names, self.schema, former)
-            )
+            count = await self._read(lambda connection: count_by_former_key(connection, *names, self.schema, former))
         if count != 0:
             table, name = self.schema.table, self.preparation.stored.name
             rows = rows_in_words(count) if count is not None else "some rows"
@@ -245,6 +248,27 @@ class KeptRows:
         return (
             identity.parse_identity(former.identity).source == identity.parse_identity(self.preparation.identity).source
         )
+
+    async def _read(self, function: Callable[[apsw.Connection], T]) -> T:
+        """Read the replica that is to be replaced. Raises ReplicaChanged if it was dropped meanwhile."""
+
+        def read(connection: apsw.Connection) -> T:
+            self._check_replica(connection)
+            try:
+                return function(connection)
+            except apsw.SQLError:
+                # It may be dropped between two statements.
+                self._check_replica(connection)
+                raise
+
+        return await self.preparation.database.read(read)
+
+    def _check_replica(self, connection: apsw.Connection) -> None:
+        if not self._replica_exists(connection):
+            raise ReplicaChanged(
+                f"table {self.replica.name} was dropped or replaced while its rows were compared with the load; the "
+                "next run makes it again"
+            )
 
     def _replica_exists(self, connection: apsw.Connection) -> bool:
         return store.owns_target(connection, self.replica.name)
