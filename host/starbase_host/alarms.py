@@ -110,6 +110,17 @@ class AlarmService:
         """Check now for alarms that are due, not only after LONGEST_SLEEP_SECONDS."""
         self._changed.set()
 
+    async def settle(self) -> None:
+        """Wait until every alarm that is due has been delivered, as often as it is due now. For tests."""
+        self.wake()
+        while await self._is_busy():
+            if self._tasks:
+                await asyncio.wait(list(self._tasks.values()))
+
+    async def _is_busy(self) -> bool:
+        due, _ = await self._database.read(self._select_due)
+        return bool(due or self._tasks or self._changed.is_set())
+
     async def of_plugin(self, plugin: str) -> list[Alarm]:
         """Return the alarms of a plugin, the next one first."""
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import click
+    from starlette.requests import Request
 
     from starbase_host.alarms import Alarm
     from starbase_host.client import CommandHost
     from starbase_host.plugins import Host
     from starbase_host.query import Query, Result
-    from starbase_host.routes import Route
+    from starbase_host.routes import Caller, Role, Route
 
 
 class RegisterHookspecs(Protocol):
@@ -37,6 +38,10 @@ class PluginLifespan(Protocol):
     def plugin_lifespan(self, host: Host) -> AbstractAsyncContextManager[None]: ...
 
 
+class Authenticate(Protocol):
+    def authenticate(self, request: Request) -> Role | Caller | Awaitable[Role | Caller | None] | None: ...
+
+
 class BeforeQuery(Protocol):
     def before_query(self, query: Query) -> Query | Awaitable[Query | None] | None: ...
 
@@ -51,6 +56,7 @@ class OnAlarm(Protocol):
 
 __all__ = [
     "AfterQuery",
+    "Authenticate",
     "BeforeQuery",
     "OnAlarm",
     "PluginLifespan",

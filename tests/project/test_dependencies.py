@@ -60,6 +60,9 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     for path in python_files(HOST, PLUGIN):
         for each in imports_of(path, at_run_time=True):
             if each.top not in sys.stdlib_module_names and each.top not in (HOST.name, PLUGIN.name):
+                if path == HOST / "testing.py" and each.top == "pytest":
+                    # Only tests import this module, and pytest runs them.
+                    continue
                 names = {name.lower().replace("_", "-") for name in distributions[each.top]}
                 assert names & {*NEEDED, *EXTRA}, f"{path} imports {each.top}, which pyproject.toml does not declare"
                 used |= names

@@ -266,7 +266,7 @@ def test_the_test_of_the_page(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    assert "2 passed" in done.stdout
 
 
 def test_the_error_of_the_page(tmp_path: Path) -> None:
