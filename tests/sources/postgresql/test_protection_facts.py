@@ -537,7 +537,7 @@ async def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_
             noted = await inspector.read_high_watermark(schema, Options(), noted_at=0.0)
             assert not noted.candidate.open_transactions.known
             assert await asyncio.to_thread(database.fetch, marked) == [(1,)]
-            assert tuple(await inspector._held.fetchrow(setting)) == ("iso_8601", "off")
+            assert tuple(await inspector._inspecting.fetchrow(setting)) == ("iso_8601", "off")
     finally:
         await source.close()
         database.execute(f"GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC; DROP OWNED BY {role}; DROP ROLE {role}")

@@ -19,6 +19,7 @@ from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.sql import (
     among,
     key_text,
+    operator,
     quoted,
     same_files,
     selected,
@@ -79,11 +80,12 @@ class PostgresqlComparing:
         encoding = encoding_of(server_encoding)
         self.encoded = None if encoding is None else encoding.encoded
         as_it_is = encoding is not None or server_encoding == "SQL_ASCII"
-        self._encoded = "{}" if as_it_is or server_encoding == "UTF8" else "convert_to({}, 'UTF8')"
+        self._encoded = "{}" if as_it_is or server_encoding == "UTF8" else "pg_catalog.convert_to({}, 'UTF8')"
         # A server in FIPS mode refuses MD5; PostgreSQL has the other from 11 on.
         self.digest = SHA256 if connection.get_server_version().major >= 11 else MD5
-        sha256 = f"encode(sha256(convert_to({{}}, '{'SQL_ASCII' if as_it_is else 'UTF8'}')), 'hex')"
-        self._hashed = sha256 if self.digest == SHA256 else f"md5({self._encoded})"
+        converted = f"pg_catalog.convert_to({{}}, '{'SQL_ASCII' if as_it_is else 'UTF8'}')"
+        sha256 = f"pg_catalog.encode(pg_catalog.sha256({converted}), 'hex')"
+        self._hashed = sha256 if self.digest == SHA256 else f"pg_catalog.md5({self._encoded})"
 
     @classmethod
     async def open(cls, connection: Any, schema: TableSchema, columns: Sequence[Column], options: Options) -> Self:
@@ -137,7 +139,7 @@ class PostgresqlComparing:
         bucket, group = "0::int8", ""
         if part.buckets > 1:
             bucket, group = self._bucket(part), " GROUP BY 2"
-        checksum = f"coalesce(sum({self._hash(self._columns)}), 0)::text"
+        checksum = f"coalesce(pg_catalog.sum({self._hash(self._columns)}), 0)::text"
         return f"(SELECT {number}, {bucket}, count(*), {checksum} {self._from(part, values)}{group})"
 
     def _from(self, part: Part, values: list[Any]) -> str:
@@ -169,23 +171,24 @@ class PostgresqlComparing:
         if self._options.null_tracking == "ignore":
             conditions.append(f"t.{quoted(self._schema.tracking_column)} IS NOT NULL")
         columns = [self._schema.column(name) for name in self.order]
-        for operator, key in ((">", part.after), ("<=", part.through)):
+        for sign, key in ((">", part.after), ("<=", part.through)):
             if key is not None:
                 left = ", ".join(f"t.{quoted(column.name)}" for column in columns)
                 first = len(values) + 1
                 values += map(key_text, key)
                 right = ", ".join(f"${n}::text::{column.compare_type}" for n, column in enumerate(columns, first))
-                conditions.append(f"({left}) {operator} ({right})")
+                conditions.append(f"({left}) {operator(sign, *columns)} ({right})")
         return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
     def _bucket(self, part: Part) -> str:
-        return f"{self._hash(self._key or self._columns)} % {part.buckets}"
+        return f"{self._hash(self._key or self._columns)} % {part.buckets}::int8"
 
     def _hash(self, columns: Sequence[Column]) -> str:
         pieces = [self._canonical(column) for column in columns]
         groups = [", ".join(pieces[at : at + COLUMNS_OF_ONE_CALL]) for at in range(0, len(pieces), COLUMNS_OF_ONE_CALL)]
-        text = f"concat({', '.join(f'concat({group})' for group in groups)})" if groups[1:] else f"concat({groups[0]})"
-        return f"('x' || left({self._hashed.format(text)}, 15))::bit(60)::int8"
+        texts = [f"pg_catalog.concat({group})" for group in groups]
+        text = f"pg_catalog.concat({', '.join(texts)})" if texts[1:] else texts[0]
+        return f"('x' || pg_catalog.left({self._hashed.format(text)}, 15))::bit(60)::int8"
 
     def _canonical(self, column: Column) -> str:
         """Two or three arguments of concat, which leaves out what is NULL."""
@@ -194,17 +197,19 @@ class PostgresqlComparing:
             case "INTEGER":
                 return f"{name}, ','"
             case "BLOB":
-                return f"'x' || upper(encode({name}, 'hex')), ','"
+                return f"'x' || pg_catalog.upper(pg_catalog.encode({name}, 'hex')), ','"
             case _ if column.cast.decimal:
                 if column.cast.declared != NO_AFFINITY or column.cast.convert is whole_or_text:
                     return f"{name}, ','"
-                return f"CASE WHEN strpos({name}, '.') > 0 THEN rtrim(rtrim({name}, '0'), '.') ELSE {name} END, ','"
+                trimmed = f"pg_catalog.rtrim(pg_catalog.rtrim({name}, '0'), '.')"
+                return f"CASE WHEN pg_catalog.strpos({name}, '.') > 0 THEN {trimmed} ELSE {name} END, ','"
             case declared if declared == NO_AFFINITY:
                 if column.name not in self.forms:
-                    large = f"octet_length({name}) || ':' || {name}"
+                    large = f"pg_catalog.octet_length({name})::text || ':' || {name}"
                     return f"CASE WHEN {name}::numeric < 9223372036854775808 THEN {name} ELSE {large} END, ','"
-                return f"CASE {name} WHEN 'NaN' THEN '3:NaN' ELSE encode(float8send({name}), 'hex') END, ','"
-        return f"octet_length({self._encoded.format(name)}), ':', {name}"
+                bits = f"pg_catalog.encode(pg_catalog.float8send({name}), 'hex')"
+                return f"CASE {name} WHEN 'NaN' THEN '3:NaN' ELSE {bits} END, ','"
+        return f"pg_catalog.octet_length({self._encoded.format(name)}), ':', {name}"
 
     def _name(self, column: Column) -> str:
         return f"s.c{self._number(column)}"

@@ -13,12 +13,12 @@ WITH assigned AS (
     FROM pg_catalog.pg_sequence s
     WHERE s.seqrelid IN (
         SELECT d.objid FROM assigned a
-        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.attrelid
-          AND d.refobjsubid = a.attnum AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid = a.attrelid
+          AND d.refobjsubid = a.attnum AND d.classid = 'pg_catalog.pg_class'::regclass::oid AND d.deptype IN ('a', 'i')
         UNION
         SELECT d.refobjid FROM assigned a
         JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
-        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
-          AND d.refclassid = 'pg_catalog.pg_class'::regclass)
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass::oid AND d.objid = ad.oid
+          AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid)
 )
-SELECT CASE WHEN count(*) = count(value) THEN min(value) END FROM last
+SELECT CASE WHEN count(*) = pg_catalog.count(value) THEN pg_catalog.min(value) END FROM last

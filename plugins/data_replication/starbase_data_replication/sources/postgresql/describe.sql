@@ -42,7 +42,7 @@ WITH RECURSIVE relation AS (
     SELECT k.attnum, k.position
     FROM identifying
     JOIN pg_catalog.pg_index i ON i.indexrelid = identifying.indexrelid,
-    LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
+    LATERAL pg_catalog.unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
 ), base (attnum, oid, typmod, typtype, typbasetype, typtypmod) AS (
     SELECT a.attnum, t.oid, a.atttypmod, t.typtype, t.typbasetype, t.typtypmod
     FROM relation r
@@ -80,11 +80,11 @@ SELECT r.oid::text AS relation,
        tn.nspname::text AS base_schema,
        -- With -1 as its modifier, a type's name does not mean a length of one, as plain "character" and "bit" do.
        pg_catalog.format_type(t.oid, -1) AS base_type,
-       CASE WHEN t.oid IN ('timestamp'::regtype, 'timestamptz'::regtype) AND b.typmod >= 0
+       CASE WHEN t.oid IN ('timestamp'::regtype::oid, 'timestamptz'::regtype::oid) AND b.typmod >= 0
             THEN b.typmod ELSE NULL END AS time_digits,
        -- Precision and scale; a scale is of eleven bits, and signed.
-       CASE WHEN t.oid = 'numeric'::regtype AND b.typmod >= 4 THEN (b.typmod - 4) >> 16 END AS numeric_precision,
-       CASE WHEN t.oid = 'numeric'::regtype AND b.typmod >= 4
+       CASE WHEN t.oid = 'numeric'::regtype::oid AND b.typmod >= 4 THEN (b.typmod - 4) >> 16 END AS numeric_precision,
+       CASE WHEN t.oid = 'numeric'::regtype::oid AND b.typmod >= 4
             THEN (((b.typmod - 4) & 2047) # 1024) - 1024 END AS numeric_scale,
        et.typname::text AS element_name,
        en.nspname::text AS element_schema,
@@ -97,7 +97,7 @@ SELECT r.oid::text AS relation,
            -- Not by EXISTS, here and above: it costs the planner twice as much.
            r.relkind <> 'r' OR r.relhassubclass OR r.relispartition
            -- 2 is heap's, 0 what servers before 12 have.
-           OR r.relam NOT IN (0, 2)
+           OR r.relam NOT IN (0::oid, 2::oid)
            OR (SELECT true FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid LIMIT 1)
            OR (SELECT true FROM pg_catalog.pg_extension x
                    WHERE x.extname IN ('citus', 'pglogical', 'bdr', 'spock') LIMIT 1)
@@ -109,7 +109,7 @@ SELECT r.oid::text AS relation,
        -- A time or a uuid is not taken from a sequence, so only a default, or what generates it, may speak against one;
        -- without a default, a trigger may give it.
        a.attname = $3 AND CASE
-           WHEN t.oid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype)
+           WHEN t.oid IN ('timestamptz'::regtype::oid, 'timestamp'::regtype::oid, 'date'::regtype::oid, 'uuid'::regtype::oid)
            THEN CASE WHEN a.atthasdef
                      THEN given.expression NOT IN ('now()', 'CURRENT_TIMESTAMP', 'transaction_timestamp()')
                      ELSE r.relhastriggers END

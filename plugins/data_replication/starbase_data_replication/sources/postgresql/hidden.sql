@@ -14,15 +14,15 @@ WITH RECURSIVE seen (oid, relkind, role) AS (
     FROM seen s
     JOIN pg_catalog.pg_class v ON v.oid = s.oid AND v.relkind IN ('v', 'm')
     JOIN pg_catalog.pg_rewrite w ON w.ev_class = v.oid
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-                               AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> v.oid
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = w.oid
+                               AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid <> v.oid
     JOIN pg_catalog.pg_class b ON b.oid = d.refobjid AND b.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), policy (oid, role, permissive, everything) AS (
     SELECT s.oid, s.role, p.polpermissive, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true') = 'true'
     FROM seen s
     JOIN pg_catalog.pg_policy p ON p.polrelid = s.oid AND p.polcmd IN ('r', '*')
     WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.polroles) AS to_role (oid)
-                  WHERE CASE to_role.oid WHEN 0 THEN true ELSE pg_catalog.pg_has_role(s.role, to_role.oid, 'USAGE') END)
+                  WHERE CASE to_role.oid WHEN 0::oid THEN true ELSE pg_catalog.pg_has_role(s.role, to_role.oid, 'USAGE') END)
 ), policed (name, everything) AS (
     SELECT s.oid::regclass::text,
            EXISTS (SELECT 1 FROM policy p

@@ -23,7 +23,7 @@ FUNCTIONS = """
     SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION pg_catalog.%s(%s) TO %I',
                              p.proname, pg_catalog.oidvectortypes(p.proargtypes), user)
     FROM pg_catalog.pg_proc p
-    WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY ($1::text[])
+    WHERE p.pronamespace = 'pg_catalog'::regnamespace::oid AND p.proname = ANY ($1::text[])
       AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
 """
 NAMED = re.compile(r"\bpg_catalog\.(\w+)(\(?)")

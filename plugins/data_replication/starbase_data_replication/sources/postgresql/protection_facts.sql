@@ -25,7 +25,7 @@ WITH RECURSIVE relation AS (
         SELECT d.refobjid,
                CASE WHEN g.attribute = '' THEN ''::name
                     WHEN origin.columns IS NULL OR '0.0' = ANY (origin.columns) THEN a.attname
-                    WHEN d.refobjid || '.' || d.refobjsubid = ANY (origin.columns) THEN a.attname
+                    WHEN d.refobjid::text || '.' || d.refobjsubid::text = ANY (origin.columns) THEN a.attname
                     ELSE ''::name END,
                g.joined
         FROM pg_catalog.pg_rewrite w
@@ -33,12 +33,12 @@ WITH RECURSIVE relation AS (
             SELECT pg_catalog.array_agg(o.pair[1] || '.' || o.pair[2]) AS columns
             FROM pg_catalog.regexp_matches(
                 w.ev_action::text,
-                ':resname ' || g.attribute || ' :ressortgroupref \d+ :resorigtbl (\d+) :resorigcol (\d+)', 'g'
+                ':resname ' || g.attribute::text || ' :ressortgroupref \d+ :resorigtbl (\d+) :resorigcol (\d+)', 'g'
             ) AS o (pair)
-            WHERE g.attribute ~ '^[A-Za-z_]\w*$' AND pg_catalog.strpos(w.ev_action::text, '{SETOPERATIONSTMT') = 0
+            WHERE g.attribute::text ~ '^[A-Za-z_]\w*$' AND pg_catalog.strpos(w.ev_action::text, '{SETOPERATIONSTMT') = 0
         ) origin
-        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-            AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = w.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid <> w.ev_class
         LEFT JOIN pg_catalog.pg_attribute a
             ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
         WHERE w.ev_class = g.oid AND w.ev_type = '1' AND g.relkind IN ('v', 'm')
@@ -80,17 +80,17 @@ SELECT DISTINCT 'bottomless', g.oid::regclass::text, NULL::int8, NULL::int8, NUL
 FROM ground g
 WHERE g.relkind = 'v' AND NOT EXISTS (
     SELECT 1 FROM pg_catalog.pg_rewrite w
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-        AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = w.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid <> w.ev_class
     WHERE w.ev_class = g.oid AND w.ev_type = '1')
 UNION ALL
 -- A view that puts several tables together.
 SELECT 'joined', v.oid::regclass::text, NULL, NULL, NULL
 FROM (SELECT DISTINCT g.oid FROM ground g WHERE g.relkind = 'v') v
 JOIN pg_catalog.pg_rewrite w ON w.ev_class = v.oid AND w.ev_type = '1'
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-    AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> w.ev_class
-GROUP BY v.oid HAVING count(DISTINCT d.refobjid) > 1
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = w.oid
+    AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid <> w.ev_class
+GROUP BY v.oid HAVING pg_catalog.count(DISTINCT d.refobjid) > 1
 UNION ALL
 -- What a view does with the rows that it reads, by its tree: which of them it shows may change with other rows.
 SELECT DISTINCT picked.kind, g.oid::regclass::text, NULL::int8, NULL::int8, NULL::bool
@@ -105,7 +105,7 @@ CROSS JOIN LATERAL (
            ('limited', view.tree ~ ':limit(Offset|Count) [^<]'),
            ('compared', view.tree ~ '{SETOPERATIONSTMT :op ([23]|1 :all false)'),
            -- Before 16 the view itself is there twice as well.
-           ('repeated', (SELECT count(*) > count(DISTINCT m.part[1])
+           ('repeated', (SELECT count(*) > pg_catalog.count(DISTINCT m.part[1])
                          FROM pg_catalog.regexp_matches(view.tree, ':rtekind 0 :relid (\d+)', 'g') AS m (part)
                          WHERE m.part[1] <> g.oid::text))
 ) AS picked (kind, found)
@@ -113,25 +113,25 @@ WHERE picked.found
 UNION ALL
 -- A column that an expression makes: one of a view, of whose origin its tree knows no table, and a generated one. The
 -- branches of a UNION have names of their own.
-SELECT DISTINCT 'computed', g.oid::regclass || '.' || pg_catalog.quote_ident(a.attname), NULL::int8, NULL::int8,
+SELECT DISTINCT 'computed', g.oid::regclass::text || '.' || pg_catalog.quote_ident(a.attname), NULL::int8, NULL::int8,
        NULL::bool
 FROM ground g
 JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attname = g.attribute AND a.attnum > 0
 LEFT JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1' AND g.relkind IN ('v', 'm')
-WHERE pg_catalog.to_jsonb(a) ->> 'attgenerated' IN ('s', 'v') OR w.oid IS NOT NULL AND EXISTS (
+WHERE pg_catalog.to_jsonb(a) ->> 'attgenerated'::text IN ('s', 'v') OR w.oid IS NOT NULL AND EXISTS (
     SELECT 1 FROM pg_catalog.regexp_matches(
         w.ev_action::text,
-        ':resno ' || a.attnum || ' :resname ' || CASE
-            WHEN g.attribute ~ '^[A-Za-z_]\w*$' AND pg_catalog.strpos(w.ev_action::text, '{SETOPERATIONSTMT') = 0
-            THEN g.attribute ELSE '(?:\\.|[^\s\\])+' END || ' :ressortgroupref \d+ :resorigtbl (\d+)', 'g'
+        ':resno ' || a.attnum::text || ' :resname ' || CASE
+            WHEN g.attribute::text ~ '^[A-Za-z_]\w*$' AND pg_catalog.strpos(w.ev_action::text, '{SETOPERATIONSTMT') = 0
+            THEN g.attribute::text ELSE '(?:\\.|[^\s\\])+' END || ' :ressortgroupref \d+ :resorigtbl (\d+)', 'g'
     ) AS m (part)
     WHERE m.part[1] = '0')
 UNION ALL
 SELECT DISTINCT 'function', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
 FROM ground g
 JOIN pg_catalog.pg_rewrite w ON w.ev_class = g.oid AND w.ev_type = '1'
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass::oid AND d.objid = w.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass::oid
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
 WHERE g.relkind IN ('v', 'm') AND (p.proretset OR p.provolatile <> 'i')
 UNION ALL
@@ -149,8 +149,8 @@ SELECT DISTINCT 'default', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::b
 FROM ground g
 JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attname = g.attribute
 JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
-    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass::oid AND d.objid = ad.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass::oid
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.provolatile <> 'i'
 UNION ALL
 SELECT DISTINCT 'default', 'nextval by a text', NULL::int8, NULL::int8, NULL::bool
@@ -162,7 +162,7 @@ UNION ALL
 -- One whose function calls others, or cannot be read, may ask a sequence there.
 SELECT DISTINCT 'trigger', p.oid::regproc::text, NULL::int8, NULL::int8, NULL::bool
 FROM ground g
-JOIN pg_catalog.pg_trigger t ON t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0
+JOIN pg_catalog.pg_trigger t ON t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype::int4 & 3 = 3 AND t.tgtype::int4 & 20 <> 0
 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_language u ON u.oid = p.prolang
 WHERE g.attribute IS DISTINCT FROM ''
@@ -172,11 +172,11 @@ WHERE g.attribute IS DISTINCT FROM ''
         SELECT 1 FROM pg_catalog.pg_proc h
         JOIN pg_catalog.pg_namespace n ON n.oid = h.pronamespace
             AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-        WHERE h.provolatile <> 'i' AND h.prorettype <> 'pg_catalog.trigger'::regtype
+        WHERE h.provolatile <> 'i' AND h.prorettype <> 'pg_catalog.trigger'::regtype::oid
           AND pg_catalog.strpos(pg_catalog.lower(pg_catalog.regexp_replace(p.prosrc, '"?\s*\(', '(', 'g')),
-                                pg_catalog.lower(h.proname) || '(') > 0)
+                                pg_catalog.lower(h.proname::text) || '(') > 0)
     OR (SELECT count(*) FROM pg_catalog.regexp_matches(p.prosrc, 'nextval', 'gi'))
-     > (SELECT count(pg_catalog.to_regclass(m.part[1])) FROM pg_catalog.regexp_matches(
+     > (SELECT pg_catalog.count(pg_catalog.to_regclass(m.part[1])) FROM pg_catalog.regexp_matches(
            p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part)))
 UNION ALL
 -- A view that asks the time, by a function or by a word of SQL.
@@ -194,29 +194,29 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = g.oid AND a.attnum > 0 AND NOT a.
         SELECT d.refobjsubid
         FROM pg_catalog.pg_attribute made
         JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = made.attrelid AND ad.adnum = made.attnum
-        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
-            AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = made.attrelid
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass::oid AND d.objid = ad.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid = made.attrelid
         WHERE made.attrelid = g.oid AND made.attname = g.attribute))
 CROSS JOIN LATERAL (
     SELECT d.objid AS oid FROM pg_catalog.pg_depend d
-    WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
-      AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+    WHERE d.refclassid = 'pg_catalog.pg_class'::regclass::oid AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+      AND d.classid = 'pg_catalog.pg_class'::regclass::oid AND d.deptype IN ('a', 'i')
     UNION ALL
     SELECT d.refobjid FROM pg_catalog.pg_attrdef ad
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
-      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass::oid AND d.objid = ad.oid
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid
     WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
     UNION ALL
     SELECT d.refobjid FROM pg_catalog.pg_depend d
-    WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = a.atttypid
-      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    WHERE d.classid = 'pg_catalog.pg_type'::regclass::oid AND d.objid = a.atttypid
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid
     UNION ALL
     SELECT pg_catalog.to_regclass(m.part[1])::oid
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     CROSS JOIN pg_catalog.regexp_matches(
         p.prosrc, 'nextval\s*\(\s*''([a-z_]\w*(?:\.[a-z_]\w*)?)''', 'gi') AS m (part)
-    WHERE t.tgrelid = a.attrelid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0
+    WHERE t.tgrelid = a.attrelid AND NOT t.tgisinternal AND t.tgtype::int4 & 3 = 3 AND t.tgtype::int4 & 20 <> 0
 ) fed
 JOIN pg_catalog.pg_sequence s ON s.seqrelid = fed.oid
 WHERE g.relkind IN ('r', 'p', 'f')
@@ -226,10 +226,10 @@ UNION ALL
 SELECT 'pool', s.seqrelid::regclass::text, s.seqcache, s.seqincrement, s.seqcycle
 FROM relation r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attname = $3 AND NOT a.atthasdef AND a.attidentity = ''
-    AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
+    AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype::oid)
 JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace AND c.relkind = 'S' AND c.relname IN (
-    (r.relname || '_seq')::name, (r.relname || '_' || a.attname || '_seq')::name, 'hibernate_sequence')
-JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND abs(s.seqincrement) > 1
+    (r.relname::text || '_seq')::name, (r.relname::text || '_' || a.attname::text || '_seq')::name, 'hibernate_sequence')
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid AND pg_catalog.abs(s.seqincrement) > 1
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
 -- Nothing of what lies there gives the column its values.
@@ -243,14 +243,14 @@ WHERE NOT EXISTS (
     WHERE g.relkind IN ('r', 'p', 'f')
       AND (a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL OR EXISTS (
           SELECT 1 FROM pg_catalog.pg_trigger t
-          WHERE t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0)))
+          WHERE t.tgrelid = g.oid AND NOT t.tgisinternal AND t.tgtype::int4 & 3 = 3 AND t.tgtype::int4 & 20 <> 0)))
 UNION ALL
 -- The files that the rows lie in: their table, with how it has joined, and their number.
-SELECT DISTINCT 'file', g.oid || g.joined, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
+SELECT DISTINCT 'file', g.oid::text || g.joined, pg_catalog.pg_relation_filenode(g.oid)::int8, NULL::int8, NULL::bool
 FROM ground g WHERE g.relkind IN ('r', 'm')
 UNION ALL
 -- What the views among them ask, in one.
 SELECT 'query', pg_catalog.md5(pg_catalog.string_agg(q.text, ';' ORDER BY q.text)), NULL::int8, NULL::int8, NULL::bool
-FROM (SELECT DISTINCT g.oid::regclass || ': ' || pg_catalog.pg_get_viewdef(g.oid) AS text
+FROM (SELECT DISTINCT g.oid::regclass::text || ': ' || pg_catalog.pg_get_viewdef(g.oid) AS text
       FROM ground g WHERE g.relkind = 'v') AS q
 HAVING count(*) > 0

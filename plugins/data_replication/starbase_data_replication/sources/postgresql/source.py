@@ -42,6 +42,7 @@ from starbase_data_replication.sources.postgresql.snapshot import POLICED, Snaps
 from starbase_data_replication.sources.postgresql.sql import (
     high_watermark_sql,
     oid_of,
+    operator,
     quoted,
     settled,
     table_sql,
@@ -223,7 +224,7 @@ class PostgresqlSource:
                     tracking = f"t.{quoted(schema.tracking_column)}"
                     sql = (
                         f"SELECT EXISTS (SELECT 1 FROM {source} AS t WHERE t.tableoid = $1 "
-                        f"AND {tracking} <= $2::text::{schema.tracking.compare_type})"
+                        f"AND {tracking} {operator('<=', schema.tracking)} $2::text::{schema.tracking.compare_type})"
                     )
                     with translate_errors(doing, rows=True):
                         found = await connection.fetchval(sql, oid, floor, timeout=STATEMENT_TIMEOUT_SECONDS)
@@ -266,7 +267,7 @@ class PostgresqlSource:
                 filtered = "" if schema.where is None else f" WHERE {bracketed(schema.where, Syntax.POSTGRESQL)}"
                 sql = (
                     f"SELECT 1 FROM {table_sql(schema.table)} AS t{filtered} GROUP BY {names} "
-                    f"HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
+                    f"HAVING count(*) > 1 OR pg_catalog.bool_or({nulls}) LIMIT 1"
                 )
                 with translate_errors(f"comparing the rows of {schema.table} by keyColumns", rows=True):
                     found = await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS)

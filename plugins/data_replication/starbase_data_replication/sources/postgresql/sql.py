@@ -22,10 +22,11 @@ from starbase_data_replication.sources.rounding import below_a_shown_number, bel
 
 SERVER_ZONE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
 
-AS_BYTES = "convert_to({}, 'SQL_ASCII')"
+AS_BYTES = "pg_catalog.convert_to({}, 'SQL_ASCII')"
 # A key's text after a t, or after an x the bytes of a value that has no Unicode text.
-_KEY = AS_BYTES.format("substr({0}, 2)")
-KEY_BYTES = f"CASE left({{0}}, 1) WHEN 'x' THEN decode(substr({{0}}, 2), 'hex') ELSE {_KEY} END"
+_KEY = AS_BYTES.format("pg_catalog.substr({0}, 2)")
+_BYTES = "pg_catalog.decode(pg_catalog.substr({0}, 2), 'hex')"
+KEY_BYTES = f"CASE pg_catalog.left({{0}}, 1) WHEN 'x' THEN {_BYTES} ELSE {_KEY} END"
 
 # Turns a value into SQL: a literal, or a parameter to which the value is bound.
 Bind = Callable[[str | Sequence[str]], str]
@@ -61,6 +62,19 @@ def copied(column: Column) -> str:
     return f"t.{quoted(column.name)}" if column.tracking_kind in OWN_TEXT else selected(column)
 
 
+def interval(seconds: float) -> str:
+    return f"pg_catalog.make_interval(secs => {seconds:.6f})"
+
+
+def operator(sign: str, *columns: Column) -> str:
+    """An operator between these columns and values of their types.
+
+    Without a schema, PostgreSQL prefers an operator of any schema of the search path that fits the types exactly, and
+    `varchar`, for example, has none in pg_catalog. Types of extensions have their operators beside them.
+    """
+    return f"OPERATOR(pg_catalog.{sign})" if all(column.tracking_kind for column in columns) else sign
+
+
 def key_text(value: Any) -> str:
     """A key's value, as the replica stores it, as the text that PostgreSQL reads."""
     return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
@@ -75,7 +89,7 @@ def literal(value: str | Sequence[str]) -> str:
 
 def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
     """The condition that a row's key is one of these."""
-    left, right, names, lists = [], [], [], []
+    left, right, names, lists, compared = [], [], [], [], []
     for position, column in enumerate(schema.key_columns):
         names.append(f"k{position}")
         values = [key[position] for key in keys]
@@ -90,8 +104,11 @@ def among(schema: TableSchema, keys: Sequence[Key], bind: Bind) -> str:
         readable = column.cast.resumable
         left.append(f"t.{quoted(column.name)}" if readable else selected(column))
         right.append(f"k{position}::{column.compare_type}" if readable else f"k{position}")
-    listed = f"unnest({', '.join(lists)}) AS k ({', '.join(names)})"
-    return f"({', '.join(left)}) IN (SELECT {', '.join(right)} FROM {listed})"
+        compared += [column] if readable else []
+    # unnest of several lists has no schema: it is short for this.
+    unnested = ", ".join(f"pg_catalog.unnest({each})" for each in lists)
+    listed = f"ROWS FROM ({unnested}) AS k ({', '.join(names)})"
+    return f"({', '.join(left)}) {operator('=', *compared)} ANY (SELECT {', '.join(right)} FROM {listed})"
 
 
 # Part of the error with which a statement ends if a table is in another file than when it was looked up.
@@ -114,7 +131,7 @@ def same_files(schema: TableSchema) -> list[str]:
         return []
     files = ", ".join(f"({oid_of(table)}::oid, {literal(file)})" for table, file in schema.files.items())
     # It needs a value from the execution, so that the planner cannot raise the error first.
-    error = f"({literal(REWRITTEN)} || ': ' || count(*))::bool"
+    error = f"({literal(REWRITTEN)} || ': ' || count(*)::text)::bool"
     return [
         f"(SELECT CASE WHEN count(*) = 0 THEN true ELSE {error} END FROM (VALUES {files}) AS f (relation, file) "
         "WHERE pg_catalog.pg_relation_filenode(f.relation)::text IS DISTINCT FROM f.file)"
@@ -132,32 +149,33 @@ def high_watermark_sql(
     for now() a moment before the transaction is visible, and another row may still get the current value.
     """
     column = schema.tracking
-    name = f"t.{quoted(column.name)}"
+    name, below_sign = f"t.{quoted(column.name)}", operator("<", column)
     settled_only, lookback, ahead, edge = "", "NULL::text, NULL::text", "0", "NULL::text"
     table = f"{table_sql(schema.table)} AS t"
     values: list[str] = []
     if column.tracking_kind in CLOCKS:
         clock, values = _clock(column, options, settle_seconds=options.settle_seconds)
-        settled_only, edge = f" AND {name} < {clock}", f"({clock})::text"
+        settled_only, edge = f" AND {name} {below_sign} {clock}", f"({clock})::text"
         later, _ = _clock(column, options, settle_seconds=-AHEAD_SECONDS)
-        ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} > {later} LIMIT {MAX_AHEAD}) AS ahead)"
+        over = f"{name} {operator('>', column)} {later}"
+        ahead = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {over} LIMIT {MAX_AHEAD}) AS ahead)"
         lookback = ", ".join(
-            f"({name} - make_interval(secs => {options.lookback(known=known):.6f}))::{column.compare_type}::text"
+            f"({name} - {interval(options.lookback(known=known))})::{column.compare_type}::text"
             for known in (True, False)
         )
     elif column.tracking_kind in UNBOUNDED:
         # NaN is above all numbers: as a floor it would hide every later row. It is read at each sync instead.
-        settled_only = f" AND {name} < 'Infinity'::{column.tracking_kind}"
+        settled_only = f" AND {name} {below_sign} 'Infinity'::{column.tracking_kind}"
     if _may_count_a_clock(schema):
-        edge = "extract(epoch FROM statement_timestamp())::text"
-    below = "false" if reached is None else f"{name} < {literal(reached)}::text::{column.compare_type}"
+        edge = "extract(epoch FROM pg_catalog.statement_timestamp())::text"
+    below = "false" if reached is None else f"{name} {below_sign} {literal(reached)}::text::{column.compare_type}"
     highest = (
         f"SELECT {name}::{column.compare_type}::text, {below}, {lookback} FROM {table} "
         f"WHERE {name} IS NOT NULL{settled_only} ORDER BY {name} DESC LIMIT 1"
     )
     shared = "0"
     if floor is not None and schema.comes_again and column.tracking_kind not in (*CLOCKS, *PASSING):
-        same = f"{name} = {literal(floor)}::text::{column.compare_type}"
+        same = f"{name} {operator('=', column)} {literal(floor)}::text::{column.compare_type}"
         shared = f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {same} LIMIT {MAX_SHARED + 1}) AS shared)"
     sql = (
         f"SELECT {ahead}, {shared}, {edge}, highest.* FROM (VALUES (1)) AS one LEFT JOIN ({highest}) AS highest ON true"
@@ -188,7 +206,7 @@ def _clock(column: Column, options: Options, *, settle_seconds: float) -> tuple[
         kind = "interval" if options.tracking_time_zone[0] in "+-" else "text"
         zone, values = f"$1::text::{kind}", [options.tracking_time_zone]
     # statement_timestamp() is stable, so that an index serves; clock_timestamp() is not.
-    now = f"(statement_timestamp() - make_interval(secs => {settle_seconds:.6f}))"
+    now = f"(pg_catalog.statement_timestamp() - {interval(settle_seconds)})"
     local = LOCAL_CLOCK.format(now=now, zone=zone)
     return CLOCKS[column.tracking_kind].format(now=now, local=local, unit=clock_unit(column.time_digits)), values
 
@@ -209,7 +227,8 @@ def select(plan: ReadPlan) -> str:
         sql += f" CROSS JOIN LATERAL (SELECT {left_filter}) AS f (in_filter)"
 
     def above(floor: str) -> str:
-        return f"{tracking} {'>=' if plan.from_floor else '>'} {literal(floor)}::text::{schema.tracking.compare_type}"
+        sign = operator(">=" if plan.from_floor else ">", schema.tracking)
+        return f"{tracking} {sign} {literal(floor)}::text::{schema.tracking.compare_type}"
 
     conditions = [*same_files(schema), *plan_conditions(plan, tracking=tracking, above=above, syntax=syntax)]
     if leaves_out_nulls(plan):
@@ -218,11 +237,12 @@ def select(plan: ReadPlan) -> str:
         left = ", ".join(f"t.{quoted(name)}" for name in schema.key)
         key = zip(schema.key_columns, plan.after_key, strict=True)
         right = ", ".join(f"{literal(value)}::text::{column.compare_type}" for column, value in key)
-        conditions.append(f"({left}) > ({right})")
+        conditions.append(f"({left}) {operator('>', *schema.key_columns)} ({right})")
     if plan.keys is not None:
         conditions.append(among(schema, plan.keys, literal))
     if plan.newest_through is not None:
-        conditions.append(f"{tracking} <= {literal(plan.newest_through)}::text::{schema.tracking.compare_type}")
+        through = f"{literal(plan.newest_through)}::text::{schema.tracking.compare_type}"
+        conditions.append(f"{tracking} {operator('<=', schema.tracking)} {through}")
     if conditions:
         sql += " WHERE " + " AND ".join(conditions)
     if plan.newest_through is not None and plan.keys is None:

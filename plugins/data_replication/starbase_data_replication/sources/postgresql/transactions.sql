@@ -24,14 +24,14 @@ WITH locks AS (
 ), ours AS (
     SELECT l.virtualtransaction
     FROM locks l JOIN here ON here.oid = l.database
-    WHERE l.locktype = 'advisory' AND l.classid = 1937006962 AND l.objid = 1650553701 AND l.objsubid = 1
+    WHERE l.locktype = 'advisory' AND l.classid = 1937006962::oid AND l.objid = 1650553701::oid AND l.objsubid = 1
 ), open AS (
     SELECT l.virtualxid,
            coalesce(l.pid, a.pid) AS pid,
            CASE WHEN a.state = 'active' AND a.query_start IS NOT NULL THEN
-                     'm:' || (EXTRACT(epoch FROM a.query_start) * 1000000)::int8
+                     'm:' || (EXTRACT(epoch FROM a.query_start)::float8 * 1000000::float8)::int8::text
                 WHEN a.state IS NULL OR a.state IN ('active', 'disabled') THEN
-                     'h:' || floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()) / 600)::int8 END AS message
+                     'h:' || pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp())::float8 / 600::float8)::int8::text END AS message
     FROM (SELECT * FROM locks WHERE locks.locktype = 'virtualxid') l
     FULL JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
     WHERE (l.virtualxid IS NOT NULL OR (a.state = 'active' AND a.backend_type = 'client backend'))
@@ -52,8 +52,8 @@ SELECT pg_catalog.pg_is_in_recovery() AS standby,
 FROM (
     SELECT (SELECT count(*) > 0 FROM locks l
             WHERE l.locktype = 'virtualxid' AND l.pid = pg_catalog.pg_backend_pid()) AS lists,
-           coalesce(array_agg(l.virtualxid || '#' || l.pid) FILTER (WHERE l.virtualxid IS NOT NULL), '{}') AS virtual,
-           coalesce(array_agg(l.message || '#' || l.pid) FILTER (WHERE l.message IS NOT NULL), '{}') AS sessions
+           coalesce(pg_catalog.array_agg(l.virtualxid || '#' || l.pid::text) FILTER (WHERE l.virtualxid IS NOT NULL), '{}') AS virtual,
+           coalesce(pg_catalog.array_agg(l.message || '#' || l.pid::text) FILTER (WHERE l.message IS NOT NULL), '{}') AS sessions
     FROM open l
     WHERE l.pid <> pg_catalog.pg_backend_pid()
 ) listed

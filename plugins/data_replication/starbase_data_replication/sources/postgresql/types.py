@@ -33,11 +33,11 @@ def _stamp(type_name: str, zone: str, form: str, example: str) -> Cast:
     def select(text: str) -> str:
         return (
             f"CASE WHEN {{}} >= '0001-01-01'::{type_name} AND {{}} < 'infinity'::{type_name} THEN {text} "
-            f"WHEN isfinite({{}}) THEN {text} || ' BC' ELSE {{}}::text END"
+            f"WHEN pg_catalog.isfinite({{}}) THEN {text} || ' BC' ELSE {{}}::text END"
         )
 
-    own = f"""to_char({{}}, 'YYYY-MM-DD"T"HH24:MI:SS.US{zone}')"""
-    sqlites = "rtrim(rtrim(to_char({}, 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.')"
+    own = f"""pg_catalog.to_char({{}}, 'YYYY-MM-DD"T"HH24:MI:SS.US{zone}')"""
+    sqlites = "pg_catalog.rtrim(pg_catalog.rtrim(pg_catalog.to_char({}, 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.')"
     return Cast(select=select(own), moment=select(sqlites), form=form, example=example)
 
 
@@ -55,7 +55,7 @@ OBJECTS = (
     "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator", "regproc",
     "regprocedure", "regrole", "regtype",
 )  # fmt: skip
-_LSN = "lpad(split_part({}::text, '/', 1), 8, '0') || '/' || lpad(split_part({}::text, '/', 2), 8, '0')"
+_LSN = " || '/' || ".join(f"pg_catalog.lpad(pg_catalog.split_part({{}}::text, '/', {n}), 8, '0')" for n in (1, 2))
 _OWN = "PostgreSQL's own text"
 # Types that only indexes use: they have no text to read, so no value can be inserted.
 _INTERNAL = _text("none: only an index uses the type, no row has a value of it", "")
@@ -84,7 +84,7 @@ CASTS: dict[str, Cast] = {
     "text": _text(_BY_BYTES, "naïve 🙂", select="{}"),
     "varchar": _text(_BY_BYTES, "naïve 🙂", select="{}"),
     # A cast to text would take away the padding.
-    "bpchar": _text(f"{_BY_BYTES}; with its padding", "ab   ", select="textin(bpcharout({}))"),
+    "bpchar": _text(f"{_BY_BYTES}; with its padding", "ab   ", select="pg_catalog.textin(pg_catalog.bpcharout({}))"),
     "name": _text("the text", "pg_class", sorts=True),
     "char": _text("the byte's character; above 127 a backslash and three octal digits", "r"),
     "bytea": Cast(declared="BLOB", form="the bytes", example="\\x00ff"),
@@ -174,7 +174,10 @@ CASTS_BY_KIND: dict[str, Cast] = {
 }
 
 # JSON for what JSON tells exactly. It has no bounds: an array whose do not begin at 1 keeps PostgreSQL's own text.
-_AS_JSON = r"CASE WHEN array_dims({{}}) ~ '\[(?!1:)' THEN {{}}::text ELSE array_to_json({{}}{cast})::text END"
+_AS_JSON = (
+    r"CASE WHEN pg_catalog.array_dims({{}}) ~ '\[(?!1:)' THEN {{}}::text "
+    "ELSE pg_catalog.array_to_json({{}}{cast})::text END"
+)
 JSON_ARRAY = Cast(
     select=_AS_JSON.format(cast=""), resumable=False, sorts=False, example='[1,null,3]',
     form="a JSON array, numbers with every digit, values that JSON lacks in quotes (`\"NaN\"`); an array with "
@@ -191,8 +194,8 @@ UNKNOWN = Cast(select="{}::text", known=False, resumable=False, sorts=False)
 # column's precision". {now} is the clock, {local} the lowest time that the zone of zoneless columns will show from
 # now on, {unit} the precision.
 CLOCKS: dict[str, str] = {
-    "timestamptz": "date_trunc('{unit}', {now})",
-    "timestamp": "date_trunc('{unit}', {local})",
+    "timestamptz": "pg_catalog.date_trunc('{unit}', {now})",
+    "timestamp": "pg_catalog.date_trunc('{unit}', {local})",
     "date": "({local})::date",
 }
 # What is known of a type's values as those of a tracking column, see Column.rises.
