@@ -11,6 +11,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,19 @@ import pytest
 
 import starbase_data_replication
 import starbase_host
+from starbase_data_replication import dialect_kit
 from starbase_data_replication import hookspecs as replication_hookspecs
+from starbase_data_replication.conformance import check_all
 from starbase_host import hookspecs
+from tests.support.dialect_samples import sqlite_sample
 from tests.support.hosts import CLIENT, CONFIG, HostProcess, running, until
 from tests.support.packages import ROOT
 
 # In the order in which their examples build on one another.
 PAGES = [ROOT / "docs" / page for page in ("howto/write-a-plugin.md", "reference/hooks.md", "howto/add-a-dialect.md")]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+# What other plugins may import, by its name.
+PUBLIC: dict[str, Any] = {module.__name__: module for module in (starbase_data_replication, dialect_kit)}
 HOOKS: dict[str, Callable[..., Any]] = {
     name: item
     for module in (hookspecs, replication_hookspecs)
@@ -105,7 +111,7 @@ def test_every_name_that_the_host_exports_is_told() -> None:
 
 
 def test_every_name_that_data_replication_exports_is_documented() -> None:
-    missing = [name for name in starbase_data_replication.__all__ if f"`{name}`" not in TEXT]
+    missing = [name for module in PUBLIC.values() for name in module.__all__ if f"`{name}`" not in TEXT]
     assert missing == []
 
 
@@ -127,18 +133,23 @@ def test_others_import_what_data_replication_exports() -> None:
     for name, text in third_parties():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("starbase_data_replication."):
-                assert node.module == "starbase_data_replication", f"{name} imports {node.module}"
+                assert node.module in PUBLIC, f"{name} imports {node.module}"
                 # A star imports what is exported, and no more.
-                assert {alias.name for alias in node.names} <= {"*", *starbase_data_replication.__all__}, name
+                assert {alias.name for alias in node.names} <= {"*", *PUBLIC[node.module].__all__}, name
                 seen.add(name)
             if isinstance(node, ast.Import):
                 assert not any("starbase_data_replication." in alias.name for alias in node.names), name
-    assert {"csv_files.py", "test_acme.py", "test_secrets_canary.py", "test_dialect_isolation.py"} <= seen
+    assert {"sqlite_files.py", "test_acme.py", "test_secrets_canary.py", "test_dialect_isolation.py"} <= seen
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_no_page_imports_a_module_of_data_replication(page: Path) -> None:
-    assert re.findall(r"(?:from|import) starbase_data_replication\.\w+", page.read_text(encoding="utf-8")) == []
+    assert (
+        re.findall(
+            r"(?:from|import) starbase_data_replication\.(?!dialect_kit import)\w+", page.read_text(encoding="utf-8")
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("name", files())
@@ -171,8 +182,8 @@ module = "guestbook"
 [plugins.moods]
 module = "moods"
 
-[plugins.csv_files]
-module = "csv_files"
+[plugins.sqlite_files]
+module = "sqlite_files"
 """
 
 
@@ -222,27 +233,39 @@ def _queries(host: HostProcess) -> None:
 
 
 def _replication(host: HostProcess, directory: Path) -> None:
-    people = directory / "people.csv"
-    people.write_text("id,name\n1,Ada\n2,Bea\n")
-    body = {"name": "people", "sourceTable": "people", "targetTable": "people", "isActive": False}
+    people = directory / "people.db"
+    file = apsw.Connection(str(people))
+    file.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, updated_at DATETIME)")
+    file.execute("INSERT INTO people VALUES (1, 'Ada', '2026-01-01 10:00:00'), (2, 'Bea', '2026-01-01 11:00:00')")
+    body = {
+        "name": "people", "sourceTable": "people", "targetTable": "people", "trackingColumn": "updated_at",
+        "isActive": False, "deletes": "reconcile", "deletesMaxShare": 1,
+    }  # fmt: skip
     wrong = host.request(
-        "POST", "/data-replication/configure", {**body, "sourceConfig": {"dialect": "csv", "host": "x"}}
+        "POST", "/data-replication/configure", {**body, "sourceConfig": {"dialect": "sqlite", "host": "x"}}
     )
     assert wrong.status_code == 400
-    for field in ("sourceConfig.directory", "sourceConfig.host"):
+    for field in ("sourceConfig.file", "sourceConfig.host"):
         assert field in wrong.json()["error"]
-    host.configure(**body, sourceConfig={"dialect": "csv", "directory": str(directory)})
+    host.configure(**body, sourceConfig={"dialect": "sqlite", "file": str(people)})
     assert host.sync("people")["records_processed"] == 2
-    people.write_text("id,name\n2,Béa\n3,Cleo\n")
+    file.execute("UPDATE people SET name = 'Béa', updated_at = '2026-01-01 12:00:00' WHERE id = 2")
+    file.execute("INSERT INTO people VALUES (3, 'Cleo', '2026-01-01 12:00:01')")
     assert host.sync("people")["status"] == "success"
-    assert host.query("SELECT * FROM people ORDER BY id") == [["2", "Béa"], ["3", "Cleo"]]
-    for check in ("verify", "reconcile"):
-        refused = host.request("POST", f"/data-replication/{check}/people")
-        assert refused.status_code == 400, refused.text
-        assert ("csv_files offers no comparison" in refused.text) == (check == "verify")
+    assert host.query("SELECT id, name FROM people") == [[1, "Ada"], [2, "Béa"], [3, "Cleo"]]
+
+    # What no sync sees is found by reading the source.
+    file.execute("UPDATE people SET name = 'Ida' WHERE id = 1; DELETE FROM people WHERE id = 2")
+    found = host.result("POST", "/data-replication/verify/people", {"repair": True})
+    assert (found["missing"], found["extra"], found["different"], found["changed"]) == (0, 1, 1, 2)
+    assert host.query("SELECT id, name FROM people") == [[1, "Ida"], [3, "Cleo"]]
+    file.execute("DELETE FROM people WHERE id = 3")
+    assert host.result("POST", "/data-replication/reconcile/people")["changed"] == 1
+    assert host.query("SELECT id FROM people") == [[1]]
     until(lambda: host.result("GET", "/counting") >= 2, what="the events of the syncs")
 
-    people.unlink()
+    file.execute("DROP TABLE people")
+    file.close()
     assert host.request("POST", "/data-replication/sync/people").status_code == 502
     until(lambda: "people has failed" in _signed(host), what="the event of the failure")
 
@@ -257,6 +280,27 @@ def _the_alarm(host: HostProcess) -> None:
     assert "Ada" in _signed(host)
     again = "SELECT at > 1000 FROM tmp_alarms WHERE plugin = 'guestbook'"
     until(lambda: host.query(again) == [[1]], what="the next alarm")
+
+
+@pytest.mark.anyio
+async def test_the_dialect_of_the_page_conforms(tmp_path: Path) -> None:
+    module: dict[str, Any] = {}
+    exec(compile(files()["sqlite_files.py"], "sqlite_files.py", "exec"), module)
+    right = sqlite_sample(tmp_path)
+    file = str(right.settings["file"])
+    # Its source has one writer, so no transaction holds a lower value, and its settings have no secret.
+    await check_all(
+        replace(
+            right,
+            dialect=module["SqliteDialect"](),
+            settings={"dialect": "sqlite", "file": file},
+            secrets=(),
+            hold=None,
+            elsewhere={"dialect": "sqlite", "file": "/other.db"},
+            connections=None,
+            broken={"file": {"dialect": "sqlite", "file": "/none.db"}},
+        )
+    )
 
 
 def test_the_test_of_the_page(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def sqlite_sample(folder: Path) -> Sample:
         add=add, where="f < 1 OR f > 1.5", fits=lambda row: row[2] < 1 or row[2] > 1.5, no_key=["k"],
         not_where=["k = ?", "no_such = 1"], stamp=lambda seconds: insert(_time(time.time() + seconds)),
         deleted="gone", hold=hold,
-        secrets=["sesame"], elsewhere=settings_of(folder / "other.db"), connections=lambda: OPEN[str(path)],
+        secrets=["sesame"], hosts=[str(path.resolve())], elsewhere=settings_of(folder / "other.db"),
+        connections=lambda: OPEN[str(path)],
         broken={"password": {**good, "password": "Wr0ng-password"}, "file": settings_of(folder / "none.db")},
     )  # fmt: skip
 

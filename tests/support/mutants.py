@@ -199,9 +199,9 @@ class An_identity_of_numbers(MutantDialect):
 
 
 @_dialect(Promise.HOSTS, settings)
-class Nothing_says_where_a_source_is(MutantDialect):
+class Another_host_is_named(MutantDialect):
     def hosts(self, settings: Mapping[str, Any]) -> Sequence[str]:
-        return ()
+        return ("localhost",)
 
 
 @_dialect(Promise.HOSTS, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -36,7 +37,7 @@ async def following(sample: Sample) -> None:
         must(await source.count_nulls(schema, at_most=0) == 0, Promise.NULLS, "count_nulls counts beyond at_most")
         kept = rows_of(await read(source, ReadPlan(schema=schema, nulls=False)))
         same(schema, Promise.NULLS, kept, others, "a read without nulls", ordered=False)
-        noted = await source.read_high_watermark(schema, sample.options, noted_at=0.0)
+        noted = await source.read_high_watermark(schema, sample.options, noted_at=time.time())
         must(noted.ahead == 0, Promise.AHEAD, "the rows of the sample are not, and are counted")
         must(noted.candidate is not None or not schema.key, Promise.HIGHEST, "there is none in a table with rows")
         if noted.candidate is None:
@@ -46,7 +47,7 @@ async def following(sample: Sample) -> None:
         same(schema, Promise.HIGHEST, bare, [], "a read above it, without nulls,")
         same(schema, Promise.NULLS, rows_of(await read(source, plan)), nulls, "a read above a floor", ordered=False)
         added = [sample.add()]
-        second = await source.read_high_watermark(schema, sample.options, noted_at=0.0)
+        second = await source.read_high_watermark(schema, sample.options, noted_at=time.time())
         added.append(sample.add())
         bare = rows_of(await read(source, replace(plan, nulls=False)))
         same(schema, Promise.FLOOR, bare, added, "a read after two inserts, without nulls,", ordered=False)
@@ -84,13 +85,13 @@ async def times(sample: Sample) -> None:
         must(tuple(now) not in above, Promise.SETTLED, "a row that is older than settleSeconds is above the candidate")
         sample.stamp(AHEAD_SECONDS + SOON * 4)
         options = replace(sample.options, settle_seconds=0.0, lookback_seconds=LOOKBACK)
-        noted = await source.read_high_watermark(schema, options, noted_at=0.0)
+        noted = await source.read_high_watermark(schema, options, noted_at=time.time())
         must(noted.ahead == 1, Promise.AHEAD, f"one row is, and {noted.ahead} are counted")
 
 
 async def _candidate(source: Source, schema: TableSchema, sample: Sample, *, settle: float) -> Candidate:
     options = replace(sample.options, settle_seconds=settle, lookback_seconds=LOOKBACK)
-    candidate = (await source.read_high_watermark(schema, options, noted_at=0.0)).candidate
+    candidate = (await source.read_high_watermark(schema, options, noted_at=time.time())).candidate
     must(candidate is not None, Promise.SETTLED, "no time is a candidate, and some have settled")
     assert candidate is not None
     return candidate
@@ -110,7 +111,9 @@ async def open_transactions(sample: Sample) -> None:
             async with inspecting(source, schema.table) as inspector:
                 # It begins after the transaction that asks, and must be listed all the same.
                 held.enter_context(sample.hold())
-                candidate = (await inspector.read_high_watermark(schema, sample.options, noted_at=0.0)).candidate
+                candidate = (
+                    await inspector.read_high_watermark(schema, sample.options, noted_at=time.time())
+                ).candidate
             must(candidate is not None, Promise.HIGHEST, "there is none in a table with rows")
             assert candidate is not None
             found = candidate.open_transactions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -81,7 +82,7 @@ async def filters(sample: Sample) -> None:
 async def _check_left_filter(sample: Sample, source: Source, schema: TableSchema) -> None:
     at, fits = place(schema, schema.tracking_column), sample.fits
     assert fits is not None
-    floor = (await source.read_high_watermark(schema, sample.options, noted_at=0.0)).candidate
+    floor = (await source.read_high_watermark(schema, sample.options, noted_at=time.time())).candidate
     must(floor is not None, Promise.HIGHEST, "there is none in a table with rows")
     assert floor is not None
     added = sample.add()

@@ -56,6 +56,7 @@ class Sample:
         hold: opens a transaction that has added a row, and rolls it back when the context ends; None for a source
             without transactions.
         secrets: the texts in settings that must not be shown.
+        hosts: what `hosts` of the dialect must answer for the settings.
         elsewhere: a sourceConfig of another source, which need not exist, that may have a table of the same name.
         broken: settings with which connecting fails, by what is wrong with them: a password, a port, a file.
         connections: how many connections of the dialect are open at the source; None if that cannot be counted.
@@ -77,6 +78,7 @@ class Sample:
     deleted: str | None = None
     hold: Callable[[], AbstractContextManager[object]] | None = None
     secrets: Sequence[str] = ()
+    hosts: Sequence[str] = ()
     elsewhere: Mapping[str, Any] | None = None
     broken: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     connections: Callable[[], int] | None = None

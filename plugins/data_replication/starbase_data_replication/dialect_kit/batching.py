@@ -78,7 +78,7 @@ def storable(rows: Rows, schema: TableSchema, unrepresentable: Counter[Unreprese
                 raise CastFailed(str(schema.table), _refused(rows, schema.columns), "its source type") from error
             break
     kinds = set(map(type, rows.values))
-    if kinds <= STORABLE and (int not in kinds or _within(rows.values)):
+    if kinds <= STORABLE and (int not in kinds or _within(rows.values)) and (float not in kinds or _real(rows.values)):
         return rows
     for at, column in enumerate(schema.columns):
         rows.replace_column(at, [_storable(value, schema, column) for value in rows.column(at)])
@@ -101,11 +101,18 @@ def _within(values: Sequence[object]) -> bool:
     return all(-LARGEST <= value < LARGEST for value in values if type(value) is int)
 
 
+def _real(values: Sequence[object]) -> bool:
+    return all(value == value for value in values if type(value) is float)
+
+
 def _storable(value: object, schema: TableSchema, column: Column) -> object:
     if isinstance(value, bool):
         return int(value)
     if type(value) is int and not -LARGEST <= value < LARGEST:
         return str(value)
+    if value != value:
+        # SQLite makes NULL of a NaN.
+        return "NaN"
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if type(value) not in STORABLE:
