@@ -29,6 +29,7 @@ from starbase_host.mentions import mentioning
 from starbase_host.plugins import Host
 from starbase_host.printable import printable
 from starbase_host.query import Query, Result
+from starbase_host.read_rules import ReadDecision
 from starbase_host.routes import Caller, Role, Route
 from starbase_host.sandbox import large_views
 from starbase_host.texts import ENV_REFERENCE, MALFORMED_REFERENCE, has_surrogate
@@ -54,6 +55,7 @@ __all__ = [
     "NotFound",
     "Query",
     "QueryRejected",
+    "ReadDecision",
     "Result",
     "Role",
     "Route",

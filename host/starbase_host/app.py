@@ -44,7 +44,7 @@ from starbase_host.login_throttle import LoginThrottle
 from starbase_host.modes import remove_other_access
 from starbase_host.plugins import Host, Plugins
 from starbase_host.query import Query, QueryRunner
-from starbase_host.routes import MAX_NAME, MAX_NAMED, Route
+from starbase_host.routes import MAX_NAME, MAX_NAMED, Caller, Route
 from starbase_host.watcher import Watcher
 
 STATEMENT = {
@@ -310,16 +310,17 @@ class Core:
         body = await read_json(request)
         if not isinstance(body, dict):
             raise InvalidRequest('the body must be an object: {"sql": "…", "params": […]}')
-        role = request.state.role
+        caller = request.state.caller
+        role = caller.role
         if "transaction" not in body:
-            return BodyResponse(await self.queries.answer(_query(body, "", role, raw=raw)))
+            return BodyResponse(await self.queries.answer(_query(body, "", caller, raw=raw)))
         unknown = sorted(set(body) - {"transaction"})
         statements = body["transaction"]
         if unknown or not isinstance(statements, list) or not statements:
             raise InvalidRequest('"transaction" must be the only field, and a list of {"sql", "params"}')
         if role == "client" and len(statements) > CLIENT_STATEMENTS:
             raise TooLarge(f"the transaction has more than {CLIENT_STATEMENTS:,} statements, a client's limit")
-        queries = [_query(each, f"transaction[{index}].", role, raw=raw) for index, each in enumerate(statements)]
+        queries = [_query(each, f"transaction[{index}].", caller, raw=raw) for index, each in enumerate(statements)]
         return BodyResponse(await self.queries.answer_transaction(queries))
 
 
@@ -333,7 +334,7 @@ def _warn_of_short_tokens(config: HostConfig) -> None:
             )
 
 
-def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
+def _query(body: Any, where: str, caller: Caller, *, raw: bool) -> Query:
     if not isinstance(body, dict):
         raise InvalidRequest(fields={where.rstrip(".") or "body": "must be an object with the field sql"})
     unknown = [key for key in body if key not in ("sql", "params")]
@@ -345,7 +346,7 @@ def _query(body: Any, where: str, role: Any, *, raw: bool) -> Query:
         fields[f"{where}params"] = "must be a list, or an object for named parameters"
     if fields:
         raise InvalidRequest(fields=fields)
-    return Query(sql=str(sql), params=params, role=role, raw=raw)
+    return Query(sql=str(sql), params=params, role=caller.role, raw=raw, caller=caller)
 
 
 def _starlette_route(route: Route, handle: Callable[[Request], Awaitable[Response]]) -> StarletteRoute:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starbase_host.client import CommandHost
     from starbase_host.plugins import Host
     from starbase_host.query import Query, Result
+    from starbase_host.read_rules import ReadDecision
     from starbase_host.routes import Caller, Role, Route
 
 
@@ -50,6 +51,12 @@ class AfterQuery(Protocol):
     def after_query(self, query: Query, result: Result) -> Result | Awaitable[Result | None] | None: ...
 
 
+class AuthorizeRead(Protocol):
+    def authorize_read(
+        self, role: Role, table: str, column: str
+    ) -> ReadDecision | Awaitable[ReadDecision | None] | None: ...
+
+
 class OnAlarm(Protocol):
     def on_alarm(self, alarm: Alarm) -> Awaitable[None] | None: ...
 
@@ -57,6 +64,7 @@ class OnAlarm(Protocol):
 __all__ = [
     "AfterQuery",
     "Authenticate",
+    "AuthorizeRead",
     "BeforeQuery",
     "OnAlarm",
     "PluginLifespan",

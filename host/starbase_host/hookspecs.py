@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starbase_host.client import CommandHost
     from starbase_host.plugins import Host
     from starbase_host.query import Query, Result
-    from starbase_host.read_rules import Decision
+    from starbase_host.read_rules import ReadDecision
     from starbase_host.routes import Caller, Role, Route
 
 PROJECT = "starbase"
@@ -104,7 +104,7 @@ def after_query(query: Query, result: Result) -> Result | None:
 
 
 @hookspec
-def authorize_read(role: Role, table: str, column: str) -> Decision | None:
+def authorize_read(role: Role, table: str, column: str) -> ReadDecision | None:
     """Decide whether a role may read a column in SQL: "allow", "null" (it reads NULL), "deny" (403), or None.
 
     Called once for each role, table and column that a statement reads; the host keeps the answer until it stops.

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
-from starbase_host.read_rules import Decision
+from starbase_host.read_rules import ReadDecision
 from starbase_host.routes import Caller, Role, Route, route_problem
 
 
@@ -52,13 +52,13 @@ def copy_caller(plugin: str, answer: Any) -> Caller | None:
     return Caller(role=cast(Role, role), by=plugin, name=name)
 
 
-def copy_decision(answer: Any) -> Decision:
+def copy_decision(answer: Any) -> ReadDecision:
     """Return what the answer of `authorize_read` decides. Raises InvalidAnswer."""
     if answer is None:
         return "allow"
-    if type(answer) is not str or answer not in get_args(Decision):
+    if type(answer) is not str or answer not in get_args(ReadDecision):
         raise InvalidAnswer(f'a {type(answer).__name__} in place of "allow", "null", "deny" or None')
-    return cast(Decision, answer)
+    return cast(ReadDecision, answer)
 
 
 def _copy_query(current: Any, answer: Any) -> Any:
@@ -79,7 +79,20 @@ def _copy_result(current: Any, answer: Any) -> Any:
     counts = {name: _copy_value(getattr(answer, name)) for name in ("rows_read", "rows_written")}
     if not all(type(name) is str for name in columns) or not all(type(count) is int for count in counts.values()):
         raise InvalidAnswer("a result whose columns are not names, or whose counts are not numbers")
-    return dataclasses.replace(current, columns=columns, rows=rows, **counts)
+    origins = tuple(map(_copy_origin, _copy_list(answer.origins)))
+    if len(origins) != len(columns):
+        # Those of the columns before.
+        origins = (None,) * len(columns)
+    return dataclasses.replace(current, columns=columns, rows=rows, origins=origins, **counts)
+
+
+def _copy_origin(origin: Any) -> tuple[str, str] | None:
+    if origin is None:
+        return None
+    table, column = map(_copy_value, _copy_list(origin))
+    if type(table) is not str or type(column) is not str:
+        raise InvalidAnswer("a result whose origins are not pairs of names")
+    return table, column
 
 
 def _copy_row(row: Any, width: int) -> Any:

@@ -30,7 +30,7 @@ from starbase_host.errors import ConfigError, NotFound, PluginFailed, QueryRejec
 from starbase_host.failures import Failure, Streak, has_plain_text
 from starbase_host.isolation import RUNNING, Lifespan, Worker, leave_all
 from starbase_host.plugin_answers import InvalidAnswer, copy_answer, copy_caller, copy_decision, routes_of
-from starbase_host.read_rules import STRICTNESS, Decision
+from starbase_host.read_rules import STRICTNESS, ReadDecision
 from starbase_host.requests import copy_request
 from starbase_host.routes import Caller, Role, Route
 
@@ -317,10 +317,10 @@ class Plugins:
             raise failure
         return None
 
-    async def authorize_read(self, role: Role, table: str, column: str) -> Decision:
+    async def authorize_read(self, role: Role, table: str, column: str) -> ReadDecision:
         """Ask every plugin about a column; the strictest answer counts. Raises PluginFailed."""
         asked = {"role": role, "table": table, "column": column}
-        answers: list[Decision] = ["allow"]
+        answers: list[ReadDecision] = ["allow"]
         for plugin, function, names in self._implementations("authorize_read"):
             arguments = _select_arguments(names, asked)
             answers.append(await self._call_closed(plugin, "authorize_read", function, arguments, copy_decision))

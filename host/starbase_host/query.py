@@ -14,8 +14,9 @@ import enum
 import functools
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,11 +27,12 @@ from starbase_host.clock import Clock
 from starbase_host.database import Database, ReaderPool
 from starbase_host.errors import InvalidRequest, QueryTimeout, StarbaseError, TooLarge, Unavailable
 from starbase_host.memory import Memory
-from starbase_host.read_rules import Decision, ReadRules, Undecided
+from starbase_host.read_rules import ReadDecision, ReadRules, Undecided
+from starbase_host.routes import Caller
 from starbase_host.sandbox import Guard, NotReadOnly
 from starbase_host.sandbox_rules import MIB, Role
 from starbase_host.statement import bind, execute, prepare, translate_error
-from starbase_host.wire import Body, Budget, JsonSink, Quota, RowSink, Sink, write_rows
+from starbase_host.wire import Body, Budget, JsonSink, Origins, Quota, RowSink, Sink, write_rows
 
 # The limit of one answer, as JSON.
 ANSWER_BYTES = 64 * MIB
@@ -57,12 +59,16 @@ class Query:
     params: a list for `?`, an object for `:name`, `@name` and `$name`; JSON values, and {"$base64": "…"} for a BLOB.
     role: the role that it runs under. A client only reads, and does not see tables named tmp_… or sqlite_….
     raw: True for columns and rows (/query/raw), False for one object for each row (/query).
+    caller: who asks; None for a statement of the host.
+    id: 32 hex digits, unique for each statement; the same in `before_query` and `after_query`.
     """
 
     sql: str
     params: Sequence[Any] | Mapping[str, Any] | None = None
     role: Role
     raw: bool = False
+    caller: Caller | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +79,17 @@ class Result:
     rows: their values are None, int, float, str, and bytes for a BLOB or for text that is not UTF-8.
     rows_read: how many rows it returned.
     rows_written: how many rows it and its triggers inserted, changed and deleted.
+    origins: for each column, the table and the column that its values come from; None for an expression, and for a
+        column that `authorize_read` has replaced by NULL.
+    duration_ms: how long the statement ran, in milliseconds.
     """
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     rows_read: int
     rows_written: int
+    origins: Origins = ()
+    duration_ms: float = 0.0
 
 
 ANSWERS = "answers that wait to be read; try again, or ask for less"
@@ -91,7 +102,7 @@ class QueryHooks(Protocol):
 
     async def after_query(self, query: Query, result: Result) -> Result: ...
 
-    async def authorize_read(self, role: Role, table: str, column: str) -> Decision: ...
+    async def authorize_read(self, role: Role, table: str, column: str) -> ReadDecision: ...
 
     def implementers(self, hook: str) -> Sequence[str]: ...
 
@@ -200,7 +211,15 @@ class QueryRunner:
         await self._run(zip(queries, kept, strict=True), work, budget)
         return [
             await self._plugins.after_query(
-                query, Result(columns=each.columns, rows=each.rows, rows_read=each.read, rows_written=each.written)
+                query,
+                Result(
+                    columns=each.columns,
+                    rows=each.rows,
+                    rows_read=each.read,
+                    rows_written=each.written,
+                    origins=each.origins or (),
+                    duration_ms=each.seconds * 1000,
+                ),
             )
             for query, each in zip(queries, kept, strict=True)
         ]
@@ -306,7 +325,12 @@ class QueryRunner:
 
     def _execute_one(self, guard: Guard, statements: list[_Statement]) -> None:
         for query, sink in statements:
-            execute(guard, query.sql, bind(query.params), sink, self._max_rows)
+            self._execute(guard, query, sink)
+
+    def _execute(self, guard: Guard, query: Query, sink: Sink) -> None:
+        started = self._clock.monotonic()
+        execute(guard, query.sql, bind(query.params), sink, self._max_rows)
+        sink.seconds = self._clock.monotonic() - started
 
     def _execute_all(self, guard: Guard, statements: list[_Statement]) -> None:
         """Run all statements: on a reader in one snapshot if they only read, else on the writer, in its transaction."""
@@ -314,7 +338,7 @@ class QueryRunner:
             guard.run_trusted("BEGIN")
             if guard.role == "admin":
                 _for_each(statements, lambda query, _: prepare(guard, query.sql, bind(query.params)))
-        _for_each(statements, lambda query, sink: execute(guard, query.sql, bind(query.params), sink, self._max_rows))
+        _for_each(statements, partial(self._execute, guard))
 
     async def _watch_active(self) -> None:
         """Interrupt the queries that are over their time, repeatedly: an interrupt just before a step is lost.

@@ -11,7 +11,7 @@ from typing import Literal
 
 from starbase_host.sandbox_rules import Role
 
-Decision = Literal["allow", "null", "deny"]
+ReadDecision = Literal["allow", "null", "deny"]
 # Table and column, as the schema writes them; the column is "" where a statement reads none, such as in count(*).
 Column = tuple[str, str]
 # The later one wins where plugins disagree.
@@ -34,13 +34,13 @@ class ReadRules:
     generation: rises when decisions are forgotten, and statements that were prepared under them must not run again.
     """
 
-    def __init__(self, ask: Callable[[Role, str, str], Awaitable[Decision]]) -> None:
+    def __init__(self, ask: Callable[[Role, str, str], Awaitable[ReadDecision]]) -> None:
         """ask: asks the plugins about a role, a table and a column. Raises StarbaseError if one fails."""
         self._ask = ask
-        self._decisions: dict[tuple[Role, bytes, bytes], Decision] = {}
+        self._decisions: dict[tuple[Role, bytes, bytes], ReadDecision] = {}
         self.generation = 0
 
-    def find(self, role: Role, table: str, column: str) -> Decision | None:
+    def find(self, role: Role, table: str, column: str) -> ReadDecision | None:
         """The decision about a column; None if the plugins have not been asked."""
         return self._decisions.get(_key(role, table, column))
 

@@ -87,6 +87,7 @@ class Guard:
     text: the current statement as SQLite sees it; None before the tracer has run.
     writer: whether the connection is the writer's.
     longest: how many bytes a value of the current statement may have.
+    keeps_origins: whether `origins` is kept: for each column of the statement, its table and its name there.
     shares: whether that is only so because other clients' statements run at the same time; see `exclusive`.
     """
 
@@ -141,6 +142,8 @@ class Guard:
         # The schema version and the private tables that the catalogue was loaded for.
         self._catalogue_of: Any = None
         self._probing = False
+        self.keeps_origins = False
+        self.origins: tuple[tuple[str, str] | None, ...] = ()
         self._read_rules = read_rules
         self._generation = 0
         # What the current statement reads that is not decided yet, in the order of reading.
@@ -445,6 +448,11 @@ class Guard:
             self._exposing = self._over_hidden()
             self._large_before = self._large_views()
         self._description = cursor.description
+        if self.keeps_origins:
+            self.origins = tuple(
+                (catalogue.restore_names(table), column) if table and column else None
+                for _, _, _, table, column in cursor.description_full
+            )
         if self.role == "client":
             # EXPLAIN shows addresses in memory; EXPLAIN QUERY PLAN does not.
             if cursor.is_explain == 1:

@@ -160,6 +160,8 @@ def _run(
     """names: the columns, when the rows are (type, value) pairs of the statement that `_run_for_bytes` makes."""
     cursor = guard.connection.cursor()
     before = guard.connection.total_changes()
+    # When it runs again for bytes, it is wrapped, and its columns have no origin any more.
+    guard.keeps_origins = sink.origins is not None and names is None
     cached = guard.begin(sql)
     count: int | None
     sink.restart()
@@ -176,12 +178,16 @@ def _run(
         raise InvalidRequest(fields={"sql": "does not contain a statement"})
     guard.check_created()
     if count is None:
+        if guard.keeps_origins:
+            sink.origins = guard.origins
         _run_for_bytes(guard, guard.text, columns, values, sink, most_rows)
         return
     if columns and not count:
         # Without a row, the columns are those of the schema that the connection knew; prepare for the current one.
         _prepare(guard, sql, values, fresh=True)
         columns = names or guard.columns
+    if guard.keeps_origins:
+        sink.origins = guard.origins
     sink.finish(columns, count, guard.connection.total_changes() - before)
 
 

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from starbase_host.errors import TooLarge, Unavailable
 
 Row = tuple[Any, ...]
+# For each column of an answer, its table and its name there; None for an expression.
+Origins = tuple[tuple[str, str] | None, ...]
 
 KIB = 1024
 # About what one call encodes. A row that is longer than LONG_BYTES is split.
@@ -100,9 +102,13 @@ class Sink(Protocol):
     When the statement runs again, so does `restart`, which drops the rows.
 
     row_bytes: what each row costs beside its texts and BLOBs.
+    seconds: how long the statement ran.
+    origins: for each column, its table and its name there; None where nobody asks.
     """
 
     row_bytes: int
+    seconds: float
+    origins: Origins | None
 
     def restart(self) -> None: ...
 
@@ -122,6 +128,8 @@ class RowSink:
         self.columns: tuple[str, ...] = ()
         self.rows: list[Row] = []
         self.read = self.written = self.row_bytes = 0
+        self.seconds = 0.0
+        self.origins: Origins | None = ()
         self._budget = budget
         self._spent = 0
 
@@ -159,6 +167,8 @@ class JsonSink:
         """
         self._lock = lock
         self.row_bytes = 0
+        self.seconds = 0.0
+        self.origins: Origins | None = None
         self._budget = budget
         self._raw = raw
         self._columns: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from starbase_host.clock import Clock
 from starbase_host.database import Database
 from starbase_host.errors import StarbaseError
 from starbase_host.query import Query, QueryRunner, Result
-from starbase_host.read_rules import Decision
+from starbase_host.read_rules import ReadDecision
 from starbase_host.sandbox_rules import Role
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Hooks:
     async def after_query(self, query: Query, result: Result) -> Result:
         return result
 
-    async def authorize_read(self, role: Role, table: str, column: str) -> Decision:
+    async def authorize_read(self, role: Role, table: str, column: str) -> ReadDecision:
         return "allow"
 
     def implementers(self, hook: str) -> list[str]:
