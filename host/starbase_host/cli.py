@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from starbase_host import config as configuration
+from starbase_host import new_plugin as new_plugins
 from starbase_host.api_version import ApiDeprecation
 from starbase_host.client import CommandHost
 from starbase_host.config import HostConfig
@@ -141,6 +142,7 @@ class _Commands(click.Group):
         self._left_out: dict[str, ConfigError] = {}
         self.add_command(_serve_command(host))
         self.add_command(_plugins_command(host))
+        self.add_command(_new_plugin_command(host))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         try:
@@ -222,6 +224,16 @@ def _plugins_command(host: CommandHost) -> click.Command:
         host.emit(found, "\n".join(line for each in found for line in _plugin_lines(each)) or "no plugin is enabled")
 
     return plugins
+
+
+def _new_plugin_command(host: CommandHost) -> click.Command:
+    @click.command("new-plugin", help="Write a new plugin, with tests that pass, into the directory NAME.")
+    @click.argument("name")
+    def new_plugin(name: str) -> None:
+        files = new_plugins.plugin_files(name)
+        host.write_new(name, files)
+
+    return new_plugin
 
 
 def _load_plugins(host: CommandHost) -> list[dict[str, Any]]:

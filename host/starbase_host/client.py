@@ -12,7 +12,8 @@ import json
 import logging
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ from starbase_host.app import create_app
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError, Conflict, StarbaseError
 from starbase_host.lock import Holder, holder_of
+from starbase_host.new_plugin import write_new
 from starbase_host.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -184,6 +186,17 @@ class CommandHost:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+    def write_new(self, directory: str, files: Mapping[str, str]) -> None:
+        """Write files into a new directory, and say so. Raises Conflict if it exists, ConfigError if it cannot be made.
+
+        files: the text of each, by its name.
+        """
+        write_new(Path(directory), files)
+        names = ", ".join(files)
+        self.emit(
+            {"directory": directory, "files": list(files)}, f"{directory} has {names}; its tests: pytest {directory}"
+        )
 
     def emit(self, result: Any, text: str) -> None:
         """Print the result of a command: `text`, or `result` as JSON with --json.

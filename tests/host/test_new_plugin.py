@@ -1,0 +1,65 @@
+"""A new plugin works as it is written: its tests pass, its types are right, and it can be installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.hosts import HostProcess
+from tests.support.packages import ROOT
+
+
+def pytest_in(directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_a_new_plugin_passes_its_tests_and_mypy(tmp_path: Path) -> None:
+    made = tmp_path / "my_plugin"
+    host = HostProcess(tmp_path, "")
+    written = subprocess.run(
+        [sys.executable, "-m", "starbase_host.cli", "new-plugin", "my_plugin"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert written.returncode == 0, written.stderr
+    assert "my_plugin.py, test_my_plugin.py" in written.stdout
+    done = pytest_in(made)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    project = tomllib.loads((made / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["starbase.plugins"] == {"my_plugin": "my_plugin:plugin"}
+    checked = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent", "--no-error-summary"),
+            *("--cache-dir", str(ROOT / ".mypy_cache" / "hooks"), "my_plugin.py"),
+        ],
+        cwd=made, env={"MYPYPATH": f"{ROOT}/host", "PATH": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+    shown = HostProcess(made, (made / "plugin.toml").read_text()).command("plugins")
+    assert shown.stdout == "my_plugin  (my_plugin)  on_alarm, plugin_lifespan, register_routes\n"
+    again = host.command("new-plugin", str(made))
+    assert again.returncode == 2
+
+
+@pytest.mark.parametrize("name", ["MyPlugin", "my-plugin", "../x", "test_x", "1x", ""])
+def test_a_name_that_cannot_be_a_plugins(name: str, tmp_path: Path) -> None:
+    done = HostProcess(tmp_path, "").command("new-plugin", name)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "NAME must be a plugin's name" in done.stderr
+
+
+def test_what_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "starbase_host.cli", "new-plugin", "mine"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (4, "starbase: mine exists already; choose another name, or remove it\n")
+    assert list((tmp_path / "mine").iterdir()) == []
