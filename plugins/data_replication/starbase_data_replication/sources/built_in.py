@@ -45,8 +45,8 @@ class BuiltInDialect:
         return masked(settings)
 
     def hosts(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        # Each connection checks the address that it goes to, which a name alone does not tell.
-        return ()
+        # Not used by the host: each connection checks the address that it goes to, which a name alone does not tell.
+        return tuple(self.settings.recipient(settings)[0].split(","))
 
     def table_name(self, settings: Mapping[str, Any], source_table: str) -> TableName:
         return self.settings.table_name(settings, source_table)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, islice
+from operator import ne
 from typing import Any, TypeVar
 
 from starbase_data_replication.errors import BrokenRule
@@ -224,9 +225,12 @@ def _check_values(rows: Rows, names: Sequence[str], doing: str) -> None:
         if kinds - STORED:
             kind = kind_of(next(value for value in values if type(value) not in STORED))
             raise BrokenRule(doing, f"{names[at]}: received {kind}, which SQLite does not store")
-        if int in kinds and any(type(value) is int and not LOWEST <= value <= HIGHEST for value in values):
+        numbers = (
+            values if kinds == {int} else [value for value in values if type(value) is int] if int in kinds else []
+        )
+        if numbers and not LOWEST <= min(numbers) <= max(numbers) <= HIGHEST:
             raise BrokenRule(doing, f"{names[at]}: received a number of more than 64 bits; give its digits as text")
-        if float in kinds and any(value != value for value in values):
+        if float in kinds and any(map(ne, values, values)):
             raise BrokenRule(doing, f"{names[at]}: received NaN, which SQLite takes for NULL; use float_or_text")
 
 
