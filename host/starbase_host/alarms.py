@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -91,20 +91,16 @@ class AlarmService:
 
     async def delete(self, plugin: str, name: str) -> bool:
         """Delete an alarm; return whether it existed. A delivery that is under way continues."""
+        return await self._database.write(lambda connection: self.delete_in(connection, plugin, name))
 
-        def remove(connection: apsw.Connection) -> bool:
-            connection.execute("DELETE FROM tmp_alarms WHERE plugin = ? AND name = ?", (plugin, name))
-            return connection.changes() > 0
+    def set_in(self, connection: apsw.Connection, plugin: str, name: str, at: float, payload: Any = None) -> None:
+        """Set or replace an alarm inside the caller's transaction. Raises TypeError as `set` does."""
+        self._write(connection, plugin, name, at, json.dumps(payload))
 
-        return await self._database.write(remove)
-
-    def replace(self, connection: apsw.Connection, plugin: str, alarms: Mapping[str, float | None]) -> None:
-        """Set or replace alarms inside the caller's transaction; delete those whose time is None."""
-        for name, at in alarms.items():
-            if at is None:
-                connection.execute("DELETE FROM tmp_alarms WHERE plugin = ? AND name = ?", (plugin, name))
-            else:
-                self._write(connection, plugin, name, at, "null")
+    def delete_in(self, connection: apsw.Connection, plugin: str, name: str) -> bool:
+        """Delete an alarm inside the caller's transaction; return whether it existed."""
+        connection.execute("DELETE FROM tmp_alarms WHERE plugin = ? AND name = ?", (plugin, name))
+        return connection.changes() > 0
 
     def wake(self) -> None:
         """Check now for alarms that are due, not only after LONGEST_SLEEP_SECONDS."""
@@ -262,19 +258,23 @@ class PluginAlarms:
         """
         await self._service.set(self._plugin, name, at, payload)
 
-    def replace(self, connection: apsw.Connection, alarms: Mapping[str, float | None]) -> None:
-        """Set or replace alarms inside your own transaction; delete those whose time is None.
+    def set_in(self, connection: apsw.Connection, name: str, at: float, payload: Any = None) -> None:
+        """Set or replace an alarm inside your own transaction.
 
-        connection: that of the function which you give to `host.database.write`, so that alarms and rows change
-            together, or not at all.
-        alarms: for each name, when it is due in seconds since 1970, or None.
+        connection: that of the function which you give to `host.database.write`, so that the alarm is set together with
+            what it is about, or not at all.
+        name, at, payload: as for `set`.
 
         Call `wake` after `write` has returned; otherwise an alarm that is already due fires up to a second late.
         """
-        self._service.replace(connection, self._plugin, alarms)
+        self._service.set_in(connection, self._plugin, name, at, payload)
+
+    def delete_in(self, connection: apsw.Connection, name: str) -> bool:
+        """Delete an alarm inside your own transaction; return whether it existed. connection: as for `set_in`."""
+        return self._service.delete_in(connection, self._plugin, name)
 
     def wake(self) -> None:
-        """Check now for alarms that are due; see `replace`."""
+        """Check now for alarms that are due; see `set_in`."""
         self._service.wake()
 
     async def delete(self, name: str) -> bool:

@@ -131,19 +131,27 @@ class Database:
     """The internal database; usable between `open` and `close`.
 
     path: the database file.
-    private_tables: names of tables that no query may read, whatever its role, because they hold secrets. Plugins add
-        theirs.
+    private_tables: names of tables that no query may read, whatever its role, because they hold secrets.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.private_tables: set[str] = set()
+        self.private_tables: frozenset[str] = frozenset()
         self._writer: Writer | None = None
         self._open_lock = threading.Lock()
         self._open = False
         self._file = (0, 0)
         self._held: int | None = None
         self._readers = ReaderPool(path, INTERNAL_READERS, "reader")
+
+    def make_private(self, name: str) -> None:
+        """Hide a table that holds secrets from the queries of every role, until the host stops. It need not exist yet.
+
+        Raises ValueError when the name is empty.
+        """
+        if not name:
+            raise ValueError("a private table needs a name")
+        self.private_tables |= {name}
 
     def open(self) -> None:
         """Open the file, or make it, and start the writer.

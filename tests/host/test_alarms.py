@@ -407,7 +407,9 @@ async def test_alarms_change_with_the_transaction_that_replaces_them(timers: Tim
     alarms = timers.of("a")
 
     def replace(connection: apsw.Connection, *, fails: bool) -> None:
-        alarms.replace(connection, {"old": None, "moved": START + 20, "new": START})
+        assert alarms.delete_in(connection, "old")
+        alarms.set_in(connection, "moved", START + 20)
+        alarms.set_in(connection, "new", START, {"for": "what is written"})
         if fails:
             raise ValueError("rolled back")
 
@@ -423,6 +425,7 @@ async def test_alarms_change_with_the_transaction_that_replaces_them(timers: Tim
         alarms.wake()
         await timers.settled()
         assert names(timers) == ["new"]
+        assert not await timers.database.write(lambda connection: alarms.delete_in(connection, "new")), "it has fired"
         await timers.move(20)
         assert timers.fired[-1] == Alarm(plugin="a", name="moved", at=START + 20)
 

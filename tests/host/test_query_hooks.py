@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from starbase_host import Query, Result, hookimpl
+from starbase_host import Host, Query, Result, hookimpl
 from tests.support.hosts import CLIENT
 from tests.support.plugin_hosts import host_with
 
@@ -62,3 +64,29 @@ async def test_what_the_hooks_get(tmp_path: Path) -> None:
     assert [(caller.role, caller.by) for caller in callers] == [
         ("client", "token"), ("admin", "token"), ("client", "token"), ("admin", "token"),
     ]  # fmt: skip
+
+
+class Keeper:
+    """Keeps a secret, and the time at which it forgets it, in one transaction."""
+
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def plugin_lifespan(self, host: Host) -> AsyncIterator[None]:
+        def keep(connection: Any) -> None:
+            connection.execute("CREATE TABLE tmp_kept (secret); INSERT INTO tmp_kept VALUES ('hushed')")
+            host.alarms.set_in(connection, "forget", host.clock.now() + 3600, {"rows": 1})
+
+        host.database.make_private("tmp_kept")
+        await host.database.write(keep)
+        yield
+
+
+@pytest.mark.anyio
+async def test_a_private_table_stays_private(tmp_path: Path) -> None:
+    async with host_with(tmp_path, {"keeper": Keeper()}) as host:
+        for sql in ("SELECT * FROM tmp_kept", "SELECT count(*) FROM TMP_Kept", "DROP TABLE tmp_kept"):
+            refused = await host.query(sql)
+            assert (refused.status_code, "hushed" in refused.text) == (403, False)
+        answer = await host.query("SELECT plugin, name, payload FROM tmp_alarms")
+        assert answer.json()["result"]["rows"] == [["keeper", "forget", '{"rows": 1}']]
+        assert not hasattr(host.core.database.private_tables, "clear")

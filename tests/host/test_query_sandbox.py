@@ -98,7 +98,7 @@ def test_a_client_sees_what_there_is(bench: Bench) -> None:
     assert bench.transaction([("SELECT count(*) FROM sqlite_schema WHERE name = 'fresh'", None)], "client")[0].rows == [
         (1,)
     ]
-    bench.database.private_tables.add("fresh")
+    bench.database.make_private("fresh")
     assert bench.rows("SELECT name FROM sqlite_schema WHERE name LIKE '%fresh'") == []
     assert bench.rows("PRAGMA table_info(fresh)") == []
     error = bench.refusal("SELECT nothing FROM sqlite_schema")
@@ -153,7 +153,7 @@ def test_a_table_that_becomes_private_leaves_the_statement_cache(bench: Bench) -
     for role in roles:
         for _ in range(3):
             bench.rows("SELECT name FROM orders", role=role)
-    bench.database.private_tables.add("Orders")
+    bench.database.make_private("Orders")
     for role in roles:
         assert isinstance(bench.refusal("SELECT name FROM orders", role=role), Forbidden)
         assert isinstance(bench.refusal("SELECT id FROM over_orders", role=role), Forbidden)

@@ -79,7 +79,8 @@ class Bench:
         self.loop = asyncio.Runner()
         self.database = Database(path)
         self.database.open()
-        self.database.private_tables |= {"tmp_vault", "tmp_future"}
+        for name in ("tmp_vault", "tmp_future"):
+            self.database.make_private(name)
         limits = {"max_rows": 1000, "max_seconds": 0.4, **limits}
         self.runner = QueryRunner(self.database, hooks or Hooks(), clock=clock or Clock(), **limits)
 

@@ -143,7 +143,7 @@ class DataReplicationPlugin(DataReplication):
 
     @hookimpl
     async def register_routes(self, host: Host) -> list[Route]:
-        host.database.private_tables.add("tmp_replication_secrets")
+        host.database.make_private("tmp_replication_secrets")
         store = Store(host.database)
         connections = Connections(
             self._dialects,

@@ -57,11 +57,19 @@ class Scheduler:
         for prefix in CHECKS:
             seconds = check_interval_seconds(prefix, stored) if stored.replication.is_active else None
             alarms[prefix + stored.name] = now + seconds if seconds is not None else None
-        self.runner.host.alarms.replace(connection, alarms)
+        self._set_alarms(connection, alarms)
 
     def forget(self, connection: apsw.Connection, name: str) -> None:
         """Forget the alarms of a replication, in the transaction that stops or deletes it."""
-        self.runner.host.alarms.replace(connection, {prefix + name: None for prefix in (SYNC, *CHECKS)})
+        self._set_alarms(connection, {prefix + name: None for prefix in (SYNC, *CHECKS)})
+
+    def _set_alarms(self, connection: apsw.Connection, alarms: Mapping[str, float | None]) -> None:
+        """Set alarms by their names, and delete those whose time is None."""
+        for name, at in alarms.items():
+            if at is None:
+                self.runner.host.alarms.delete_in(connection, name)
+            else:
+                self.runner.host.alarms.set_in(connection, name, at)
 
     def wake(self) -> None:
         """Deliver what is due already at once. To be called after the commit of what `replace` has changed."""
@@ -77,12 +85,12 @@ class Scheduler:
         at_once = await self.runner.recover() | set(due)
         at_once |= await self.runner.host.database.read(logbook.interrupted_names)
         alarms = {**await self._lost_alarms(at_once), POST: self.runner.host.clock.now()}
-        await self._write(partial(self.runner.host.alarms.replace, alarms=alarms))
+        await self._write(partial(self._set_alarms, alarms=alarms))
 
     async def restore_alarms(self) -> None:
         """Set alarms that are missing, or further away than their interval because the clock was set back."""
         if alarms := await self._lost_alarms():
-            await self._write(partial(self.runner.host.alarms.replace, alarms=alarms))
+            await self._write(partial(self._set_alarms, alarms=alarms))
 
     async def _lost_alarms(self, at_once: Collection[str] = ()) -> dict[str, float]:
         """The alarms to set, by name. at_once: replications that are due now, whatever their alarm says."""
@@ -164,7 +172,7 @@ class Scheduler:
             if other is not None:
                 interval = other.replication.interval_seconds
                 alarms[SYNC + name] = schedule.next_due(_clock_of(other), interval, now=now, last_due=now)
-        self.runner.host.alarms.replace(connection, alarms)
+        self._set_alarms(connection, alarms)
 
     async def _check(self, prefix: str, name: str) -> None:
         """Begin a verification or a reconciliation, and set the next alarm: soon, if the replication is busy."""
@@ -183,7 +191,7 @@ class Scheduler:
 
         def set_next(connection: apsw.Connection) -> None:
             if _is_current(connection, stored):
-                self.runner.host.alarms.replace(connection, {prefix + name: at})
+                self._set_alarms(connection, {prefix + name: at})
 
         await self._write(set_next)
 
