@@ -421,6 +421,8 @@ NONSENSE = {
     "a name": "import good\nANSWER = {42: good.Dialect()}",
     "no mapping": "ANSWER = 42",
     "no dialect": "ANSWER = {'odd': object()}",
+    "no hosts": "import good\nclass D(good.Dialect):\n    hosts = None\nANSWER = {'odd': D()}",
+    "no features": "import good\nclass D(good.Dialect):\n    features = None\nANSWER = {'odd': D()}",
 }
 
 
