@@ -59,6 +59,10 @@ class Api:
                 "reconcile", self.reconcile, "Remove, or mark, the rows that are gone from the source",
                 force="Also if they are a large share of the replica.",
             ),
+            Route(
+                f"{PREFIX}/dialects", self.dialects, summary="The kinds of source, and the settings that each takes",
+                query=NONE,
+            ),
             Route(f"{PREFIX}/status", self.status, summary="Every replication, with its state", query=NONE),
             Route(f"{PREFIX}/logs", self.logs, summary="The latest runs, newest first", query=LOGS),
         ]  # fmt: skip
@@ -109,6 +113,9 @@ class Api:
         if run.verification is not None:
             answer |= {**run.verification.as_dict(), "duration_ms": record.sync_duration_ms}
         return answer
+
+    async def dialects(self, request: Request) -> Any:
+        return {"dialects": await self._service.dialects()}
 
     async def status(self, request: Request) -> Any:
         return {"configs": await self._service.status()}

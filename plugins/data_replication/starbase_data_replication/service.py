@@ -51,6 +51,7 @@ class Service:
         self._host = host
         self._scheduler = scheduler
         self._connections = connections
+        self._dialects = dialects
         self._configuring = Configuring(host=host, secrets=connections, dialects=dialects)
 
     async def configure(self, body: Any) -> StoredReplication:
@@ -155,6 +156,18 @@ class Service:
         await self._runner.interrupt(name, "the replication was deleted")
         await self._close_unused()
         self._runner.recorder.events.send(event)
+
+    async def dialects(self) -> list[dict[str, Any]]:
+        """Every dialect, ordered by name: its plugin (None for data replication's own), features and schema."""
+        return [
+            {
+                "name": name,
+                "plugin": self._dialects.plugin_of(name),
+                "features": sorted(self._dialects.known(name).features),
+                "schema": await self._dialects.schema(name),
+            }
+            for name in sorted(self._dialects)
+        ]
 
     async def status(self, name: str | None = None) -> list[dict[str, Any]]:
         """Every replication with its state, ordered by name: objects of the fields that status shows.

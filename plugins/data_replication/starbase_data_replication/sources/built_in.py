@@ -17,6 +17,7 @@ from starbase_data_replication.sources.settings import masked
 class SettingsModule(Protocol):
     """A dialect's settings.py. Its functions have the contract of the methods of Dialect."""
 
+    def schema(self) -> Mapping[str, Any]: ...
     def check(self, settings: Mapping[str, Any], source_table: str, /) -> dict[str, str]: ...
     def identity(self, settings: Mapping[str, Any], source_table: str, /) -> tuple[str, ...]: ...
     def recipient(self, settings: Mapping[str, Any], /) -> tuple[str, ...]: ...
@@ -31,6 +32,9 @@ class BuiltInDialect:
 
     def __init__(self, policy: HostPolicy = allowed_hosts.DEFAULT) -> None:
         self._policy = policy
+
+    def schema(self) -> Mapping[str, Any]:
+        return self.settings.schema()
 
     def check(self, settings: Mapping[str, Any], source_table: str) -> dict[str, str]:
         return self.settings.check(settings, source_table)

@@ -384,6 +384,9 @@ class Dialect(Protocol):
 
     It may also have `recipient(settings) -> tuple[str, ...]`: to whom its secrets are sent (hosts, ports, user), as
     written. A secret that comes back as `***` is kept only for the same recipient; without it, for the same `identity`.
+
+    It may also have `schema() -> Mapping[str, Any]`: the JSON Schema of a sourceConfig without its `dialect`, in which
+    `writeOnly` marks a secret. `GET /data-replication/dialects` shows it, for forms.
     """
 
     @property

@@ -7,6 +7,7 @@ Must not know a dialect's settings. The methods of a source are coroutines on th
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ T = TypeVar("T")
 OFFERING = "replication_dialects"
 # How long it may take to judge an answer: a batch of many rows is copied, while other threads work.
 JUDGING_SECONDS = 5.0
+# Characters of the JSON Schema of a dialect's settings.
+LONGEST_SCHEMA = 65_536
 # A dialect must have these; mypy finds the rest.
 METHODS = ("check", "identity", "secret_parts", "hosts", "table_name", "open")
 
@@ -135,6 +138,16 @@ class Dialects(Mapping[str, Dialect]):
                 return await self._call_foreign(name, function)
         return function()
 
+    async def schema(self, name: str) -> dict[str, Any] | None:
+        """The JSON Schema of a dialect's settings; None if it has none, or if asking for it fails."""
+        dialect = self._dialects[name]
+        try:
+            return await self.call([name], partial(_schema_of, dialect))
+        except SyncError as error:
+            if self._host is not None:
+                self._host.log.error("the schema of %s is left out: %s", self.known(name).label, error)
+            return None
+
     async def open(self, name: str, function: Callable[[], Source]) -> Source:
         """Call a dialect's `open` off the event loop, because it may import a driver, which takes part of a second."""
         if name in self._foreign:
@@ -155,6 +168,18 @@ class Dialects(Mapping[str, Dialect]):
         except DialectFailed as error:
             self.record_failure(name, str(error))
             raise
+
+
+def _schema_of(dialect: Any) -> dict[str, Any] | None:
+    """What a dialect's `schema` returns, as plain JSON; None without one. Raises SyncError if it is too long."""
+    schema = getattr(dialect, "schema", None)
+    if schema is None:
+        return None
+    text = json.dumps(schema(), allow_nan=False)
+    found = json.loads(text)
+    if len(text) > LONGEST_SCHEMA or not isinstance(found, dict):
+        raise SyncError(f"it is not an object of at most {LONGEST_SCHEMA:,} characters of JSON")
+    return found
 
 
 async def bounded(function: Callable[[], Awaitable[None]], seconds: float, plugin: str | None = None) -> None:

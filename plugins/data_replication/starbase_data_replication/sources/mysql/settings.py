@@ -21,7 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings import SettingsReader, has_reference, split_name, tls_context
+from starbase_data_replication.sources.settings import (
+    SettingsReader,
+    has_reference,
+    settings_schema_of,
+    split_name,
+    tls_context,
+)
 from starbase_host import ConfigError, InvalidRequest
 
 DIALECT = "mysql"
@@ -32,18 +38,22 @@ VERIFYING = ("VERIFY_CA", "VERIFY_IDENTITY")
 STRICT = ("REQUIRED", *VERIFYING)
 SSL_MODES = ("DISABLED", "PREFERRED", *STRICT)
 TLS_FILES = ("sslCa", "sslCert", "sslKey")
-KEYS = (
-    "host",
-    "port",
-    "user",
-    "password",
-    "database",
-    "defaultSchema",
-    "ssl",
-    "sslMode",
-    *TLS_FILES,
-    "serverPublicKey",
-)
+# The keys beside connectionString, as JSON Schema.
+PROPERTIES: dict[str, dict[str, Any]] = {
+    "host": {"type": "string", "description": "A name, an address, or the path of a Unix socket."},
+    "port": {"type": "integer", "minimum": 1, "maximum": 65535, "default": DEFAULT_PORT},
+    "user": {"type": "string"},
+    "password": {"type": "string", "writeOnly": True},
+    "database": {"type": "string"},
+    "defaultSchema": {"type": "string", "description": "Another name for database."},
+    "ssl": {"type": "boolean", "description": "true means sslMode REQUIRED, false DISABLED."},
+    "sslMode": {"type": "string", "enum": list(SSL_MODES), "default": "PREFERRED"},
+    "sslCa": {"type": "string", "description": "The certificates to trust: a file, the PEM, or system."},
+    "sslCert": {"type": "string", "description": "The client's certificate: a file, or the PEM."},
+    "sslKey": {"type": "string", "writeOnly": True, "description": "The certificate's key: a file, or the PEM."},
+    "serverPublicKey": {"type": "string", "description": "The server's RSA public key: a file, or the PEM."},
+}
+KEYS = tuple(PROPERTIES)
 
 # A connection string's parameters, and the keys that they stand for.
 PARAMETERS = {
@@ -86,6 +96,11 @@ class MysqlSettings:
     def ssl_fallback(self) -> bool:
         """True when a TLS handshake that fails is to be followed by a connection without TLS."""
         return self.ssl_mode == "PREFERRED" and self.unix_socket is None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a sourceConfig without its `dialect`. What depends on several keys, only `check` finds."""
+    return settings_schema_of(PROPERTIES, scheme=SCHEMES[0])
 
 
 def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:

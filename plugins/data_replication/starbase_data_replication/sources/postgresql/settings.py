@@ -20,7 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starbase_data_replication.model import TableName
-from starbase_data_replication.sources.settings import SettingsReader, has_reference, split_name, tls_context
+from starbase_data_replication.sources.settings import (
+    SettingsReader,
+    has_reference,
+    settings_schema_of,
+    split_name,
+    tls_context,
+)
 from starbase_host import ConfigError, InvalidRequest
 
 DIALECT = "postgresql"
@@ -34,7 +40,24 @@ STRICT = ("require", *VERIFYING)
 SSL_MODES = ("disable", "allow", "prefer", *STRICT)
 SESSION_ATTRIBUTES = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
-KEYS = ("host", "port", "user", "password", "database", "defaultSchema", "sslmode", *TLS_FILES)
+# The keys beside connectionString, as JSON Schema.
+PROPERTIES: dict[str, dict[str, Any]] = {
+    "host": {"type": "string", "description": "A name, an address, or the directory of a Unix socket; or several."},
+    "port": {"type": ["integer", "string"], "default": DEFAULT_PORT, "description": "One for all hosts, or one each."},
+    "user": {"type": "string"},
+    "password": {"type": "string", "writeOnly": True},
+    "database": {"type": "string", "description": "The default is the user's name."},
+    "defaultSchema": {
+        "type": "string",
+        "default": DEFAULT_SCHEMA,
+        "description": "The schema of a sourceTable without one.",
+    },
+    "sslmode": {"type": "string", "enum": list(SSL_MODES), "default": "prefer", "description": "As in libpq."},
+    "sslrootcert": {"type": "string", "description": "The certificates to trust: a file, the PEM, or system."},
+    "sslcert": {"type": "string", "description": "The client's certificate: a file, or the PEM."},
+    "sslkey": {"type": "string", "writeOnly": True, "description": "The certificate's key: a file, or the PEM."},
+}
+KEYS = tuple(PROPERTIES)
 
 # A connection string's parameters, and the keys that they stand for.
 PARAMETERS = {
@@ -71,6 +94,11 @@ class PostgresqlSettings:
     application_name: str = READER_NAME
     connect_timeout: int = 10
     target_session_attrs: str = "any"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a sourceConfig without its `dialect`. What depends on several keys, only `check` finds."""
+    return settings_schema_of(PROPERTIES, scheme=SCHEMES[0])
 
 
 def check(settings: Mapping[str, Any], source_table: str) -> dict[str, str]:

@@ -17,7 +17,12 @@ from starbase_data_replication.sources.settings.names import is_pem, split_name,
 from starbase_data_replication.sources.settings.reader import SettingsReader
 from starbase_data_replication.sources.settings.scrubbing import scrub
 from starbase_data_replication.sources.settings.secrets import hidden_parts, masked, secrets, unmasked
-from starbase_data_replication.sources.settings.settings_schema import masked_by, problems_of, with_defaults
+from starbase_data_replication.sources.settings.settings_schema import (
+    masked_by,
+    problems_of,
+    settings_schema_of,
+    with_defaults,
+)
 from starbase_data_replication.sources.settings.tls import leave_out_dhe, tls_context, using
 
 __all__ = [
@@ -39,6 +44,7 @@ __all__ = [
     "resolve",
     "scrub",
     "secrets",
+    "settings_schema_of",
     "split_name",
     "text_problem",
     "tls_context",

@@ -17,6 +17,21 @@ NAMES = {"string": "a text", "integer": "a whole number", "number": "a number", 
 KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
+def settings_schema_of(properties: Mapping[str, Mapping[str, Any]], *, scheme: str) -> dict[str, Any]:
+    """The schema of a dialect that also takes a connection string. scheme: what one may begin with."""
+    text = {
+        "type": "string",
+        "writeOnly": True,
+        "description": f"{scheme}://USER:PASSWORD@HOST:PORT/DATABASE, in place of all other keys but defaultSchema.",
+    }
+    return {
+        "type": "object",
+        "properties": {**properties, "connectionString": text},
+        "additionalProperties": False,
+        "anyOf": [{"required": ["host", "user"]}, {"required": ["connectionString"]}],
+    }
+
+
 def problems_of(schema: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a sourceConfig: field to message, with the fix. A value with a `${NAME}` passes for now."""
     properties, problems = schema.get("properties", {}), {}
