@@ -20,12 +20,12 @@ from typing import Any
 import click
 
 from starbase_host import config as configuration
-from starbase_host import new_plugin as new_plugins
 from starbase_host.api_version import ApiDeprecation
 from starbase_host.client import CommandHost
 from starbase_host.config import HostConfig
 from starbase_host.discovery import toml_key
 from starbase_host.errors import ConfigError, StarbaseError
+from starbase_host.new_plugin import PLUGIN
 from starbase_host.plugins import Plugins
 from starbase_host.printable import OneLineFormatter, printable
 
@@ -230,8 +230,7 @@ def _new_plugin_command(host: CommandHost) -> click.Command:
     @click.command("new-plugin", help="Write a new plugin, with tests that pass, into the directory NAME.")
     @click.argument("name")
     def new_plugin(name: str) -> None:
-        files = new_plugins.plugin_files(name)
-        host.write_new(name, files)
+        host.write_plugin(name, PLUGIN)
 
     return new_plugin
 

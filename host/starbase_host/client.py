@@ -23,7 +23,7 @@ from starbase_host.app import create_app
 from starbase_host.config import HostConfig
 from starbase_host.errors import ConfigError, Conflict, StarbaseError
 from starbase_host.lock import Holder, holder_of
-from starbase_host.new_plugin import write_new
+from starbase_host.new_plugin import PACKAGE, fill, write_new
 from starbase_host.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -187,16 +187,16 @@ class CommandHost:
             thread.join()
             loop.close()
 
-    def write_new(self, directory: str, files: Mapping[str, str]) -> None:
-        """Write files into a new directory, and say so. Raises Conflict if it exists, ConfigError if it cannot be made.
+    def write_plugin(self, name: str, templates: Mapping[str, str]) -> None:
+        """Write a new plugin into the new directory `name`, with its pyproject.toml and README, and say so.
 
-        files: the text of each, by its name.
+        templates: the texts of its files by their names. In both, $name is the plugin's name, $title that of its class,
+            $path that of its routes, $api the version of the host's API, and $$ a dollar sign.
+        Raises ConfigError if the name cannot be a plugin's, or nothing can be written; Conflict if it exists.
         """
-        write_new(Path(directory), files)
-        names = ", ".join(files)
-        self.emit(
-            {"directory": directory, "files": list(files)}, f"{directory} has {names}; its tests: pytest {directory}"
-        )
+        files = fill(name, {**templates, **PACKAGE})
+        write_new(Path(name), files)
+        self.emit({"directory": name, "files": list(files)}, f"{name} has {', '.join(files)}; its tests: pytest {name}")
 
     def emit(self, result: Any, text: str) -> None:
         """Print the result of a command: `text`, or `result` as JSON with --json.

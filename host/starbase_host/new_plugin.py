@@ -131,13 +131,9 @@ A plugin for starbase-host.
 """
 
 
-def plugin_files(name: str) -> dict[str, str]:
-    """The files of a plugin that has one of each: an option, a route, a table, an alarm and a test.
-
-    Raises ConfigError if the name cannot be a plugin's.
-    """
-    found = {f"{name}.py": MODULE, f"test_{name}.py": TEST, "plugin.toml": CONFIG}
-    return fill(name, {**found, "pyproject.toml": PYPROJECT, "README.md": README})
+# A plugin that has one of each: an option, a route, a table, an alarm and a test.
+PLUGIN = {"$name.py": MODULE, "test_$name.py": TEST, "plugin.toml": CONFIG}
+PACKAGE = {"pyproject.toml": PYPROJECT, "README.md": README}
 
 
 def fill(name: str, templates: Mapping[str, str]) -> dict[str, str]:
@@ -149,7 +145,7 @@ def fill(name: str, templates: Mapping[str, str]) -> dict[str, str]:
         raise ConfigError("NAME", "must be a plugin's name: lowercase letters, digits and underscores, not test…")
     title = "".join(part.capitalize() for part in name.split("_"))
     values = {"name": name, "title": title, "path": name.replace("_", "-"), "api": API}
-    return {file: Template(text).substitute(values) for file, text in templates.items()}
+    return {Template(file).substitute(values): Template(text).substitute(values) for file, text in templates.items()}
 
 
 def write_new(directory: Path, files: Mapping[str, str]) -> None:

@@ -337,7 +337,7 @@ def test_every_command_of_replications_is_documented() -> None:
     host = CommandHost(HostConfig(), json_output=False)
     (group,) = (each for each in commands(host) if isinstance(each, click.Group))
     (block,) = blocks(COMMAND_LINE, "sh")
-    assert set(re.findall(r"^starbase replication (\w+)", block, re.MULTILINE)) == set(group.commands)
+    assert set(re.findall(r"^starbase replication ([\w-]+)", block, re.MULTILINE)) == set(group.commands)
     options = {option for each in group.commands.values() for one in each.params for option in one.opts}
     assert set(re.findall(r"--\w+", block)) - {"--json"} == {name for name in options if name.startswith("--")}
 

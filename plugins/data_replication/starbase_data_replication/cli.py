@@ -36,6 +36,7 @@ def commands(host: CommandHost) -> list[click.Command]:
         _verify(host),
         _reconcile(host),
         _reset(host),
+        _new_dialect(host),
     ):
         group.add_command(command)
     for verb, method, path, text in (
@@ -58,6 +59,18 @@ def _simple(host: CommandHost, verb: str, method: str, path: str, text: str) -> 
         _warn_if_offline(offline)
 
     return command
+
+
+def _new_dialect(host: CommandHost) -> click.Command:
+    @click.command("new-dialect", help="Write a plugin with a new dialect, and its tests, into the directory NAME.")
+    @click.argument("name")
+    def new_dialect(name: str) -> None:
+        # Imported here, because no other command needs the kit.
+        from starbase_data_replication.dialect_kit import NEW_DIALECT
+
+        host.write_plugin(name, NEW_DIALECT)
+
+    return new_dialect
 
 
 def _configure(host: CommandHost) -> click.Command:
