@@ -15,6 +15,7 @@ from pathlib import Path
 
 from starbase_host.config import HostConfig, is_token
 from starbase_host.errors import ConfigError
+from starbase_host.modes import refuse_of_another
 
 log = logging.getLogger("starbase")
 
@@ -59,6 +60,7 @@ def _read(path: Path) -> str:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError(str(path), f"is not a regular file; {FIX}")
+        refuse_of_another(path, found.st_uid)
         if found.st_mode & 0o077:
             _restrict_to_owner(path, descriptor)
         content = os.read(descriptor, MAX_BYTES)

@@ -31,7 +31,7 @@ import apsw
 from starbase_host import temporary
 from starbase_host.errors import Conflict, StarbaseError, Unavailable
 from starbase_host.isolation import RUNNING
-from starbase_host.modes import remove_other_access
+from starbase_host.modes import refuse_of_another, remove_other_access
 from starbase_host.writer import Writer
 
 T = TypeVar("T")
@@ -195,7 +195,10 @@ class Database:
             raise DatabaseError(f"{self.path}: {why}") from error
         # Only now is it certain that the file is a database, and not another file that was named by mistake.
         for suffix in ("", "-wal", "-shm", "-journal"):
-            remove_other_access(Path(os.path.realpath(self.path) + suffix), "host.database")
+            path = Path(os.path.realpath(self.path) + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                refuse_of_another(path, path.stat().st_uid, "host.database")
+            remove_other_access(path, "host.database")
         guard(self.path)
         self._file = opened.st_dev, opened.st_ino
         self._writer = Writer(connection, checkpoint_connection)

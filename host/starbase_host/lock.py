@@ -62,7 +62,8 @@ class Lock:
             return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Through a link, the text about the holder would replace what another file holds.
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise self._config_error("opened", error) from error
         try:
@@ -82,7 +83,7 @@ class Lock:
     def _config_error(self, what: str, error: OSError) -> ConfigError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fix = "free some space"
-        elif error.errno in (errno.EISDIR, errno.ENXIO):
+        elif error.errno in (errno.EISDIR, errno.ENXIO, errno.ELOOP):
             return ConfigError("host.database", f"{self.path} {NO_FILE}")
         else:
             fix = "name a file in a directory that the host can write to"
@@ -129,7 +130,7 @@ class Lock:
 def holder_of(path: Path) -> Holder | None:
     """Return the process that holds the lock file; None when no process does."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
     try:

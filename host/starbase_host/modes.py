@@ -1,4 +1,4 @@
-"""Who may read a file that holds secrets, by its mode.
+"""Who may read a file that holds secrets, by its owner and its mode.
 
 Takes the rights of other users away. Must not know what the files hold. The rights of the group stay: somebody gives
 them on purpose, to share a file. The rights of all other users come from a umask or a copy, and are a mistake.
@@ -16,6 +16,22 @@ from starbase_host.errors import ConfigError
 log = logging.getLogger("starbase")
 
 OTHERS = 0o007
+
+
+def is_of_another(owner: int, user: int) -> bool:
+    """Whether a file of this owner can be changed by another user than the one who runs this process, or root.
+
+    A process of root can open the files of all users, so nothing else would tell it that a file is not its own. A
+    process of another user opens a file of a third one only by the rights of its group, which somebody has given.
+    """
+    return user == 0 and owner != 0
+
+
+def refuse_of_another(path: Path, owner: int, key: str | None = None) -> None:
+    """Raises ConfigError when root would use a file that belongs to another user."""
+    if is_of_another(owner, os.geteuid()):
+        fix = f"run the host as that user, or run `chown root {path}`"
+        raise ConfigError(key or str(path), f"{path} belongs to the user {owner}, and this process runs as root; {fix}")
 
 
 def remove_other_access(path: Path, key: str | None = None) -> None:

@@ -257,7 +257,12 @@ def test_nonsense_in_the_lock_file_of_a_host_says_nothing_of_it(tmp_path: Path) 
         assert host.command("replication", "list").returncode == 0
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a directory"])
+def link(path: Path) -> None:
+    path.with_name("precious").write_text("kept")
+    path.symlink_to("precious")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, link], ids=["a pipe", "a directory", "a link"])
 def test_what_is_no_file_in_the_place_of_the_lock_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
     host = HostProcess(tmp_path)
     lock_of(host).parent.mkdir()
@@ -266,6 +271,8 @@ def test_what_is_no_file_in_the_place_of_the_lock_file(tmp_path: Path, make: Cal
         answer = host.command(*words)
         why = f"{lock_of(host)} is where the lock file belongs, but is not a regular file; remove it"
         assert (answer.returncode, answer.stderr) == (2, f"starbase: plugin.toml: host.database: {why}\n")
+    if make is link:
+        assert lock_of(host).read_text() == "kept"
 
 
 @contextlib.contextmanager
