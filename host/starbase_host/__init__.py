@@ -22,7 +22,7 @@ from starbase_host.errors import (
 )
 from starbase_host.failures import Streak, has_plain_text, kind_of
 from starbase_host.hookspecs import hookimpl, hookspec
-from starbase_host.http import Answer, parse_json, read_json
+from starbase_host.http import Answer, parse_json, read_body, read_form, read_json
 from starbase_host.isolation import Worker
 from starbase_host.library_overrides import check_overrides, check_versions, overrides
 from starbase_host.mentions import mentioning
@@ -82,6 +82,8 @@ __all__ = [
     "parse_json",
     "printable",
     "quote",
+    "read_body",
+    "read_form",
     "read_json",
     "transaction",
 ]

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -68,6 +69,8 @@ ADMINS = "starbase.admins"
 # The time for a whole body: else a client that sends a byte now and then would hold a connection for ever.
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
+# Of a form.
+MAX_FIELDS = 1000
 # How many commas and opening brackets a client's body may have outside its strings: it is parsed in one call, and no
 # other thread runs meanwhile.
 CLIENT_SEPARATORS = 100_000
@@ -215,19 +218,17 @@ def error_response(error: StarbaseError) -> Response:
     return response
 
 
-async def read_json(request: Request, *, empty: Any = ...) -> Any:
-    """Return the body of a request as a JSON value.
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request.
 
-    empty: the value of an empty body, if the route allows one.
-    Raises InvalidRequest as `parse_json` does; TooLarge when the body is over the limit; RequestTimeout when it does
-    not arrive within BODY_SECONDS; Unavailable when the bodies of all clients are over their limit.
+    Raises TooLarge when the body is over the limit of the host; RequestTimeout when it does not arrive within
+    BODY_SECONDS; Unavailable when the bodies of all clients are over their limit; InvalidRequest when the connection
+    ends before the end of the body.
     """
     limit: int = request.app.state.max_body_bytes
-    of_client = getattr(request.state, "role", None) == "client"
-    # `endpoint` closes them at the end of the request.
     budget = Budget(bytes=limit, quota=request.app.state.bodies, small=SMALL_BODY_BYTES)
-    values = Budget(bytes=limit, quota=request.app.state.body_values, small=SMALL_BODY_VALUES)
-    request.state.body_budgets = (budget, values)
+    # `endpoint` closes them at the end of the request.
+    request.state.body_budgets = [budget]
     chunks: list[bytes] = []
     size = 0
     try:
@@ -236,23 +237,64 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body is longer than {limit} bytes")
-                if of_client:
+                if _is_bounded(request):
                     budget.spend(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
     except ClientDisconnect:
         raise InvalidRequest("the connection ended before the end of the body") from None
-    text = b"".join(chunks)
-    separators = _count_separators(text) if of_client else 0
-    values.spend(min(separators, CLIENT_SEPARATORS))
-    if separators > CLIENT_SEPARATORS:
-        async with request.app.state.parsing:
-            too_many = await run_in_threadpool(_has_too_many_values, text)
-        if too_many:
-            raise TooLarge(
-                f"the body has more than {CLIENT_SEPARATORS:,} values, a client's limit; send a list as text"
-            )
+    return b"".join(chunks)
+
+
+def _is_bounded(request: Request) -> bool:
+    """Whether a body counts for the limits of clients: also where no token is needed."""
+    return getattr(request.state, "role", None) != "admin"
+
+
+async def read_form(request: Request) -> dict[str, list[str]]:
+    """Return the fields of an HTML form, each with its values in order.
+
+    Raises what `read_body` raises; InvalidRequest when the body is no form of type application/x-www-form-urlencoded,
+    or has more than MAX_FIELDS fields.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise InvalidRequest("the body must be a form of type application/x-www-form-urlencoded")
+    body = await read_body(request)
+    try:
+        # In a thread: a body may have megabytes.
+        return await run_in_threadpool(
+            parse_qs, body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except UnicodeDecodeError:
+        raise InvalidRequest("the form is not UTF-8") from None
+    except ValueError:
+        raise InvalidRequest(f"the form has more than {MAX_FIELDS:,} fields") from None
+
+
+async def read_json(request: Request, *, empty: Any = ...) -> Any:
+    """Return the body of a request as a JSON value.
+
+    empty: the value of an empty body, if the route allows one.
+    Raises InvalidRequest as `parse_json` does; TooLarge when the body is over the limit; RequestTimeout when it does
+    not arrive within BODY_SECONDS; Unavailable when the bodies of all clients are over their limit.
+    """
+    text = await read_body(request)
+    too_many = False
+    if _is_bounded(request):
+        separators = _count_separators(text)
+        # `endpoint` closes it at the end of the request.
+        values = Budget(
+            bytes=request.app.state.max_body_bytes, quota=request.app.state.body_values, small=SMALL_BODY_VALUES
+        )
+        request.state.body_budgets.append(values)
+        values.spend(min(separators, CLIENT_SEPARATORS))
+        if separators > CLIENT_SEPARATORS:
+            async with request.app.state.parsing:
+                too_many = await run_in_threadpool(_has_too_many_values, text)
+    if too_many:
+        raise TooLarge(f"the body has more than {CLIENT_SEPARATORS:,} values, a client's limit; send a list as text")
     if not text and empty is not ...:
         return empty
     if len(text) <= LOOP_BYTES:
@@ -459,10 +501,12 @@ class Cors:
                 given = message.get("headers", [])
                 names = {name.lower() for name, _ in given}
                 safe = [header for header in SAFE_HEADERS if header[0] not in names]
-                message["headers"] = [*given, *safe, *_close_headers(scope), *self._headers(scope)]
+                # A route that answers with CORS headers of its choice keeps them. Vary may come twice.
+                added = [header for header in self._headers(scope) if header[0] not in names - {b"vary"}]
+                message["headers"] = [*given, *safe, *_close_headers(scope), *added]
             await send(message)
 
-        if scope["method"] == "OPTIONS":
+        if scope["method"] == "OPTIONS" and not _answers_options(scope):
             scope[ADMINS] = _is_for_admins(scope)
             await Response(status_code=204)(scope, receive, send_with_headers)
         else:
@@ -485,6 +529,11 @@ def _close_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """Close the connection after a request with two lengths: a proxy may read part of its body as the next request."""
     names = {name for name, _ in scope["headers"]}
     return [(b"connection", b"close")] if {b"content-length", b"transfer-encoding"} <= names else []
+
+
+def _answers_options(scope: Scope) -> bool:
+    """Whether a route answers OPTIONS itself."""
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].router.routes)
 
 
 def _is_for_admins(scope: Scope) -> bool:

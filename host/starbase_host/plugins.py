@@ -32,7 +32,7 @@ from starbase_host.isolation import RUNNING, Lifespan, Worker, leave_all
 from starbase_host.plugin_answers import InvalidAnswer, copy_answer, copy_caller, copy_decision, routes_of
 from starbase_host.read_rules import STRICTNESS, ReadDecision
 from starbase_host.requests import copy_request
-from starbase_host.routes import Caller, Role, Route
+from starbase_host.routes import ROOT, Caller, Role, Route
 
 log = logging.getLogger("starbase.plugins")
 
@@ -387,8 +387,16 @@ class Plugins:
             plugin.routes, wrong = answer[1]
             if wrong is not None:
                 raise ConfigError(toml_key(self._config, f"plugins.{plugin.name}"), wrong)
+            self._check_root(plugin, taken)
             found += [(plugin, route) for route in plugin.routes]
         return found
+
+    def _check_root(self, plugin: LoadedPlugin, taken: dict[str, str]) -> None:
+        if any(route.path == ROOT for route in plugin.routes):
+            owner = taken.setdefault(ROOT, plugin.name)
+            if owner != plugin.name:
+                key = toml_key(self._config, f"plugins.{plugin.name}")
+                raise ConfigError(key, f"its route / belongs to {owner} already; turn off the page of one of them")
 
     def _check_requires(self, plugin: LoadedPlugin, offered: dict[str, str | None]) -> None:
         wrong = None if plugin.requires is None else requirement_problem(plugin.requires, offered)

@@ -26,6 +26,8 @@ class Caller:
     name: str = ""
 
 
+# The one path that a plugin may claim outside its prefix, and only one plugin.
+ROOT = "/"
 # An error names at most this many problems, and shows at most this many characters of a name.
 MAX_NAMED, MAX_NAME = 20, 60
 
@@ -34,7 +36,7 @@ MAX_NAMED, MAX_NAME = 20, 60
 class Route:
     """An HTTP route of a plugin.
 
-    path: below the plugin's prefix, such as `/my-plugin/things/{name}`.
+    path: below the plugin's prefix, such as `/my-plugin/things/{name}`; or `/`, which one plugin may claim.
     endpoint: a coroutine function that takes a Starlette `Request`. What it returns becomes `{"result": …}`; `Answer`
         sets another status than 200. A StarbaseError that it raises becomes `{"error": …}` with its status.
     methods: the HTTP methods.
@@ -65,7 +67,7 @@ class Route:
 
 def route_problem(route: Route, prefix: str) -> str | None:
     """What is wrong with a route, and the fix; None when nothing is."""
-    if not isinstance(route.path, str) or not (route.path + "/").startswith(prefix + "/"):
+    if not isinstance(route.path, str) or (route.path != ROOT and not (route.path + "/").startswith(prefix + "/")):
         return f"lies outside its prefix {prefix}; move it below the prefix, or give the plugin another path_prefix"
     try:
         compile_path(route.path)
