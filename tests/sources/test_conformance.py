@@ -63,6 +63,8 @@ async def test_a_bug_is_found_and_named(tmp_path: Path, name: str) -> None:
     await finds(sqlite_sample(tmp_path), BUGS[name], timeout_seconds=2.0)
 
 
+# A bug may leave MySQL's driver in the middle of an answer.
+@pytest.mark.filterwarnings("ignore:Previous unbuffered result")
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in ON_SERVERS else pytest.mark.prove) for name in BUGS]
