@@ -40,6 +40,9 @@ WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
 PARAMETER = re.compile(r"\$[0-9]+")
 NUL_IN_TEXT = "has a NUL character; remove it"
+# What reads rows and locks them for others. MySQL refuses FOR UPDATE in a READ ONLY transaction, and not the others.
+LOCKING = re.compile(r"(?:(?:^| )LOCK IN SHARE|(?:^| |[0-9])FOR (?:SHARE|UPDATE))$")
+LONGEST_LOCKING = len(" LOCK IN SHARE")
 COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 PLAIN = {quote: re.compile(f"{quote}(?:[^{quote}]|{quote}{quote})*+{quote}", re.DOTALL) for quote in "'\"`"}
@@ -97,6 +100,8 @@ class _Scan:
         self._escapes = syntax is Syntax.MYSQL
         self._at = 0
         self._depth = 0
+        # The last words with nothing but blanks and comments between them, in upper case.
+        self._words = ""
 
     def run(self) -> None:
         if self._standard and (found := UNLIKE.search(_without_quoted(self._text))) is not None:
@@ -105,12 +110,15 @@ class _Scan:
             if (word := WORD.match(self._text, self._at)) is not None:
                 self._word(word[0])
             else:
-                self._other(self._text[self._at])
+                self._between(self._text[self._at])
         if self._depth:
             raise _Fault("has a ( that is not closed")
 
     def _word(self, word: str) -> None:
         begin, self._at = self._at, self._at + len(word)
+        self._words = f"{self._words} {word[-LONGEST_LOCKING:].upper()}"[-LONGEST_LOCKING:]
+        if not self._postgresql and LOCKING.search(self._words) is not None:
+            raise _Fault("locks rows of the source (FOR SHARE, FOR UPDATE or LOCK IN SHARE MODE); remove that")
         if "$" in word:
             self._dollar(word, begin)
         elif self._postgresql and self._text.startswith("'", self._at):
@@ -133,6 +141,13 @@ class _Scan:
         # The server itself refuses a parameter.
         elif word[0] in f"${DIGITS}" and PARAMETER.fullmatch(word) is None:
             raise _Fault("has a $ that begins neither a text nor a name; put it in quotes")
+
+    def _between(self, character: str) -> None:
+        begin = self._at
+        self._other(character)
+        piece = self._text[begin : self._at]
+        if not (piece.isspace() or piece.startswith(("/*", "--", "#"))):
+            self._words = ""
 
     def _other(self, character: str) -> None:
         two = self._text[self._at : self._at + 2]

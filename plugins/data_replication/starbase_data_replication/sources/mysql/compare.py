@@ -20,6 +20,7 @@ from starbase_data_replication.sources.expressions import bracketed
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.rows import RowStream
+from starbase_data_replication.sources.mysql.source_code import SourceCode
 from starbase_data_replication.sources.mysql.sql import (
     after,
     among,
@@ -114,6 +115,7 @@ class MysqlComparing:
         self._columns = columns
         self._options = options
         self._doing = f"comparing {schema.table}"
+        self._code = SourceCode(connection, schema, self._doing)
         first = self._key[:1]
         ordered = takewhile(lambda column: _orders_alike(column, first=column in first), self._key)
         self.order = tuple(column.name for column in ordered)
@@ -130,8 +132,10 @@ class MysqlComparing:
         selects = [self._summary(number, part) for number, part in enumerate(parts)]
         # The caller's filter stands in a statement once.
         statements = [" UNION ALL ".join(selects)] if self._schema.where is None else selects
+        await self._code.begin()
         with translate_errors(self._doing, rows=True):
             rows = [row for sql in statements for row in await self._connection.fetch(sql)]
+            await self._code.check()
             found: list[dict[int, Summary]] = [{} for _ in parts]
             for number, bucket, count, checksum in rows:
                 if bucket is None:
@@ -141,6 +145,7 @@ class MysqlComparing:
 
     async def hashes(self, part: Part) -> AsyncIterator[list[tuple[Key, int]]]:
         names = "".join(f"{selected(column)}, " for column in self._key)
+        await self._code.begin()
         with translate_errors(self._doing, rows=True):
             stream = await RowStream.open(
                 self._connection, f"SELECT {names}{self._hash(self._columns)} {self._from(part)}"
@@ -148,6 +153,8 @@ class MysqlComparing:
         while not stream.ended:
             with translate_errors(self._doing, rows=True):
                 rows, _ = await stream.take(FETCHED_ROWS, FETCHED_BYTES)
+                if stream.ended:
+                    await self._code.check()
                 if any(row[-1] is None for row in rows):
                     raise self._too_large()
                 keys = keys_of(rows, self._key)

@@ -24,6 +24,7 @@ from starbase_data_replication.sources.batches import ANSWER_BYTES, COLUMN_BYTES
 from starbase_data_replication.sources.expressions import Syntax
 from starbase_data_replication.sources.mysql.authentication import AuthenticatingConnection
 from starbase_data_replication.sources.mysql.packets import RowParser
+from starbase_data_replication.sources.mysql.session_variables import CLOCK, names, variables_sql
 from starbase_data_replication.sources.network import HostPolicy
 from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
 from starbase_host import overrides
@@ -70,6 +71,9 @@ ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
+# COM_RESET_CONNECTION: the session begins again, without a login.
+RESET = 0x1F
+
 # The most that a server may send, in bytes, before the session is prepared.
 OPENING_BYTES = 1 << 20
 
@@ -108,6 +112,9 @@ class Connection(AuthenticatingConnection):
         self.may_not_see_replication = False
         # Whether this session may not see the files of tables.
         self.sees_no_files = False
+        # Whether code of the source has run in this session, and what its variables were before.
+        self.ran_code = False
+        self.noted: dict[str, Any] | None = None
         # By database and table: when triggers were last looked up, and whether they may set the tracking column.
         self.value_triggers: dict[tuple[str, str], tuple[float | None, bool]] = {}
 
@@ -120,8 +127,7 @@ class Connection(AuthenticatingConnection):
                 ((version,),) = await self.fetch("SELECT version()")
                 self.is_mariadb = "mariadb" in version.lower()
                 self.version = version_of(version)
-                await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else self._of_mysql()))
-                await self.fetch(ISOLATION)
+                await self._prepare()
                 self._most = ANSWER_BYTES
         except TimeoutError as error:
             self.close()
@@ -142,6 +148,15 @@ class Connection(AuthenticatingConnection):
 
     def _of_mysql(self) -> str:
         return OF_MYSQL + "".join(settings for since, settings in SINCE_MYSQL.items() if self.version >= since)
+
+    async def _prepare(self) -> None:
+        await self.fetch(SETTINGS + (OF_MARIADB if self.is_mariadb else self._of_mysql()))
+        await self.fetch(ISOLATION)
+
+    async def session_variables(self) -> dict[str, Any]:
+        """The variables that code of the source may change, by name."""
+        (values,) = await self.fetch(variables_sql(mariadb=self.is_mariadb))
+        return dict(zip((CLOCK, *names(mariadb=self.is_mariadb)), values, strict=True))
 
     async def _connect_to_any(self) -> None:
         if self._unix_socket:
@@ -226,12 +241,25 @@ class Connection(AuthenticatingConnection):
             return
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
-                await self.rollback()
+                await (self._begin_again() if self.ran_code else self.rollback())
         except (aiomysql.Error, OSError):
             self.close()
         except BaseException:
             self.close()
             raise
+
+    async def _begin_again(self) -> None:
+        """Begin the session again: variables, locks and roles that code of the source has set would outlive a ROLLBACK.
+
+        Closes the connection if the session is not what it was, since the server's init_connect runs at a login only.
+        """
+        noted, self.noted, self.ran_code = self.noted, None, False
+        with self._parsing_errors():
+            await self._execute_command(RESET, b"")
+            await self._read_ok_packet()
+        await self._prepare()
+        if noted is None or noted != await self.session_variables():
+            self.close()
 
     @overrides(library="aiomysql")
     def close(self) -> None:

@@ -25,6 +25,8 @@ MISSING = frozenset({ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR, ER.WRONG_TABLE_NAME, ER.
 
 async def missing_table_error(connection: Connection, table: TableName) -> SyncError:
     """The error for a table that the catalogue does not show. Raises any other error of the server."""
+    # It may be a view, whose functions the server may call while it plans the statement.
+    connection.ran_code = True
     try:
         await connection.fetch(f"SELECT 1 FROM {table_sql(table)} LIMIT 0")
     except Error as error:

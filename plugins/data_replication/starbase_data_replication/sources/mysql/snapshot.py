@@ -16,6 +16,7 @@ from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.packed_rows import Packing, Unpackable
 from starbase_data_replication.sources.mysql.rows import RowStream
+from starbase_data_replication.sources.mysql.source_code import SourceCode
 from starbase_data_replication.sources.mysql.sql import load_key, select, selected
 from starbase_data_replication.sources.mysql.types import lost
 from starbase_data_replication.sources.protocols import ReadPlan
@@ -32,17 +33,19 @@ class Snapshot:
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
         table = plan.schema.table
         doing = f"reading {table}"
+        code = SourceCode(self._connection, plan.schema, doing)
+        await code.begin()
         packing = Packing(plan.schema.columns)
         if packing.possible and plan.keys is None and not plan.left_filter and table not in self._unpackable:
             with translate_errors(doing, rows=True):
                 sql = select(plan, [packing.expression], self._connection.syntax)
                 stream = await RowStream.open(self._connection, sql, parser=packing.parser)
-            yield self._or_apart(_batches(stream, plan, packing.columns, doing), table)
+            yield self._or_apart(_batches(stream, plan, packing.columns, doing, code), table)
         else:
             with translate_errors(doing, rows=True):
                 sql = select(plan, [*map(selected, plan.schema.columns)], self._connection.syntax)
                 stream = await RowStream.open(self._connection, sql)
-            yield _batches(stream, plan, plan.schema.columns, doing)
+            yield _batches(stream, plan, plan.schema.columns, doing, code)
 
     async def _or_apart(self, batches: AsyncIterator[Batch], table: TableName) -> AsyncIterator[Batch]:
         try:
@@ -54,11 +57,15 @@ class Snapshot:
             raise ReadAgain(f"{table} has a row that cannot be put together; it is read again") from None
 
 
-async def _batches(stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str) -> AsyncIterator[Batch]:
+async def _batches(
+    stream: RowStream, plan: ReadPlan, columns: Sequence[Column], doing: str, code: SourceCode
+) -> AsyncIterator[Batch]:
     resumable = plan.in_key_order and all(column.cast.resumable for column in plan.schema.key_columns)
     while not stream.ended:
         with translate_errors(doing, rows=True):
             records, size = await stream.take(plan.batch_rows, plan.batch_bytes)
+        if stream.ended:
+            await code.check()
         unrepresentable: Counter[UnrepresentableValues] = Counter()
         with translate_errors(doing, rows=True):
             rows: Sequence[Row] = convert(records, columns, unrepresentable)

@@ -43,6 +43,7 @@ from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.missing_tables import hides_columns
 from starbase_data_replication.sources.mysql.pool import ConnectionPool
 from starbase_data_replication.sources.mysql.snapshot import Snapshot
+from starbase_data_replication.sources.mysql.source_code import SourceCode
 from starbase_data_replication.sources.mysql.sql import (
     column_sql,
     high_watermark_sql,
@@ -145,8 +146,12 @@ class MysqlSource:
                 if schema.where is not None:
                     missing += f" AND {bracketed(schema.where, connection.syntax)}"
                 rows = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {missing}{limit}"
+                code = SourceCode(connection, schema, doing)
+                await code.begin()
                 with translate_errors(doing, rows=True):
-                    ((count,),) = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
+                    counted = await connection.fetch(f"SELECT COUNT(*) FROM ({rows}) AS n")
+                await code.check()
+                ((count,),) = counted
                 return int(count)
 
     async def read_high_watermark(
@@ -169,8 +174,12 @@ class MysqlSource:
                 sql = high_watermark_sql(
                     schema, unsettled_from=unsettled_from, ahead_from=ahead_from, reached=reached, floor=floor
                 )
+                code = SourceCode(connection, schema, doing)
+                await code.begin()
                 with translate_errors(doing, rows=True):
-                    ((rows_ahead, shared, found, below, seconds),) = await connection.fetch(sql)
+                    answer = await connection.fetch(sql)
+                await code.check()
+                ((rows_ahead, shared, found, below, seconds),) = answer
                 if found is None:
                     return HighWatermark(ahead=int(rows_ahead))
                 seen = (await self._list_transactions(connection)).open_transactions
@@ -247,6 +256,8 @@ class MysqlSource:
 
     async def check_filter_and_key(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction() as connection:
+            code = SourceCode(connection, schema, f"looking at the rows of {schema.table}")
+            await code.begin()
             if schema.where is not None:
                 unmet = negated(schema.where, connection.syntax)
                 sql = f"SELECT 1 FROM {table_sql(schema.table)} AS t WHERE {unmet} LIMIT 0"
@@ -269,6 +280,7 @@ class MysqlSource:
                     found = await connection.fetch(sql)
                 if found:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
+            await code.check()
 
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:

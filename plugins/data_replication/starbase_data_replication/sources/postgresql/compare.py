@@ -16,6 +16,7 @@ from starbase_data_replication.sources.batches import keys_of
 from starbase_data_replication.sources.expressions import Syntax, bracketed
 from starbase_data_replication.sources.postgresql.encodings import encoding_of
 from starbase_data_replication.sources.postgresql.errors import translate_errors
+from starbase_data_replication.sources.postgresql.source_code import SourceCode
 from starbase_data_replication.sources.postgresql.sql import (
     among,
     key_text,
@@ -75,6 +76,7 @@ class PostgresqlComparing:
         self._columns = columns
         self._options = options
         self._doing = f"comparing {schema.table}"
+        self._code = SourceCode(connection, schema, self._doing)
         # Text in no encoding, or in one with gaps, is taken as it is: its bytes are what the replica has.
         server_encoding = connection.get_settings().server_encoding
         encoding = encoding_of(server_encoding)
@@ -108,12 +110,14 @@ class PostgresqlComparing:
         rows: list[Any] = []
         # The caller's filter stands in a statement once.
         together = len(parts) if self._schema.where is None else 1
+        await self._code.begin()
         for first in range(0, len(parts), together or 1):
             values: list[Any] = []
             some = enumerate(parts[first : first + together], first)
             sql = " UNION ALL ".join(self._summary(number, part, values) for number, part in some)
             with translate_errors(self._doing, rows=True):
                 rows += await self._connection.fetch(sql, *values, timeout=TIMEOUT_SECONDS)
+        await self._code.check()
         found: list[dict[int, Summary]] = [{} for _ in parts]
         with translate_errors(self._doing):
             for number, bucket, count, checksum in rows:
@@ -124,6 +128,7 @@ class PostgresqlComparing:
         values: list[Any] = []
         names = "".join(f"{sent(self._name(column), column)}, " for column in self._key)
         sql = f"SELECT {names}{self._hash(self._columns)} {self._from(part, values)}"
+        await self._code.begin()
         with translate_errors(self._doing, rows=True):
             cursor = await self._connection.cursor(sql, *values, timeout=TIMEOUT_SECONDS)
         more = True
@@ -133,6 +138,8 @@ class PostgresqlComparing:
                 more = len(records) == FETCHED_ROWS
                 keys = keys_of(records, self._key)
                 found = [(tuple(key), record[-1]) for key, record in zip(keys, records, strict=True)]
+            if not more:
+                await self._code.check()
             yield found
 
     def _summary(self, number: int, part: Part, values: list[Any]) -> str:

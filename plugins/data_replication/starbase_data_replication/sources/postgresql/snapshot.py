@@ -14,6 +14,7 @@ from starbase_data_replication.model import Batch, Column, Row, TableSchema
 from starbase_data_replication.sources.batches import fitting
 from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.rows import RowStream
+from starbase_data_replication.sources.postgresql.source_code import SourceCode
 from starbase_data_replication.sources.postgresql.sql import key_text, select
 from starbase_data_replication.sources.protocols import ReadPlan
 
@@ -38,19 +39,18 @@ class Snapshot:
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
         doing = f"reading {plan.schema.table}"
         width = len(plan.schema.columns) + plan.left_filter
-        if first := [*policy_sql(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else [])]:
-            with translate_errors(doing, rows=True):
-                await self._connection.execute("; ".join(first))
+        code = SourceCode(self._connection, plan.schema, doing)
+        await code.begin(*policy_sql(plan.schema), *([IN_KEY_ORDER] if plan.in_key_order else []))
         sql = select(plan)
         if plan.schema.where is not None:
             # COPY goes by the simple protocol, in which a text may be several statements.
             with translate_errors(doing, rows=True):
                 await self._connection.prove_single(sql)
         async with RowStream.open(self._connection, sql, plan.schema.columns, width=width) as stream:
-            yield _batches(stream, plan, doing)
+            yield _batches(stream, plan, doing, code)
 
 
-async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterator[Batch]:
+async def _batches(stream: RowStream, plan: ReadPlan, doing: str, code: SourceCode) -> AsyncIterator[Batch]:
     columns = plan.schema.columns
     places = {column.name: at for at, column in enumerate(columns)}
     positions = [places[name] for name in plan.schema.key]
@@ -58,6 +58,8 @@ async def _batches(stream: RowStream, plan: ReadPlan, doing: str) -> AsyncIterat
     while not stream.ended:
         with translate_errors(doing, rows=True):
             taken, size = await stream.take(plan.batch_rows, plan.batch_bytes)
+        if stream.ended:
+            await code.check()
         last_key = _position(taken[-1], positions, columns) if taken and resumable else None
         unrepresentable, stream.unrepresentable = stream.unrepresentable, Counter()
         rows = fitting(taken, size, columns, unrepresentable)

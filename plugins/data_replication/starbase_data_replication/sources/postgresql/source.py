@@ -39,6 +39,7 @@ from starbase_data_replication.sources.postgresql.describe import ASKED, describ
 from starbase_data_replication.sources.postgresql.errors import translate_errors
 from starbase_data_replication.sources.postgresql.handshake import MD5_EXPOSED, HandshakeLoop
 from starbase_data_replication.sources.postgresql.snapshot import POLICED, Snapshot, policy_sql
+from starbase_data_replication.sources.postgresql.source_code import SourceCode
 from starbase_data_replication.sources.postgresql.sql import (
     high_watermark_sql,
     oid_of,
@@ -166,8 +167,12 @@ class PostgresqlSource:
         with translate_errors(doing):
             async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
                 sql = f"SELECT count(*) FROM ({rows}) AS nulls"
+                code = SourceCode(connection, schema, doing)
+                await code.begin()
                 with translate_errors(doing, rows=True):
-                    return int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
+                    count = int(await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS))
+                await code.check()
+                return count
 
     async def read_high_watermark(
         self,
@@ -182,8 +187,11 @@ class PostgresqlSource:
             async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
                 # The value first, then the open transactions, in two statements: see Inspector.read_high_watermark.
                 sql, values = high_watermark_sql(schema, options, reached=reached, floor=floor)
+                code = SourceCode(connection, schema, doing)
+                await code.begin()
                 with translate_errors(doing, rows=True):
                     (row,) = await connection.fetch_known(sql, *values)
+                await code.check()
                 ahead, shared, edge, value, below, lookback_if_known, lookback_if_unknown = row
                 if value is None:
                     return HighWatermark(ahead=ahead)
@@ -245,6 +253,8 @@ class PostgresqlSource:
 
     async def check_filter_and_key(self, schema: TableSchema, *, key: bool) -> None:
         async with self._transaction("READ COMMITTED", *policy_sql(schema)) as connection:
+            code = SourceCode(connection, schema, f"looking at the rows of {schema.table}")
+            await code.begin()
             if schema.where is not None:
                 unmet = negated(schema.where, Syntax.POSTGRESQL)
                 await _check_backslashes(connection, schema.where)
@@ -273,6 +283,7 @@ class PostgresqlSource:
                     found = await connection.fetchval(sql, timeout=STATEMENT_TIMEOUT_SECONDS)
                 if found is not None:
                     raise SourceRejected(f"keyColumns: {NO_KEY.format(table=schema.table)}")
+            await code.check()
 
     @contextlib.asynccontextmanager
     async def read(self, plan: ReadPlan) -> AsyncIterator[AsyncIterator[Batch]]:
