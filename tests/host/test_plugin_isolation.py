@@ -29,8 +29,9 @@ from tests.support.plugin_hosts import host_with
 from tests.support.servers import TestDatabase
 
 QUERY_HOOKS = ("before_query", "after_query")
+# It refuses every query, as it should; its own tests are in test_authorize_read.py.
 OTHER_HOOKS = [
-    *(name for name in hookspecs.names() if name not in QUERY_HOOKS),
+    *(name for name in hookspecs.names() if name not in (*QUERY_HOOKS, "authorize_read")),
     *(name for name, item in vars(replication_hooks).items() if hasattr(item, "starbase_spec")),
 ]
 MODES = [
@@ -152,6 +153,8 @@ def test_it_harms_nobody_else(mode: str, embedded_database: TestDatabase, tmp_pa
         assert "orders" in listed.stdout
         assert "Traceback" not in listed.stderr
 
+        # A token that the host does not know makes it ask the plugins; one that fails lets nobody in.
+        assert host.request("GET", "/status", token="unknown").status_code in (401, 500)
         until(lambda: set(called.read_text().split()) == set(OTHER_HOOKS), what="a call of each hook")
         failed = {plugin["name"]: plugin["failed"] for plugin in host.result("GET", "/plugins")}
         assert failed.pop("data_replication") is None
