@@ -20,6 +20,7 @@ import pytest
 from starbase_data_replication.sources.postgresql.dialect import PostgresqlDialect
 from tests.support.dialects import described
 from tests.support.hosts import HostProcess, running, until
+from tests.support.proxy import Proxy
 from tests.support.servers import TestDatabase
 
 MIB = 1 << 20
@@ -172,11 +173,13 @@ MYSQL: dict[str, tuple[Answer, str]] = {
 
 class Postgres:
     """A server that lets anyone in, and answers every simple statement but the ROLLBACK by the script; or describes
-    every other one by it. stays: does not hang up when the client says goodbye."""
+    every other one by it. rows: sent when such a statement is run. stays: does not hang up when the client says
+    goodbye."""
 
-    def __init__(self, answer: Answer, *, described: bool = False, stays: bool = False) -> None:
+    def __init__(self, answer: Answer, *, described: bool = False, rows: bytes = b"", stays: bool = False) -> None:
         self.answer = answer
         self.described = described
+        self.rows = rows
         self.stays = stays
 
     def __call__(self, connection: socket.socket) -> None:
@@ -195,7 +198,7 @@ class Postgres:
             elif kind == b"D":
                 self.answer(connection)
             elif kind == b"S":
-                connection.sendall(READY)
+                connection.sendall(self.rows + READY)
             elif kind == b"X" and not self.stays:
                 return
 
@@ -236,7 +239,44 @@ def settings_forever(connection: socket.socket) -> None:
         connection.sendall(message(b"S", f"setting{number}\0{'x' * 1000}\0".encode()))
 
 
+# The driver's compiled reader would loop for ever, or end the process.
+BAD_MESSAGES = {
+    **{
+        f"{kind.decode()} of {length} bytes": kind + struct.pack("!I", length & 0xFFFFFFFF)
+        for kind, length in ((b"1", 0), (b"1", 3), (b"E", 0), (b"T", -1), (b"d", -1), (b"d", 3), (b"d", 0))
+    },
+    "the kind 0": b"\0\0\0\0\4",
+    # Without its end, the driver goes on within the next message, and finds one of no length.
+    "an open error": message(b"E", b"SERROR") + message(b"N", b"S\x001\0\0\0\0\0"),
+}
+
 POSTGRES: dict[str, tuple[Postgres, str]] = {
+    **{
+        f"a message: {what}": (Postgres(says(bad + bytes(40))), "bytes that are not PostgreSQL's protocol")
+        for what, bad in BAD_MESSAGES.items()
+    },
+    **{
+        f"a value of {length} bytes": (
+            Postgres(
+                says(prepared((b"relation", 25))),
+                described=True,
+                rows=message(b"2", b"") + message(b"D", b"\0\1" + struct.pack("!i", length) + b"abc"),
+            ),
+            said,
+        )
+        for length, said in (
+            (-2, "changed on their way"), (-(1 << 31), "changed on their way"),
+            (4, "an answer that PostgreSQL does not give"), ((1 << 31) - 1, "an answer that PostgreSQL does not give"),
+        )
+    },
+    "a row of other columns": (
+        Postgres(
+            says(prepared((b"relation", 25))),
+            described=True,
+            rows=message(b"2", b"") + message(b"D", b"\xff\xff\0\0\0\1x"),
+        ),
+        "the number of columns in the result row (-1) is different",
+    ),
     "endless rows": (
         Postgres(lambda to: forever(to, message(b"D", b"\0\1\0\0\0\1x") * 500)), "an answer of more than 32 MiB",
     ),
@@ -323,6 +363,29 @@ def test_what_a_hostile_postgresql_sends(host: HostProcess, what: str) -> None:
         source = {"dialect": "postgresql", "host": "127.0.0.1", "port": port, "user": "u", "sslmode": "disable"}
         said = refusal(host, source)
     assert expected in said
+
+
+@pytest.mark.parametrize("what", BAD_MESSAGES)
+def test_a_message_among_the_rows_of_a_copy(host: HostProcess, postgres_database: TestDatabase, what: str) -> None:
+    """Between a real server and the host, after the first of its rows."""
+    postgres_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'the value' FROM generate_series(1, 9) n"
+    )
+    server, inserted = postgres_database.server, []
+
+    def insert(_: int, data: bytes) -> bytes:
+        row = message(b"d", b"1\tthe value\n")
+        before, found, after = data.partition(row)
+        if found:
+            inserted.append(what)
+        return before + found + BAD_MESSAGES[what] + bytes(40) + after if found else data
+
+    with Proxy(str(server.host), int(server.port)) as proxy:
+        proxy.begin(corrupt=insert)
+        source = {**postgres_database.source_config, "host": proxy.host, "port": proxy.port, "sslmode": "disable"}
+        said = refusal(host, source)
+    assert inserted
+    assert "bytes that are not PostgreSQL's protocol" in said
 
 
 def test_the_command_line_shows_no_escape(host: HostProcess) -> None:

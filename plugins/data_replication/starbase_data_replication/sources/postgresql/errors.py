@@ -21,7 +21,7 @@ from starbase_data_replication.errors import (
     odd_answer,
 )
 from starbase_data_replication.sources.batches import Damaged, TooMuch
-from starbase_data_replication.sources.postgresql.answer_limits import OddSetting
+from starbase_data_replication.sources.postgresql.answer_limits import OddMessage, OddSetting
 from starbase_data_replication.sources.postgresql.sql import REWRITTEN
 from starbase_data_replication.sources.unreachable import Unreachable
 
@@ -41,7 +41,8 @@ BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError
 
 # What is raised for bytes that are not a server's answer.
 # The driver has an error of this name that is not Python's.
-DAMAGED = (UnicodeDecodeError, BufferError, pgproto.BufferError, struct.error, Damaged)
+# It makes a text of a negative length of a value that is not there, which is Python's SystemError.
+DAMAGED = (UnicodeDecodeError, BufferError, pgproto.BufferError, struct.error, SystemError, Damaged)
 
 # Part of the driver's text if the server has no TLS, or is not PostgreSQL.
 NO_TLS = "rejected SSL upgrade"
@@ -125,8 +126,8 @@ def translate_errors(doing: str, *, rows: bool = False) -> Iterator[None]:
         yield
     except (asyncpg.PostgresError, asyncpg.PostgresWarning) as error:
         raise translate(error, doing, rows=rows) from error
-    except (TooMuch, OddSetting) as error:
-        raise SourceRejected(f"{doing}: {error}") from error
+    except (TooMuch, OddSetting, OddMessage) as error:
+        raise _refused(error, doing) from error
     except asyncpg.ClientConfigurationError as error:
         raise SourceRejected(f"{doing}: {error}") from error
     except ssl.SSLCertVerificationError as error:
@@ -145,8 +146,8 @@ def translate(error: asyncpg.PostgresError | asyncpg.PostgresWarning, doing: str
     """Translate a server's error. Its text is left out if it may quote a row's value: SQLSTATE classes 22 and 23, and
     with `rows` each text that is not in KNOWN.
     """
-    if isinstance(error.__cause__, TooMuch | OddSetting):
-        return SourceRejected(f"{doing}: {error.__cause__}")
+    if isinstance(error.__cause__, TooMuch | OddSetting | OddMessage):
+        return _refused(error.__cause__, doing)
     code = getattr(error, "sqlstate", None) or ""
     if code == INVALID_TEXT and error.args and REWRITTEN in error.args[0]:
         return SourceChanged(
@@ -171,6 +172,13 @@ def translate(error: asyncpg.PostgresError | asyncpg.PostgresWarning, doing: str
     if code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES:
         return SourceUnavailable(message)
     return SourceRejected(message)
+
+
+def _refused(error: TooMuch | OddSetting | OddMessage, doing: str) -> SyncError:
+    """The error for what was not passed on to the driver."""
+    # Bytes may have been changed on their way, so another attempt may succeed.
+    kind = SourceUnavailable if isinstance(error, OddMessage) else SourceRejected
+    return kind(f"{doing}: {error}")
 
 
 def _reason(error: BaseException) -> str:

@@ -30,7 +30,12 @@ ITERATIONS = re.compile(rb",i=(\d+)")
 # every request for a password, also one after AuthenticationOk.
 AUTHENTICATION, READY, SETTING = b"R", b"Z", b"S"
 LONGEST = {AUTHENTICATION: 2_000, READY: 5, **dict.fromkeys((b"E", b"N", b"v", b"S"), 30_000), b"K": 300}
+# The shortest ones: the driver reads beyond the end of a message that lacks a part, and goes on from there.
+SHORTEST = {AUTHENTICATION: 8, READY: 5, **dict.fromkeys((b"E", b"N"), 5), b"K": 12}
+# Their texts end with a zero byte.
+ZERO_ENDED = frozenset((b"E", b"N"))
 HEAD_BYTES = 5
+SALT_BYTES = 4
 # Authentication requests: AuthenticationOk, the password itself, its MD5 hash with a salt, and the steps of SCRAM.
 OK, CLEARTEXT, MD5, SASL, SASL_CONTINUE, SASL_FINAL = 0, 3, 5, 10, 11, 12
 # The requests that may follow each request; None is the beginning. The driver answers them in any order, with methods
@@ -79,11 +84,13 @@ def check_handshake(data: bytes, state: HandshakeState) -> tuple[int, bool]:
     at = 0
     while len(data) - at >= HEAD_BYTES:
         kind, length = data[at : at + 1], int.from_bytes(data[at + 1 : at + HEAD_BYTES], "big")
-        if not 4 <= length <= LONGEST.get(kind, 0):
+        if not SHORTEST.get(kind, 4) <= length <= LONGEST.get(kind, 0):
             raise NotPostgresql
         end = at + 1 + length
         if end > len(data):
             break
+        if kind in ZERO_ENDED and data[end - 1] != 0:
+            raise NotPostgresql
         if kind == AUTHENTICATION:
             _check_request(int.from_bytes(data[at + 5 : at + 9], "big"), data[at + 9 : end], state)
         if kind == SETTING:
@@ -105,7 +112,7 @@ def _check_request(number: int, text: bytes, state: HandshakeState) -> None:
             "the server asks for a login that is neither scram-sha-256, md5 nor password; allow scram-sha-256 for this "
             f"user in the server's pg_hba.conf (method {number})"
         )
-    if number not in NEXT[state.last]:
+    if number not in NEXT[state.last] or not _is_whole(number, text):
         raise NotPostgresql
     state.last = number
     if number == SASL_CONTINUE:
@@ -117,6 +124,13 @@ def _check_request(number: int, text: bytes, state: HandshakeState) -> None:
             "the server asks for the password in clear, and without TLS anyone in its place could read it; set sslmode "
             "to require, or the server's pg_hba.conf to scram-sha-256"
         )
+
+
+def _is_whole(number: int, text: bytes) -> bool:
+    """Whether the driver finds in this request what it reads: a salt, or a list that ends with an empty name."""
+    if number == MD5:
+        return len(text) >= SALT_BYTES
+    return number != SASL or text.endswith(b"\0\0")
 
 
 def _check_iterations(text: bytes) -> None:

@@ -198,11 +198,20 @@ class CopyText:
             end = self._data.rfind(b"\n", self._at)
         if end < 0:
             return 0, Rows([], self._width)
-        lines = self._data.count(b"\n", self._at, end) + 1
-        if self._data.count(b"\t", self._at, end) != lines * (self._width - 1):
-            # Counted first: as a list, a row of nothing but tabs would take ten times its size.
+        piece: memoryview | bytes = memoryview(self._data)[self._at : end]
+        if len(piece) <= 2 * PIECE_BYTES:
+            piece = bytes(piece)
+            # `count` looks at each byte by itself; this takes a third of its time.
+            lines = len(piece) - len(piece.replace(b"\n", b"")) + 1
+        else:
+            lines = self._data.count(b"\n", self._at, end) + 1
+            if self._data.count(b"\t", self._at, end) != lines * (self._width - 1):
+                # Counted first: as a list, a row of nothing but tabs would take ten times its size.
+                raise Damaged
+        values = self._values(piece)
+        if len(values) != lines * self._width:
             raise Damaged
-        values = self._values(memoryview(self._data)[self._at : end])
+        del piece
         length = end + 1 - self._at
         self._at = end + 1
         if self._at == len(self._data):
@@ -217,7 +226,7 @@ class CopyText:
             rows.replace_column(index, parsed)
         return length, rows
 
-    def _values(self, piece: memoryview) -> list[Any]:
+    def _values(self, piece: memoryview | bytes) -> list[Any]:
         if self._encoding is None:
             return split(str(piece, "utf-8"))
         try:
