@@ -28,17 +28,13 @@ PUBLIC = "203.0.113.7"
 def judged(host: str, *resolved: str, allowed: list[str] | None = None) -> list[str]:
     """The addresses of a host that may be used, when it resolves to these."""
 
-    async def run() -> list[str]:
-        loop = asyncio.get_running_loop()
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
+        return [(0, 0, 0, "", (address, 5432)) for address in resolved]
+
+    with pytest.MonkeyPatch.context() as patch:
         if resolved:
-
-            async def getaddrinfo(*_: Any, **__: Any) -> Any:
-                return [(0, 0, 0, "", (address, 5432)) for address in resolved]
-
-            loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
-        return await HostPolicy(allowed).addresses(host, 5432)
-
-    return asyncio.run(run())
+            patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        return asyncio.run(HostPolicy(allowed).addresses(host))
 
 
 @pytest.mark.parametrize(

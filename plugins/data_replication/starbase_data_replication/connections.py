@@ -245,7 +245,7 @@ class Connections:
             if host.startswith("/"):
                 self._policy.check_socket(host, "the path")
             else:
-                await self._policy.addresses(host, 0)
+                await self._policy.addresses(host)
 
     async def keep_only(self, used: Iterable[Mapping[str, Any]]) -> None:
         """Close every source but those of these stored settings."""

@@ -50,6 +50,12 @@ def not_known(host: str, error: BaseException) -> str:
     return f"the name {host} is not known; check host of sourceConfig, or at this machine's DNS"
 
 
+def lookup_timed_out(host: str) -> Unreachable:
+    return Unreachable(
+        f"the lookup of the name {host} did not end in time; check this machine's DNS, or write an address as host"
+    )
+
+
 def speaks_another_protocol(where: str, protocol: str) -> Unreachable:
     return Unreachable(f"what listens at {where} does not speak {protocol}'s protocol; {LOOK_AT}")
 

@@ -26,7 +26,7 @@ from starbase_data_replication.sources.mysql.authentication import Authenticatin
 from starbase_data_replication.sources.mysql.packets import RowParser
 from starbase_data_replication.sources.mysql.session_variables import CLOCK, names, variables_sql
 from starbase_data_replication.sources.network import HostPolicy
-from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
+from starbase_data_replication.sources.unreachable import lookup_timed_out, place, speaks_another_protocol, unreachable
 from starbase_host import overrides
 
 # A source that hangs must not hold a run for ever; a statement that scans a table may take minutes.
@@ -95,6 +95,7 @@ class Connection(AuthenticatingConnection):
         self._policy = policy
         # The configured host: certificates are checked against it, not against its address.
         self._name = self._host
+        self._looks_up = False
         # The driver's converters cost more time than the network; the casts convert what is needed.
         self.decoders: dict[int, Any] = {}
         self._tls_required = tls_required
@@ -131,7 +132,7 @@ class Connection(AuthenticatingConnection):
                 self._most = ANSWER_BYTES
         except TimeoutError as error:
             self.close()
-            raise unreachable(error, self._place) from error
+            raise lookup_timed_out(self._name) if self._looks_up else unreachable(error, self._place) from error
         except BaseException:
             self.close()
             raise
@@ -163,7 +164,9 @@ class Connection(AuthenticatingConnection):
             self._policy.check_socket(self._unix_socket)
             addresses = [self._name]
         else:
-            addresses = await self._policy.addresses(self._name, self._port)
+            self._looks_up = True
+            addresses = await self._policy.addresses(self._name)
+            self._looks_up = False
         for address in addresses:
             try:
                 await self._connect_to(address)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
-from starbase_data_replication.errors import SourceRejected, SourceUnavailable
-from starbase_data_replication.sources.unreachable import Unreachable, not_known, place, unreachable
+from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.sources.network.lookups import Lookups
+from starbase_data_replication.sources.unreachable import Unreachable, place, unreachable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -124,6 +124,7 @@ class HostPolicy:
     """
 
     def __init__(self, allowed: Iterable[str] | None = None) -> None:
+        self._lookups = Lookups()
         self._any = allowed is None
         self._networks: list[Network] = []
         self._names: list[str] = []
@@ -147,7 +148,7 @@ class HostPolicy:
         if not self._any and (outside or not any(fnmatchcase(path, pattern) for pattern in self._paths)):
             raise SourceRejected(f"{what} {path} is not in {OPTION}; add it there")
 
-    async def addresses(self, host: str, port: int) -> list[str]:
+    async def addresses(self, host: str) -> list[str]:
         """Look a host up, and return the addresses that are allowed.
 
         Raises SourceRejected if none is allowed, and SourceUnavailable if the name has no address.
@@ -160,11 +161,7 @@ class HostPolicy:
         if not self._may_be_allowed(name):
             # Not looked up: every name server that is asked learns the name.
             raise SourceRejected(f"{host} may not be used as a source; it is not in {OPTION}")
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise SourceUnavailable(not_known(host, error)) from None
-        known = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        known = await self._lookups.addresses(host)
         usable = [text for text in known if self._is_allowed(name, ipaddress.ip_address(text))]
         if not usable:
             fix = f"add it to {OPTION} if it should be one" if self._any else f"it is not in {OPTION}"
@@ -184,7 +181,7 @@ class HostPolicy:
         return self._any or any(fnmatchcase(name, pattern) for pattern in self._names)
 
 
-# The rules without a list. Shared, because nothing changes a HostPolicy after it is made.
+# The rules without a list. Shared, because nothing changes the rules of a HostPolicy after it is made.
 DEFAULT = HostPolicy()
 
 
@@ -192,7 +189,12 @@ class CheckedLoop:
     """An event loop for a driver that looks names up itself: it connects only where the policy allows.
 
     Everything except connecting is the running loop's. A driver that starts TLS later still passes the host's name.
+
+    Attributes:
+        looks_up: the name that the last connection looks up; empty once its addresses are known.
     """
+
+    looks_up = ""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, policy: HostPolicy) -> None:
         self._loop = loop
@@ -203,7 +205,10 @@ class CheckedLoop:
 
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
         failures: list[OSError] = []
-        for address in await self._policy.addresses(host, port):
+        self.looks_up = host
+        addresses = await self._policy.addresses(host)
+        self.looks_up = ""
+        for address in addresses:
             try:
                 return await self._loop.create_connection(factory, address, port, **options)
             except OSError as error:

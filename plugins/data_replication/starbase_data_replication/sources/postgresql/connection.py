@@ -19,7 +19,7 @@ from starbase_data_replication.sources.network import HostPolicy
 from starbase_data_replication.sources.postgresql.answer_limits import AnswerLimiter
 from starbase_data_replication.sources.postgresql.errors import NO_TLS
 from starbase_data_replication.sources.postgresql.handshake import HandshakeLoop, NotPostgresql
-from starbase_data_replication.sources.unreachable import place, speaks_another_protocol, unreachable
+from starbase_data_replication.sources.unreachable import lookup_timed_out, place, speaks_another_protocol, unreachable
 from starbase_host import overrides
 
 # A source that hangs must not hold a run for ever; a statement that scans a table may take minutes.
@@ -180,6 +180,8 @@ async def connect(*words: Any, policy: HostPolicy, loop: Any = None, **options: 
         if handshake.tls_answer == b"N" and NO_TLS in str(error) and isinstance(error.__cause__, asyncpg.PostgresError):
             # With `allow`, the error of the attempt without TLS is the reason, not that the server has no TLS.
             raise error.__cause__ from None
+        if isinstance(error, TimeoutError) and handshake.looks_up:
+            raise lookup_timed_out(handshake.looks_up) from error
         raise _unreachable(error, options, handshake.tls_answer) from error
     except asyncpg.PostgresError as error:
         if (refused := _refused(handshake, options)) is None:
