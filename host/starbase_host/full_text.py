@@ -14,6 +14,8 @@ from starbase_host.mentions import mentioning
 
 # The suffixes of the tables in which a full-text index stores its data.
 SHADOWS = ["config", "content", "data", "docsize", "idx", "segdir", "segments", "stat"]
+# A table of another module that mentions it only costs its readers some time.
+_FTS5 = re.compile(r"\s*CREATE\s+VIRTUAL\b.*fts5", re.IGNORECASE | re.DOTALL)
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 
 
@@ -27,3 +29,12 @@ def over_hidden(schema: Collection[tuple[str, str]], hides: Callable[[str], bool
     # A virtual table without the option keeps only its own text; its columns may have any name.
     texts = ((name, sql) for name, sql in schema if name not in virtual or "content" in sql.lower())
     return mentioning({name for name, sql in schema if hides(sql)}, texts, suffixes=SHADOWS) & virtual
+
+
+def searched(schema: Collection[tuple[str, str, bool]]) -> set[str]:
+    """Return the names of the FTS5 tables, and of the views that may read one, also through other views.
+
+    schema: (name, SQL, whether it is a view) of each table and view.
+    """
+    tables = {name for name, sql, view in schema if not view and _FTS5.match(sql or "")}
+    return mentioning(tables, ((name, sql) for name, sql, view in schema if view)) if tables else tables

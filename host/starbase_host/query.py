@@ -264,7 +264,9 @@ class QueryRunner:
                     with contextlib.suppress(NotReadOnly):
                         await self._pools[role].run(lambda reader: self._read(reader, active, statements, work))
                         return
-                    await self._database.write(lambda writer: self._write(writer, active, statements, work))
+                    if await self._database.write(lambda writer: self._write(writer, active, statements, work)):
+                        for guard in tuple(self._guards.values()):
+                            guard.forget()
                     return
                 except Undecided as undecided:
                     # Each time, at least one column is decided.
@@ -303,11 +305,13 @@ class QueryRunner:
 
     def _write(
         self, writer: apsw.Connection, active: _ActiveQuery, statements: list[_Statement], work: _Execute
-    ) -> None:
+    ) -> bool:
+        """Return whether a statement may have changed the schema."""
         guard = Guard(writer, "admin", writer=True, read_rules=self.read_rules)
         guard.protect(self._database.private_tables)
         with guard.borrow():
             self._run_timed(active, guard, statements, work)
+        return guard.has_created
 
     def _run_timed(self, active: _ActiveQuery, guard: Guard, statements: list[_Statement], work: _Execute) -> None:
         active.begin(guard.connection, self._clock.monotonic())

@@ -25,10 +25,12 @@ from starbase_host.expansion import Expansion, generated_size, relation
 from starbase_host.named_joins import REFUSAL, NamedJoins, joins_by_name
 from starbase_host.read_rules import ReadRules, Undecided
 from starbase_host.replaced_functions import replace_trim, replace_unhex
+from starbase_host.searches import search_texts, steps
 from starbase_host.selects import TooManyLevels
 from starbase_host.weight import weight
 
 _RELATIONS = "SELECT lower(name), type = 'view', sql FROM sqlite_schema WHERE type IN ('table', 'view')"
+_FTS5_TABLES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND sql LIKE '%fts5%' LIMIT 1"
 # How often a guard that waits for the exclusive lock checks whether its connection was interrupted.
 POLL_SECONDS = 0.05
 
@@ -44,6 +46,11 @@ class OnlyPrepared(Exception):
 def fold_bytes(name: str) -> bytes:
     """Fold a name as `fold_name` does, into bytes: `bytes.lower` changes ASCII letters only."""
     return name.encode().lower()
+
+
+def _unquoted(name: str) -> bytes:
+    """Fold a name or a text, without the marks that may quote a name or that a quoted name doubles."""
+    return fold_bytes(name).translate(None, b"\"'`[]")
 
 
 def _read_expansion(rows: list[tuple[Any, ...]]) -> Expansion:
@@ -88,6 +95,7 @@ class Guard:
     writer: whether the connection is the writer's.
     longest: how many bytes a value of the current statement may have.
     keeps_origins: whether `origins` is kept: for each column of the statement, its table and its name there.
+    has_created: whether any statement has created or altered something.
     shares: whether that is only so because other clients' statements run at the same time; see `exclusive`.
     """
 
@@ -106,6 +114,7 @@ class Guard:
         self.text: str | None = None
         self._description: Sequence[Sequence[Any]] = ()
         self.writer = writer
+        self.has_created = False
         self._trusted = False
         self._private_tables: Set[str] = frozenset()
         self._private: frozenset[bytes] = rules.ALWAYS_PRIVATE
@@ -134,6 +143,10 @@ class Guard:
         self._large_before: set[str] = set()
         self._expansion: Expansion | None = None
         self._named_joins = NamedJoins({})
+        # The full-text tables of FTS5 and the views over them, without quotation marks, of the same schema version.
+        self._searched: frozenset[bytes] = frozenset()
+        # Whether the current statement may search one of them, ranks what it finds, and makes the search text.
+        self._searches = self._ranks = self._makes_search = False
         # The virtual tables that hold text of tables which a client does not see.
         self._over_hidden_names: frozenset[bytes] = frozenset()
         # The schema version that these were made for.
@@ -212,6 +225,7 @@ class Guard:
         self._description = ()
         self._sql, self._only_prepare = sql, only_prepare
         self._creates = self._analyzes = False
+        self._searches = self._ranks = self._makes_search = False
         self._set_length(rules.VALUE_BYTES)
         self.longest, self._shortened_by, self._share = self._lengths.get(sql, (rules.VALUE_BYTES, "", 0))
         self.shares = False
@@ -219,9 +233,22 @@ class Guard:
             return True
         self._check_size(sql)
         self._check_joins(sql)
+        self._searches = self._may_search(sql)
         if self.role == "client":
             self._prepared_before = self.connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0]
-        return self.role == "admin" and not self.writer
+        return self.role == "admin" and not self.writer and not self._searches
+
+    def forget(self) -> None:
+        """Check statements that this client has sent before again: another connection has changed the schema."""
+        self._lengths.clear()
+
+    def _may_search(self, sql: str) -> bool:
+        """Whether the statement, or a trigger of it, may search a table of FTS5."""
+        if self.writer:
+            return bool(self.run_trusted(_FTS5_TABLES))
+        # `_check_size` has read the schema, for any statement that can read a table.
+        folded = _unquoted(sql)
+        return any(name in folded for name in self._searched)
 
     def _check_size(self, sql: str) -> None:
         """Raise TooLarge when preparing the statement would take too much memory, or time that nothing can limit."""
@@ -296,6 +323,9 @@ class Guard:
             self._expansion, self._expansion_of = _read_expansion(found), version
             self._named_joins = NamedJoins.of(
                 (name.encode(), fold_bytes(sql or "")) for name, view, sql in found if view
+            )
+            self._searched = frozenset(
+                map(_unquoted, full_text.searched([(name, sql, bool(view)) for name, view, sql in found]))
             )
             if self.role == "client":
                 self._over_hidden_names = frozenset(map(fold_bytes, self._over_hidden()))
@@ -419,6 +449,8 @@ class Guard:
 
     def too_long_error(self) -> TooLarge:
         """Return the error for a value that is too long for this statement."""
+        if self._makes_search:
+            return TooLarge(rules.TOO_LONG_BESIDE_SEARCH.format(self.longest))
         if self._shortened_by:
             return TooLarge(rules.TOO_LONG_FOR_FUNCTION.format(self.longest, self._shortened_by))
         if self.role == "client" and self.longest < rules.CLIENT_EXCLUSIVE_BYTES:
@@ -460,15 +492,43 @@ class Guard:
             self._measure(sql, bindings)
         if self._only_prepare:
             raise OnlyPrepared
+        longest_search = self._longest_search(cursor, sql, bindings) if self._searches else rules.VALUE_BYTES
         if self.role == "client":
             share = self._exclusive_share(sql, bindings) if self._is_exclusive else self._share
             self.shares = share < self.longest and not self._is_exclusive
             if share < self.longest:
                 self.longest, self._shortened_by = share, ""
+        if longest_search < self.longest:
+            self.longest, self._shortened_by, self.shares, self._makes_search = longest_search, "", False, True
+        if self.role == "client":
             self._set_length(self.longest)
         else:
             self._set_length(min(self.longest, rules.ROW_BYTES // max(1, len(self._description))))
         return True
+
+    def _longest_search(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> int:
+        """Return how long a value may be, so that no search text that the statement makes can be too long.
+
+        Raises TooLarge when the search texts that are known before the first step are too long.
+        """
+        if cursor.is_explain:
+            return rules.VALUE_BYTES
+
+        def parameter(number: int) -> Any:
+            if isinstance(bindings, dict):
+                return bindings.get(cursor.bindings_names[number - 1] or "")
+            return bindings[number - 1] if bindings else None
+
+        self._trusted = True
+        try:
+            program = steps(self.connection.execute(sql, bindings, can_cache=False, explain=1))
+        finally:
+            self._trusted = False
+        texts = search_texts(program, parameter)
+        limit = rules.RANKED_SEARCH_BYTES if self._ranks else rules.SEARCH_BYTES
+        if sum(size or 0 for size in texts) > limit:
+            raise TooLarge(rules.TOO_LONG_FOR_SEARCH.format(limit) + (rules.RANKED if self._ranks else ""))
+        return limit // len(texts) if None in texts else rules.VALUE_BYTES
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -507,6 +567,9 @@ class Guard:
             # After a change of the schema, SQLite has prepared it again, and the authorizer may have seen more.
             self._lengths[self._sql] = self.longest, self._shortened_by, self._share
             return
+        if self._searches:
+            # Its search texts are checked each time, and a remembered statement would not say whether it ranks.
+            return
         size = sys.getsizeof(self._sql)
         prepared = self.connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0] - self._prepared_before
         if size > rules.REMEMBERED_TEXT_BYTES or prepared > rules.REMEMBERED_PREPARED_BYTES:
@@ -538,6 +601,8 @@ class Guard:
     def _authorize(self, action: int, one: str | None, two: str | None, database: str | None, inner: str | None) -> int:
         if self._trusted or action in rules.HARMLESS:
             return apsw.SQLITE_OK
+        if two in rules.RANKING:
+            self._ranks = True
         if self.role == "client":
             refusal = self._refuse_client(action, one, two, database)
         elif action == apsw.SQLITE_ANALYZE:
@@ -616,6 +681,7 @@ class Guard:
             if database == "temp" and not (action == apsw.SQLITE_UPDATE and name.startswith(b"sqlite_")):
                 return rules.TEMPORARY_REFUSAL
             self._creates = self._creates or action in rules.CREATES
+            self.has_created = self.has_created or self._creates
             return self._refuse_write(action, name, fold_bytes(two or ""))
         return rules.REFUSED.get(action, "this statement is not allowed")
 

@@ -39,6 +39,11 @@ REMEMBERED_TEXT_BYTES, REMEMBERED_PREPARED_BYTES, REMEMBERED_BYTES = 16 * KIB, 6
 EXPANDED_TOKENS: Mapping[Role, int] = {"client": 50_000, "admin": 500_000}
 # A statement this short, with one SELECT and no view, cannot grow beyond that.
 SHORT_SQL = 1000
+# How long the search texts of a statement may be together. FTS5 cannot be interrupted while it parses them, which takes
+# a time that grows with the square of their terms, nor while it ranks or marks a row: the square of the terms again,
+# times how often they occur in the row.
+SEARCH_BYTES, RANKED_SEARCH_BYTES = 8 * KIB, KIB
+RANKING = frozenset(("bm25", "highlight", "rank", "snippet"))
 TRIM_CHARACTERS, TRIM_SET_CHARACTERS = 64 * KIB, 100
 
 # A reader's limit must not be below the writer's: a view that the writer accepts would keep readers from reading the
@@ -155,6 +160,15 @@ TOO_LONG_FOR_FUNCTION = (
 TOO_LONG_FOR_SHARE = (
     "a value is longer than {:,} bytes, its share of what a client's statement may hold at once; ask for fewer "
     "columns, compute less in one statement, or ask as admin"
+)
+TOO_LONG_FOR_SEARCH = (
+    "the search texts (MATCH, =, LIKE or GLOB on a full-text table) have more than {:,} bytes together; search for "
+    "fewer words in one statement"
+)
+RANKED = ", which is the limit of one that uses rank, bm25(), highlight() or snippet()"
+TOO_LONG_BESIDE_SEARCH = (
+    "a value is longer than {:,} bytes, the limit in a statement that makes the search text of a full-text table from "
+    "rows or functions; write the search text as a literal or a parameter"
 )
 TOO_EXPANDED = (
     "the statement uses the columns of its subqueries, common table expressions, views or aliases too often: SQLite "

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from starbase_host.errors import StarbaseError
 from starbase_host.sandbox import Guard
-from starbase_host.sandbox_rules import CLIENT_FUNCTIONS
+from starbase_host.sandbox_rules import CLIENT_FUNCTIONS, CREATABLE_MODULES, SEARCH_BYTES
 
 # Known to be quadratic, and held to values so short that it does not matter: see sandbox_rules.py.
 SQUARE = {"instr", "replace"}
@@ -73,7 +73,7 @@ def calls(guard: Guard) -> Iterator[tuple[str, str, int]]:
 
 @functools.cache
 def value(kind: str, size: int) -> Any:
-    return KINDS[kind](size)
+    return (KINDS.get(kind) or SEARCHES[kind])(size)
 
 
 def seconds(guard: Guard, sql: str, kinds: tuple[str, ...], size: int, best_of: int = 1) -> float:
@@ -106,6 +106,63 @@ def test_no_function_of_a_client_grows_with_the_square_of_its_arguments(guard: G
     assert tried >= {"unhex", "trim", "json_set", "printf", "like", "upper", "->>"}
 
 
+SEARCHES: dict[str, Callable[[int], Any]] = {
+    "terms": lambda n: "a " * (n // 2),
+    "different terms": lambda n: " ".join(f"a{i}" for i in range(n // 6)),
+    "either": lambda n: " OR ".join("a" * (n // 5)),
+    "all": lambda n: " AND ".join("a" * (n // 6)),
+    "none": lambda n: " NOT ".join("a" * (n // 6)),
+    "near": lambda n: "NEAR(" + "a " * (n // 2) + ")",
+    "near one another": lambda n: " NEAR ".join("a" * (n // 7)),
+    "phrase": lambda n: '"' + "a " * (n // 2) + '"',
+    "phrases": lambda n: '"a a" ' * (n // 6),
+    "added phrases": lambda n: " + ".join("a" * (n // 4)),
+    "columns": lambda n: "body:a " * (n // 7),
+    "set of columns": lambda n: "{" + "body " * (n // 5) + "}: a",
+    "prefixes": lambda n: "a* " * (n // 3),
+    "brackets": lambda n: "(" * (n // 2) + "a" + ")" * (n // 2),
+    "pattern": lambda n: "%abc" * (n // 4),
+    "other pattern": lambda n: "*abc" * (n // 4),
+    "one word": lambda n: "a" * n,
+}
+COLUMNS = {"geopoly": "body", "rtree": "id, body, other", "rtree_i32": "id, body, other"}
+TOKENIZERS = {"fts5": ", tokenize='trigram'"}
+
+
+def searches(guard: Guard) -> Iterator[str]:
+    """Statements that search each virtual table of each module that a table may have in the linked SQLite."""
+    for (name,) in guard.run_trusted("SELECT name FROM pragma_module_list ORDER BY 1"):
+        if name.encode().lower() not in CREATABLE_MODULES:
+            continue
+        for table, more in ((f"of_{name}", ""), (f"also_{name}", TOKENIZERS.get(name, ""))):
+            guard.run_trusted(f"CREATE VIRTUAL TABLE {table} USING {name}({COLUMNS.get(name, 'body')}{more})")
+            if name != "geopoly":
+                row = "1, 2, 3" if name.startswith("rtree") else "'a abc a'"
+                guard.run_trusted(f"INSERT INTO {table} VALUES ({row})")
+            column = "_shape" if name == "geopoly" else "body"
+            for operand in (f"{table} MATCH ?", f"{table} = ?", *(f"{column} {o} ?" for o in SEARCH_OPERATORS)):
+                yield f"SELECT count(*) FROM {table} WHERE {operand}"
+            yield f"SELECT count(*) FROM {table}(?)"
+    guard.refresh()
+
+
+SEARCH_OPERATORS = ("MATCH", "=", "LIKE", "GLOB", ">")
+
+
+def test_no_search_of_a_virtual_table_grows_with_the_square_of_its_text() -> None:
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+        guard = Guard(connection, "client")
+        guard.install()
+        found = []
+        statements = list(searches(guard))
+        for sql in statements:
+            for kind in SEARCHES:
+                if too_steep(guard, sql, (kind,)) or too_steep(guard, sql, (kind,), SEARCH_BYTES):
+                    found.append((sql, kind))
+        assert found == []
+        assert {sql.split()[3].partition("(")[0] for sql in statements} >= {"of_fts5", "of_fts4", "of_rtree"}
+
+
 texts = st.text("0aF gh-\u20ac^]\\\0", max_size=9)
 
 
@@ -123,3 +180,14 @@ def test_quadratic_work_is_seen() -> None:
         for sql in ("SELECT trim(?, ?)", "SELECT unhex(?, ?)"):
             assert too_steep(plain, sql, ("one letter", "that letter last"), LONG // 8), sql
         assert not too_steep(plain, "SELECT hex(?)", ("one letter",))
+        # The limit of a search text is what holds this back: without the guard's, it is seen.
+        connection.execute("CREATE VIRTUAL TABLE found USING fts5(body)")
+        for kind in ("terms", "either"):
+            values = [seconds_of(connection, value(kind, size)) for size in (LONG, LONG // 4)]
+            assert values[0] > 6 * values[1], kind
+
+
+def seconds_of(connection: apsw.Connection, text: str) -> float:
+    started = time.thread_time()
+    connection.execute("SELECT count(*) FROM found WHERE found MATCH ?", (text,)).fetchall()
+    return time.thread_time() - started
