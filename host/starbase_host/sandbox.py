@@ -10,6 +10,7 @@ Knows one connection and one role. Must not know threads, time, plugins or HTTP.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence, Set
@@ -29,6 +30,7 @@ from starbase_host.searches import search_texts, steps
 from starbase_host.selects import TooManyLevels
 from starbase_host.weight import weight
 
+_CONDITION, _IN = re.compile(r"\b(?:where|on|having)\b"), re.compile(r"\bin\b")
 _RELATIONS = "SELECT lower(name), type = 'view', sql FROM sqlite_schema WHERE type IN ('table', 'view')"
 _FTS5_TABLES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND sql LIKE '%fts5%' LIMIT 1"
 # How often a guard that waits for the exclusive lock checks whether its connection was interrupted.
@@ -57,29 +59,48 @@ def _read_expansion(rows: list[tuple[Any, ...]]) -> Expansion:
     return Expansion({name: relation(sql, view=bool(view)) for name, view, sql in rows})
 
 
-def _large_views(rows: list[tuple[Any, ...]], limit: int) -> set[str]:
+def _large_views(rows: list[tuple[Any, ...]]) -> set[str]:
     expansion = _read_expansion(rows)
+    limit = rules.EXPANDED_TOKENS["admin"]
     return {
         str(name)
         for name, view, sql in rows
         if (
-            not _is_small(expansion, str(name), limit)
+            not _is_small(expansion, str(name), "admin")
             if view
             else " as" in (sql or "").lower() and generated_size(sql) > limit
         )
     }
 
 
-def _is_small(expansion: Expansion, view: str, limit: int) -> bool:
+def _is_small(expansion: Expansion, view: str, role: rules.Role) -> bool:
     try:
-        return expansion.view(view) <= limit
+        size = expansion.view(view)
     except TooManyLevels:
         return False
+    return size.tokens <= rules.EXPANDED_TOKENS[role] and size.copied <= rules.COPIED_TOKENS[role]
+
+
+def _is_short(folded: str) -> bool:
+    """Whether a statement cannot grow much unless it reads a view: it has one SELECT and too few equations.
+
+    SQLite may put the value of a column into that of another one, and so on: then each equation multiplies what all
+    others have become, by as many columns as it has.
+    """
+    if len(folded) > rules.SHORT_SQL or folded.count("select") > 1:
+        return False
+    begins = _CONDITION.search(folded)
+    if begins is None:
+        return True
+    conditions = folded[begins.end() :]
+    # A list of one value makes an equation too.
+    factors = conditions.count("=") + len(_IN.findall(conditions)) + 1
+    return (len(conditions) / (2 * factors)) ** factors <= rules.COPIED_TOKENS["client"]
 
 
 def large_views(connection: apsw.Connection) -> set[str]:
     """Return the views, and tables with generated columns, that must not be prepared, because they are too large."""
-    return _large_views(connection.execute(_RELATIONS, can_cache=False).fetchall(), rules.EXPANDED_TOKENS["admin"])
+    return _large_views(connection.execute(_RELATIONS, can_cache=False).fetchall())
 
 
 class Guard:
@@ -255,19 +276,21 @@ class Guard:
         folded = sql.lower()
         if self.writer and "create" in folded and generated_size(sql) > rules.EXPANDED_TOKENS[self.role]:
             raise TooLarge(rules.COLUMN_TOO_EXPANDED.format(rules.EXPANDED_TOKENS[self.role]))
-        selects = folded.count("select")
-        if len(sql) <= rules.SHORT_SQL and selects == 0:
+        is_short = _is_short(folded)
+        if is_short and "select" not in folded:
             return
         expansion = self._current_expansion()
-        if len(sql) <= rules.SHORT_SQL and selects == 1 and not expansion.mentions_view(sql):
+        if is_short and not expansion.mentions_view(sql):
             return
-        limit = rules.EXPANDED_TOKENS[self.role]
+        limit, most_copied = rules.EXPANDED_TOKENS[self.role], rules.COPIED_TOKENS[self.role]
         try:
             size = expansion.size(sql)
         except TooManyLevels:
             raise TooLarge(rules.TOO_MANY_LEVELS) from None
-        if size > limit + len(sql):
+        if size.tokens > limit + len(sql):
             raise TooLarge(rules.TOO_EXPANDED.format(limit))
+        if size.copied > most_copied:
+            raise TooLarge(rules.TOO_COPIED.format(most_copied))
 
     def _check_joins(self, sql: str) -> None:
         """Raise Forbidden when the statement may join by name what the role may not read; see `named_joins`."""
@@ -384,7 +407,7 @@ class Guard:
             raise TooLarge(rules.VIEW_TOO_EXPANDED.format(min(large), rules.EXPANDED_TOKENS["admin"]))
 
     def _large_views(self) -> set[str]:
-        return _large_views(self.run_trusted(_RELATIONS), rules.EXPANDED_TOKENS["admin"])
+        return _large_views(self.run_trusted(_RELATIONS))
 
     def rewrite(self, sql: str) -> str:
         """Rewrite a client's statement so that it reads the visible part of the schema; see `catalogue`.
@@ -419,7 +442,7 @@ class Guard:
 
     def _readable(self, name: str) -> bool:
         """Whether the role may read this view or virtual table, and every table that it uses."""
-        if not _is_small(self._current_expansion(), name, rules.EXPANDED_TOKENS["client"]):
+        if not _is_small(self._current_expansion(), name, "client"):
             return False
         if self._named_joins.refuses(fold_bytes(name), self._is_unreadable):
             return False

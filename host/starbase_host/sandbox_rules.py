@@ -44,6 +44,8 @@ SHORT_SQL = 1000
 # times how often they occur in the row.
 SEARCH_BYTES, RANKED_SEARCH_BYTES = 8 * KIB, KIB
 RANKING = frozenset(("bm25", "highlight", "rank", "snippet"))
+# How many tokens of its conditions SQLite may copy besides. Each takes about 60 bytes while SQLite prepares.
+COPIED_TOKENS: Mapping[Role, int] = {"client": 800_000, "admin": 8_000_000}
 TRIM_CHARACTERS, TRIM_SET_CHARACTERS = 64 * KIB, 100
 
 # A reader's limit must not be below the writer's: a view that the writer accepts would keep readers from reading the
@@ -175,13 +177,20 @@ TOO_EXPANDED = (
     "replaces each use by the column's expression, which makes more than {:,} tokens here; write WITH name AS "
     "MATERIALIZED (SELECT …) for an inner one, or use its columns fewer times"
 )
+TOO_COPIED = (
+    "the conditions of the statement are too long for how often SQLite would copy them while it prepares it: "
+    "more than {:,} tokens here. It copies a condition into each SELECT below, and the value of `x = value` into the "
+    "place of each other x; write WITH name AS MATERIALIZED (SELECT …) for what is below, x IN (SELECT value FROM "
+    "json_each(?)) for a long list, and x IS value for a long value"
+)
 COLUMN_TOO_EXPANDED = (
     "a generated column would become more than {:,} tokens, because SQLite replaces each generated column in it by its "
     "expression; use fewer of them in one another"
 )
 VIEW_TOO_EXPANDED = (
     "with this, the view or table {} would become more than {:,} tokens, because SQLite replaces each use of an inner "
-    "column by its expression; write WITH name AS MATERIALIZED (SELECT …) in the view, or use inner columns fewer times"
+    "column by its expression, and copies conditions; write WITH name AS MATERIALIZED (SELECT …) in the view, or use "
+    "inner columns fewer times"
 )
 TOO_MANY_LEVELS = "too many SELECTs are nested in one another; write them as common table expressions"
 CLIENT_REFUSAL = (

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from starbase_host.conditions import Equation, Equations
+
 # An unclosed token ends at the end of the text, and nothing backtracks.
 _TOKEN = re.compile(
     r"""
@@ -35,6 +37,12 @@ _COLLECT = """
     avg count group_concat json_group_array json_group_object jsonb_group_array jsonb_group_object string_agg sum total
 """
 _AGGREGATES = frozenset(_COLLECT.split())
+# What an expression may end with besides names and values.
+_LAST = frozenset((")", "end", "null", "isnull", "notnull"))
+# Values that look like names. So may a name in quotes: SQLite takes it for a text when there is no such column.
+_CONSTANTS = frozenset(("true", "false", "current_date", "current_time", "current_timestamp"))
+# Each further piece of this many characters counts as a token: SQLite copies the text of a token with it.
+TOKEN_CHARACTERS = 32
 
 
 class TooManyLevels(Exception):
@@ -46,18 +54,24 @@ class Part:
     """Tokens of one clause, or of one column.
 
     names: the columns that it uses.
+    constants: which of them may be constants instead.
     plain: how many other tokens it has.
     queries: the selects in it.
+    equations: those of a condition.
     """
 
     names: list[str] = field(default_factory=list)
     plain: int = 0
     queries: list[Select] = field(default_factory=list)
+    constants: set[int] = field(default_factory=set)
+    equations: list[Equation] = field(default_factory=list)
     # Only for a column of the result.
     alias: str | None = None
     star: bool = False
     aggregates: bool = False
-    named_windows: int = 0
+    # The windows that it names, and how many it defines itself.
+    windows: list[str] = field(default_factory=list)
+    own_windows: int = 0
     # Only for ORDER BY and GROUP BY: how many terms are the number of a column.
     numbers: int = 0
 
@@ -107,6 +121,8 @@ class _Frame:
         self.brackets: list[str] = []
         self.source_next = False
         self.by = False
+        # Before a SELECT stand the conditions of UPDATE and DELETE, but also what a CREATE declares.
+        self.equations = Equations(self.arm.rest, counts=False)
 
     @property
     def arm(self) -> Arm:
@@ -128,7 +144,10 @@ def read_selects(sql: str) -> Select:
         following = tokens[at + 1] if at + 1 < count else ("mark", ";")
         frame = frames[-1]
         at += 1
-        if kind == "mark" and word == "(":
+        begins = (kind, word) == ("mark", "(")
+        if frame.clause not in ("columns", "with") and not (begins and _begins_query(tokens, at)):
+            frame.equations.read(kind, word)
+        if begins:
             if _begins_query(tokens, at):
                 query = _begin_query(frame)
                 if len(frames) > MOST_NESTED:
@@ -141,7 +160,7 @@ def read_selects(sql: str) -> Select:
             if frame.brackets:
                 frame.brackets.pop()
             elif len(frames) > 1:
-                frames.pop()
+                frames.pop().equations.end()
                 frames[-1].source_next = False
         elif kind == "word" and frame.clause == "with" and not frame.brackets:
             if word not in ("select", "values"):
@@ -154,6 +173,8 @@ def read_selects(sql: str) -> Select:
             at = _read_word(frame, word, following, tokens, at)
         else:
             at = _read_other(frame, kind, word, following, tokens, at)
+    for frame in frames:
+        frame.equations.end()
     return top
 
 
@@ -192,6 +213,8 @@ def _begin_arm(frame: _Frame, word: str) -> None:
         frame.query.arms.append(Arm())
     frame.clause, frame.source_next, frame.by = "columns", False, False
     frame.arm.columns.append(Part())
+    frame.equations.end()
+    frame.equations = Equations(frame.arm.rest, counts=True)
     frame.arm.values = word == "values"
 
 
@@ -292,6 +315,7 @@ def _take(
     """Count a token of an expression."""
     part = frame.part
     before = tokens[at - 2] if at >= 2 else ("mark", ";")
+    part.plain += len(word) // TOKEN_CHARACTERS
     if kind == "mark" and word == "*" and frame.clause == "columns" and not frame.brackets:
         ends = following in (("mark", ","), ("mark", ";"), ("mark", ")")) or following == ("word", "from")
         begins = before in (("mark", ","), ("mark", "."), ("word", "select"), ("word", "distinct"), ("word", "all"))
@@ -301,16 +325,24 @@ def _take(
         part.numbers += begins
     if kind == "word" and following == ("mark", "("):
         part.aggregates = part.aggregates or word in _AGGREGATES
+        part.own_windows += word == "over"
         part.plain += 1
     elif following == ("mark", "."):
         return
     elif kind == "word" and word == "over":
-        part.named_windows += 1
+        part.windows.append(following[1])
         part.plain += 1
     elif kind == "quoted" or (kind == "word" and word not in KEYWORDS):
+        ends = frame.clause == "columns" and not frame.brackets and _ends_column(following)
+        if ends and _ends_expression(before):
+            # An alias without AS.
+            part.alias = word
+            return
+        if word in _CONSTANTS or (kind == "quoted" and before != ("mark", ".")):
+            part.constants.add(len(part.names))
         part.names.append(word)
-        if frame.clause == "columns" and not frame.brackets and _ends_column(following):
-            # `x`, `t.x`, and an alias without AS; an alias counts as one token more.
+        if ends:
+            # `x` and `t.x`.
             part.alias = word if part.alias is None else part.alias
     elif kind == "text":
         part.plain += 1
@@ -324,6 +356,11 @@ def _ends_column(following: tuple[str, str]) -> bool:
     return following in (("mark", ","), ("mark", ";"), ("mark", ")"), ("word", "from"), ("word", "union")) or (
         following[0] == "word" and following[1] in _ENDS_COLUMNS
     )
+
+
+def _ends_expression(token: tuple[str, str]) -> bool:
+    kind, word = token
+    return kind not in ("word", "mark") or word in _LAST or (kind == "word" and word not in KEYWORDS)
 
 
 def tokenize(sql: str) -> list[tuple[str, str]]:

@@ -46,6 +46,15 @@ WORST: dict[str, tuple[str, Any]] = {
     ),
     "arguments": (f"SELECT length(json_array({', '.join(['?1||1'] * 99)}))", ["\x01" * 100_000]),
     "parameters": ("SELECT 1", [[]] * 30_000),
+    "conditions copied as often as may be": (
+        f"SELECT a FROM (SELECT 1 a{' UNION ALL SELECT 1' * 239}) WHERE a IN ({','.join('1' * 1600)})", None,
+    ),
+    "conditions copied too often": (
+        f"SELECT a FROM (SELECT 1 a{' UNION ALL SELECT 1' * 239}) WHERE a IN ({','.join('1' * 40_000)})", None,
+    ),
+    "a value copied as often as may be": (
+        f"SELECT 1 FROM t WHERE id = max(0,{','.join('1' * 90)}) AND id IN ({','.join(['id'] * 4000)})", None,
+    ),
 }  # fmt: skip
 
 
