@@ -36,9 +36,9 @@ from starbase_data_replication.sources.protocols import SHA256, Key, Part, Summa
 FETCHED_ROWS = 1000
 FETCHED_BYTES = 1024 * 1024
 
-# Types that the replica orders as MySQL does; a bigint unsigned only where it stands first.
+# Types that the replica orders as MySQL does; a bigint unsigned only as the first column.
 ORDERED = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year", "binary", "varbinary"})
-# Collations that compare the bytes of UTF-8, and do not fill up with blanks.
+# Collations that compare the bytes of UTF-8, and do not pad with blanks.
 ORDERED_COLLATIONS = ("utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb3_nopad_bin", "utf8_nopad_bin")
 
 # Several of these in a row may come to more than max_allowed_packet, and a text that does is NULL.
@@ -74,7 +74,7 @@ def double_text(value: float) -> str:
 
 
 def float_text(value: float) -> str:
-    """The text of the four-byte float that the replica keeps as this double; a mark, when there is none."""
+    """The text of the four-byte float that the replica keeps as this double, or `!` and the number if none does."""
     try:
         exact: float = struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
@@ -92,7 +92,7 @@ def _form(column: Column) -> Callable[[float], str]:
 
 
 def in_json(value: float, *, form: Callable[[float], str] = double_text) -> str:
-    """The same in a JSON document, where a number that is no integer looks like none."""
+    """The same in a JSON document, where a double always has a point or an exponent."""
     text = form(value)
     return text if text.startswith("!") or "." in text or "e" in text else f"{text}.0"
 
@@ -130,7 +130,7 @@ class MysqlComparing:
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
         selects = [self._summary(number, part) for number, part in enumerate(parts)]
-        # The caller's filter stands in a statement once.
+        # A statement contains the caller's filter only once.
         statements = [" UNION ALL ".join(selects)] if self._schema.where is None else selects
         await self._code.begin()
         with translate_errors(self._doing, rows=True):
@@ -202,8 +202,8 @@ class MysqlComparing:
         return f"MOD({self._hash(self._key or self._columns)}, {part.buckets})"
 
     def _hash(self, columns: Sequence[Column]) -> str:
-        # CONCAT_WS leaves out what is NULL. In bytes, since texts of two collations would become one text, which has no
-        # room for what is none, or would be refused.
+        # CONCAT_WS leaves out what is NULL. In bytes, since texts of two collations would become one text, which cannot
+        # hold bytes that are not valid text, or would be refused.
         text = f"CONCAT_WS(CAST(X'' AS BINARY), {', '.join(self._canonical(column) for column in columns)})"
         hashed = f"CAST(CONV(LEFT({_digest(text)}, 15), 16, 10) AS UNSIGNED)"
         lost = [LOST_JSON.replace("{}", column_sql(column)) for column in columns if column.tracking_kind == JSON]

@@ -55,7 +55,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 }
 KEYS = tuple(PROPERTIES)
 
-# A connection string's parameters, and the keys that they stand for.
+# A connection string's parameters, and the keys that they set.
 PARAMETERS = {
     **dict.fromkeys(("ssl-mode", "ssl_mode", "sslmode"), "sslMode"),
     **dict.fromkeys(("ssl-ca", "ssl_ca"), "sslCa"),
@@ -69,7 +69,7 @@ REFUSED = {"charset": "it is always utf8mb4", "ssl": "write ssl-mode=REQUIRED"}
 
 @dataclass(frozen=True, kw_only=True)
 class MysqlSettings:
-    """Where a source is and how to reach it, in final form. A `host` that begins with / is a socket."""
+    """Where a source is and how to connect to it, in final form. A `host` that begins with / is a socket."""
 
     host: str
     port: int = DEFAULT_PORT
@@ -89,7 +89,7 @@ class MysqlSettings:
 
     @property
     def tls_required(self) -> bool:
-        """True when a connection without TLS must be refused, whatever the server offers."""
+        """True when a connection without TLS must be refused, even if the server offers no TLS."""
         return self.ssl_mode in STRICT
 
     @property

@@ -1,5 +1,5 @@
--- The transactions that InnoDB has open, from its copy of their list, which it renews only when nobody has read
--- it for 0.1 s. {nonce} makes the text of this statement unlike any other: where our own transaction's row shows
+-- The transactions that InnoDB has open, from its copy of their list, which it renews only when no session has
+-- read it for 0.1 s. {nonce} makes the text of this statement unlike any other: where our own transaction's row shows
 -- it, the copy was made for us. Columns that differ in width between servers come as text.
 SELECT CAST(t.trx_mysql_thread_id AS CHAR),
        CAST(t.trx_started AS CHAR),

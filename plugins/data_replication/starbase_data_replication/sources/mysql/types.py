@@ -22,7 +22,7 @@ SIX_DIGITS = 6
 
 
 def shortest_float(text: str) -> float:
-    """A 4-byte float, given as the double that it is, as the double with the fewest digits that it stands for."""
+    """A 4-byte float, given as the double that it is, as the double with the fewest digits that reads back as it."""
     exact = float(text)
     for digits in range(6, 9):
         short = float(f"{exact:.{digits}g}")
@@ -67,16 +67,16 @@ def _stamp(suffix: str, digits: int) -> Cast:
 
 
 BITS = "CAST({} AS UNSIGNED)"
-# FLOAT prints six digits of its nine; multiplied it is the double that it stands for, and DOUBLE(10,2) too
-# loses the two digits that it is printed with. Adding 0 would lose the sign of -0.
+# A FLOAT is printed with six of its nine digits. Multiplied, it is the exact double, and a DOUBLE(10,2) is no longer
+# rounded to two digits. Adding 0 would lose the sign of -0.
 EXACT = "{} * 1e0"
-# MySQL cuts a number that it works out to 22 characters where it makes a text of it: many lose their last digits.
-# In a JSON document it writes all of them, from this version on.
+# MySQL cuts the text of a computed number to 22 characters, so many lose their last digits. In a JSON document it
+# writes all digits, from this version on.
 AS_JSON = "CAST(CAST({} AS JSON) AS CHAR)"
 JSON_IS_EXACT = (8, 0, 28)
-# Exact while it is sent as a number, and not in a text.
+# Exact only if it is sent as a number; as text it is cut.
 EXACT_ALONE = f"({EXACT})"
-# Its own text form would be in the column's character set, which may be binary.
+# Without the CAST, the text would be in the column's character set, which may be binary.
 LABEL = "CAST({} AS CHAR)"
 
 _CHARACTERS = "the text, of CHAR without its padding"
@@ -85,9 +85,10 @@ _POINT = "\\xe61000000101000000000000000000f03f0000000000000040"
 _FLOAT = "the double itself; {}"
 ZEROFILL = "; without the zeros of ZEROFILL, which the type implies"
 
-# MySQL's own; MariaDB's documents are texts. One whose text would be longer than max_allowed_packet has an empty one.
+# MySQL only: MariaDB stores documents as text. MySQL gives an empty text if it would be longer than
+# max_allowed_packet.
 JSON = "json"
-# As long as a LONGBLOB, each.
+# Each may be as long as a LONGBLOB.
 GEOMETRIES = (
     "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
     "geometrycollection", "geomcollection",
@@ -133,9 +134,9 @@ CASTS: dict[str, Cast] = {
     **{f"timestamp({digits})": _stamp("Z", digits) for digits in range(SIX_DIGITS + 1)},
 }  # fmt: skip
 
-# What stands for a value that the server has, and cannot send through a function: the answer, longer than
-# max_allowed_packet, is NULL with a warning. No text in UTF-8 and no hexadecimal digits look like it. A value is NULL
-# only where the column itself says so.
+# Replaces a value that the server has but cannot pass through a function: a result longer than max_allowed_packet is
+# NULL with a warning. No text in UTF-8 and no hexadecimal digits equal it. A value is NULL only if the column itself
+# is NULL.
 LOST = b"\xfe"
 LOST_DIGITS = "?"
 
@@ -157,8 +158,8 @@ SENT_WHOLE = frozenset(
 SENT_AS_BYTES = frozenset({"utf8", "utf8mb3"})
 # IFNULL copies nothing, so it answers a text of any length; CAST(… AS BINARY) answers NULL for a long one.
 AS_BYTES = "IFNULL({}, CAST(NULL AS BINARY))"
-# What comes back as the same text has a Unicode text of its own; of another, the bytes come behind one that UTF-8
-# never has.
+# A text that converts to Unicode and back unchanged is sent as Unicode. Of any other, the bytes are sent, behind a
+# byte that UTF-8 never has.
 NO_UTF8 = b"\xff"
 _UNICODE = "CONVERT({} USING utf8mb4)"
 IF_UNICODE = (
@@ -170,8 +171,7 @@ NOT_UNICODE = "are no valid Unicode text and are kept as bytes"
 
 
 def lost(cast: Cast, kind: str) -> bytes | str | None:
-    """What comes in the place of a value of this cast, and this DATA_TYPE, that is too long to be converted; None where
-    nothing does."""
+    """What replaces a value of this cast and this DATA_TYPE that is too long to be converted; None if nothing does."""
     if kind == JSON:
         return ""
     if not cast.known:
@@ -214,7 +214,7 @@ def cast_for(
     if mysql is not None and base in ("float", "double"):
         return replace(CASTS[base], select=AS_JSON if mysql >= JSON_IS_EXACT else EXACT_ALONE)
     if mysql is not None and base == "vector":
-        # Sent as what it is, it is of a type that the driver takes for text.
+        # Without a cast, its type is one that the driver decodes as text.
         return replace(CASTS[base], select="CAST({} AS BINARY)")
     if base in ("datetime", "timestamp"):
         return CASTS[f"{base}({digits or 0})"]
@@ -244,12 +244,12 @@ def _number(text: str, _: str) -> str:
 
 
 def _decimal(text: str, _: str) -> str:
-    # Of a number that the replica keeps: with an exponent it would be a DOUBLE, and the comparison another one.
+    # The replica keeps a number: with an exponent it would be a DOUBLE, and would compare differently.
     return _checked(_NUMBER, format(Decimal(text), "f") if "e" in text else text.removesuffix(".0"))
 
 
 def _double(text: str, _: str, *, exact: Callable[[float], float] = float) -> str:
-    # Without an exponent it would be a DECIMAL, and the comparison another one.
+    # Without an exponent it would be a DECIMAL, and would compare differently.
     number = repr(exact(float(text)))
     return number if "e" in number else f"{number}e0"
 
@@ -272,7 +272,7 @@ def _literal_text(text: str, charset_and_collation: str) -> str:
 
 def text_literal(text: bytes, charset_and_collation: str) -> str:
     """SQL of a text, given in UTF-8 or, behind NO_UTF8, in its own character set."""
-    # Given in the column's own character set and collation, an index serves; in hex there is nothing to escape.
+    # In the column's character set and collation, the server can use an index; hex needs no escaping.
     charset, collation = charset_and_collation.split()
     if text.startswith(NO_UTF8):
         return f"_{charset} X'{text.removeprefix(NO_UTF8).hex()}' COLLATE {collation}"
@@ -285,11 +285,11 @@ def _checked(pattern: re.Pattern[str], text: str) -> str:
     return text
 
 
-# What stands before the hex digits of bytes, where a value is kept as text.
+# The prefix of the hex digits of bytes, where a value is kept as text.
 BYTES_MARK = "\\x"
 
 NUMBERS = Order(literal=_number)
-# Compared as they are, labels would be texts; they are ordered by their numbers.
+# Labels are ordered by their numbers; uncast, they would be compared as text.
 LABELS = Order(literal=_number, column=BITS, value=BITS)
 TIMES = Order(literal=_time)
 TEXTS = Order(literal=_literal_text)
@@ -309,7 +309,7 @@ ORDERS: dict[str, Order] = {
     **dict.fromkeys(("uuid", "inet4", "inet6"), PLAIN),
 }
 
-# What is known of a type's values as those of a tracking column, see Column.rises; of others, that they do not.
+# How a type's values rise in a tracking column: see Column.rises. The values of other types do not rise.
 RISES: dict[str, str] = {
     **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal"), "number"),
     **dict.fromkeys(("float", "double"), "number"),

@@ -206,7 +206,7 @@ def _is_call(tokens: Sequence[tuple[str, int, int]], at: int) -> bool:
 
 
 def _closing(words: Sequence[str]) -> list[int]:
-    """Of each place the place of the next closing bracket; the end, where there is not one."""
+    """For each place, the place of the next closing bracket, or the end if no bracket follows."""
     found, following = [len(words)] * len(words), len(words)
     for at in range(len(words) - 1, -1, -1):
         following = at if words[at] == ")" else following
@@ -225,7 +225,7 @@ def _defines(words: Sequence[str], at: int, closing: Sequence[int]) -> bool:
 
 
 def _table_names(words: Sequence[str], at: int) -> list[str]:
-    """The names with dots between them that stand here, behind any brackets."""
+    """The names at this place with dots between them, after any brackets."""
     while at < len(words) and words[at] == "(":
         at += 1
     names: list[str] = []

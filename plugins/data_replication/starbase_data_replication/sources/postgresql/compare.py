@@ -31,7 +31,7 @@ from starbase_data_replication.sources.protocols import MD5, SHA256, Key, Part, 
 
 BYTE_ORDERED = files(__package__).joinpath("byte_ordered.sql").read_text(encoding="utf-8")
 
-# A pass over all keys of a table that has no order in common with the replica takes as long as reading it.
+# If source and replica do not order the keys alike, a pass over all keys takes as long as reading the table.
 TIMEOUT_SECONDS = 3600.0
 FETCHED_ROWS = 1000
 # A function takes a hundred arguments, and a column is up to three.
@@ -77,7 +77,7 @@ class PostgresqlComparing:
         self._options = options
         self._doing = f"comparing {schema.table}"
         self._code = SourceCode(connection, schema, self._doing)
-        # Text in no encoding, or in one with gaps, is taken as it is: its bytes are what the replica has.
+        # Text without an encoding, or in one with gaps, is not converted: the replica has its bytes.
         server_encoding = connection.get_settings().server_encoding
         encoding = encoding_of(server_encoding)
         self.encoded = None if encoding is None else encoding.encoded
@@ -108,7 +108,7 @@ class PostgresqlComparing:
 
     async def summarise(self, parts: Sequence[Part]) -> list[dict[int, Summary]]:
         rows: list[Any] = []
-        # The caller's filter stands in a statement once.
+        # A statement contains the caller's filter only once.
         together = len(parts) if self._schema.where is None else 1
         await self._code.begin()
         for first in range(0, len(parts), together or 1):
@@ -150,7 +150,7 @@ class PostgresqlComparing:
         return f"(SELECT {number}, {bucket}, count(*), {checksum} {self._from(part, values)}{group})"
 
     def _from(self, part: Part, values: list[Any]) -> str:
-        """FROM and WHERE of a part. What the casts answer is worked out once a row, however often it is used:
+        """FROM and WHERE of a part. The results of the casts are computed once a row, however often they are used:
         OFFSET 0 keeps the planner from taking the inner SELECT apart.
         """
         used = {column.name: column for column in (*self._key, *self._columns)}.values()

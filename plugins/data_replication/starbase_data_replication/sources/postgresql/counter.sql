@@ -1,6 +1,6 @@
--- The lowest of the last values of the sequences that assign a column: its own, and those that its default asks. NULL
--- where there is none, where one has not been asked yet, and where one may not be seen. $1 is the schema, $2 the
--- table, $3 the column.
+-- The lowest of the last values of the sequences that assign a column: its own, and those that its default calls. NULL
+-- if no sequence assigns it, if one has not given a value yet, and if this role may not read one. $1 is the schema, $2
+-- the table, $3 the column.
 WITH assigned AS (
     SELECT a.attrelid, a.attnum
     FROM pg_catalog.pg_attribute a

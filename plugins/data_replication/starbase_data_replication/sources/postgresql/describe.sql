@@ -1,5 +1,5 @@
 -- One row for each column of a table, in its order. $1 is the schema, $2 the table, $3 its tracking column.
--- base_* follow a domain down to the type that it stands on, and element_* an array's elements down to theirs; a kind
+-- base_* follow a domain down to its base type, and element_* an array's elements down to theirs; a kind
 -- is pg_type.typtype, or a for an array. key_position counts from 1 within the key that
 -- identifies a row: the primary key, else the smallest unique index that is immediate, whole (no WHERE),
 -- on plain columns and without NULLs. may_hide: whether hidden.sql is to be asked what hides rows. may_have_children: by
@@ -114,7 +114,7 @@ SELECT r.oid::text AS relation,
                      THEN given.expression NOT IN ('now()', 'CURRENT_TIMESTAMP', 'transaction_timestamp()')
                      ELSE r.relhastriggers END
            ELSE true END AS may_be_sequence,
-       -- What server.sql asks stands here, where this role may ask it.
+       -- describe.py puts the expression of server.sql here, if this role may run it.
        NULL::text AS server
 FROM relation r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -1,9 +1,9 @@
 -- What hides rows of a table or view, by its oid ($1), from the role that reads: one row. policed: a policy applies.
 -- hidden: the tables of which one may hide rows. asking: the views that ask who reads them. reader: the role.
 WITH RECURSIVE seen (oid, relkind, role) AS (
-    -- The relation and what its views stand on, and whose policies apply there: those of the role that reads, and below
-    -- a view those of its owner, unless the view says security_invoker. Those of partitions and children do not, when
-    -- their parent is read.
+    -- The relation and the tables that its views read, with the role whose policies apply there: the role that reads,
+    -- and below a view the view's owner, unless the view has security_invoker. The policies of partitions and children
+    -- do not apply when their parent is read.
     SELECT r.oid, r.relkind, u.oid
     FROM pg_catalog.pg_class r, pg_catalog.pg_roles u
     WHERE r.oid = $1::text::oid AND u.rolname = current_user

@@ -59,7 +59,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 }
 KEYS = tuple(PROPERTIES)
 
-# A connection string's parameters, and the keys that they stand for.
+# A connection string's parameters, and the keys that they set.
 PARAMETERS = {
     **{name: name for name in ("host", "port", "user", "password", "sslmode", *TLS_FILES)},
     **{name: name for name in ("application_name", "connect_timeout", "target_session_attrs")},
@@ -79,7 +79,7 @@ REFUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresqlSettings:
-    """Where a source is and how to reach it; every value in its final form. As many ports as hosts."""
+    """Where a source is and how to connect to it; every value in its final form. As many ports as hosts."""
 
     hosts: tuple[str, ...]
     ports: tuple[int, ...]
@@ -175,7 +175,7 @@ def pool_arguments(settings: PostgresqlSettings) -> dict[str, Any]:
 def _ssl(settings: PostgresqlSettings) -> ssl.SSLContext | str | bool:
     """asyncpg refuses a server without TLS when given a context, and falls back only when given a word.
 
-    `require` as a word would verify by whatever PGSSLROOTCERT or ~/.postgresql/root.crt happens to hold.
+    `require` as a word would verify by the file that PGSSLROOTCERT names, or by ~/.postgresql/root.crt.
     """
     if settings.sslmode not in STRICT:
         return False if settings.sslmode == "disable" else settings.sslmode

@@ -173,7 +173,8 @@ CASTS_BY_KIND: dict[str, Cast] = {
     "c": _text(f"{_OWN}; an array in it as `{{…}}`", '(1,"a b",)'),
 }
 
-# JSON for what JSON tells exactly. It has no bounds: an array whose do not begin at 1 keeps PostgreSQL's own text.
+# JSON, for elements that JSON represents exactly. JSON has no bounds, so an array that does not begin at 1 keeps
+# PostgreSQL's own text.
 _AS_JSON = (
     r"CASE WHEN pg_catalog.array_dims({{}}) ~ '\[(?!1:)' THEN {{}}::text "
     "ELSE pg_catalog.array_to_json({{}}{cast})::text END"
@@ -185,7 +186,7 @@ JSON_ARRAY = Cast(
 )  # fmt: skip
 # In JSON, NULL and a JSON null, or a nested array's bounds, would look alike.
 TEXT_ARRAY = _text(f"{_OWN}", '{"(1,a)",NULL}')
-# Elements whose own text depends on a setting, or on the names of objects, go by the exact number.
+# Elements whose text depends on a setting, or on the names of objects, are kept as their exact number.
 _ELEMENT_CASTS = {"money": "::numeric[]", **dict.fromkeys(OBJECTS, "::oid[]::int8[]")}
 _NOT_AS_JSON = ("json", "jsonb", "hstore", "int2vector", "oidvector")
 UNKNOWN = Cast(select="{}::text", known=False, resumable=False, sorts=False)
@@ -198,7 +199,7 @@ CLOCKS: dict[str, str] = {
     "timestamp": "pg_catalog.date_trunc('{unit}', {local})",
     "date": "({local})::date",
 }
-# What is known of a type's values as those of a tracking column, see Column.rises.
+# How a type's values rise in a tracking column: see Column.rises.
 RISES: dict[str, str] = {
     **dict.fromkeys(CLOCKS, "time"),
     **dict.fromkeys(("int2", "int4", "int8", "numeric", "float4", "float8", "xid8", "pg_lsn"), "number"),
@@ -206,13 +207,13 @@ RISES: dict[str, str] = {
     **dict.fromkeys(("text", "varchar", "bpchar", "name"), "text"),
     "bytea": "bytes",
 }
-# Types of numbers that have values beyond all numbers.
+# Number types that also have NaN or infinity.
 UNBOUNDED = ("numeric", "float4", "float8")
 # Types of numbers that hold a time since 1970.
 COUNTING = ("int2", "int4", "int8", "numeric", "float8")
-# What a transaction is given, and none after it.
+# A value that one transaction has and no later one.
 PASSING = ("xid8",)
-# A zone's clock is put back once a year: then rows come in whose times were there an hour ago already.
+# A zone's clock is put back once a year: new rows then have times that already passed an hour ago.
 LOCAL_CLOCK = "least({now} AT TIME ZONE {zone}, ({now} + interval '3 hours') AT TIME ZONE {zone} - interval '3 hours')"
 
 
@@ -224,7 +225,7 @@ def cast_for(
     element: tuple[str, str, str] | None,
     digits: tuple[int, int] | None = None,
 ) -> Cast:
-    """The cast of a type that is no domain. kind is pg_type.typtype, or `a` for an array.
+    """The cast of a type that is not a domain. kind is pg_type.typtype, or `a` for an array.
 
     element: schema, name and kind of an array's elements, domains looked through. digits: precision and scale of a
     numeric that has them.
@@ -250,7 +251,7 @@ def _array_cast(schema: str, name: str, kind: str) -> Cast:
 
 
 def in_bytes(cast: Cast) -> Cast:
-    """The cast of the same type in a database whose text may be in no encoding: what comes are its bytes."""
+    """The cast of the same type in a database whose text may have no valid encoding: its bytes are sent."""
     if cast.declared != "TEXT":
         return cast
     return replace(
