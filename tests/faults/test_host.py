@@ -480,7 +480,7 @@ class Hanging:
 """
 
 
-def test_one_that_hangs_makes_nobody_hear_an_event_again_and_again(tmp_path: Path) -> None:
+def test_a_subscriber_that_hangs_does_not_make_the_others_receive_an_event_twice(tmp_path: Path) -> None:
     """Events of before the start are told by an alarm, which may take no longer than one of its subscribers."""
     (tmp_path / "hanging.py").write_text(HANGING)
     (tmp_path / "listener.py").write_text(LISTENER)

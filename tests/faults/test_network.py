@@ -62,7 +62,7 @@ def test_a_network_that_falls_silent_in_a_read(net: Rig) -> None:
 
 
 @pytest.mark.prove
-def test_a_slow_network_is_no_failure(net: Rig) -> None:
+def test_a_slow_network_is_not_a_failure(net: Rig) -> None:
     """Bytes that trickle are bytes: however long a read takes, it is not silent."""
     name = net.table(rows=2000, width=4)
     net.proxy.begin(bytes_per_second=80_000)

@@ -145,7 +145,7 @@ async def test_a_websocket_is_closed(tmp_path: Path) -> None:
         ({"body": {"a": object()}}, "not JSON"),
     ],
 )
-async def test_a_route_that_is_told_wrongly_stops_the_start(
+async def test_a_route_that_is_described_wrongly_stops_the_start(
     tmp_path: Path, options: dict[str, Any], expected: str
 ) -> None:
     class Wrong:

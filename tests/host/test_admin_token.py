@@ -28,7 +28,7 @@ def status_of(host: HostProcess, file: Path) -> int:
 
 
 @pytest.mark.parametrize("left", ["", "\n"])
-def test_a_token_that_was_never_written_is_made_anew(tmp_path: Path, left: str) -> None:
+def test_an_unfinished_token_file_gets_a_new_token(tmp_path: Path, left: str) -> None:
     """As a crash or a full disk has left it."""
     host, file = host_in(tmp_path)
     file.write_text(left)
@@ -83,7 +83,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_token_file_that_is_none_stops_the_start_with_one_line(tmp_path: Path, case: str) -> None:
+def test_an_invalid_token_file_stops_the_start_with_one_line(tmp_path: Path, case: str) -> None:
     make, told = WRONG[case]
     host, file = host_in(tmp_path)
     make(file)

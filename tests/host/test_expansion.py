@@ -203,7 +203,7 @@ def test_an_admin_may_have_more_than_a_client(shared: Bench, levels: int) -> Non
     assert isinstance(shared.refusal(nested(12, "x+x+x+x"), role="admin"), TooLarge)
 
 
-def test_views_are_expanded_too_in_whatever_order_they_come(tmp_path: Path) -> None:
+def test_views_are_expanded_too_in_any_order(tmp_path: Path) -> None:
     with a_bench(tmp_path, max_seconds=60) as bench:
         bench.write("CREATE TABLE base(x)")
         bench.write("INSERT INTO base VALUES (1)")

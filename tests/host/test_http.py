@@ -68,7 +68,7 @@ def test_only_pages_of_the_origins_that_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "origin", ['"app.example.com"', '"https://a/"', '"https://A.example"', "7", '"https://a, https://b"']
 )
-def test_what_is_no_origin_stops_the_start(origin: str, tmp_path: Path) -> None:
+def test_an_invalid_origin_stops_the_start(origin: str, tmp_path: Path) -> None:
     changed = CONFIG.replace("[plugins", f"cors_origins = [{origin}]\n[plugins", 1)
     done = HostProcess(tmp_path, changed).command("plugins")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -122,7 +122,7 @@ def test_a_transaction_is_atomic(host: HostProcess) -> None:
     assert host.query("SELECT count(*) FROM account") == [[1]]
 
 
-def test_health_and_status_tell_no_secret(host: HostProcess) -> None:
+def test_health_and_status_show_no_secret(host: HostProcess) -> None:
     assert host.request("GET", "/health", token=None).json() == {"result": {"status": "ready"}}
     status = host.request("GET", "/status").text
     assert ADMIN not in status
@@ -245,7 +245,7 @@ def test_a_plugin_toml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         assert answer.stderr.count("\n") == 1
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+def test_a_byte_order_mark_in_a_file_is_ignored(tmp_path: Path) -> None:
     """Some editors put one before whatever they save as UTF-8."""
     host = HostProcess(tmp_path)
     host.config_path.write_text("\ufeff" + CONFIG, encoding="utf-8")
@@ -303,13 +303,13 @@ def test_a_link_does_not_lead_past_the_lock(tmp_path: Path) -> None:
         host.start()
 
 
-def test_a_path_with_a_slash_too_many_is_no_redirect(host: HostProcess) -> None:
+def test_a_path_with_an_extra_slash_is_not_redirected(host: HostProcess) -> None:
     response = host.request("GET", "/data-replication/status/")
     assert response.status_code == 404
     assert set(response.json()) == {"error"}
 
 
-def test_what_holds_secrets_is_taken_from_everybody(tmp_path: Path) -> None:
+def test_files_with_secrets_become_unreadable_for_others(tmp_path: Path) -> None:
     with running(tmp_path) as host:
         # A host that is killed leaves the files beside its database.
         host.kill()
@@ -332,7 +332,7 @@ def test_a_plugin_toml_without_a_token_may_be_read(tmp_path: Path) -> None:
         assert "everybody" not in host.log
 
 
-def test_what_cannot_be_taken_from_everybody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_stay_readable_by_others_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system that keeps no modes."""
     monkeypatch.setattr(Path, "chmod", lambda *_: None)
     open_to_all = tmp_path / "starbase.db"

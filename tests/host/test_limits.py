@@ -54,7 +54,7 @@ def test_guesses_make_an_address_wait_twice_as_long_each_time() -> None:
     assert throttle.wait_seconds("10.0.0.1", FORGET_SECONDS + 1) == 0
 
 
-def test_one_old_token_is_no_guess_and_zero_turns_it_off() -> None:
+def test_one_old_token_does_not_count_as_a_guess_and_zero_turns_the_limit_off() -> None:
     throttle = LoginThrottle(60)
     for _ in range(1000):
         throttle.record_failure("10.0.0.1", b"the token of last year", 0)
@@ -190,7 +190,7 @@ POST = (
 ).encode()
 
 
-async def test_what_is_no_request_and_what_is_too_large_or_too_slow(
+async def test_requests_that_are_malformed_too_large_or_too_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
@@ -299,7 +299,7 @@ async def unread(address: tuple[str, int], sql: str, *, receives: bool) -> bytes
     return got
 
 
-async def test_an_answer_that_nobody_reads_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_the_client_does_not_read_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 8_000_000
     sql = f"SELECT printf('%.{size // 4}c', 'x') AS x FROM json_each('[1,2,3,4]')"
     async with served(tmp_path) as address:

@@ -101,7 +101,7 @@ def begun(host: HostProcess, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_command_beside_another_command_sends_its_token_to_nobody(
+def test_a_command_beside_another_command_does_not_send_its_token(
     tmp_path: Path, stranger: tuple[int, list[str]]
 ) -> None:
     port, heard = stranger
@@ -242,7 +242,7 @@ NONSENSE = [
 ]
 
 
-def test_nonsense_in_the_lock_file_of_a_host_says_nothing_of_it(tmp_path: Path) -> None:
+def test_commands_ignore_invalid_text_in_the_lock_file_of_a_host(tmp_path: Path) -> None:
     with running(tmp_path) as host, contextlib.ExitStack() as stack:
         said = lock_of(host).read_text()
         for nonsense in NONSENSE:
@@ -263,7 +263,7 @@ def link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, link], ids=["a pipe", "a directory", "a link"])
-def test_what_is_no_file_in_the_place_of_the_lock_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_lock_file_that_is_not_a_regular_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     host = HostProcess(tmp_path)
     lock_of(host).parent.mkdir()
     make(lock_of(host))
@@ -284,7 +284,7 @@ def held(lock: Lock, *, serves: bool) -> Iterator[None]:
         lock.release()
 
 
-def test_the_lock_tells_who_holds_it(tmp_path: Path) -> None:
+def test_the_lock_file_names_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert holder_of(path) is None
     for serves in (True, False):
@@ -298,7 +298,7 @@ def test_the_lock_tells_who_holds_it(tmp_path: Path) -> None:
         assert holder_of(path) is None
 
 
-def test_who_looks_at_the_lock_keeps_nobody_off(tmp_path: Path) -> None:
+def test_a_reader_of_the_lock_does_not_keep_a_host_from_it(tmp_path: Path) -> None:
     """Nor is what a killed holder has left there taken for what the next one says."""
     path = tmp_path / "lock"
     path.write_text(json.dumps({"pid": 1, "serves": True, "url": "http://127.0.0.1:1"}))
@@ -322,7 +322,7 @@ def test_who_looks_at_the_lock_keeps_nobody_off(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_many_who_look_keep_nobody_off(tmp_path: Path) -> None:
+def test_many_readers_of_the_lock_do_not_keep_a_host_from_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     ended = threading.Event()
 
@@ -343,7 +343,7 @@ def test_many_who_look_keep_nobody_off(tmp_path: Path) -> None:
             inspector.join()
 
 
-def test_a_second_host_on_the_same_port_is_told_of_the_first(tmp_path: Path) -> None:
+def test_a_second_host_on_the_same_port_names_the_first(tmp_path: Path) -> None:
     with running(tmp_path) as host:
         port = host.url.rpartition(":")[2]
         host.config_path.write_text(CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
@@ -363,7 +363,9 @@ def test_a_second_host_on_the_same_port_is_told_of_the_first(tmp_path: Path) -> 
         (f"{'a' * 70}:8000", "use an address of this machine"),
     ],
 )
-def test_an_address_that_is_none_is_not_mended_by_another_port(tmp_path: Path, bind: str, mend: str) -> None:
+def test_an_invalid_bind_address_stops_the_start_without_advice_on_the_port(
+    tmp_path: Path, bind: str, mend: str
+) -> None:
     answer = HostProcess(tmp_path, CONFIG.replace("127.0.0.1:0", bind)).command("serve")
     assert answer.returncode == 2, answer.stderr
     assert answer.stderr.startswith("starbase: plugin.toml: host.bind ")

@@ -60,7 +60,7 @@ async def test_the_document_has_every_route_and_nothing_else(tmp_path: Path) -> 
     assert len(list(schemathesis.openapi.from_dict(document).get_all_operations())) == len(ROLES)
 
 
-def test_the_body_of_configure_is_told_field_by_field() -> None:
+def test_the_body_of_configure_is_described_field_by_field() -> None:
     told = configure_body()
     assert set(told["properties"]) == {field.json for field in FIELDS}
     for field in FIELDS:

@@ -117,7 +117,7 @@ def set_alarm(path: Path, plugin: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ON_A_REAL_HOST)
-def test_it_harms_nobody_else(mode: str, embedded_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_faulty_plugin_does_not_harm_the_others(mode: str, embedded_database: TestDatabase, tmp_path: Path) -> None:
     """One such plugin for each hook, beside two that work, on a real replication."""
     shutil.copy(evil_plugin.__file__, tmp_path)
     (tmp_path / "witness.py").write_text(WITNESS)
@@ -227,7 +227,7 @@ class Pingable:
         ("after_query", {"rows": [(object(),)]}),
     ],
 )
-async def test_nonsense_inside_a_right_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
+async def test_invalid_content_in_a_valid_form_fails_closed(hook: str, change: dict[str, Any], tmp_path: Path) -> None:
     async with host_with(tmp_path, {"evil": Pingable(hook, change)}) as host:
         response = await host.query("SELECT 1")
         assert (response.status_code, response.json()) == (
@@ -274,7 +274,7 @@ def slow(released: threading.Event) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("form", ["plain", "coroutine"])
 @pytest.mark.parametrize("part", slow(threading.Event()))
-def test_an_answer_that_is_slow_to_look_at_holds_up_nobody(part: str, form: str, tmp_path: Path) -> None:
+def test_an_answer_that_is_slow_to_check_does_not_delay_other_requests(part: str, form: str, tmp_path: Path) -> None:
     released = threading.Event()
     change = slow(released)[part]
     hook = "before_query" if "params" in change else "after_query"

@@ -88,7 +88,7 @@ def test_what_is_wrong_is_named(shared: Bench, sql: str, params: Any, message: s
         assert message in str(error)
 
 
-def test_a_write_tells_what_it_did(bench: Bench) -> None:
+def test_a_write_answers_how_many_rows_it_changed(bench: Bench) -> None:
     result = bench.run("INSERT INTO orders VALUES (?, ?, ?), (5, 'five', 5)", [4, "four", 4.5], "admin")
     assert (result.columns, result.rows, result.rows_read, result.rows_written) == ((), [], 0, 2)
     result = bench.run("DELETE FROM orders WHERE id > 3 RETURNING id AS gone", role="admin")

@@ -82,7 +82,7 @@ def overlapping(bench: Bench, *, wanted: int, commits: int) -> tuple[int, list[f
     return restarts(bench) - first, waits
 
 
-def test_the_journal_is_restarted_while_reads_overlap(bench: Bench) -> None:
+def test_the_wal_is_restarted_while_reads_overlap(bench: Bench) -> None:
     # Counted, not timed: a busy machine takes longer to end a read, and writes more meanwhile.
     often, waits = overlapping(bench, wanted=3, commits=3000)
     assert often >= 3
@@ -133,7 +133,7 @@ def test_no_read_waits_longer_than_it_may_nor_when_the_host_stops() -> None:
         assert not waiting.is_alive()
 
 
-def test_nobody_waits_where_nobody_reads() -> None:
+def test_closing_the_gate_without_readers_delays_no_read() -> None:
     gate = ReadGate(lambda: None)
     gate.close()
     with gate.read(0):

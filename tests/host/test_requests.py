@@ -188,7 +188,7 @@ def test_where_wait_belongs_is_said(host: HostProcess) -> None:
 EMPTY: list[Any] = [None, b"", {}, b"{ }"]
 
 
-def test_an_empty_body_is_none(tmp_path: Path) -> None:
+def test_an_empty_body_is_accepted(tmp_path: Path) -> None:
     with running(tmp_path) as host:
         host.configure(**BODY)
         for verb, status in (("sync", 502), ("reset", 502), ("stop", 200), ("start", 200)):
@@ -214,7 +214,7 @@ def test_an_empty_body_is_none(tmp_path: Path) -> None:
         ("/query", b'{"\\ud800": 1, "\\ud800": 2}', "\\ud800"),
     ],
 )
-def test_a_key_that_stands_twice(host: HostProcess, path: str, body: bytes, key: str) -> None:
+def test_a_key_that_occurs_twice(host: HostProcess, path: str, body: bytes, key: str) -> None:
     assert refused(host, "POST", path, body) == f"{key} occurs twice in one object of the body; remove one"
 
 

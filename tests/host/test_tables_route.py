@@ -55,7 +55,7 @@ def test_a_table_of_thousands_of_columns_hides_no_other(tmp_path: Path) -> None:
             assert tables == {"wide": names, "narrow": ["id"]}
 
 
-def test_another_process_reads_the_file_and_holds_up_nobody(tmp_path: Path) -> None:
+def test_another_process_reads_the_file_without_delaying_the_host(tmp_path: Path) -> None:
     """As the page says: read-only, what was committed when its transaction began, while the host goes on writing."""
     with running(tmp_path) as host:
         host.query("CREATE TABLE orders (id INTEGER PRIMARY KEY)")

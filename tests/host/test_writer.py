@@ -36,13 +36,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.mark.anyio
-async def test_the_journal_is_written_back_while_nobody_writes(database: Database) -> None:
+async def test_the_wal_is_written_back_when_writes_pause(database: Database) -> None:
     await write(database, CREATE, fill(IDLE_PAGES))
     until(lambda: database.path.stat().st_size >= IDLE_PAGES * PAGE, what="writing back")
 
 
 @pytest.mark.anyio
-async def test_the_journal_is_bounded_while_somebody_always_writes(database: Database) -> None:
+async def test_the_wal_is_bounded_during_constant_writes(database: Database) -> None:
     each = 2_000
     await write(database, CREATE, *[fill(each)] * (2 * FULL_PAGES // each))
     # A frame of the journal is a page and 24 bytes; a job writes a few pages more than its rows.
@@ -51,7 +51,7 @@ async def test_the_journal_is_bounded_while_somebody_always_writes(database: Dat
 
 
 @pytest.mark.anyio
-async def test_an_emptied_journal_is_empty_whoever_writes_it_back_just_then(database: Database) -> None:
+async def test_an_emptied_wal_is_empty_even_if_another_connection_writes_it_back(database: Database) -> None:
     await write(database, CREATE)
     for _ in range(3):
         await database.write(partial(_execute, sql=fill(CHECKPOINT_PAGES)))
@@ -60,7 +60,7 @@ async def test_an_emptied_journal_is_empty_whoever_writes_it_back_just_then(data
 
 
 @pytest.mark.anyio
-async def test_a_journal_that_somebody_reads_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wal_that_a_reader_uses_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("starbase_host.database.BUSY_TIMEOUT_MS", 10)
     database = Database(tmp_path / "one.db")
     database.open()
@@ -96,7 +96,7 @@ def test_what_a_reader_holds_up_is_written_back_once_it_is_gone(
     connection.close()
 
 
-def test_a_journal_that_cannot_be_written_back_ends_no_writer(
+def test_a_wal_that_cannot_be_written_back_does_not_end_the_writer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is told once."""

@@ -105,7 +105,7 @@ def test_every_hook_is_tried(hook: str) -> None:
     assert hook in implemented
 
 
-def test_every_name_that_the_host_exports_is_told() -> None:
+def test_every_name_that_the_host_exports_is_documented() -> None:
     missing = [name for name in starbase_host.__all__ if f"`{name}`" not in TEXT]
     assert missing == []
 

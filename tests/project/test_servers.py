@@ -127,7 +127,7 @@ def test_a_session_holds_its_transaction_open(source_database: TestDatabase) -> 
     assert source_database.fetch("SELECT id FROM t") == [(1,)]
 
 
-def test_a_postgresql_database_goes_away_whatever_its_test_left_open(postgres_server: Server) -> None:
+def test_a_postgresql_database_is_dropped_even_with_open_transactions(postgres_server: Server) -> None:
     with fresh_database("postgresql", postgres_server) as database:
         database.execute("CREATE TABLE t (id int)")
         database.connect().execute("BEGIN; INSERT INTO t VALUES (1)")
@@ -138,7 +138,7 @@ def test_a_postgresql_database_goes_away_whatever_its_test_left_open(postgres_se
         assert other.fetch("SELECT 1 FROM pg_prepared_xacts WHERE gid = 'left'") == []
 
 
-def test_a_mysql_database_goes_away_whatever_its_test_left_open(either_mysql: TestDatabase) -> None:
+def test_a_mysql_database_is_dropped_even_with_open_transactions(either_mysql: TestDatabase) -> None:
     server = either_mysql.server
     with fresh_database("mysql", server) as database:
         database.execute("CREATE TABLE t (id int) ENGINE=InnoDB")
@@ -273,7 +273,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing() -> None:
     assert server.directory == Path()
 
 
-def test_an_error_that_much_else_is_said_after_is_told() -> None:
+def test_an_error_is_shown_even_if_more_output_follows_it() -> None:
     class Talkative(EmbeddedPostgres):
         def prepare(self) -> None:
             said = "echo '[ERROR] no room left'; for n in 1 2 3 4 5 6 7; do echo \"see page $n\"; done; exit 1"

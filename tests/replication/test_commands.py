@@ -95,7 +95,7 @@ def test_a_list_and_one_alone(host: HostProcess) -> None:
         ('{"syncIntervalMinutes": ' + "9" * 5000 + "}", "list.json has a number with more than 400 digits"),
     ],
 )
-def test_a_file_that_is_no_json(host: HostProcess, text: str, error: str) -> None:
+def test_a_file_that_is_not_json_is_refused(host: HostProcess, text: str, error: str) -> None:
     status, out, line = configure(host, text)
     assert (status, out) == (2, "")
     assert error in line
@@ -125,7 +125,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_help_helps_whatever_is_wrong_with_plugin_toml(tmp_path: Path, case: str) -> None:
+def test_help_works_even_if_plugin_toml_is_invalid(tmp_path: Path, case: str) -> None:
     text, word, known = BROKEN[case]
     host = HostProcess(tmp_path, text)
     for line in ("", "--help", "serve --help"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 
-def test_the_demo_tells_in_json_what_it_tells_people(tmp_path: Path) -> None:
+def test_the_demo_prints_the_same_facts_in_json(tmp_path: Path) -> None:
     # It has its own configuration: a file that lies there and names an unset variable must not stop it.
     tmp_path.joinpath("plugin.toml").write_text(
         '[host]\nadmin_token = "${SURELY_NOT_SET}"\n[plugins.data_replication]\n'

@@ -180,7 +180,7 @@ def wrong_bodies(config: dict[str, Any]) -> Iterator[Any]:
     yield {"sourceConfig": config, "targetTable": "tmp_x"}
 
 
-def test_no_error_tells_a_password(host: Told, seen: TestDatabase) -> None:
+def test_no_error_contains_a_password(host: Told, seen: TestDatabase) -> None:
     config, name = seen.source_config, seen.dialect
     table = {"sourceTable": "t", "targetTable": name, "isActive": False}
     for good in (config, url_of(config), {**config, "password": "${CANARY}"}):

@@ -156,7 +156,7 @@ def test_long_texts_of_a_catalogue(host: HostProcess) -> None:
     assert len(str(host.status("texts"))) < 50_000
 
 
-def test_long_texts_that_are_cut_can_be_told_apart() -> None:
+def test_long_texts_that_are_cut_stay_distinct() -> None:
     column = Column(name="id", source_type="int", nullable=False, cast=Cast(declared="INTEGER"))
     schema = TableSchema(table=TableName(schema=None, name="t"), columns=(column,), key=("id",), tracking_column="id")
     found = [checked_schema(replace(schema, definition="d" * 10**6 + end)).definition for end in "aab"]
@@ -184,7 +184,7 @@ def test_more_transactions_than_are_kept(count: int, long: int) -> None:
     assert checked_transactions(few).known == (long == 1)
 
 
-def test_a_watermark_that_is_no_bytes() -> None:
+def test_a_highest_value_that_is_not_bytes_is_refused() -> None:
     with pytest.raises(OddAnswer, match="reading the highest tracking value: received an answer"):
         rises("bytes", "\\xzz", now=0.0)
 

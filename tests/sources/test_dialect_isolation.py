@@ -238,7 +238,9 @@ def test_configuring_with_a_dialect_that_lets_anything_out(host: HostProcess, wh
         ("secret_parts", "{'a': float('nan')}", "ValueError"),
     ],
 )
-def test_configuring_with_a_dialect_that_answers_nonsense(host: HostProcess, where: str, value: str, kind: str) -> None:
+def test_configuring_with_a_dialect_that_gives_invalid_answers(
+    host: HostProcess, where: str, value: str, kind: str
+) -> None:
     misbehave(host, where, f"value {value}")
     asked = body(f"{where}-{value}")
     answer = host.request("POST", "/data-replication/configure", {**asked, "name": "nonsense", "targetTable": "t"})
@@ -248,7 +250,7 @@ def test_configuring_with_a_dialect_that_answers_nonsense(host: HostProcess, whe
     assert is_there(host)
 
 
-def test_a_run_of_a_dialect_that_answers_nonsense_says_whose_it_is(host: HostProcess) -> None:
+def test_a_run_with_an_invalid_answer_names_the_plugin_of_the_dialect(host: HostProcess) -> None:
     host.configure(**body("nameless"))
     misbehave(host, "identity", "value None")
     answer = host.request("POST", "/data-replication/sync/nameless")
@@ -427,7 +429,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
-def test_nonsense_in_the_place_of_dialects(nonsense: str, tmp_path: Path) -> None:
+def test_an_invalid_list_of_dialects_is_logged_and_left_out(nonsense: str, tmp_path: Path) -> None:
     """It is logged with its plugin's name; those of others are there, and data replication runs."""
     offering = "from starbase_host import hookimpl\n\ndef plugin(options):\n    return Offering()\n\nclass Offering:\n"
     offering += "    @hookimpl(optionalhook=True)\n    def replication_dialects(self):\n        return ANSWER\n"

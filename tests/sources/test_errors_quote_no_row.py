@@ -132,7 +132,7 @@ def test_bytes_that_are_not_an_answer_are_named_as_such(error: Exception) -> Non
         ("08P01", "query_wait_timeout"),
     ],
 )
-def test_a_text_that_quotes_no_row_is_told(code: str, text: str) -> None:
+def test_an_error_of_postgresql_that_quotes_no_row_is_shown(code: str, text: str) -> None:
     assert is_known(text, code)
     assert not is_known(text, "P0001")
     assert not is_known(text, "08000")
@@ -149,7 +149,7 @@ def test_a_text_that_quotes_no_row_is_told(code: str, text: str) -> None:
         "Got error 168 'Unknown (generic) error from engine' from storage engine InnoDB",
     ],
 )
-def test_a_text_of_mysql_that_quotes_no_row_is_told(text: str) -> None:
+def test_an_error_of_mysql_that_quotes_no_row_is_shown(text: str) -> None:
     assert WORDING.match(text)
 
 

@@ -134,7 +134,7 @@ def mysql(text: str, *, escapes: bool, ansi: bool) -> tuple[int, bool]:
 @example(text="E'a'\n'b\\' OR ('")
 @example(text="1E'\\' OR (' OR '")
 @example(text="1$q$) OR (1")
-def test_no_text_reaches_beyond_its_brackets_on_postgresql(text: str) -> None:
+def test_no_text_escapes_its_brackets_on_postgresql(text: str) -> None:
     if accepted(text, Syntax.POSTGRESQL):
         for escapes in (False, True):
             assert Postgresql(escapes=escapes).run(f"{text}\n") == (0, True)
@@ -146,7 +146,7 @@ def test_no_text_reaches_beyond_its_brackets_on_postgresql(text: str) -> None:
 @example(text='"a\\" OR (1) OR "b"')
 @example(text="1 --x\n) OR (1")
 @example(text="/*! ) */ (1")
-def test_no_text_reaches_beyond_its_brackets_on_mysql(text: str) -> None:
+def test_no_text_escapes_its_brackets_on_mysql(text: str) -> None:
     for syntax in (Syntax.MYSQL, Syntax.MYSQL_PLAIN_BACKSLASHES):
         if accepted(text, syntax):
             for ansi in (False, True):

@@ -75,7 +75,7 @@ def test_a_reader_of_postgresql_moves_no_sequence(
     assert "cannot execute setval() in a read-only transaction" in refused(session, "setval('s', 9)")
 
 
-def test_a_reader_of_postgresql_ends_sessions_of_its_own_role_alone(
+def test_a_reader_of_postgresql_ends_only_sessions_of_its_role(
     postgres_database: TestDatabase, reader: str, session: PostgresSession
 ) -> None:
     with logged_in(postgres_database, reader) as same:

@@ -94,7 +94,7 @@ def test_identity_keeps_the_case_of_a_socket() -> None:
 
 
 @given(user=TEXTS, password=TEXTS, database=TEXTS, port=st.integers(1, 65535), room=st.sampled_from(["pg", "my"]))
-def test_both_forms_say_the_same_whatever_the_characters(
+def test_both_forms_give_the_same_identity_for_all_characters(
     user: str, password: str, database: str, port: int, room: str
 ) -> None:
     assume(not any("${" in text or text == MASK for text in (user, password, database)))

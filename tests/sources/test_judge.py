@@ -108,7 +108,7 @@ def test_rows_without_the_value_of_left_filter(host: HostProcess, rows: str) -> 
     assert host.query(f"SELECT * FROM {name}") == [["1", "a"], ["2", "b"]]
 
 
-def test_a_conversion_that_nobody_has_applied(host: HostProcess) -> None:
+def test_a_run_fails_if_a_conversion_was_not_applied(host: HostProcess) -> None:
     """The replica kept the value as it was before the conversion."""
     configure(host, "converted")
     answering(host, "columns = (column('id'), column('v', cast=Cast(convert=str.upper)))")

@@ -217,7 +217,7 @@ def test_views_and_parents(policed: TestDatabase, tmp_path: Path) -> None:
             )
 
 
-def test_a_policy_that_comes_between_the_look_and_the_read_is_refused_by_the_server(
+def test_a_policy_added_between_the_check_and_the_read_is_refused_by_the_server(
     policed: TestDatabase, tmp_path: Path
 ) -> None:
     """Through a function, which the catalogue does not show: the server refuses what it would filter."""

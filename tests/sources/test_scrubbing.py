@@ -131,14 +131,14 @@ def test_no_short_password_of_letters_takes_a_word(secret: str, message: str) ->
         '{{"password": "{}"}}', "mysql://u:{}@h", "password: {}", "pwd={};", "token={}",
     ],
 )  # fmt: skip
-def test_a_short_password_is_masked_where_one_can_stand(secret: str, place: str) -> None:
+def test_a_short_password_is_masked_where_a_password_can_occur(secret: str, place: str) -> None:
     scrubbed = scrub(place.format(secret), [secret])
     # A key in quotes cannot be distinguished from a value.
     assert scrubbed == place.format(MASK) or (secret == "password" and scrubbed.count(MASK) == 2)
 
 
 @pytest.mark.parametrize("secret", ["p4ss", "hunter2", "a-b!c", "12345"])
-def test_a_short_password_that_is_no_word_is_masked_by_itself(secret: str) -> None:
+def test_a_short_password_that_is_not_a_word_is_masked_alone(secret: str) -> None:
     assert scrub(f"cannot connect as {secret}, sorry ({secret})", [secret]) == "cannot connect as ***, sorry (***)"
     assert scrub(f"x{secret}1 is another", [secret]) == f"x{secret}1 is another"
 

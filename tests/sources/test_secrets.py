@@ -49,7 +49,7 @@ def test_masked_hides_the_password_and_nothing_else() -> None:
         {"dialect": "postgresql", "connectionString": "${DATABASE_URL}"},
     ],
 )
-def test_what_is_no_secret_stays_visible(settings: dict[str, Any]) -> None:
+def test_settings_that_are_not_secret_stay_visible(settings: dict[str, Any]) -> None:
     assert masked(settings) == settings
     assert secrets(settings) == ()
 
@@ -62,7 +62,7 @@ def test_what_cannot_be_taken_apart_is_hidden_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["sslkey", "sslKey", "someThirdPartysKey"])
-def test_the_text_of_a_private_key_is_a_secret_and_the_name_of_a_file_is_none(name: str) -> None:
+def test_the_text_of_a_private_key_is_a_secret_and_a_file_name_is_not(name: str) -> None:
     key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n-----END PRIVATE KEY-----\n"
     stored = {**POSTGRESQL, name: key}
     assert masked(stored)[name] == MASK
@@ -119,7 +119,7 @@ def test_no_password_is_shown_and_every_one_is_scrubbed(password: str, form: str
 
 
 @given(settings=st.dictionaries(st.sampled_from([*postgresql.KEYS, *mysql.KEYS, "connectionString", "x"]), JSON))
-def test_check_tells_and_never_raises_whatever_the_values(settings: dict[str, Any]) -> None:
+def test_check_reports_problems_and_never_raises(settings: dict[str, Any]) -> None:
     for room in (postgresql, mysql):
         problems = room.check(settings, "t")
         assert all(field.startswith("sourceConfig.") and why for field, why in problems.items())
@@ -160,7 +160,7 @@ def test_resolve_reads_the_process_environment_by_default(monkeypatch: pytest.Mo
 
 
 @given(user=TEXTS, password=TEXTS, database=TEXTS)
-def test_a_variable_inside_a_connection_string_stands_for_itself(user: str, password: str, database: str) -> None:
+def test_a_variable_inside_a_connection_string_stays_as_written(user: str, password: str, database: str) -> None:
     settings = url("postgresql://${U}:${P}@${H}/${D}?application_name=${A}")
     environ = {"U": user, "P": password, "H": "h1:1,[::1]:2", "D": database, "A": "x&sslmode=disable"}
     assume(password != MASK)

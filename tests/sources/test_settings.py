@@ -76,7 +76,7 @@ def test_postgresql_hosts(text: str, hosts: tuple[str, ...], ports: tuple[int, .
         ("a+b c", "@h/db"),
     ],
 )
-def test_password_that_nobody_encoded(password: str, rest: str) -> None:
+def test_a_password_that_was_not_encoded(password: str, rest: str) -> None:
     settings = url(f"postgresql://u:{password}{rest}")
     assert postgresql.check(settings, "t") == {}
     assert postgresql.read(settings).password == password
@@ -154,11 +154,11 @@ def test_a_malformed_connection_string_is_refused_without_being_shown(text: str)
         ({"dialect": "postgresql", "host": "h"}, "user", "is required"),
     ],
 )
-def test_postgresql_names_the_field_and_the_mend(settings: dict[str, Any], field: str, mend: str) -> None:
+def test_postgresql_names_the_field_and_the_fix(settings: dict[str, Any], field: str, mend: str) -> None:
     assert mend in reason(postgresql.check(settings, "t"), f"sourceConfig.{field}")
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     problems = postgresql.check({"port": "x", "user": 1, "sslmode": "on", "no": 1}, "a.b.c")
     assert set(problems) == {
         *(f"sourceConfig.{key}" for key in ("host", "port", "user", "sslmode", "no")),
@@ -236,5 +236,5 @@ def test_mysql_connection_string(parameter: str) -> None:
         ({**MYSQL, "charset": "utf8"}, "charset", "is not a key"),
     ],
 )
-def test_mysql_names_the_field_and_the_mend(settings: dict[str, Any], field: str, mend: str) -> None:
+def test_mysql_names_the_field_and_the_fix(settings: dict[str, Any], field: str, mend: str) -> None:
     assert mend in reason(mysql.check(settings, "t"), f"sourceConfig.{field}")

@@ -317,7 +317,7 @@ def test_a_server_that_freezes_in_a_read_does_not_hold_a_stop(postgres_database:
             assert host.query("SELECT count(*) FROM t") == [[100000]]
 
 
-def test_what_the_environment_holds_is_not_told(postgres_database: TestDatabase, tmp_path: Path) -> None:
+def test_values_of_environment_variables_are_not_shown(postgres_database: TestDatabase, tmp_path: Path) -> None:
     """A driver quotes the user's name that a server refuses; where it came from a variable, that is named instead."""
     config = {**postgres_database.source_config, "user": "${SOURCE_VARIABLE}"}
     with running(tmp_path, environ={"SOURCE_VARIABLE": "a-value-of-the-environment"}) as host:
@@ -329,6 +329,6 @@ def test_what_the_environment_holds_is_not_told(postgres_database: TestDatabase,
         assert "${SOURCE_VARIABLE}" in response.text
 
 
-def test_a_name_that_is_no_text_is_a_400(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_a_400(tmp_path: Path) -> None:
     with running(tmp_path) as host:
         assert host.request("POST", "/data-replication/configure", {"name": "\ud800"}).status_code == 400

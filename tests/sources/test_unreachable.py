@@ -186,7 +186,7 @@ def test_changed_bytes_of_mysql_are_rows_or_a_damage(at: list[tuple[int, int]], 
             assert all(len(row) == width for row in convert(taken, MYSQL))
 
 
-def test_a_key_that_is_no_number_any_more() -> None:
+def test_a_key_that_is_not_a_number_is_refused() -> None:
     """SQLite takes nothing but numbers for one, and says "datatype mismatch"."""
     schema = TableSchema(
         table=TableName(schema=None, name="t"), columns=tuple(columns(MYSQL_CASTS, "int", "text")), key=("c_int",),

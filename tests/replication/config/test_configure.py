@@ -67,12 +67,12 @@ def test_every_field() -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 5, [BODY]])
-def test_a_body_that_is_no_object(body: object) -> None:
+def test_a_body_that_is_not_an_object_is_refused(body: object) -> None:
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
         configure(body)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     found = problems({"name": "-", "sourceConfig": {"dialect": "mysql"}, "targetTable": "", "trackingcolumn": "x"})
     assert set(found) == {
         "name",
@@ -149,7 +149,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("trackingTimeZone", 2, "must be a string"),
     ],
 )
-def test_a_wrong_value_names_its_field_and_the_mend(field: str, value: Any, mend: str) -> None:
+def test_a_wrong_value_names_its_field_and_the_fix(field: str, value: Any, mend: str) -> None:
     found = problems({**BODY, field: value})
     assert list(found) == [field]
     assert mend in found[field]
@@ -181,7 +181,7 @@ URL = "postgresql://u:{}@h/d"
 
 
 @pytest.mark.parametrize("text", NO_REFERENCES)
-def test_what_looks_like_a_reference_and_is_none(text: str) -> None:
+def test_text_that_only_looks_like_a_reference_is_refused(text: str) -> None:
     """It would be sent to the source as a password, letter by letter."""
     nested = {"dialect": "vault", "auth": {"token": [text]}}
     url = {"dialect": "postgresql", "connectionString": URL.format(text)}

@@ -66,7 +66,7 @@ def test_a_masked_secret_is_never_sent_elsewhere(form: str, change: dict[str, An
     "source",
     [{**SOURCE, "password": "***"}, {"dialect": "postgresql", "connectionString": "postgresql://u:***@h/d"}],
 )
-def test_a_mask_with_nothing_behind_it_is_no_password(source: dict[str, Any]) -> None:
+def test_a_mask_without_a_stored_password_is_refused(source: dict[str, Any]) -> None:
     assert "write the password itself" in str(problems({**BODY, "sourceConfig": source}, None))
 
 

@@ -48,7 +48,7 @@ def test_next_tick_is_on_the_grid_and_within_one_interval(name: str, interval: f
 
 
 @given(NAMES, INTERVALS, TIMES, TIMES)
-def test_next_due_is_later_than_now_by_at_most_one_interval_whatever_the_clock_did(
+def test_next_due_is_at_most_one_interval_from_now_even_if_the_clock_jumped(
     name: str, interval: float, now: float, last_due: float
 ) -> None:
     assert now < next_due(name, interval, now=now, last_due=last_due) <= now + interval + ROUNDING

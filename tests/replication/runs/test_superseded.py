@@ -77,7 +77,7 @@ def test_a_run_that_has_ended_writes_nothing(
     assert "never retrieved" not in caplog.text
 
 
-def test_a_batch_that_came_too_late_is_no_error_of_the_log(
+def test_a_batch_that_came_too_late_is_not_logged_as_an_error(
     source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is refused while the read waits for its next one; then the run is ended, and nobody waits for it any more."""
@@ -167,7 +167,9 @@ async def test_a_tick_of_one_that_is_deleted_meanwhile(
     assert "no replication is named t" not in caplog.text
 
 
-def test_a_target_that_another_has_had_meanwhile_is_loaded_anew(source_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_target_that_another_replication_used_meanwhile_is_loaded_again(
+    source_database: TestDatabase, tmp_path: Path
+) -> None:
     """t leaves its target, u is copied there and leaves it, and t comes back."""
     for name in ("t", "u"):
         source_database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")

@@ -55,7 +55,7 @@ def test_a_wide_decimal_without_decimals_is_an_integer_where_it_has_room(number:
         assert isinstance(stored, float if len(str(abs(number)).strip("0")) <= 15 else str)
 
 
-def test_what_is_no_number_or_out_of_range_is_text() -> None:
+def test_values_that_are_not_numbers_or_out_of_range_are_text() -> None:
     for text in ("NaN", "Infinity", "-Infinity", "1" + "0" * 400, "0." + "0" * 400 + "1", "9" * 5000):
         assert decimal_or_text(text) == text
         assert whole_or_text(text) == text

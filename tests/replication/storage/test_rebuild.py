@@ -367,9 +367,7 @@ def test_a_replica_of_a_version_without_tags_gets_one(postgres_database: TestDat
         assert host.sync("t")["records_processed"] == 10
 
 
-def test_columns_of_ones_own_survive_whatever_their_type_is_called(
-    postgres_database: TestDatabase, tmp_path: Path
-) -> None:
+def test_added_columns_survive_a_reset_with_any_type_name(postgres_database: TestDatabase, tmp_path: Path) -> None:
     small(postgres_database)
     with running(tmp_path) as host:
         configure(host, postgres_database)
@@ -402,9 +400,7 @@ def test_a_replica_may_be_altered_and_stays_one(postgres_database: TestDatabase,
         assert host.sync("t")["records_processed"] == 0
 
 
-def test_a_replica_that_is_dropped_while_it_is_loaded_is_loaded_anew(
-    source_database: TestDatabase, tmp_path: Path
-) -> None:
+def test_a_replica_that_is_dropped_during_a_load_is_loaded_again(source_database: TestDatabase, tmp_path: Path) -> None:
     table(source_database)
     source_database.execute("DELETE FROM t WHERE id > 1000")
     with running(tmp_path) as host:
@@ -536,7 +532,9 @@ def test_full_text_tables_over_a_replica_are_right_after_a_swap(source_database:
         assert """INSERT INTO "broken"("broken") VALUES ('rebuild')""" in said
 
 
-def test_a_full_text_index_that_does_not_match_is_no_damage(postgres_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_full_text_index_that_does_not_match_is_not_called_damage(
+    postgres_database: TestDatabase, tmp_path: Path
+) -> None:
     """Without triggers it does not follow the replica: the answer says so, and its fix helps."""
     postgres_database.execute("CREATE TABLE t (id int PRIMARY KEY, name varchar(50), at int)")
     postgres_database.execute("INSERT INTO t VALUES (1, 'apple', 1), (2, 'pear', 2)")

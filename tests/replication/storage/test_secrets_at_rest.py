@@ -144,7 +144,7 @@ def _with_a_wrong_key(host: HostProcess, seen: TestDatabase, key: str, why: str)
     ["nonsense", f"{OLD},", f",{OLD}", f"{OLD},{OLD[:-5]}", "é"],
     ids=["word", "empty", "first empty", "cut", "letter"],
 )
-def test_a_key_that_is_none_stops_the_start_with_one_line(tmp_path: Path, keys: str) -> None:
+def test_an_invalid_key_stops_the_start_with_one_line(tmp_path: Path, keys: str) -> None:
     host = HostProcess(tmp_path, environ={VARIABLE: keys})
     run: subprocess.CompletedProcess[str] = host.command("serve")
     assert run.returncode == 2

@@ -74,7 +74,7 @@ def test_a_trigger_that_changes_rows_is_named(postgres_database: TestDatabase, t
         assert host.query("SELECT id, ours FROM t ORDER BY id") == [[1, None], [2, 1]]
 
 
-def test_a_group_and_a_full_load_look_at_triggers_too(postgres_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_group_and_a_full_load_check_triggers_too(postgres_database: TestDatabase, tmp_path: Path) -> None:
     """A load goes into another table, and the trigger is put on it at the end: it drops nothing of it."""
     with running(tmp_path) as host:
         started(host, postgres_database, group="g")

@@ -84,7 +84,7 @@ class Shop(threading.Thread):
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.prove) for seed in range(2, 6))])
-def test_what_holds_between_the_tables_holds_whenever_one_looks(
+def test_what_holds_between_the_tables_holds_at_every_read(
     source_database: TestDatabase, tmp_path: Path, seed: int
 ) -> None:
     make(source_database)

@@ -130,7 +130,7 @@ EVERYWHERE = {"another type", "a rebuilt table"}
 @pytest.mark.parametrize(
     "how", [each if each in EVERYWHERE else pytest.param(each, marks=pytest.mark.elsewhere_in_prove) for each in CAUSES]
 )
-def test_kept_rows_outlive_a_load_that_nobody_asked_for(mirror: Mirror, how: str) -> None:
+def test_kept_rows_survive_a_load_that_no_user_asked_for(mirror: Mirror, how: str) -> None:
     if how in ALTERED:
         postgresql, mysql = ALTERED[how]
         mirror.execute("", postgresql=postgresql, mysql=mysql)

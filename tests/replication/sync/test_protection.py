@@ -190,7 +190,7 @@ def test_a_tracking_column_of_any_ordered_type(
         assert ids(host) == list(range(1, 8))
 
 
-def test_a_number_beyond_all_numbers_is_no_floor(postgres_database: TestDatabase, tmp_path: Path) -> None:
+def test_nan_never_becomes_the_floor(postgres_database: TestDatabase, tmp_path: Path) -> None:
     """NaN stands above every number: as a floor it would hide all rows to come."""
     for kind in ("numeric", "float8"):
         postgres_database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, v {kind} NOT NULL)")

@@ -49,7 +49,7 @@ async def test_the_average_is_kept(rate: float | None, reading_seconds: float, s
 
 
 @pytest.mark.parametrize(("rate", "rows"), [(None, 5000), (1, 1), (1.9, 1), (700, 700), (1e6, 5000)])
-def test_a_batch_is_no_more_than_a_second(rate: float | None, rows: int) -> None:
+def test_a_batch_takes_at_most_a_second(rate: float | None, rows: int) -> None:
     assert batch_rows(5000, rate) == rows
 
 

@@ -155,7 +155,7 @@ def test_a_table_that_is_emptied_and_filled_beyond_what_was_read(
         assert mirror.rows() == [[n + 1, f"new {n}"] for n in range(ROWS + 50)]
 
 
-def test_which_file_a_table_lies_in_is_found_whatever_its_name(host: HostProcess, mysql_database: TestDatabase) -> None:
+def test_the_file_of_a_table_is_found_for_any_name(host: HostProcess, mysql_database: TestDatabase) -> None:
     """The dictionary has the name as it is, and not as the file has it; another's that differs in case is not it."""
     name = "o d-d#É'%"
     for each in (name, name.lower()):
@@ -338,7 +338,9 @@ def test_a_refill_that_differs_in_the_case_of_texts_alone(host: HostProcess, sou
     assert mirror.rows()[0] == [1, "OLD 0"]
 
 
-def test_a_counter_that_nobody_may_see_is_not_trusted(host: HostProcess, postgres_database: TestDatabase) -> None:
+def test_a_counter_that_the_role_may_not_read_is_not_trusted(
+    host: HostProcess, postgres_database: TestDatabase
+) -> None:
     """What tells deleted rows from ids that begin again may be hidden: then the table is loaded, and it is said why."""
     mirror = _made(host, postgres_database)
     mirror.execute("CREATE ROLE reader_of_t LOGIN PASSWORD 'x y'; GRANT SELECT ON t TO reader_of_t")

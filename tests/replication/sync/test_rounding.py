@@ -167,7 +167,9 @@ def test_values_that_come_again_until_the_clock_goes_on(source_database: TestDat
 
 
 @pytest.mark.parametrize("key", ["id", "v"])
-def test_a_number_that_is_no_clock_is_read_once(source_database: TestDatabase, tmp_path: Path, key: str) -> None:
+def test_rows_with_a_number_that_is_not_a_time_are_read_once(
+    source_database: TestDatabase, tmp_path: Path, key: str
+) -> None:
     source_database.execute(f"CREATE TABLE t (id int NOT NULL, v bigint NOT NULL, PRIMARY KEY ({key}))")
     source_database.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
     with running(tmp_path) as host:

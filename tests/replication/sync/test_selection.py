@@ -177,7 +177,7 @@ def test_a_row_that_leaves_the_filter_leaves_the_replica(host: HostProcess, peop
     "where",
     ["nonsense", "n <", "n = 1) OR (1 = 1", "true) UNION SELECT * FROM people WHERE (true", "1; DELETE FROM people"],
 )
-def test_a_filter_that_is_no_condition(host: HostProcess, people: TestDatabase, where: str) -> None:
+def test_a_filter_that_is_not_a_condition_is_refused(host: HostProcess, people: TestDatabase, where: str) -> None:
     name = configure(host, people, where=where)
     said = error(host, name)
     assert "where: " in said
@@ -273,7 +273,7 @@ def test_a_plugin_masks_values_on_their_way(host: HostProcess, people: TestDatab
     assert table(host, name)[1][1][2:4] == ["b***@example.com", 4]
 
 
-def test_where_everything_is_transformed_and_there_is_no_key_nothing_can_be_compared(
+def test_without_a_key_and_with_every_column_transformed_nothing_can_be_compared(
     host: HostProcess, source_database: TestDatabase
 ) -> None:
     source_database.execute("CREATE TABLE people (v varchar(9), w varchar(9))")
@@ -329,7 +329,7 @@ def test_what_says_that_a_row_is_deleted_is_not_transformed(host: HostProcess, p
     assert "transforms: email" in error(host, name)
 
 
-def test_a_transform_that_nobody_offers(host: HostProcess, people: TestDatabase) -> None:
+def test_a_transform_that_no_plugin_offers_is_refused(host: HostProcess, people: TestDatabase) -> None:
     body = {"name": "x", "sourceConfig": people.source_config, "sourceTable": "people", "targetTable": "x"}
     answer = host.request("POST", "/data-replication/configure", {**body, "transforms": {"nobody": ["email"]}})
     assert answer.status_code == 400
@@ -381,7 +381,7 @@ class Slow:
 
 @pytest.mark.parametrize("form", ["def", "async def"])
 @pytest.mark.parametrize("how", ["lazy", "values", "endless"])
-def test_what_a_transform_answers_is_looked_at_beside_everybody_else(
+def test_checking_the_answer_of_a_transform_does_not_delay_other_requests(
     how: str, form: str, postgres_database: TestDatabase, tmp_path: Path
 ) -> None:
     """And within the time of its hook: the run fails, the host goes on."""

@@ -74,7 +74,7 @@ def test_uuids_that_begin_with_a_time_are_followed(source_database: TestDatabase
             assert host.status(name)["protection"].startswith("lookback: id (")
 
 
-def test_a_uuid_that_becomes_random_is_refused_at_the_next_look(
+def test_a_uuid_that_becomes_random_is_refused_at_the_next_sync(
     postgres_database: TestDatabase, tmp_path: Path
 ) -> None:
     """Also of a replication that was configured when nothing was refused: each sync notes the highest value anyway."""

@@ -121,7 +121,7 @@ def table(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize(("source", "untold"), WAYS, indirect=["source"])
-def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
+def test_a_transaction_that_is_open_during_a_sync_without_a_transaction_list(
     source: TestDatabase, user: str, tmp_path: Path, untold: Untold
 ) -> None:
     """One that was known before it, and one that began just before it and was never seen."""
@@ -153,7 +153,7 @@ def test_a_transaction_that_is_open_around_a_sync_that_is_not_told(
 
 
 @pytest.mark.parametrize("source", ["mariadb", pytest.param("mysql", marks=pytest.mark.prove)], indirect=True)
-def test_a_first_load_waits_for_a_look_that_tells(source: TestDatabase, user: str, tmp_path: Path) -> None:
+def test_a_first_load_waits_until_the_transactions_are_known(source: TestDatabase, user: str, tmp_path: Path) -> None:
     """Begun without one, it would end without a floor, and the whole table be read once more."""
     database = source
     table(database)

@@ -134,7 +134,7 @@ def live(source: Source, history: list[tuple[object, ...]], first: str) -> None:
 
 
 @given(histories, lookbacks, st.sampled_from((TELLS, PASSING)))
-def test_no_failure_of_a_look_lets_the_floor_pass_a_row(
+def test_a_failed_transaction_list_never_lets_the_floor_pass_a_row(
     history: list[tuple[object, ...]], lookback: float | None, first: str
 ) -> None:
     """Of a source that tells: transactions that began while it did not are not passed either."""
@@ -195,7 +195,7 @@ def candidate(value: int, at: float, alive: OpenTransactions) -> Candidate:
 OPEN = OpenTransactions(known=True, tokens=frozenset({"t"}), epoch="one")
 
 
-def test_a_candidate_that_waits_is_told_by_the_next_look() -> None:
+def test_a_waiting_candidate_is_decided_by_the_next_transaction_list() -> None:
     options = Options(lookback_seconds=0)
     position = floor.add(Position(identity=""), candidate(1, 0, replace(OPEN, tokens=frozenset())), options)
     position = floor.add(position, candidate(2, 1, FAILURES[PASSING]), options)
@@ -221,7 +221,7 @@ def test_values_that_no_transaction_protects_wait_for_the_lookback_alone() -> No
     assert floor.rise(position, floor.closed(position), options, now=1300).floor == "2"
 
 
-def test_a_source_that_never_tells_has_the_lookback_from_the_start() -> None:
+def test_a_source_that_never_lists_transactions_has_the_lookback_from_the_start() -> None:
     options = Options()
     position = floor.add(Position(identity=""), candidate(1, 0, FAILURES[UNTOLD]), options)
     assert position.shows_transactions is False

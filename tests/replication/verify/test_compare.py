@@ -624,7 +624,7 @@ def test_without_a_replica_there_is_nothing_to_compare(source_database: TestData
     mirrored(source_database, tmp_path, work)
 
 
-def test_errors_of_the_source_are_told_apart(source_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_dropped_source_table_raises_source_rejected(source_database: TestDatabase, tmp_path: Path) -> None:
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
 
     async def work(mirror: Mirror) -> None:

@@ -75,7 +75,9 @@ def test_what_polling_cannot_see_is_found_and_repaired(source_database: TestData
         assert (again["missing"], again["extra"], again["different"]) == (0, 0, 0)
 
 
-def test_what_changed_meanwhile_is_no_difference(source_database: TestDatabase, tmp_path: Path) -> None:
+def test_rows_that_change_during_the_comparison_are_not_differences(
+    source_database: TestDatabase, tmp_path: Path
+) -> None:
     now = {"postgresql": "now()", "mysql": "now(6)"}[source_database.dialect]
     with running(tmp_path) as host:
         prepare(host, source_database, 2000, settleSeconds=0)

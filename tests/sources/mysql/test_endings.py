@@ -196,7 +196,7 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\0\0\0hello", b"\x01\0\0\0\x0a", b""])
-def test_what_is_no_mysql_server_is_refused(greeting: bytes) -> None:
+def test_a_server_that_is_not_mysql_is_refused(greeting: bytes) -> None:
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         writer.write_eof()
@@ -257,7 +257,7 @@ def test_no_error_is_called_by_a_name_of_the_drivers() -> None:
 
 
 @pytest.mark.parametrize(("error", "kind"), ENDINGS)
-def test_every_error_comes_through_the_door_as_a_kind_without_a_value(error: Exception, kind: type[SyncError]) -> None:
+def test_every_error_becomes_a_kind_without_a_value(error: Exception, kind: type[SyncError]) -> None:
     with pytest.raises(SyncError, match=r"^reading orders: ") as caught, translate_errors("reading orders"):
         raise error
     assert type(caught.value) is kind

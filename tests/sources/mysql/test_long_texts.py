@@ -102,7 +102,7 @@ def test_a_replica_that_has_null_for_a_long_text_is_found_different(
 
 
 @pytest.mark.parametrize("charset", ["gbk", pytest.param("cp1251", marks=pytest.mark.prove)])
-def test_bytes_that_are_no_text_and_many(either_mysql: TestDatabase, tmp_path: Path, charset: str) -> None:
+def test_many_bytes_that_are_not_valid_text(either_mysql: TestDatabase, tmp_path: Path, charset: str) -> None:
     """The server cannot mark them, so the sync names the column and the setting."""
     with packets_of(either_mysql, 64 * MIB):
         create_with_no_text(either_mysql, charset)
@@ -113,7 +113,7 @@ def test_bytes_that_are_no_text_and_many(either_mysql: TestDatabase, tmp_path: P
             assert ".t: a value of the column v is longer than the server's max_allowed_packet" in answer.text
 
 
-def test_bytes_that_are_no_utf8_and_many(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+def test_many_bytes_that_are_not_valid_utf8(mariadb_database: TestDatabase, tmp_path: Path) -> None:
     """They are kept. MySQL lets nobody store any."""
     with packets_of(mariadb_database, 64 * MIB):
         create_with_no_text(mariadb_database, "utf8mb3")

@@ -124,7 +124,7 @@ def test_a_key_that_the_server_hides(odd_database: TestDatabase, tmp_path: Path)
         assert_equal(host)
 
 
-def test_how_many_rows_there_are_is_no_day_old(mysql_database: TestDatabase) -> None:
+def test_the_row_count_is_not_a_day_old(mysql_database: TestDatabase) -> None:
     mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
 
     async def estimates(source: MysqlSource) -> int | None:
@@ -227,7 +227,7 @@ def test_a_document_of_which_the_server_gives_nothing(mysql_database: TestDataba
             mysql_database.execute(f"SET GLOBAL max_allowed_packet = {before}")
 
 
-def test_a_replica_that_is_stopped_is_no_primary(odd_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_stopped_replica_is_not_taken_for_a_primary(odd_database: TestDatabase, tmp_path: Path) -> None:
     """What it has still to apply comes in below every floor; and whether it has, an ordinary user may have to ask."""
     odd_database.execute("CREATE TABLE t (id int PRIMARY KEY) SELECT 1 AS id; CREATE USER who@'%' IDENTIFIED BY 'p'")
     odd_database.execute(f"GRANT PROCESS ON *.* TO who@'%'; GRANT SELECT ON {odd_database.name}.* TO who@'%'")

@@ -71,7 +71,7 @@ def test_a_packet_whose_header_looks_like_the_end_of_a_row(wanted: int) -> None:
         assert parsed(sent, [cut]) == rows
 
 
-def test_bytes_that_are_no_text_come_as_bytes() -> None:
+def test_bytes_that_are_not_valid_text_come_as_bytes() -> None:
     rows: list[Record] = [("a", b"\xed\xa0\x80", "\x1f"), (b"\xc3", "b", None), ("a", "b", "c")]
     assert parsed(stream([*map(packed, rows), END]), []) == rows
     rows = [("a", b"a\xfeb", None), ("a", "b", "c")]
@@ -92,7 +92,7 @@ GOOD = packed(("a", "b", "c"))
         (stream([GOOD]) + stream([GOOD, GOOD, END])[2 * len(stream([GOOD])) :], InternalError, "sequence"),
     ],
 )  # fmt: skip
-def test_what_is_no_such_row_is_an_error(sent: bytes, kind: type[Exception], text: str | None) -> None:
+def test_a_malformed_packed_row_is_an_error(sent: bytes, kind: type[Exception], text: str | None) -> None:
     for cut in range(len(sent)):
         with pytest.raises(kind, match=text):
             parsed(sent, [cut])

@@ -62,7 +62,7 @@ def test_a_row_goes_on_in_the_next_packet(sizes: list[int], cuts: set[int]) -> N
         (stream([b"\x01a\x01b\x30c" + b"c" * 7]), InternalError, "row"),
     ],
 )
-def test_what_is_no_row_is_an_error(sent: bytes, kind: type[Exception], text: str) -> None:
+def test_a_malformed_row_is_an_error(sent: bytes, kind: type[Exception], text: str) -> None:
     for cut in range(len(sent)):
         with pytest.raises(kind, match=text):
             parsed(sent, [cut])

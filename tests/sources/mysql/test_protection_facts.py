@@ -182,7 +182,7 @@ EXPECTED_OF_MARIADB = [
 ]
 
 
-def test_what_a_table_stands_on_decides_what_protects_it(
+def test_the_tables_below_a_table_decide_what_protects_it(
     either_mysql: TestDatabase, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     database = either_mysql
@@ -271,7 +271,7 @@ def cut(database: TestDatabase, user: str) -> None:
     )
 
 
-def test_what_this_user_may_not_look_up_is_not_protected(
+def test_tables_that_this_user_may_not_read_are_not_protected(
     either_mysql: TestDatabase, reader: str, tmp_path: Path
 ) -> None:
     """And each thing that is said helps: SHOW VIEW, then SELECT on what is below."""
@@ -379,7 +379,9 @@ def text_of_subquery(table: str, text: str) -> str:
     return f"(select {table}.`x` AS `x` from {table} where {table}.`y` = {text})"
 
 
-def test_a_replica_of_mariadb_that_is_stopped_is_no_primary(mariadb_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_stopped_replica_of_mariadb_is_not_taken_for_a_primary(
+    mariadb_database: TestDatabase, tmp_path: Path
+) -> None:
     """What it has still to apply comes in below every floor; whether it has, an ordinary user may not see."""
     mariadb_database.execute(
         "CREATE TABLE t (id int PRIMARY KEY) SELECT 1 AS id; CREATE USER who@'%' IDENTIFIED BY 'p'"

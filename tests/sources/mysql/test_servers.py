@@ -177,7 +177,7 @@ def test_a_switch_without_a_plugin_is_the_oldest_one(asked: bytes) -> None:
     assert len(heard) == 4 + int.from_bytes(heard[:3], "little")
 
 
-def test_a_kind_of_password_that_nobody_knows_is_named() -> None:
+def test_an_unknown_kind_of_password_is_named() -> None:
     async def talk(peer: Peer) -> None:
         await peer.greet(b"mysql_native_password")
         peer.send(b"\xfeauthentication_kerberos_client\x00" + SALT + b"\x00")

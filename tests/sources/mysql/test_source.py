@@ -23,7 +23,7 @@ def describe(database: TestDatabase, table: str, tracking: str = "id") -> TableS
 ODD = "Tä`ble '\"%s\\ 表"
 
 
-def test_every_column_is_described_whatever_it_is_called(either_mysql: TestDatabase) -> None:
+def test_every_column_is_described_with_any_name(either_mysql: TestDatabase) -> None:
     quoted = ODD.replace("`", "``").replace("%", "%%")
     either_mysql.execute(
         f"CREATE TABLE `{quoted}` (`a``b` varchar(5) NOT NULL, `select` int, ID int PRIMARY KEY, `ünï %%s` datetime(3),"

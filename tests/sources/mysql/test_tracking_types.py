@@ -106,7 +106,7 @@ FEW = ("bit64", "time6", "varchar", "cp1251", "uuid", "0900")
 
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(tuple(TRACKING), marks=pytest.mark.prove)], ids=["few", "all"])
-def test_what_is_committed_late_is_read_whatever_the_type(
+def test_rows_that_are_committed_late_are_read_for_every_type(
     either_mysql: TestDatabase, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     session, late = either_mysql.connect(), either_mysql.connect()

@@ -65,14 +65,14 @@ def follow(database: TestDatabase, earlier: OpenTransactions) -> OpenTransaction
     return with_source(database, lambda source: now(source, earlier))
 
 
-def test_nobody_is_alive_on_an_idle_server(items: TestDatabase) -> None:
+def test_an_idle_server_has_no_open_transactions(items: TestDatabase) -> None:
     idle = items.connect()
     idle.execute("BEGIN")
     found = note(items)
     assert (found.known, found.ended, found.reason) == (True, True, "innodb_trx and processlist")
 
 
-def test_an_open_transaction_is_alive_until_it_ends_and_no_later_one_is(items: TestDatabase) -> None:
+def test_an_open_transaction_is_listed_until_it_ends_and_later_ones_are_not(items: TestDatabase) -> None:
     writer = items.connect()
     for end in ("COMMIT", "ROLLBACK"):
         writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
@@ -84,7 +84,7 @@ def test_an_open_transaction_is_alive_until_it_ends_and_no_later_one_is(items: T
         writer.execute("COMMIT")
 
 
-def test_a_transaction_that_has_only_read_so_far_is_alive_and_stays_the_same_when_it_writes(
+def test_a_transaction_that_has_only_read_so_far_is_open_and_stays_the_same_when_it_writes(
     items: TestDatabase,
 ) -> None:
     writer = items.connect()
@@ -100,7 +100,7 @@ def test_a_transaction_that_has_only_read_so_far_is_alive_and_stays_the_same_whe
     assert follow(items, earlier).ended
 
 
-def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> None:
+def test_transactions_that_cannot_write_are_not_listed(items: TestDatabase) -> None:
     reader = items.connect()
     reader.execute("START TRANSACTION READ ONLY; SELECT * FROM items")
     # Long enough that the other source's statement still runs.
@@ -114,7 +114,7 @@ def test_transactions_that_cannot_write_are_not_alive(items: TestDatabase) -> No
     assert with_source(items, while_reading).ended
 
 
-def test_a_statement_that_waits_for_a_table_is_alive_until_its_transaction_ends(items: TestDatabase) -> None:
+def test_a_statement_that_waits_for_a_table_is_open_until_its_transaction_ends(items: TestDatabase) -> None:
     holder, writer = items.connect(), items.connect()
     holder.execute("CREATE TABLE locked (id int PRIMARY KEY); LOCK TABLES locked WRITE")
     # Should the test fail, the statement ends all the same.
@@ -132,7 +132,7 @@ def test_a_statement_that_waits_for_a_table_is_alive_until_its_transaction_ends(
     assert follow(items, moved).ended
 
 
-def test_a_statement_that_computes_before_it_writes_is_alive(items: TestDatabase) -> None:
+def test_a_statement_that_computes_before_it_writes_is_open(items: TestDatabase) -> None:
     writer = items.connect()
     with in_background(writer, "INSERT INTO items (at) SELECT now(6) FROM (SELECT sleep(1)) AS slow") as ended:
         wait_until(lambda: running(items, "slow"))
@@ -156,7 +156,7 @@ INSIDE = """
     "statement",
     ["INSERT INTO items (id, at) VALUES (100 + takes_long(), now(6))", "INSERT INTO slowed VALUES (10, now(6))"],
 )
-def test_a_statement_is_alive_while_statements_inside_it_come_and_go(items: TestDatabase, statement: str) -> None:
+def test_a_statement_stays_open_while_statements_inside_it_begin_and_end(items: TestDatabase, statement: str) -> None:
     """MariaDB gives each of those a number, and a time to begin at."""
     with contextlib.suppress(pymysql.err.OperationalError):
         # Without it a MySQL that logs lets nobody make a function that does not say what it reads.
@@ -183,7 +183,7 @@ def test_a_statement_is_alive_while_statements_inside_it_come_and_go(items: Test
 
 
 @pytest.mark.mariadb_only
-def test_a_session_that_only_reads_holds_nobody_up(items: TestDatabase) -> None:
+def test_a_session_that_only_reads_does_not_hold_the_floor(items: TestDatabase) -> None:
     reader, watcher = items.connect(), items.connect()
     busy = "SELECT 1 FROM information_schema.processlist WHERE info LIKE '%SELECT sleep(0.3%' AND id <> CONNECTION_ID()"
 
@@ -201,7 +201,7 @@ def test_a_session_that_only_reads_holds_nobody_up(items: TestDatabase) -> None:
     with_source(items, work)
 
 
-def test_a_prepared_transaction_is_alive_also_when_its_session_has_gone(items: TestDatabase) -> None:
+def test_a_prepared_transaction_stays_open_after_its_session_has_ended(items: TestDatabase) -> None:
     writer = items.connect()
     writer.execute("XA BEGIN 'one'; INSERT INTO items (at) VALUES (now(6))")
     earlier = note(items)
@@ -231,7 +231,7 @@ def follow_until(
     return with_source(database, work)
 
 
-def test_after_a_restart_only_what_was_prepared_is_alive(items: TestDatabase) -> None:
+def test_after_a_restart_only_prepared_transactions_are_open(items: TestDatabase) -> None:
     preparing, writer = items.connect(), items.connect()
     writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
     preparing.execute("XA BEGIN 'two'; INSERT INTO items (at) VALUES (now(6))")
@@ -273,7 +273,7 @@ def test_a_list_of_sessions_that_is_empty_says_nothing(
         assert note(database).known == (performance_schema == "ON")
 
 
-def test_without_process_nobody_knows_and_the_reason_says_what_to_grant(items: TestDatabase) -> None:
+def test_without_process_the_list_is_unknown_and_the_reason_names_the_grant(items: TestDatabase) -> None:
     user = f"reader_{items.name}"
     items.execute(f"CREATE USER {user} IDENTIFIED BY 'secret'; GRANT SELECT ON {items.name}.* TO {user}")
     writer = items.connect()
@@ -358,7 +358,7 @@ async def asking(source: MysqlSource, database: TestDatabase) -> asyncio.Task[Ca
 
 
 @pytest.mark.anyio
-async def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_callers_share_one_transaction_list(items: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(items, max_connections=20) as source:
         schema = await described(source, items, "items")
 
@@ -376,7 +376,7 @@ async def test_those_who_wait_share_one_look(items: TestDatabase, monkeypatch: p
     assert pauses < 10
 
 
-def test_a_look_that_had_begun_is_not_shared_by_who_asks_later(
+def test_a_transaction_list_that_has_begun_is_not_shared_with_later_callers(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look has seen what it sees; what begins then is in the look of whoever notes its value after that."""
@@ -402,7 +402,7 @@ def test_a_look_that_had_begun_is_not_shared_by_who_asks_later(
 
 
 @pytest.mark.anyio
-async def test_no_shared_look_misses_a_transaction_that_began_before_the_value_was_noted(
+async def test_no_shared_list_misses_a_transaction_that_began_before_the_value_was_noted(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing but the sharing is left to keep them apart.
@@ -427,7 +427,7 @@ async def test_no_shared_look_misses_a_transaction_that_began_before_the_value_w
 
 
 @pytest.mark.parametrize("how", ["cancelled", "broken"])
-def test_who_shares_a_look_that_comes_to_nothing_looks_itself(
+def test_a_caller_whose_shared_list_failed_reads_the_list_itself(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     writer = items.connect()
@@ -454,7 +454,7 @@ def test_who_shares_a_look_that_comes_to_nothing_looks_itself(
 
 
 @pytest.mark.anyio
-async def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) -> None:
+async def test_users_with_and_without_the_privilege_do_not_share_a_list(items: TestDatabase) -> None:
     user = f"poor_{items.name}"
     items.execute(f"CREATE USER {user} IDENTIFIED BY 'secret'; GRANT SELECT ON {items.name}.* TO {user}")
     try:
@@ -467,7 +467,7 @@ async def test_who_may_not_look_shares_with_nobody_who_may(items: TestDatabase) 
         items.execute(f"DROP USER {user}")
 
 
-def test_somebody_else_who_reads_the_list_all_the_time_makes_it_unknown_and_ends_nobody(
+def test_another_client_that_reads_the_list_all_the_time_makes_it_unknown(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "TRIES", 2)
@@ -602,7 +602,7 @@ def test_a_transaction_keeps_the_id_that_it_was_given() -> None:
         assert transactions.still_open(earlier.open_transactions, look).ended
 
 
-def test_a_look_that_failed_in_passing_says_so_of_those_who_were_noted() -> None:
+def test_after_a_transient_failure_noted_transactions_are_unknown() -> None:
     found = transactions.still_open(SEEN.open_transactions, TransactionList(unknown="stale", transient=True))
     assert (found.known, found.transient, found.tokens) == (False, True, SEEN.open_transactions.tokens)
 

@@ -209,7 +209,7 @@ def test_a_verification_finds_the_smallest_change_of_each_type(either_mysql: Tes
         assert verified(host)["different"] == 0
 
 
-def test_a_key_that_is_no_unicode_text(either_mysql: TestDatabase, tmp_path: Path) -> None:
+def test_a_key_that_is_not_unicode_text(either_mysql: TestDatabase, tmp_path: Path) -> None:
     """Found by its key like any other row, mended, and walked past in a first load."""
     keys = {
         "cp1251": ["_cp1251 X'98'", "'я'", "_cp1251 X'9861'", "'\\\\x98'"],

@@ -111,7 +111,7 @@ def known(*tokens: str, epoch: str = "1") -> OpenTransactions:
         ({"v:3/1#77", "h:9#77"}, {"v:4/2#78", "h:9#78"}, set()),
     ],
 )
-def test_whoever_may_be_the_same_counts_as_the_same(noted: set[str], now: set[str], still: set[str]) -> None:
+def test_a_session_that_may_be_the_same_counts_as_the_same(noted: set[str], now: set[str], still: set[str]) -> None:
     assert still_open(known(*noted), known(*now)).tokens == still
     assert still_open(known(*noted), known(*now, epoch="2")).ended
 

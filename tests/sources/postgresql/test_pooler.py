@@ -67,7 +67,9 @@ def test_everything_works_through_a_transaction_pooler(tmp_path: Path, postgres_
         other.execute("UPDATE t SET note = 'the other may write' WHERE id = 1")
 
 
-def test_a_writer_to_whom_a_pooler_passes_our_name_on_is_no_reader(tmp_path: Path, postgres_server: Server) -> None:
+def test_a_writer_that_gets_our_application_name_from_a_pooler_counts_as_a_writer(
+    tmp_path: Path, postgres_server: Server
+) -> None:
     """What a session is called is whatever its first client called it; the transaction of another is a writer's."""
     with (
         PgBouncer(postgres_server, pool_size=3) as pooler,

@@ -271,7 +271,7 @@ EXPECTED = [
 ]
 
 
-def test_what_a_table_stands_on_decides_what_protects_it(either_postgres: TestDatabase, tmp_path: Path) -> None:
+def test_the_tables_below_a_table_decide_what_protects_it(either_postgres: TestDatabase, tmp_path: Path) -> None:
     database = either_postgres
     database.execute(BELOW)
     with running(tmp_path) as host:
@@ -381,7 +381,7 @@ FOREIGN = """
 """
 
 
-def test_what_stands_on_a_foreign_table_is_not_protected(postgres_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_view_of_a_foreign_table_is_not_protected(postgres_database: TestDatabase, tmp_path: Path) -> None:
     config = postgres_database.source_config
     connstr = config["password"].replace("'", "\\''")
     postgres_database.execute(FOREIGN.format(**{**config, "password": config["password"]}, connstr=connstr))
@@ -516,7 +516,7 @@ DESCRIBING = (
 
 
 @pytest.mark.anyio
-async def test_a_look_that_is_refused_goes_on_in_a_transaction_of_ours(postgres_database: TestDatabase) -> None:
+async def test_a_refused_catalogue_query_continues_in_a_marked_transaction(postgres_database: TestDatabase) -> None:
     """With the mark by which other readers know it, and with every setting: rows may still be read in it."""
     database = postgres_database
     role = f"reader_{database.name[-8:]}"
