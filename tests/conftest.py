@@ -32,7 +32,7 @@ KINDS = {
     "either_mysql": ("mariadb", "mysql", "mariadb-11"),
 }
 
-# How long a machine takes that has other work is no property of the code.
+# The time on a busy machine says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 

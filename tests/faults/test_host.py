@@ -152,7 +152,7 @@ def test_a_database_that_cannot_be_used_stops_the_start(tmp_path: Path, damage: 
 
 @contextlib.contextmanager
 def read_only(directory: Path) -> Iterator[None]:
-    """Root may write whatever the modes say, but not to a disk that is mounted read-only."""
+    """Root may write in spite of the modes, but not to a disk that is mounted read-only."""
     if os.geteuid() == 0:
         subprocess.run(["mount", "--bind", "-o", "ro", directory, directory], check=True)
     else:
@@ -169,10 +169,10 @@ def read_only(directory: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("before", [False, True], ids=["a first start", "a later start"])
 def test_a_full_disk_stops_the_start(tmp_path: Path, before: bool) -> None:
-    """With one line that names the file, why, and the mend."""
+    """One line names the file, the cause and the fix."""
     with small_disk(tmp_path):
         if not os.path.ismount(tmp_path):
-            pytest.skip("needs a small disk of its own, which only root may mount")
+            pytest.skip("needs a small disk, which only root may mount")
         host = HostProcess(tmp_path)
         if before:
             with host:
@@ -241,7 +241,7 @@ def test_a_clock_that_is_set_back_and_forward(tmp_path: Path, postgres_database:
 
 @pytest.mark.prove
 def test_a_machine_that_was_suspended(own: Rig) -> None:
-    """For longer than the limit of silence, in the middle of a read: nobody takes that for the source's silence."""
+    """For longer than the limit of silence, in the middle of a read: that is not taken for silence of the source."""
     name = own.table(rows=40000)
     own.proxy.begin(bytes_per_second=2_000_000)
     own.replicate(name)
@@ -481,7 +481,7 @@ class Hanging:
 
 
 def test_a_subscriber_that_hangs_does_not_make_the_others_receive_an_event_twice(tmp_path: Path) -> None:
-    """Events of before the start are told by an alarm, which may take no longer than one of its subscribers."""
+    """Events from before the start are delivered by an alarm, which may take no longer than one of its subscribers."""
     (tmp_path / "hanging.py").write_text(HANGING)
     (tmp_path / "listener.py").write_text(LISTENER)
     plugins = '\n[plugins.hanging]\nmodule = "hanging"\n\n[plugins.listener]\nmodule = "listener"\n'
@@ -495,8 +495,8 @@ def test_a_subscriber_that_hangs_does_not_make_the_others_receive_an_event_twice
         return [event["id"] for event in events_of(tmp_path) if event["type"] == "degraded"]
 
     with running(tmp_path, config) as host:
-        nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
-        host.configure(name="t", sourceConfig=nobody, sourceTable="t", targetTable="t", isActive=False)
+        unreachable = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+        host.configure(name="t", sourceConfig=unreachable, sourceTable="t", targetTable="t", isActive=False)
         assert host.request("POST", "/data-replication/sync/t").status_code == 502
         host.kill()
         assert waiting(host) == 1
@@ -505,8 +505,8 @@ def test_a_subscriber_that_hangs_does_not_make_the_others_receive_an_event_twice
         until(lambda: waiting(host) == 0, what="the end of its telling")
         assert len(degraded()) == 1
         assert "alarm post" not in host.log
-        # The next one is told as well.
-        host.configure(name="u", sourceConfig=nobody, sourceTable="t", targetTable="u", isActive=False)
+        # The next event is delivered as well.
+        host.configure(name="u", sourceConfig=unreachable, sourceTable="t", targetTable="u", isActive=False)
         assert host.request("POST", "/data-replication/sync/u").status_code == 502
         until(lambda: len(degraded()) == 2, what="the next event")
         assert len(set(degraded())) == 2

@@ -110,7 +110,7 @@ def cut_anywhere(net: Rig, *, seed: int, times: int) -> None:
 
 
 def test_a_broken_frame_is_an_error(net: Rig) -> None:
-    """Without TLS: what is no message of the protocol ends the run; nothing of it is kept."""
+    """Without TLS: an invalid message ends the run, and nothing of it is kept."""
 
     def broken(at: int, data: bytes) -> bytes:
         return bytes(byte ^ 0xFF for byte in data) if at < 200_000 else data
@@ -121,7 +121,7 @@ def test_a_broken_frame_is_an_error(net: Rig) -> None:
 
 
 def test_a_changed_payload_byte_is_found_by_verify(net: Rig) -> None:
-    """Without TLS nobody can tell on the way; the comparison does, and mends it."""
+    """Without TLS the change goes unnoticed on the way; the comparison finds and repairs it."""
     name = net.table(rows=50)
     value = net.database.fetch(f"SELECT note FROM {name} WHERE id = 7")[0][0].encode()
     net.proxy.begin(corrupt=lambda at, data: data.replace(value, b"X" + value[1:]))

@@ -26,7 +26,7 @@ SABOTAGE = {
     "the naive rule": """
 from dataclasses import replace
 from starbase_data_replication.sync import watermarks
-# The highest value seen becomes the floor at once, whoever is still writing.
+# The highest value seen becomes the floor at once, even if transactions are still open.
 watermarks.rise = lambda p, closed, options, now: (
     replace(p, floor=p.candidates[-1].value, candidates=()) if p.candidates else p)
 watermarks.closed = lambda p: p.candidates
@@ -88,7 +88,7 @@ def sync_until(host: HostProcess, seconds: float) -> int:
     return done
 
 
-# How the host's connections are told from the writers', to be cut: by their name, or by a user of their own.
+# How to find the host's connections, to cut them and not the writers': by their name, or by their user.
 CUT = {
     "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'starbase-host%' "
     "AND datname = current_database()",
@@ -97,7 +97,7 @@ CUT = {
 
 
 def host_user(database: TestDatabase) -> TestDatabase:
-    """The same database as the host sees it: as a user who may read, and see who is alive."""
+    """The same database as the host sees it: as a user who may read, and see open transactions."""
     if database.dialect == "postgresql":
         return database
     user = f"host_{database.name[-8:]}"
@@ -166,7 +166,7 @@ def test_no_row_is_lost(
                 floors.add(host.status("items")["watermark"])
         assert syncs > 0
         assert workload.commits > MIN_COMMITS
-        # One that stays where it is passes nobody, and would prove nothing.
+        # A floor that does not move passes no transaction, and would prove nothing.
         assert len(floors - {None}) >= 2
         assert host.sync("items")["status"] == "success"
         assert differences(host, workload) == (0, 0, 0)

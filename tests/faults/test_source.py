@@ -60,7 +60,7 @@ def _ill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @contextlib.contextmanager
 def reader(database: TestDatabase) -> Iterator[str]:
-    """A user of its own, whose sessions are the host's."""
+    """A separate user, whose sessions are the host's."""
     user = f"reader_{database.name[-6:]}"
     database.execute(READER[database.dialect].format(user=user, password=PASSWORD, database=database.name))
     try:
@@ -92,7 +92,7 @@ def test_a_source_that_is_stopped(ill: Rig) -> None:
 
 
 def test_a_source_that_is_restarted_between_two_syncs_costs_none(ill: Rig) -> None:
-    """The connections of before are dead; the next sync makes new ones, and nobody hears of it."""
+    """The connections of before are dead; the next sync makes new ones, and no error is reported."""
     name = ill.table()
     ill.replicate(name, isActive=False)
     ill.host.sync(name)
@@ -212,7 +212,7 @@ def test_a_statement_that_the_administrator_kills(ill: Rig) -> None:
 
 @pytest.mark.anyio
 async def test_a_source_is_asked_whether_it_is_there(source_database: TestDatabase) -> None:
-    """What the watchdog asks: a server answers, also by a refusal; where nobody listens there is no answer."""
+    """What the watchdog asks: a server answers, also by a refusal; a port without a listener gives no answer."""
     dialects: dict[str, Dialect] = {"postgresql": PostgresqlDialect(), "mysql": MysqlDialect()}
     dialect = dialects[source_database.dialect]
 

@@ -43,7 +43,7 @@ CALLERS: list[tuple[tuple[bytes, ...], str | None]] = [
 def routes_of(app: Any) -> Iterator[tuple[str, str]]:
     """Method and path of everything that the application answers."""
     for route in app.router.routes:
-        assert isinstance(route, StarletteRoute), f"{route} is no plain route: nothing guards it"
+        assert isinstance(route, StarletteRoute), f"{route} is not a plain route: nothing guards it"
         for method in (route.methods or set()) - {"HEAD"}:
             yield method, re.sub(r":\w+}", "}", route.path)
 

@@ -84,13 +84,13 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_an_invalid_token_file_stops_the_start_with_one_line(tmp_path: Path, case: str) -> None:
-    make, told = WRONG[case]
+    make, expected = WRONG[case]
     host, file = host_in(tmp_path)
     make(file)
     for words in (("serve",), ("replication", "list")):
         answer = host.command(*words)
         assert answer.returncode == 2, answer.stderr
-        assert answer.stderr.startswith(f"starbase: {file} {told}")
+        assert answer.stderr.startswith(f"starbase: {file} {expected}")
         assert "remove it" in answer.stderr
         assert "two words" not in answer.stderr
         assert answer.stderr.count("\n") == 1, answer.stderr

@@ -183,7 +183,7 @@ async def test_a_delivery_that_raises_is_tried_again(timers: Timers, caplog: pyt
                 assert len(timers.fired) == attempt
                 await timers.move(0.01)
             assert len(timers.fired) == 12
-            # Set again, it begins anew.
+            # Set again, it starts from the beginning.
             await timers.of("a").set("x", timers.clock.now() + 10)
             await timers.move(10)
             assert [alarm.attempts for alarm in timers.fired[-2:]] == [11, 0]
@@ -213,7 +213,7 @@ async def test_its_failures_survive_a_restart(timers: Timers) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_set_again_inside_its_own_delivery(timers: Timers, fails: bool) -> None:
-    """It stays, as it was set: also when the delivery then fails, since the new one is no retry."""
+    """It stays, as it was set: also when the delivery then fails, since the new one is not a retry."""
 
     async def set_again(alarm: Alarm) -> None:
         if alarm.payload < 3:
@@ -434,7 +434,7 @@ async def test_alarms_change_with_the_transaction_that_replaces_them(timers: Tim
 
 
 class Ringing:
-    """Sets an alarm, and hears of its own only; its first delivery fails."""
+    """Sets an alarm, and hears only of that alarm; its first delivery fails."""
 
     def __init__(self, at: float) -> None:
         self.at = at

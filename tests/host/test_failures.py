@@ -74,7 +74,7 @@ ODD: dict[str, Callable[[], Exception]] = {
     "exits": Exits,
     "huge": Huge,
     "hangs": Hangs,
-    "a str of its own": Subtle,
+    "a subclass of str": Subtle,
     "a huge argument": lambda: ValueError("x" * 50_000_000),
     "an argument that raises": lambda: ValueError(Raises()),
 }
@@ -246,7 +246,7 @@ async def test_an_alarm_that_fails_is_logged_with_its_type_and_traceback(
 
 
 class Listening:
-    """Fails until it is told not to, as a hook and as a callback."""
+    """Fails until the test stops it, as a hook and as a callback."""
 
     def __init__(self) -> None:
         self.fails = True

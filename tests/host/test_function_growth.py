@@ -1,7 +1,7 @@
 """How the time of each function of a client grows with its arguments: SQLite cannot be interrupted inside a call.
 
 Growth is judged, never the time itself, by the clock of this thread alone. A new SQLite may give a function that is
-allowed more arguments, or more work: whatever the linked one lists is tried.
+allowed more arguments, or more work: everything that the linked one lists is tried.
 """
 
 from __future__ import annotations

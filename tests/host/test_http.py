@@ -237,16 +237,16 @@ def test_a_database_that_is_a_link_to_itself_is_one_line(tmp_path: Path) -> None
 def test_a_plugin_toml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     host = HostProcess(tmp_path)
     host.config_path.write_bytes(b"\xff")
-    for words, told in (((), "is not UTF-8; save it as UTF-8"), (("--config", "/"), "Is a directory; name another")):
+    for words, error in (((), "is not UTF-8; save it as UTF-8"), (("--config", "/"), "Is a directory; name another")):
         answer = host.command("serve", *words)
         assert answer.returncode == 2, answer.stderr
-        assert told in answer.stderr
+        assert error in answer.stderr
         assert "Errno" not in answer.stderr
         assert answer.stderr.count("\n") == 1
 
 
 def test_a_byte_order_mark_in_a_file_is_ignored(tmp_path: Path) -> None:
-    """Some editors put one before whatever they save as UTF-8."""
+    """Some editors put one before every file that they save as UTF-8."""
     host = HostProcess(tmp_path)
     host.config_path.write_text("\ufeff" + CONFIG, encoding="utf-8")
     body = "\ufeff[]"
@@ -256,7 +256,7 @@ def test_a_byte_order_mark_in_a_file_is_ignored(tmp_path: Path) -> None:
 
 
 def test_a_command_needs_no_certificates(tmp_path: Path) -> None:
-    """It speaks plain HTTP to its own host, whatever is wrong with the machine's certificates."""
+    """It speaks plain HTTP to its own host, even if the machine's certificates are broken."""
     with running(tmp_path) as host:
         host.environ["SSL_CERT_FILE"] = str(tmp_path / "nowhere")
         answer = host.command("replication", "list", "--json")
@@ -264,7 +264,7 @@ def test_a_command_needs_no_certificates(tmp_path: Path) -> None:
 
 
 def test_the_standard_sqlite_module_is_refused_on_the_hosts_file(tmp_path: Path) -> None:
-    """Two copies of SQLite in one process drop each other's locks; another file is nobody's business."""
+    """Two copies of SQLite in one process drop each other's locks; another file is not affected."""
     program = """
 import importlib, pathlib, sys
 from starbase_host.database import Database

@@ -103,7 +103,7 @@ async def test_a_right_token_never_waits_and_wrong_ones_do(tmp_path: Path) -> No
 
     async with app.router.lifespan_context(app):
         for number in range(FREE_GUESSES + 1):
-            # What the headers say of the address is nobody's business.
+            # Headers that claim another address change nothing.
             said = {"x-forwarded-for": f"10.1.1.{number}", "forwarded": f"for=10.1.1.{number}"}
             assert (await ask("10.0.0.1", f"guess-{number}", **said)).status_code == 401
         slowed = await ask("10.0.0.1", "another guess")
@@ -196,13 +196,13 @@ async def test_requests_that_are_malformed_too_large_or_too_slow(
     monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
     monkeypatch.setattr(http, "BODY_SECONDS", 0.3)
     async with served(tmp_path) as address:
-        for nonsense in (
+        for malformed in (
             b"\x16\x03\x01\x02\x00\x01",
             b"GET\r\n\r\n",
             b"GET / HTTP/x\r\nhost: x\r\n\r\n",
             GET + b"x\xff y\r\n\r\n",
         ):
-            assert (await spoken(address, nonsense))[0] == 400, nonsense
+            assert (await spoken(address, malformed))[0] == 400, malformed
         smuggled = GET + b"content-length: 5\r\ncontent-length: 6\r\n\r\n"
         assert (await spoken(address, smuggled))[0] == 400
         for ambiguous in (

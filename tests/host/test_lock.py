@@ -231,7 +231,7 @@ def test_a_command_that_runs_nothing_does_not_wait_without_end(tmp_path: Path) -
             assert command.returncode == 3, err
 
 
-NONSENSE = [
+INVALID = [
     '{"pid": 1e999, "serves": true, "url": null}',
     "[" * 4096,
     '{"pid": 1, "serves": true, "url": "\\ud800"}',
@@ -245,8 +245,8 @@ NONSENSE = [
 def test_commands_ignore_invalid_text_in_the_lock_file_of_a_host(tmp_path: Path) -> None:
     with running(tmp_path) as host, contextlib.ExitStack() as stack:
         said = lock_of(host).read_text()
-        for nonsense in NONSENSE:
-            lock_of(host).write_text(nonsense)
+        for invalid in INVALID:
+            lock_of(host).write_text(invalid)
             assert holder_of(lock_of(host)) == Holder()
         # Each waits some seconds for a host that may be starting.
         asked = [stack.enter_context(begun(host, *words)) for words in (("serve",), ("replication", "list"))]
@@ -353,7 +353,7 @@ def test_a_second_host_on_the_same_port_names_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bind", "mend"),
+    ("bind", "fix"),
     [
         ("no-such-name.invalid:8000", "use an address of this machine"),
         ("192.0.2.1:8000", "use an address of this machine"),
@@ -364,12 +364,12 @@ def test_a_second_host_on_the_same_port_names_the_first(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_bind_address_stops_the_start_without_advice_on_the_port(
-    tmp_path: Path, bind: str, mend: str
+    tmp_path: Path, bind: str, fix: str
 ) -> None:
     answer = HostProcess(tmp_path, CONFIG.replace("127.0.0.1:0", bind)).command("serve")
     assert answer.returncode == 2, answer.stderr
     assert answer.stderr.startswith("starbase: plugin.toml: host.bind ")
-    assert mend in answer.stderr
+    assert fix in answer.stderr
     assert "port;" not in answer.stderr
     assert "another port" not in answer.stderr
     assert answer.stderr.count("\n") == 1

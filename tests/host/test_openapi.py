@@ -45,31 +45,31 @@ async def test_the_document_has_every_route_and_nothing_else(tmp_path: Path) -> 
     async with a_host(tmp_path) as (_, client):
         response = await client.get("/openapi.json")
     document = response.json()
-    told = {
+    described = {
         (method.upper(), path): (operation["x-role"], operation["security"] == [])
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     }
-    assert told == {route: (role, role is None) for route, role in ROLES.items()}
+    assert described == {route: (role, role is None) for route, role in ROLES.items()}
     assert document["openapi"].startswith("3.1")
     assert {tag["name"] for tag in document["tags"]} == {"host", "data_replication", "third"}
     assert document["paths"]["/third/open"]["get"]["summary"] == "For everybody"
     for secret in (ADMIN, CLIENT, str(tmp_path)):
         assert secret not in response.text
-    # Raises for a document that is none.
+    # Raises for an invalid document.
     assert len(list(schemathesis.openapi.from_dict(document).get_all_operations())) == len(ROLES)
 
 
 def test_the_body_of_configure_is_described_field_by_field() -> None:
-    told = configure_body()
-    assert set(told["properties"]) == {field.json for field in FIELDS}
+    described = configure_body()
+    assert set(described["properties"]) == {field.json for field in FIELDS}
     for field in FIELDS:
-        schema = told["properties"][field.json]
+        schema = described["properties"][field.json]
         if field.kind == "number":
             assert (schema["minimum"], schema["maximum"]) == (field.low, field.high)
         assert schema["description"].startswith(field.doc)
         assert ("null" in schema.get("type", ())) == field.nullable
-    assert told["properties"]["group"]["pattern"] == told["properties"]["name"]["pattern"]
+    assert described["properties"]["group"]["pattern"] == described["properties"]["name"]["pattern"]
 
 
 def fuzz(host: HostProcess, examples: int) -> None:
@@ -109,7 +109,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-# Nothing listens on port 1, so that whatever is accepted is soon done with.
+# Nothing listens on port 1, so that each accepted request ends soon.
 SOURCE = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "user": "u"}
 SOURCES = st.dictionaries(
     st.sampled_from(["user", "password", "database", "defaultSchema", "sslmode", "port", "dialect", "x"]), ODD | JSON,

@@ -1,4 +1,4 @@
-"""A plugin that raises, hangs or answers nonsense harms nobody else; but a query that it guards is refused."""
+"""A plugin that raises, hangs or gives invalid answers does not harm the others; a query that it guards is refused."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_faulty_plugin_does_not_harm_the_others(mode: str, embedded_database: 
         assert "orders" in listed.stdout
         assert "Traceback" not in listed.stderr
 
-        # A token that the host does not know makes it ask the plugins; one that fails lets nobody in.
+        # A token that the host does not know makes it ask the plugins; one that fails refuses it.
         assert host.request("GET", "/status", token="unknown").status_code in (401, 500)
         until(lambda: set(called.read_text().split()) == set(OTHER_HOOKS), what="a call of each hook")
         failed = {plugin["name"]: plugin["failed"] for plugin in host.result("GET", "/plugins")}
@@ -191,7 +191,7 @@ def test_a_query_hook_fails_closed(hook: str, mode: str, tmp_path: Path) -> None
 
 
 class Pingable:
-    """Answers what is right in form, and holds nonsense."""
+    """Answers in the right form, with invalid content."""
 
     def __init__(self, hook: str, change: dict[str, Any], form: str = "plain") -> None:
         def plain(query: Query) -> Query:
@@ -437,8 +437,8 @@ def test_subscribers_of_a_plugins_hook(mode: str, tmp_path: Path) -> None:
             assert host.core.plugins.get("asking").failed is None
 
     run(main, released)
-    nonsense = [("evil", 42)] if "nonsense" in mode else []
-    assert asking.answers == [*nonsense, ("well", "well")]
+    invalid = [("evil", 42)] if "nonsense" in mode else []
+    assert asking.answers == [*invalid, ("well", "well")]
 
 
 LEAVING = """

@@ -168,21 +168,21 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         routed('Route("/a/b", hello, "GET")'),
         ["plugins.a", "/a/b", '("GET",)'],
     ),
-    "path that is none": ('[plugins.a]\nmodule = "a"', routed('Route("/a/{b}/{b}", hello)'), ["plugins.a", "{b}"]),
-    "endpoint that is none": ('[plugins.a]\nmodule = "a"', routed('Route("/a/b", 42)'), ["plugins.a", "/a/b"]),
+    "invalid path": ('[plugins.a]\nmodule = "a"', routed('Route("/a/{b}/{b}", hello)'), ["plugins.a", "{b}"]),
+    "invalid endpoint": ('[plugins.a]\nmodule = "a"', routed('Route("/a/b", 42)'), ["plugins.a", "/a/b"]),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_plugin_stops_the_start_with_one_line(case: str, tmp_path: Path) -> None:
-    config, module, told = WRONG[case]
+    config, module, expected = WRONG[case]
     (tmp_path / "a.py").write_text(module)
     answer = HostProcess(tmp_path, HEAD + config).command("serve")
     assert answer.returncode == 2, answer.stderr
     assert answer.stdout == ""
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert answer.stderr.startswith("starbase: plugin.toml: ")
-    for word in told:
+    for word in expected:
         assert word in answer.stderr
 
 
@@ -356,7 +356,7 @@ async def test_query_hooks_are_a_chain_in_the_order_of_plugin_toml(order: str, t
 
 
 class Rejecting:
-    """Rejects by name of the hook that a query holds; so a rejected result is told from a rejected query."""
+    """Rejects by name of the hook that a query holds; so a rejected result differs from a rejected query."""
 
     @hookimpl
     def before_query(self, query: Query) -> None:

@@ -180,7 +180,7 @@ def test_a_long_stored_value_is_read_and_not_searched(tmp_path: Path) -> None:
         assert bench.rows("SELECT name LIKE 'o%' FROM orders WHERE id = 1") == [(1,)]
         for _ in range(3):
             assert bench.rows("SELECT length(?)", ["x" * 1_000_000]) == [(1_000_000,)]
-            # The second time, nobody is asked which functions there are.
+            # The second time, the list of functions is not asked for.
             assert str(bench.refusal("SELECT upper(instr(?, ?))", ["x" * 1_000_000, "y"])) == str(searched)
             assert isinstance(
                 bench.refusal("SELECT replace(:a, 'x', 'y')", {"a": {"$base64": "AAAA" * 30_000}}), TooLarge

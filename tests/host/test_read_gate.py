@@ -1,4 +1,4 @@
-"""Reads that overlap without a gap while somebody writes: the journal is restarted, and nobody waits for ever."""
+"""Reads that overlap without a gap during writes: the WAL is restarted, and no reader waits for ever."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def restarts(bench: Bench) -> int:
-    """How often the journal was begun at its start again: its header counts them (sqlite.org/fileformat.html, 4.1)."""
-    with bench.database.path.with_name("one.db-wal").open("rb") as journal:
-        return int.from_bytes(journal.read(16)[12:], "big")
+    """How often the WAL was restarted: its header counts them (sqlite.org/fileformat.html, 4.1)."""
+    with bench.database.path.with_name("one.db-wal").open("rb") as wal:
+        return int.from_bytes(wal.read(16)[12:], "big")
 
 
 def overlapping(bench: Bench, *, wanted: int, commits: int) -> tuple[int, list[float]]:
-    """While long reads overlap, commit until the journal has been restarted so often, or so many times.
+    """While long reads overlap, commit until the WAL has been restarted so often, or so many times.
 
     Returns how often it was restarted, and how long each short read took.
     """
@@ -92,7 +92,7 @@ def test_the_wal_is_restarted_while_reads_overlap(bench: Bench) -> None:
 
 
 def test_a_read_that_has_waited_is_not_made_to_wait_again() -> None:
-    """Whoever closes the gate again at once, and however many read."""
+    """The gate may close again at once, with any number of readers."""
     drained = threading.Event()
     gate = ReadGate(drained.set)
     first, ended = gate.read(0), threading.Event()

@@ -29,7 +29,7 @@ def test_a_client_finds_tables_and_their_columns(tmp_path: Path) -> None:
         for token in (CLIENT, None):
             answer = host.request("GET", "/tables", **({"token": token} if token else {}))
             found = answer.json()["result"]
-            # SQLite names the type of a view's column in words of its own.
+            # SQLite names the type of a view's column in its own words.
             for table in found:
                 if table["type"] == "view":
                     table["columns"][0]["type"] = "REAL"

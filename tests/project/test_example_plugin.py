@@ -21,10 +21,10 @@ pytestmark = pytest.mark.xdist_group("example_plugin")
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh environment with two packages of its own: the host and the example.
+    """The Python of a fresh environment with two packages: the host and the example.
 
     What they depend on it sees where this process has it, so that nothing is downloaded. Not installed there
-    are the checkout itself, in whatever way this process finds it, and any plugin.
+    are the checkout itself, however this process finds it, and any plugin.
     """
     directory = tmp_path_factory.mktemp("venv")
     venv.create(directory, with_pip=False)
@@ -116,14 +116,14 @@ def test_it_starts_without_the_data_replication_plugin(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "error"),
     [
         ("keep_day = 1", "plugin.toml: plugins.audit.keep_day: unknown option; known: keep_days"),
         ("keep_days = 0", "plugin.toml: plugins.audit.keep_days must be a number above 0"),
         ("keep_days = true", "plugin.toml: plugins.audit.keep_days must be a number above 0"),
     ],
 )
-def test_its_options(options: str, told: str, tmp_path: Path) -> None:
+def test_its_options(options: str, error: str, tmp_path: Path) -> None:
     answer = HostProcess(tmp_path, f"{CONFIG}\n[plugins.audit]\n{options}\n").command("serve")
     assert answer.returncode == 2
-    assert answer.stderr == f"starbase: {told}\n"
+    assert answer.stderr == f"starbase: {error}\n"

@@ -288,7 +288,7 @@ def test_an_error_is_shown_even_if_more_output_follows_it() -> None:
 CHILD = """
 import signal, sys
 from starbase_data_replication.demo.embedded import EmbeddedPostgres
-# A test run in the background may have been told to ignore it.
+# A test run in the background may have been set to ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     with EmbeddedPostgres() as server:
@@ -301,7 +301,7 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def owner() -> Iterator[subprocess.Popen[str]]:
-    """A process, as if in a terminal of its own, that has started an embedded server."""
+    """A process, as if in its own terminal, that has started an embedded server."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-c", CHILD],

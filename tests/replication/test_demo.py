@@ -20,20 +20,20 @@ def test_the_demo_prints_the_same_facts_in_json(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "starbase_host.cli", "demo", "--port", "0", "--json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = [json.loads(process.stdout.readline()) for _ in range(2)]
+        events = [json.loads(process.stdout.readline()) for _ in range(2)]
         # On a busy machine the first sync is still running when the second is due.
         while (last := json.loads(process.stdout.readline())).get("run", {}).get("status") == "skipped":
             pass
-        told.append(last)
-        headers = {"authorization": f"Bearer {told[1]['admin_token']}"}
-        assert httpx.get(told[1]["url"] + "/status", headers=headers).status_code == 200
+        events.append(last)
+        headers = {"authorization": f"Bearer {events[1]['admin_token']}"}
+        assert httpx.get(events[1]["url"] + "/status", headers=headers).status_code == 200
         process.send_signal(signal.SIGTERM)
-        told += [json.loads(line) for line in process.stdout]
+        events += [json.loads(line) for line in process.stdout]
     assert process.returncode == 0
-    assert [each["event"] for each in told[:3]] == ["starting", "listening", "run"]
-    assert (told[2]["run"]["config_name"], told[2]["run"]["status"]) == ("orders", "success")
-    assert told[2]["rows"] >= told[2]["run"]["records_processed"]
-    assert told[-1] == {"event": "stopped"}
+    assert [each["event"] for each in events[:3]] == ["starting", "listening", "run"]
+    assert (events[2]["run"]["config_name"], events[2]["run"]["status"]) == ("orders", "success")
+    assert events[2]["rows"] >= events[2]["run"]["records_processed"]
+    assert events[-1] == {"event": "stopped"}
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _names = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
-    """One host for all: each test has a name, a database and a target of its own."""
+    """One host for all: each test has its own name, database and target."""
     with running(Path(tmp_path_factory.mktemp("reports"))) as host:
         yield host
 

@@ -63,7 +63,7 @@ def plugin(options):
 PLUGINS = 'allowed_env = ["*"]\n[plugins.listener]\nmodule = "listener"\n[plugins.gossip]\nmodule = "gossip"\n'
 
 
-class Told(HostProcess):
+class RecordedHost(HostProcess):
     """A host that keeps everything it has said."""
 
     said: str = ""
@@ -75,12 +75,12 @@ class Told(HostProcess):
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordedHost]:
     directory = tmp_path_factory.mktemp("canary")
     (directory / "listener.py").write_text(LISTENER)
     (directory / "gossip.py").write_text(GOSSIP)
     environ = {"STARBASE_SECRET_KEY": Fernet.generate_key().decode(), "CANARY": PASSWORD}
-    with Told(directory, CONFIG + PLUGINS, environ=environ) as host:
+    with RecordedHost(directory, CONFIG + PLUGINS, environ=environ) as host:
         yield host
 
 
@@ -101,8 +101,8 @@ def seen(source_database: TestDatabase) -> TestDatabase:
 
 
 @contextlib.contextmanager
-def nonsense() -> Iterator[int]:
-    """A server that answers whoever connects with what is no database's protocol; its port."""
+def not_a_database() -> Iterator[int]:
+    """A server that answers every client with bytes of no database's protocol; its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -180,13 +180,13 @@ def wrong_bodies(config: dict[str, Any]) -> Iterator[Any]:
     yield {"sourceConfig": config, "targetTable": "tmp_x"}
 
 
-def test_no_error_contains_a_password(host: Told, seen: TestDatabase) -> None:
+def test_no_error_contains_a_password(host: RecordedHost, seen: TestDatabase) -> None:
     config, name = seen.source_config, seen.dialect
     table = {"sourceTable": "t", "targetTable": name, "isActive": False}
     for good in (config, url_of(config), {**config, "password": "${CANARY}"}):
         host.configure(name=name, sourceConfig=good, **table)
         assert host.sync(name)["status"] == "success"
-    with nonsense() as port:
+    with not_a_database() as port:
         for number, (source, source_table) in enumerate(wrong_sources(config, port)):
             body = {**table, "name": f"{name}-wrong", "sourceConfig": source, "sourceTable": source_table}
             host.configure(**{**body, "targetTable": f"{name}_wrong"})
@@ -205,8 +205,8 @@ def test_no_error_contains_a_password(host: Told, seen: TestDatabase) -> None:
     _everything_is_searched(host, seen)
 
 
-def gossip(host: Told, config: dict[str, Any]) -> None:
-    """What nobody has foreseen: a third party's dialect that raises with its settings in the message."""
+def gossip(host: RecordedHost, config: dict[str, Any]) -> None:
+    """An unforeseen leak: a third party's dialect that raises with its settings in the message."""
     body = {"name": "gossip", "sourceTable": "t", "targetTable": "gossip", "isActive": False}
     source = {**config, "dialect": "gossip"}
     host.configure(**body, sourceConfig=source)
@@ -220,13 +220,13 @@ def gossip(host: Told, config: dict[str, Any]) -> None:
     assert "cannot check" in host.log[before:]
 
 
-def raw_bodies(host: Told) -> None:
+def raw_bodies(host: RecordedHost) -> None:
     for route in ("/query", "/query/raw", "/data-replication/configure", "/data-replication/verify/x"):
         for body in (f'{{"password": "{PASSWORD}', f"{PASSWORD}", f'["{PASSWORD}'):
             assert host.request("POST", route, body.encode()).status_code == 400
 
 
-def _everything_is_searched(host: Told, seen: TestDatabase) -> None:
+def _everything_is_searched(host: RecordedHost, seen: TestDatabase) -> None:
     tables = [row[0] for row in host.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
     for table in tables:
         for token in (CLIENT, None):

@@ -50,7 +50,7 @@ def test_the_hosts_own_may_never_be_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "mend"),
+    ("entry", "fix"),
     [
         ("$PG_PASSWORD", "write PG_PASSWORD"),
         ("PG_PASSWORD=x", "write PG_PASSWORD"),
@@ -61,11 +61,11 @@ def test_the_hosts_own_may_never_be_named() -> None:
         ("ADMIN_AUTHORIZATION_TOKEN", "the host's own"),
     ],
 )
-def test_an_entry_that_never_matches_stops_the_start(entry: object, mend: str) -> None:
+def test_an_entry_that_never_matches_stops_the_start(entry: object, fix: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plugin({"allowed_env": ["PG_*", entry]})
     assert caught.value.field == "allowed_env[1]"
-    assert mend in caught.value.reason
+    assert fix in caught.value.reason
     with pytest.raises(ConfigError, match="must be a list"):
         plugin({"allowed_env": "PG_*"})
     plugin({"allowed_env": [*DEFAULT, "SHOP_[AB]_URL", "X?"]})

@@ -57,7 +57,7 @@ def test_a_name_is_judged_by_what_it_means() -> None:
         with pytest.raises(SourceRejected, match=r"db\.example\.com"):
             judged("db.example.com", hidden)
         assert judged("db.example.com", hidden, PUBLIC, "2001:db8::1") == [PUBLIC, "2001:db8::1"]
-    # A pattern of names is no leave for what the name may be made to mean; an address is.
+    # A pattern of names does not allow every address that a name may get; an address does.
     with pytest.raises(SourceRejected):
         judged("db.example.com", "169.254.169.254", allowed=["*.example.com"])
     assert judged("db.example.com", "169.254.1.1", allowed=["169.254.1.0/24"]) == ["169.254.1.1"]
@@ -79,7 +79,7 @@ def test_what_is_listed_and_nothing_else() -> None:
 
 
 def test_a_name_that_no_rule_allows_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever answers for a name learns it."""
+    """The server that answers for a name receives it."""
     with rebinding(monkeypatch, PUBLIC) as asked:
         for allowed in ([], ["*.internal", "db.example.com"], ["/run/*"]):
             with pytest.raises(SourceRejected, match="not in allowed_source_hosts"):
@@ -157,7 +157,7 @@ def test_a_wrong_list_stops_the_start(hosts: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "mend"),
+    ("entry", "fix"),
     [
         ("127.0.0.0/99", "is not a valid network; write one such as 10.0.0.0/8"),
         ("10.0.0.0/33", "is not a valid network"),
@@ -190,11 +190,11 @@ def test_a_wrong_list_stops_the_start(hosts: object) -> None:
         (7, "must be a name"),
     ],
 )
-def test_an_entry_that_never_matches_stops_the_start(entry: object, mend: str, tmp_path: Path) -> None:
+def test_an_entry_that_never_matches_stops_the_start(entry: object, fix: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         plugin({"allowed_source_hosts": ["db.example.com", entry]})
     assert caught.value.field == "allowed_source_hosts[1]"
-    assert mend in caught.value.reason
+    assert fix in caught.value.reason
     assert "secret" not in str(caught.value)
 
 
@@ -220,7 +220,7 @@ def test_an_entry_that_may_match(entry: str) -> None:
 
 @contextlib.contextmanager
 def rebinding(monkeypatch: pytest.MonkeyPatch, *answers: str) -> Iterator[list[str]]:
-    """A name that means another address each time it is looked up; the last one for ever. Yields what was told."""
+    """A name that has another address at each lookup, and then keeps the last. Yields the answers."""
     asked: list[str] = []
     real = socket.getaddrinfo
 
@@ -254,7 +254,7 @@ def test_the_address_that_was_judged_is_the_one_that_is_used(
         assert asked == [server], "looked up once for one connection"
     with rebinding(monkeypatch, "169.254.169.254"):
         assert "may not be used as a source" in described(make(HostPolicy()), settings)
-    # A name of several addresses: the next one is tried where nobody listens on the first.
+    # A name of several addresses: the next one is tried if no server listens on the first.
     with rebinding(monkeypatch, server) as asked:
         closed = {**settings, "port": free_port()}
         assert "nothing listens at" in described(make(HostPolicy()), closed)

@@ -1,4 +1,4 @@
-"""What a source answers is bounded, whatever its dialect: counts, columns, texts of its catalogue, rows.
+"""What a source answers is bounded in every dialect: counts, columns, texts of its catalogue, rows.
 
 The dialect here is another plugin's, so that each answer can be any object; sources' own protocols are in test_source.
 """
@@ -235,7 +235,7 @@ def test_more_hashes_than_were_counted_end_a_comparison(host: HostProcess) -> No
 
 @pytest.mark.parametrize("base", ["SourceRejected", "ValueError"])
 def test_an_error_whose_text_hangs(host: HostProcess, base: str) -> None:
-    """Its text was made on the event loop, which stood still for good."""
+    """Its text was made on the event loop, which then never ran again."""
     name = f"text{base}"
     configure(host, name)
     hang = "    def __str__(self):\n        import threading\n        threading.Event().wait()\n"

@@ -1,4 +1,4 @@
-"""A dialect of another plugin that raises, exits or hangs harms nobody else, and its run says so."""
+"""A dialect of another plugin that raises, exits or hangs does not harm the others, and its run says so."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def well(host: HostProcess) -> None:
 
 
 def body(name: str, **more: Any) -> dict[str, Any]:
-    # Settings of its own for each, so that each opens a source.
+    # Each has different settings, so that each opens a source.
     source = {"dialect": "odd", "number": name}
     return {"name": name, "sourceConfig": source, "sourceTable": name, "targetTable": name, "isActive": False, **more}
 
@@ -351,7 +351,7 @@ def test_a_schedule_that_fails_by_a_stray_cancellation_says_so(host: HostProcess
 
 @pytest.mark.parametrize("where", ["check", "secret_parts", "identity"])
 def test_a_dialect_that_hangs_while_it_is_configured(host: HostProcess, where: str) -> None:
-    """Nothing else that is written waits for it, and whoever asked is told whose it is."""
+    """No other write waits for it, and the answer names the plugin."""
     odd = body(f"hanging-{where}", group=f"of-{where}")
     host.configure(**body(f"member-{where}", group=f"of-{where}"))
     misbehave(host, where, "hang")
@@ -411,7 +411,7 @@ def test_a_source_that_exits_when_it_is_asked_whether_it_is_there(tmp_path: Path
         assert host.stop() == 0
 
 
-NONSENSE = {
+INVALID = {
     "items raises": "class Answer(dict):\n    def items(self):\n        raise ValueError\nANSWER = Answer(odd=1)",
     "items exits": "class Answer(dict):\n    def items(self):\n        raise SystemExit(3)\nANSWER = Answer(odd=1)",
     "items hangs": "import threading\nclass Answer(dict):\n    def items(self):\n        threading.Event().wait()\n"
@@ -428,13 +428,13 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE)
-def test_an_invalid_list_of_dialects_is_logged_and_left_out(nonsense: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", INVALID)
+def test_an_invalid_list_of_dialects_is_logged_and_left_out(case: str, tmp_path: Path) -> None:
     """It is logged with its plugin's name; those of others are there, and data replication runs."""
     offering = "from starbase_host import hookimpl\n\ndef plugin(options):\n    return Offering()\n\nclass Offering:\n"
     offering += "    @hookimpl(optionalhook=True)\n    def replication_dialects(self):\n        return ANSWER\n"
     (tmp_path / "good.py").write_text(ODD.replace('"odd"', '"good"'))
-    (tmp_path / "offering.py").write_text(f"{NONSENSE[nonsense]}\n{offering}")
+    (tmp_path / "offering.py").write_text(f"{INVALID[case]}\n{offering}")
     plugins = '\n[plugins.offering]\nmodule = "offering"\n\n[plugins.good]\nmodule = "good"\n'
     with running(tmp_path, SHORT + plugins) as host:
         failed = {plugin["name"] for plugin in host.result("GET", "/plugins") if plugin["failed"] is not None}

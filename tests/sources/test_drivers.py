@@ -112,9 +112,9 @@ def test_a_text_in_the_place_of_a_files_name_is_not_shown() -> None:
 def test_a_postgresql_server_without_tls(postgres_database: TestDatabase) -> None:
     for mode in ("require", "verify-ca", "verify-full"):
         said = described(PostgresqlDialect(), {**postgres_database.source_config, "sslmode": mode})
-        mend = "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
-        mend += "check host and port of sourceConfig"
-        assert said == f"looking up t: {mend}"
+        fix = "sourceConfig.sslmode: the server has no TLS; turn it on there, or set sslmode to prefer; if it has, "
+        fix += "check host and port of sourceConfig"
+        assert said == f"looking up t: {fix}"
 
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -123,7 +123,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def server(talk: Talk) -> AsyncIterator[int]:
-    """A server on a free port that talks with whoever connects; every connection has ended when it has."""
+    """A server on a free port that talks with each client; every connection has ended when it has."""
     tasks: list[asyncio.Task[Any] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

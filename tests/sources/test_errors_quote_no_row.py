@@ -83,7 +83,7 @@ def test_an_error_of_postgresql_quotes_no_row(postgres_database: TestDatabase, t
         for view in ("seen", "warned"):
             configure(host, postgres_database, None, view)
             assert "unexpected" not in refused(host)
-        # What is wrong with the text itself is told in full.
+        # An error in the text itself is shown in full.
         configure(host, postgres_database, "nonsense > 1")
         assert 'column "nonsense" does not exist (SQLSTATE 42703)' in refused(host)
     nowhere(tmp_path)

@@ -1,4 +1,4 @@
-"""What the dialect of another plugin hides of its settings appears nowhere, whatever the setting is called."""
+"""What the dialect of another plugin hides of its settings appears nowhere, with any name of the setting."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_a_dialect_hides_is_scrubbed_everywhere(host: HostProcess, leak: st
     said = [host.request("POST", "/data-replication/configure", body(name, {**shown, "more": 1}))]
     said += [host.request("POST", "/data-replication/configure", body(f"{name}new"))]
     said += [host.request("POST", f"/data-replication/sync/{name}")]
-    # Of an exception that is no error of ours, an answer has the kind alone.
+    # Of an exception that the host does not define, an answer shows only the class.
     assert leak.endswith("raises") or leak in ("warnings", "protection") or any("***" in each.text for each in said)
     said += [host.request("GET", path) for path in ("/data-replication/status", "/data-replication/logs", "/plugins")]
     assert [pieces(each.text) for each in said] == [[]] * len(said)

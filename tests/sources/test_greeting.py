@@ -47,7 +47,7 @@ def challenge(nonce: bytes, iterations: str) -> bytes:
 
 @contextmanager
 def impostor(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Listens on loopback, refuses TLS, and then talks as it likes to whoever comes."""
+    """Listens on loopback, refuses TLS, and then sends what the test wants to each client."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

@@ -127,7 +127,7 @@ SCHEMAS = {
     "a key of no column": ("key=('z',)", "the key or the tracking column is z, which is not among the columns"),
     "one column of a key twice": ("key=('id', 'id')", "the key names a column twice"),
     "a tracking column of no column": ("tracking_column='z'", "is z, which is not among the columns"),
-    "a warning that is no text": ("warnings=(7,)", "TableSchema.warnings: received int, and str is needed"),
+    "a warning that is not text": ("warnings=(7,)", "TableSchema.warnings: received int, and str is needed"),
     "columns that are none": ("columns=('id', 'v')", "TableSchema.columns: received str, and Column is needed"),
 }
 
@@ -154,13 +154,13 @@ def test_a_context_that_lets_no_error_out(host: HostProcess) -> None:
 RAISING = {
     "hangs": "__import__('threading').Event().wait()",
     "raises": "1 / 0",
-    "is no number": "return 'seven'",
+    "is not a number": "return 'seven'",
 }
 
 
 @pytest.mark.parametrize("status", RAISING)
 def test_an_error_whose_status_runs_code(host: HostProcess, status: str) -> None:
-    """It ran on the event loop when the run was recorded and answered, which stood still."""
+    """It ran on the event loop when the run was recorded and answered, which was blocked."""
     name = f"status{list(RAISING).index(status)}"
     configure(host, name)
     evil = f"class Evil(SourceRejected):\n    @property\n    def status(self):\n        {RAISING[status]}\n"

@@ -72,7 +72,7 @@ def test_a_broken_function_of_a_view_keeps_its_position(postgres_database: TestD
         host.sync("t")
         host.sync("t")
         postgres_database.execute("ALTER TABLE helper RENAME TO away")
-        # The name is left out: a row's value may stand in its place.
+        # The name is left out: a row's value may take its place.
         assert "UndefinedTableError (SQLSTATE 42P01)" in refusal(host)
         postgres_database.execute("ALTER TABLE away RENAME TO helper")
         assert host.sync("t")["rows_read"] == 0

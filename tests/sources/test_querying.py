@@ -296,7 +296,7 @@ def test_what_agrees_is_what_the_page_says(source_database: TestDatabase, tmp_pa
 
 
 def test_a_moment_in_sqlites_form_is_tracked_and_a_key(source_database: TestDatabase, tmp_path: Path) -> None:
-    """Rows are followed by it, found by it, compared and repaired; and what is no moment is refused."""
+    """Rows are followed by it, found by it, compared and repaired; and what is not a time is refused."""
     kind = "timestamptz" if source_database.dialect == "postgresql" else "timestamp(6)"
     source_database.execute(f"CREATE TABLE t (at {kind} NOT NULL PRIMARY KEY, id int, v int)")
     session = source_database.connect()

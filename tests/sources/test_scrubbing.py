@@ -109,7 +109,7 @@ def test_base64_of_more_than_the_secret(user: str, secret: str, after: str) -> N
 
 
 def test_a_word_of_a_message_may_be_somebodys_password() -> None:
-    """All that a message says outside quotes is left as it is, whatever word or part of one is the password."""
+    """All that a message says outside quotes is left as it is, even if the password is a word or a part of one."""
     message = "\n".join(re.sub(r"(['\"]).*?\1", "", each) for each in MESSAGES)
     words = set(re.findall(r"[A-Za-z]+", message))
     pieces = {word[at : at + size] for word in words for size in (1, 6) for at in range(len(word) - size + 1)}

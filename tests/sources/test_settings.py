@@ -109,7 +109,7 @@ def test_a_malformed_connection_string_is_refused_without_being_shown(text: str)
 
 
 @pytest.mark.parametrize(
-    ("settings", "field", "mend"),
+    ("settings", "field", "fix"),
     [
         (url("postgresql://u@h/db?foo=1"), "connectionString", 'parameter "foo" is not supported; remove it'),
         (url("postgresql://u@h/db?options=-c"), "connectionString", 'parameter "options" is not supported'),
@@ -154,8 +154,8 @@ def test_a_malformed_connection_string_is_refused_without_being_shown(text: str)
         ({"dialect": "postgresql", "host": "h"}, "user", "is required"),
     ],
 )
-def test_postgresql_names_the_field_and_the_fix(settings: dict[str, Any], field: str, mend: str) -> None:
-    assert mend in reason(postgresql.check(settings, "t"), f"sourceConfig.{field}")
+def test_postgresql_names_the_field_and_the_fix(settings: dict[str, Any], field: str, fix: str) -> None:
+    assert fix in reason(postgresql.check(settings, "t"), f"sourceConfig.{field}")
 
 
 def test_every_problem_is_reported_at_once() -> None:
@@ -218,7 +218,7 @@ def test_mysql_connection_string(parameter: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "field", "mend"),
+    ("settings", "field", "fix"),
     [
         (url("mysql://u@h/db?charset=utf8"), "connectionString", "it is always utf8mb4"),
         (url("mysql://u@h1,h2/db"), "connectionString", "must be one host"),
@@ -236,5 +236,5 @@ def test_mysql_connection_string(parameter: str) -> None:
         ({**MYSQL, "charset": "utf8"}, "charset", "is not a key"),
     ],
 )
-def test_mysql_names_the_field_and_the_fix(settings: dict[str, Any], field: str, mend: str) -> None:
-    assert mend in reason(mysql.check(settings, "t"), f"sourceConfig.{field}")
+def test_mysql_names_the_field_and_the_fix(settings: dict[str, Any], field: str, fix: str) -> None:
+    assert fix in reason(mysql.check(settings, "t"), f"sourceConfig.{field}")

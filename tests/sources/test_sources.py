@@ -104,7 +104,7 @@ def test_a_password_from_the_environment(source_database: TestDatabase, tmp_path
         configure(host, source_database, name="u", targetTable="u", isActive=True)
     again = HostProcess(tmp_path).start()
     try:
-        # What one replication lacks is no concern of the others.
+        # What one replication lacks does not affect the others.
         configure(again, source_database, name="u", targetTable="u", isActive=True)
         until(lambda: any(run["status"] == "success" for run in again.logs("u")), what="the other's sync")
         response = again.request("POST", "/data-replication/sync/t")
@@ -116,7 +116,7 @@ def test_a_password_from_the_environment(source_database: TestDatabase, tmp_path
 
 @pytest.fixture
 def without_tls(source_database: TestDatabase) -> Iterator[TestDatabase]:
-    """A database of each kind of server, without TLS; of MySQL, which makes certificates by itself, told not to."""
+    """A database of each kind of server, without TLS; MySQL, which makes certificates by itself, has it turned off."""
     if source_database.dialect == "postgresql" or source_database.is_mariadb:
         yield source_database
         return

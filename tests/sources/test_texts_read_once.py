@@ -1,6 +1,6 @@
 """Texts that a source's server, or an admin, sends are gone through once, however they are made.
 
-Each of these took hours while a search went back at what is not closed; the event loop stood still meanwhile.
+Each of these took hours while a search went back at what is not closed; the event loop was blocked meanwhile.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def _files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "a directory": str(directory), "a pipe": str(directory / "pipe"), "a link to a pipe": str(directory / "link"),
         "a device that waits": "/dev/ptmx", "a device without end": "/dev/zero", "not PEM": str(directory / "text"),
         "too large": str(directory / "large"), "a regular file that cannot be read": "/proc/self/mem",
-        # Whoever reads the kernel's own waits until it has something to say.
+        # A reader of the kernel's own file waits until it has something to say.
         "the kernel's log": "/proc/kmsg", "a file of the kernel's": "/sys/kernel/notes",
         "not ASCII": str(directory / "é\u202e"),
     }  # fmt: skip

@@ -14,7 +14,7 @@ from starbase_host import Host, Route, hookimpl
 from starbase_host.app import create_app
 from tests.support.plugin_hosts import config_of
 
-# The one list of who may call what. A route that is not here fails the suite, and so does one that is no more.
+# The one list of who may call what. A route that is not here fails the suite, and so does one that no longer exists.
 ROLES: dict[tuple[str, str], str | None] = {
     ("GET", "/health"): None,
     ("GET", "/openapi.json"): None,

@@ -1,4 +1,4 @@
-"""A password with every odd character, and the search for it in whatever form it may be written."""
+"""A password with every odd character, and the search for it in every form in which it may be written."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def evil(hook: str, mode: str, called: Callable[[], object], released: threading
 
     function = coroutine if form == "coroutine" else plain
     assert inspect.iscoroutinefunction(function) == (form == "coroutine")
-    # Under a name of its own, so that every hook can be made of the same function.
+    # Under a different name, so that every hook can be made of the same function.
     return type("Evil", (), {"implementation": hookimpl(specname=hook, optionalhook=True)(function)})()
 
 

@@ -138,7 +138,7 @@ def rig(
     options: str = OPTIONS,
     environ: dict[str, str] | None = None,
 ) -> Iterator[Rig]:
-    """A rig with its host running and `steady` synced, which reads from a database of its own where one is given."""
+    """A rig with its host running and `steady` synced, which reads from a separate database if one is given."""
     (directory / "listener.py").write_text(LISTENER)
     with Proxy(database.server.host, database.server.port) as proxy:
         host = HostProcess(directory, CONFIG + options, environ=environ)

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-# Another one is not forked: a test sets it, to start commands from an environment of its own.
+# Another one is not forked: a test sets it, to start commands from another environment.
 interpreter = sys.executable
 PACKAGES = ("starbase_host", "starbase_data_replication")
 # What servers and drivers import only when they are first used.

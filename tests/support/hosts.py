@@ -1,4 +1,4 @@
-"""A host as a user runs it: `starbase serve` in a process of its own, spoken to over HTTP, ended by signals."""
+"""A host as a user runs it: `starbase serve` in its own process, spoken to over HTTP, ended by signals."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ async def opened(database: TestDatabase, *, max_connections: int = 4, **changed:
 
 
 def with_source(database: TestDatabase, work: Callable[[MysqlSource], Coroutine[Any, Any, T]], **changed: Any) -> T:
-    """Run a coroutine with a source of its own, on a loop of its own."""
+    """Run a coroutine with a new source, on a new loop."""
 
     async def main() -> T:
         async with opened(database, **changed) as source:

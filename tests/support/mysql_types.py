@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.support.servers import TestDatabase
 
-# What the server writes of a value, whatever its type, byte for byte.
+# What the server writes of a value of any type, byte for byte.
 AS_IT_IS = "HEX(CONCAT({}))"
-# Floats print fewer digits than they have; labels that read alike have numbers; a NULL is no text.
+# Floats print fewer digits than they have; labels that read alike have numbers; a NULL is not text.
 DIGITS = "CAST({} * 1e0 AS CHAR)"
 NUMBER = "CAST({} + 0 AS CHAR)"
 
@@ -78,7 +78,7 @@ def _converted(name: str) -> st.SearchStrategy[str]:
     return st.text(max_size=7).map(lambda text: f"CONVERT({_utf8(text)} USING {name})")
 
 
-# Bytes that the server takes for UTF-8 and nobody else does: half of a surrogate pair.
+# Bytes that the server takes for UTF-8, and no other program does: half of a surrogate pair.
 _UTF8 = st.one_of(st.text(max_size=9).map(_utf8), st.just("'x'"), st.just("X'61EDA08062'"), st.just("'a '"))
 _UTF8MB3 = st.one_of(
     st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=9).map(_utf8), st.just("X'EDBFBF'")

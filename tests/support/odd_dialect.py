@@ -112,7 +112,7 @@ PLUGIN = '\n[plugins.odd]\nmodule = "odd"\n'
 
 
 def configure(host: HostProcess, name: str, **more: Any) -> None:
-    """Configure a replication with a source of its own."""
+    """Configure a replication with a separate source."""
     source = {"dialect": "odd", "number": name}
     host.configure(name=name, sourceConfig=source, sourceTable=name, targetTable=name, isActive=False, **more)
 

@@ -1,6 +1,6 @@
 """A TCP proxy between a host and its source, which a test can make slow, deaf, broken or false.
 
-It runs in a thread of its own; every method may be called from any other. What it does holds for the connections
+It runs in its own thread; every method may be called from any other. What it does holds for the connections
 that are open and for those to come, until `heal`.
 """
 
@@ -21,7 +21,7 @@ CHUNK = 65536
 class Fault:
     """What is wrong with the network now. passed: bytes that came from the source since then.
 
-    black_hole: nothing passes in either direction. refuse: nobody listens. delay_seconds: before each chunk.
+    black_hole: nothing passes in either direction. refuse: no port listens. delay_seconds: before each chunk.
     bytes_per_second: a trickle. cut_at: a connection ends when so many bytes have passed, once. corrupt: changes
     what comes from the source, given where it begins.
     """
@@ -74,7 +74,7 @@ class Proxy:
         self._call(self._cut())
 
     def refuse(self) -> None:
-        """Nobody listens any more, and open connections are reset; `heal` listens again."""
+        """The port no longer listens, and open connections are reset; `heal` listens again."""
         self._call(self._refuse())
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Server(Protocol):
-    """What a test may know of a server, whoever runs it."""
+    """What a test may know of a server, embedded or not."""
 
     @property
     def host(self) -> str: ...

@@ -31,7 +31,7 @@ class Session(Protocol):
 
 
 class PostgresSession:
-    """asyncpg on a loop and a thread of its own."""
+    """asyncpg on its own loop and thread."""
 
     def __init__(self, host: str, port: int, user: str, password: str, database: str) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="postgres-session")

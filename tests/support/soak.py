@@ -191,7 +191,7 @@ def settled(host: HostProcess, source: Source) -> bool:
 
 
 def report(host: HostProcess, directory: Path) -> int:
-    """Problems that are no difference: events out of turn, unexpected errors."""
+    """Problems other than differences: events out of turn, unexpected errors."""
     heard = events_of(directory)
     wrong = 0
     for name in ("postgresql", "mariadb", "mysql"):

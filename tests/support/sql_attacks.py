@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-# Each must be answered with 403, whatever else might be wrong with it.
+# Each must be answered with 403, even if it has other errors.
 CLIENT_FORBIDDEN = """
 SELECT * FROM tmp_notes
 SELECT * FROM TMP_NOTES

@@ -1,6 +1,6 @@
 """Writers that do what applications do to a table while it is replicated, and what the table holds in the end.
 
-Each writer is a connection of its own: transactions of random length, which may take their time or their id long
+Each writer has its own connection: transactions of random length, which may take their time or their id long
 before they commit, roll back, or roll back to a savepoint. Everything follows from one seed, except the timing.
 """
 

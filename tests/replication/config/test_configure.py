@@ -87,7 +87,7 @@ def test_every_problem_is_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "mend"),
+    ("field", "value", "fix"),
     [
         ("name", "", "must not be empty"),
         ("name", "-a", "a letter or digit first"),
@@ -149,14 +149,14 @@ def test_every_problem_is_reported_at_once() -> None:
         ("trackingTimeZone", 2, "must be a string"),
     ],
 )
-def test_a_wrong_value_names_its_field_and_the_fix(field: str, value: Any, mend: str) -> None:
+def test_a_wrong_value_names_its_field_and_the_fix(field: str, value: Any, fix: str) -> None:
     found = problems({**BODY, field: value})
     assert list(found) == [field]
-    assert mend in found[field]
+    assert fix in found[field]
 
 
 @pytest.mark.parametrize(
-    ("settings", "field", "mend"),
+    ("settings", "field", "fix"),
     [
         ({}, "sourceConfig.dialect", "must be one of mysql, postgresql, vault"),
         ({"dialect": 1}, "sourceConfig.dialect", "must be one of"),
@@ -172,8 +172,8 @@ def test_a_wrong_value_names_its_field_and_the_fix(field: str, value: Any, mend:
         ({"dialect": "postgresql", "a": [[[[[[[[[[[]]]]]]]]]]]}, "sourceConfig", "is nested more than"),
     ],
 )
-def test_a_wrong_source(settings: dict[str, Any], field: str, mend: str) -> None:
-    assert mend in problems({**BODY, "sourceConfig": settings})[field]
+def test_a_wrong_source(settings: dict[str, Any], field: str, fix: str) -> None:
+    assert fix in problems({**BODY, "sourceConfig": settings})[field]
 
 
 NO_REFERENCES = ("${A-B}", "${}", "${A", "${", "${1A}", "${A B}", "${A}${B-C}", "${$A}")

@@ -44,7 +44,7 @@ class Ledger:
 """
 # Before data_replication: it subscribes before the tables exist.
 ON = CONFIG.replace("[plugins.data_replication]", '[plugins.ledger]\nmodule = "ledger"\n\n[plugins.data_replication]')
-NOBODY = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+UNREACHABLE = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
 
 
 def taken(directory: Path) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def runs(directory: Path) -> list[str]:
 def test_each_event_comes_at_least_once_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "ledger.py").write_text(LEDGER)
     with running(tmp_path, ON) as host:
-        host.configure(name="t", sourceConfig=NOBODY, sourceTable="t", targetTable="t", isActive=False)
+        host.configure(name="t", sourceConfig=UNREACHABLE, sourceTable="t", targetTable="t", isActive=False)
         first = fail_to_sync(host)
         until(lambda: runs(tmp_path) == [first], what="the first event")
         assert [event["type"] for event in taken(tmp_path)] == ["replication_configured", "sync"]
@@ -98,7 +98,7 @@ def test_each_event_comes_at_least_once_and_in_order(tmp_path: Path) -> None:
 def test_events_wait_for_a_subscriber_that_is_off(tmp_path: Path) -> None:
     (tmp_path / "ledger.py").write_text(LEDGER)
     with running(tmp_path, ON) as host:
-        host.configure(name="t", sourceConfig=NOBODY, sourceTable="t", targetTable="t", isActive=False)
+        host.configure(name="t", sourceConfig=UNREACHABLE, sourceTable="t", targetTable="t", isActive=False)
         until(lambda: len(taken(tmp_path)) == 1)
     with running(tmp_path, CONFIG) as host:
         missed = [fail_to_sync(host), fail_to_sync(host)]

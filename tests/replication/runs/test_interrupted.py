@@ -1,4 +1,4 @@
-"""What is answered to whoever waits for a run that is interrupted, and to who asks for one that may not be."""
+"""The answers to callers who wait for an interrupted run, and to those who ask for a run that may not start."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_mistake_of_the_caller_leaves_no_trace(tmp_path: Path) -> None:
                 status = host.status("t")
                 assert (status["last_error"], status["is_running"]) == (None, False)
         assert host.logs() == []
-        # A run of its own is next, so that its event would come after theirs.
+        # A separate run is next, so that its event would come after theirs.
         host.configure(name="t", sourceConfig={**source, "port": 1}, group=None)
         assert host.request("POST", f"{PREFIX}/sync/t").status_code == 502
         until(lambda: len(events_of(tmp_path)) >= 2, what="the events of the sync")

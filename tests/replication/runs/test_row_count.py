@@ -1,4 +1,4 @@
-"""`row_count` of status: counted in the background, and right in the end, whatever comes in between."""
+"""`row_count` of status: counted in the background, and right in the end, whatever happens in between."""
 
 from __future__ import annotations
 

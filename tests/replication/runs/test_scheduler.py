@@ -18,8 +18,8 @@ from tests.support.servers import TestDatabase
 
 pytestmark = [pytest.mark.elsewhere_in_prove, pytest.mark.anyio]
 
-NOBODY = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
-CONFIG = {"name": "t", "sourceConfig": NOBODY, "sourceTable": "t", "targetTable": "t", "syncIntervalMinutes": 60}
+UNREACHABLE = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+CONFIG = {"name": "t", "sourceConfig": UNREACHABLE, "sourceTable": "t", "targetTable": "t", "syncIntervalMinutes": 60}
 MINUTE = 60.0
 # Of the request that is being counted; runs and alarms have contexts of their own.
 commits: ContextVar[list[object]] = ContextVar("commits")

@@ -1,4 +1,4 @@
-"""What a replica was must not come back: a run that has ended writes nothing, a target that was left is made anew."""
+"""What a replica was must not come back: a run that has ended writes nothing, a target that was left is made again."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_run_that_has_ended_writes_nothing(
 def test_a_batch_that_came_too_late_is_not_logged_as_an_error(
     source_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is refused while the read waits for its next one; then the run is ended, and nobody waits for it any more."""
+    """It is refused while the read waits for its next one; then the run ends, and no caller waits for it."""
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))")
     source_database.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     refused = threading.Event()
@@ -108,7 +108,7 @@ def test_a_batch_that_came_too_late_is_not_logged_as_an_error(
             await host.core.database.write(lambda connection: connection.execute(sql).fetchall())
             gate.opened.set()
             assert await asyncio.to_thread(refused.wait, 30)
-            # Whoever waited for the refused transaction has heard of it when one behind it is done.
+            # A caller that waited for the refused transaction has its error when a later one is done.
             await host.core.database.write(lambda connection: None)
             await asked(host, "stop/t")
 
@@ -144,7 +144,7 @@ def test_a_refused_run_learns_what_is_under_way(source_database: TestDatabase, t
 async def test_a_tick_of_one_that_is_deleted_meanwhile(
     kind: RunKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is none: an alarm that failed would come again and again, and be an error in the log."""
+    """It is not an error: an alarm that failed would come again and again, and be an error in the log."""
     start = runner.Runner.start
 
     async def deleted_first(self: runner.Runner, name: str, of: RunKind, **more: Any) -> ActiveRun:
@@ -153,8 +153,8 @@ async def test_a_tick_of_one_that_is_deleted_meanwhile(
         return await start(self, name, of, **more)
 
     monkeypatch.setattr(runner.Runner, "start", deleted_first)
-    nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
-    body = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
+    unreachable = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+    body = {"name": "t", "sourceConfig": unreachable, "sourceTable": "t", "targetTable": "t"}
     alarm = "sync:t" if kind is RunKind.SCHEDULED else "verify:t"
     left = f"SELECT name FROM tmp_alarms WHERE name = '{alarm}'"
     async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
@@ -249,7 +249,7 @@ def test_a_reset_ends_the_runs_of_its_whole_group(
 
 
 class Late:
-    """Who is of a group is read, and comes to whoever asked only when this is opened: once, after it was armed."""
+    """The members of a group are read, but reach the caller only when this is opened: once, after it was armed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.armed = threading.Event()
@@ -334,8 +334,8 @@ async def test_a_group_that_changes_while_its_run_begins(
 async def test_one_that_is_stopped_while_its_tick_begins_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop finds no run to end, and none begins."""
     late = Late(monkeypatch)
-    nobody = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
-    config = {"name": "t", "sourceConfig": nobody, "sourceTable": "t", "targetTable": "t"}
+    unreachable = {"dialect": "mysql", "host": "127.0.0.1", "port": 1, "user": "u", "database": "d"}
+    config = {"name": "t", "sourceConfig": unreachable, "sourceTable": "t", "targetTable": "t"}
     async with host_with(tmp_path, {"data_replication": data_replication({})}) as host:
         late.armed.set()
         await asked(host, "configure", {**config, "isActive": True, "syncIntervalMinutes": 60})

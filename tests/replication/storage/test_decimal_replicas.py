@@ -80,7 +80,7 @@ def test_queries_over_decimals_mean_the_same(source_database: TestDatabase, tmp_
         assert host.query(kinds, 999) == [["real", "integer", "null", "text"]]
         assert host.query("SELECT quotient FROM orders WHERE id = 999") == [[f"{WIDE}000000"]]
         assert equal(host)
-        # An unchanged row is not written again; a changed one is found, and mended.
+        # An unchanged row is not written again; a changed one is found, and repaired.
         assert sync(host)["records_processed"] == 0
         source_database.execute("UPDATE orders SET total = total + 0.01, rate = rate + 0.0000000001 WHERE id < 4")
         host.query("UPDATE orders SET total = 5.55, quotient = '7' WHERE id = 50")

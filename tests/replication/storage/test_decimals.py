@@ -1,4 +1,4 @@
-"""Decimals are numbers where that is exact: what each text becomes, and that its digits can be told again."""
+"""Decimals are numbers where that is exact: what each text becomes, and that its digits can be restored."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ IN_ITS_PLACE = {
     ("what", "how"),
     [
         *(("sync", how) for how in IN_ITS_PLACE),
-        *((what, "the same columns") for what in ("reset", "full", "reconcile", "verify", "configured anew")),
+        *((what, "the same columns") for what in ("reset", "full", "reconcile", "verify", "configured again")),
     ],
 )
 def test_what_somebody_puts_in_a_replicas_place_is_not_touched(
@@ -289,7 +289,7 @@ def test_what_somebody_puts_in_a_replicas_place_is_not_touched(
         for sql in (*statements, "INSERT INTO t (id) VALUES (5), (-1)"):
             host.result("POST", "/query", {"sql": sql})
         before = host.query("SELECT * FROM t")
-        if what == "configured anew":
+        if what == "configured again":
             host.result("DELETE", "/data-replication/configure/t")
             configure(host, postgres_database)
         action = what if what in ("reset", "reconcile", "verify") else "sync"
@@ -299,7 +299,7 @@ def test_what_somebody_puts_in_a_replicas_place_is_not_touched(
         assert "table t" in response.json()["error"]
         assert host.query("SELECT * FROM t") == before
         if how in ("renamed into it", "its own definition"):
-            # The replica that was renamed is nobody's now; nor is it one again under a name that it had.
+            # The renamed replica belongs to no replication now, and not again under its earlier name.
             assert host.query("SELECT count(*) FROM kept") == [[10]]
         host.result("POST", "/query", {"sql": "DROP TABLE t"})
         host.sync("t")
@@ -555,7 +555,7 @@ def test_a_full_text_index_that_does_not_match_is_not_called_damage(
 def test_a_virtual_table_that_comes_to_keep_its_data_in_a_target(
     postgres_database: TestDatabase, tmp_path: Path
 ) -> None:
-    """One made after the configuration; SQLite takes whatever bears such a name for its data."""
+    """One made after the configuration; SQLite takes any table with such a name for its data."""
     table(postgres_database)
     with running(tmp_path) as host:
         configure(host, postgres_database, targetTable="notes_data")

@@ -22,7 +22,7 @@ OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 @pytest.fixture
 def seen(postgres_database: TestDatabase) -> TestDatabase:
-    """A database with a table, and a role of its own that logs in with the canary."""
+    """A database with a table, and a role that logs in with the canary."""
     role = f"encrypted_{postgres_database.name[-8:]}"
     literal = PASSWORD.replace("'", "''")
     postgres_database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{literal}'")
@@ -132,7 +132,7 @@ def _with_a_wrong_key(host: HostProcess, seen: TestDatabase, key: str, why: str)
     refused = host.request("POST", "/data-replication/configure", {"name": "literal", "sourceConfig": masked})
     assert refused.status_code == 400
     assert "password" in refused.json()["error"]
-    # Given again, it is stored under whatever key there is now.
+    # Given again, it is stored under the current key.
     configure(host, seen, "other")
     host.sync("other")
     configure(host, seen, "other", password="${SOURCE_PLAIN}")
@@ -195,7 +195,7 @@ def test_a_text_that_an_earlier_version_stored_is_decrypted_and_rotated() -> Non
 
 
 def test_the_key_itself_cannot_be_named_in_a_source_config(tmp_path: Path) -> None:
-    """Else whoever may configure could have it sent to a server of their own."""
+    """Otherwise a user who may configure could have it sent to another server."""
     with HostProcess(tmp_path, environ={VARIABLE: OLD}) as host:
         body = {"name": "t", "sourceTable": "t", "targetTable": "t", "isActive": False}
         for field in ("host", "user", "password"):

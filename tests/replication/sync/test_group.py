@@ -47,7 +47,7 @@ def make(database: TestDatabase) -> None:
 
 
 class Shop(threading.Thread):
-    """Writes orders with their lines, each in one transaction, until it is told to stop."""
+    """Writes orders with their lines, each in one transaction, until it is stopped."""
 
     def __init__(self, database: TestDatabase, seed: int) -> None:
         super().__init__()

@@ -12,9 +12,9 @@ from starbase_data_replication.sources.postgresql.connection import MAX_KEPT, Co
 from tests.support.hosts import running
 from tests.support.servers import TestDatabase
 
-# BEGIN, the catalogue, the highest value, who is alive, ROLLBACK; BEGIN with a snapshot, the rows, ROLLBACK.
+# BEGIN, the catalogue, the highest value, open transactions, ROLLBACK; BEGIN with a snapshot, the rows, ROLLBACK.
 ROUND_TRIPS = 8
-# Beside these the keys; two questions more about who is alive; and of a time the clock.
+# Beside these the keys; two more statements about open transactions; and of a time the clock.
 ROUND_TRIPS_OF_MYSQL = {"id": 11, "at": 12}
 
 

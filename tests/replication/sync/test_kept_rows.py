@@ -1,4 +1,4 @@
-"""Rows that the source no longer has, and `deletes` keeps: they outlive every load that nobody asked for.
+"""Rows that the source no longer has, and `deletes` keeps: they survive every load that no user asked for.
 
 A hundred rows are copied, sixty are deleted at the source, and then something makes the replica load again.
 """
@@ -318,7 +318,7 @@ def test_rows_without_a_tracking_value_that_are_ignored_are_not_gone(mirror: Mir
 
 @pytest.mark.elsewhere_in_prove
 def test_columns_that_the_source_does_not_have_keep_their_values(mirror: Mirror) -> None:
-    """Dropped ones, and those of somebody's own, through a load that nobody asked for."""
+    """Dropped columns, and those that a user added, in a load that no user asked for."""
     mirror.execute("ALTER TABLE t DROP COLUMN n")
     mirror.sync()
     mirror.host.query(f"ALTER TABLE {mirror.name} ADD COLUMN mine TEXT")

@@ -1,4 +1,4 @@
-"""What a first load takes of memory, in a host as a user runs it, whatever the table holds."""
+"""What a first load takes of memory, in a host as a user runs it, with any table content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`maxRowsPerSecond`: how fast a sync may read, whatever the source could give."""
+"""`maxRowsPerSecond`: how fast a sync may read, even from a faster source."""
 
 from __future__ import annotations
 

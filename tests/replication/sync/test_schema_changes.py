@@ -65,7 +65,7 @@ class Mirror(NamedTuple):
         events = events_of(self.host.directory)
         return [each for each in events if each["type"] == "schema_change" and each["config_name"] == self.name]
 
-    def told(self, *words: str) -> None:
+    def reports(self, *words: str) -> None:
         """The change is in the log, and in one event."""
         (event,) = until(self.changes, what="the event")
         logged = self.host.logs(self.name)[0]
@@ -102,7 +102,7 @@ def test_a_column_that_is_added_is_filled_from_then_on(mirror: Mirror) -> None:
     mirror.alter(both=ADD_ROW)
     mirror.sync()
     assert mirror.rows("id, note") == [[1, None], [2, None], [3, "old"]]
-    mirror.told("column note (", "was added")
+    mirror.reports("column note (", "was added")
     assert "onSchemaChange to backfill" in json.dumps(mirror.host.status(mirror.name)["warnings"])
     mirror.sync()
     assert len(mirror.changes()) == 1
@@ -115,7 +115,7 @@ def test_a_column_that_is_added_is_backfilled(mirror: Mirror) -> None:
     mirror.configure(onSchemaChange="backfill")
     mirror.alter(both="ALTER TABLE t ADD COLUMN note varchar(10) DEFAULT 'old'")
     mirror.sync()
-    mirror.told("column note (", "was added")
+    mirror.reports("column note (", "was added")
     assert mirror.rows("id, note") == [[1, "old"], [2, "old"]]
     mirror.is_as_if_loaded_afresh()
 
@@ -129,7 +129,7 @@ def test_a_change_may_be_an_error(mirror: Mirror, change: str) -> None:
     mirror.alter(both=change)
     assert "onSchemaChange is error: reset the replication" in mirror.fails()
     mirror.fails()
-    mirror.told("column")
+    mirror.reports("column")
     assert mirror.host.status(mirror.name)["consecutive_failures"] == 2
     mirror.host.result("POST", f"/data-replication/reset/{mirror.name}")
     mirror.sync()
@@ -143,7 +143,7 @@ def test_a_column_that_is_dropped_keeps_its_values(mirror: Mirror) -> None:
     mirror.alter(both=ADD_ROW)
     mirror.sync()
     assert mirror.rows("id, name, n") == [[1, "007", 7], [2, "changed", 8], [3, "new", None]]
-    mirror.told("column n (", "was dropped")
+    mirror.reports("column n (", "was dropped")
     mirror.alter(both="UPDATE t SET name = 'again', at = '2024-02-02' WHERE id = 1")
     mirror.sync()
     assert mirror.rows("id, name, n") == [[1, "again", 7], [2, "changed", 8], [3, "new", None]]
@@ -181,7 +181,7 @@ def test_a_column_that_is_renamed_is_one_dropped_and_one_added(mirror: Mirror) -
     mirror.alter(both="UPDATE t SET at = '2024-02-01' WHERE id = 2")
     mirror.sync()
     assert mirror.rows("id, name, title") == [[1, "007", None], [2, "8", "8"]]
-    mirror.told("column name (", "was dropped", "column title (", "was added")
+    mirror.reports("column name (", "was dropped", "column title (", "was added")
 
 
 RETYPED = [
@@ -212,7 +212,7 @@ def test_a_type_that_changes(mirror: Mirror, column: str, postgresql: str, mysql
         mysql=f"ALTER TABLE t MODIFY COLUMN {column} {mysql}{' NOT NULL' if column == 'id' else ' NULL'}",
     )
     run = mirror.sync()
-    mirror.told(f"column {column} was ")
+    mirror.reports(f"column {column} was ")
     if reads is not None:
         assert (run["rows_read"] == 2) is reads
     mirror.alter(both="INSERT INTO t (id, name, at) VALUES ('3', '33', '2024-01-03')")
@@ -245,7 +245,7 @@ def test_a_key_that_changes_is_an_error_until_reset(mirror: Mirror) -> None:
         in (mirror.fails())
     )
     mirror.fails()
-    mirror.told("its key was (id), and is (id, name)")
+    mirror.reports("its key was (id), and is (id, name)")
     mirror.host.result("POST", f"/data-replication/reset/{mirror.name}")
     mirror.alter(both="INSERT INTO t (id, name, at) VALUES (1, 'other', '2024-01-03')")
     mirror.sync()
@@ -269,7 +269,7 @@ def test_a_table_that_is_dropped_or_renamed_leaves_its_replica(mirror: Mirror) -
     mirror.alter(both="ALTER TABLE t RENAME TO moved")
     assert "has no table or view" in mirror.fails()
     mirror.fails()
-    mirror.told("has no table or view")
+    mirror.reports("has no table or view")
     assert mirror.host.status(mirror.name)["state"] == "degraded"
     # What comes back under the name may be another table: it is loaded whole.
     mirror.alter(both=CREATE[mirror.database.dialect])
@@ -314,7 +314,7 @@ def test_a_tracking_column_that_changes_its_type(mirror: Mirror, copied: bool) -
     mirror.alter(both="INSERT INTO t (id, n) VALUES (3, '10')")
     mirror.sync()
     assert mirror.rows("id") == [[1], [2], [3]]
-    mirror.told("the tracking column was")
+    mirror.reports("the tracking column was")
 
 
 def test_a_tracking_column_that_changes_its_collation(host: HostProcess, postgres_database: TestDatabase) -> None:
@@ -380,7 +380,7 @@ def test_another_table_takes_the_place(host: HostProcess, postgres_database: Tes
     mirror.alter(both="INSERT INTO u (id, name, at) VALUES (1, 'other', '2023-01-01')")
     mirror.alter(both="ALTER TABLE t RENAME TO old; ALTER TABLE u RENAME TO t")
     mirror.sync()
-    mirror.told("another table has taken its name")
+    mirror.reports("another table has taken its name")
     mirror.is_as_if_loaded_afresh()
 
 
@@ -394,7 +394,7 @@ def test_a_partitioned_table_takes_the_place(host: HostProcess, postgres_databas
         "INSERT INTO t SELECT * FROM old WHERE id = 2"
     )
     mirror.sync()
-    mirror.told("it was a table, and is a partitioned table")
+    mirror.reports("it was a table, and is a partitioned table")
     mirror.is_as_if_loaded_afresh()
 
 
@@ -402,7 +402,7 @@ def test_a_view_takes_the_place(mirror: Mirror) -> None:
     mirror.alter(both="ALTER TABLE t RENAME TO base")
     mirror.alter(both="CREATE VIEW t AS SELECT * FROM base WHERE id < 10")
     assert "it was a table, and is a view" in mirror.fails()
-    mirror.told("it was a table, and is a view")
+    mirror.reports("it was a table, and is a view")
     mirror.configure(keyColumns=["id"])
     mirror.sync()
     mirror.alter(both="INSERT INTO base (id, name, at) VALUES (3, 'new', '2024-01-03')")

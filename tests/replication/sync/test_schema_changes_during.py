@@ -101,6 +101,6 @@ def test_a_type_that_is_another_by_the_time_of_the_read(source_database: TestDat
         source_database.execute("UPDATE t SET n = '007'")
         source_database.execute("INSERT INTO t VALUES (2, '08')")
 
-    # Whatever the one that met it has made of it, the next one loads the table again.
+    # However the sync that met it ended, the next one loads the table again.
     _, rows = synced(tmp_path, source_database, between)
     assert rows == [(1, "007"), (2, "08")]

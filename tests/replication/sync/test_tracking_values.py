@@ -117,7 +117,7 @@ def test_times_as_text_rise(text: str) -> None:
 
 
 @given(st.sampled_from(["uuid", "text", "bytes"]), st.text(max_size=70), st.binary(max_size=70))
-def test_whatever_a_value_is_there_is_an_answer(kind: str, text: str, raw: bytes) -> None:
+def test_every_value_gets_an_answer(kind: str, text: str, raw: bytes) -> None:
     value = "\\x" + raw.hex() if kind == "bytes" else text
     if not rises(kind, value, now=NOW):
         random_kind(kind, value)

@@ -1,4 +1,4 @@
-"""A source that does not tell who is alive, for one sync: no row is lost, whatever the lookback, and it is said."""
+"""A source that does not list open transactions for one sync: no row is lost with any lookback, and it is reported."""
 
 from __future__ import annotations
 

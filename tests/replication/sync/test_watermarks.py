@@ -1,4 +1,4 @@
-"""The floor, as pure functions: whatever the looks at a source tell or not, no row is passed, and none waits for ever.
+"""The floor, as pure functions: with or without a list of open transactions, no row is passed, and none waits for ever.
 
 A model of a source: transactions take a value when they begin or later, and commit when they like. A sync does what
 sync.py does, in its order, and its looks fail in every way in which a look can fail.
@@ -43,7 +43,7 @@ class Source:
     committed: set[int] = field(default_factory=set)
     replica: set[int] = field(default_factory=set)
     position: Position = field(default_factory=lambda: Position(identity=""))
-    # The transactions that a look has ever told of.
+    # Every transaction that a list has shown.
     told_of: set[int] = field(default_factory=set)
 
     def do(self, action: tuple[str, int]) -> None:
@@ -101,7 +101,7 @@ class Source:
         return [each for each in self.open if each.value is not None and each.value <= at]
 
     def end(self) -> None:
-        """Everybody commits, and syncs tell again."""
+        """All transactions commit, and syncs list them again."""
         while self.open:
             self.do(("commit", 0))
         self.sync((TELLS, TELLS), [])
@@ -188,8 +188,8 @@ def test_no_floor_waits_for_ever(
         assert floor.held_since(source.position) is None
 
 
-def candidate(value: int, at: float, alive: OpenTransactions) -> Candidate:
-    return Candidate(value=str(value), noted_at=at, open_transactions=alive)
+def candidate(value: int, at: float, listed: OpenTransactions) -> Candidate:
+    return Candidate(value=str(value), noted_at=at, open_transactions=listed)
 
 
 OPEN = OpenTransactions(known=True, tokens=frozenset({"t"}), epoch="one")
@@ -233,7 +233,7 @@ def test_a_source_that_never_lists_transactions_has_the_lookback_from_the_start(
 def test_candidates_are_thinned_and_none_that_knows_more_is_lost(seed: int) -> None:
     options, position = Options(lookback_seconds=0), Position(identity="")
     for number in range(100):
-        alive = FAILURES[PASSING] if number % 7 == seed else replace(OPEN, tokens=frozenset({"t", f"{number}"}))
-        position = floor.add(position, candidate(number, number, alive), options)
+        listed = FAILURES[PASSING] if number % 7 == seed else replace(OPEN, tokens=frozenset({"t", f"{number}"}))
+        position = floor.add(position, candidate(number, number, listed), options)
         assert len(position.candidates) <= floor.MAX_CANDIDATES
     assert not floor.closed(position)

@@ -677,7 +677,7 @@ def test_large_values_have_a_hash(either_mysql: TestDatabase, tmp_path: Path) ->
     ],
 )
 def test_texts_of_several_collations(either_mysql: TestDatabase, tmp_path: Path, columns: list[str]) -> None:
-    """One among them that is no Unicode: put together as text, the server would put question marks in its place."""
+    """One of them is not Unicode: put together as text, the server would put question marks in its place."""
     named = ", ".join(f"c{number} {column}" for number, column in enumerate(columns))
     named = named.replace("{nopad}", either_mysql.nopad)
     values = ["'1'"] * (len(columns) - 1)

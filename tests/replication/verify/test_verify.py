@@ -1,4 +1,4 @@
-"""Verify, repair and reconcile over HTTP: what polling cannot see is found, and mended."""
+"""Verify, repair and reconcile over HTTP: what polling cannot see is found and repaired."""
 
 from __future__ import annotations
 

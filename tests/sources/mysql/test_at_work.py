@@ -117,7 +117,7 @@ def test_a_sync_waits_for_a_locked_table(either_mysql: TestDatabase, host: HostP
 
 
 def test_a_sync_waits_behind_an_alter_that_waits(either_mysql: TestDatabase, host: HostProcess) -> None:
-    """Whoever comes after an ALTER waits for it, and that for a transaction which has read the table."""
+    """A statement that comes after an ALTER waits for it, and that for a transaction which has read the table."""
     either_mysql.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
     configure(host, either_mysql, onSchemaChange="backfill", closeWaitSeconds=0)
     synced(host)

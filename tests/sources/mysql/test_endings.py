@@ -154,7 +154,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def pretended(talk: Talk) -> AsyncIterator[int]:
-    """A server on a free port that talks so with whoever connects."""
+    """A server on a free port that talks so with each client."""
     tasks: list[asyncio.Task[None] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

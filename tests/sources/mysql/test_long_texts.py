@@ -24,7 +24,7 @@ LETTERS = {
     "gbk": "中", "sjis": "ア", "ujis": "ア", "big5": "中", "euckr": "가", "greek": "α", "hebrew": "א",
 }  # fmt: skip
 NULLABLE = ("NULL", "NOT NULL")
-# Bytes that are no text in a character set.
+# Bytes that are not valid text in a character set.
 NO_TEXT = {"gbk": "A2A0", "cp1251": "98", "utf8mb3": "EDA080"}
 
 
@@ -114,7 +114,7 @@ def test_many_bytes_that_are_not_valid_text(either_mysql: TestDatabase, tmp_path
 
 
 def test_many_bytes_that_are_not_valid_utf8(mariadb_database: TestDatabase, tmp_path: Path) -> None:
-    """They are kept. MySQL lets nobody store any."""
+    """They are kept. MySQL refuses to store any."""
     with packets_of(mariadb_database, 64 * MIB):
         create_with_no_text(mariadb_database, "utf8mb3")
         with packets_of(mariadb_database, MIB), running(tmp_path) as host:

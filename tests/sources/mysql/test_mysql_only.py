@@ -15,7 +15,7 @@ from tests.support.hosts import HostProcess, running, until
 from tests.support.mysql_sources import described, with_source
 from tests.support.servers import TestDatabase, ThrowawayMySQL, fresh_database
 
-# What a careless client does not expect: no TLS, sessions that end with their transaction, keys that nobody sees.
+# What a careless client does not expect: no TLS, sessions that end with their transaction, invisible keys.
 ODD = (
     "--completion-type=RELEASE",
     "--gtid-mode=ON",

@@ -24,7 +24,7 @@ def parsed(sent: bytes, cuts: Sequence[int]) -> list[Record]:
     return parsed_by(PackedParser(WIDTH, sequence=FIRST), sent, cuts)
 
 
-# The characters that stand in for the separators while rows are split, and whatever else a text may hold.
+# The characters that stand in for the separators while rows are split, and other characters of texts.
 texts = st.text(max_size=8) | st.sampled_from(["é" * 130, "x" * 251, "x" * 70_000, "\x1f", "\x1e", "a\x1fb\x1e", "\\N"])
 rows_sent = st.lists(st.tuples(st.none() | texts, texts, st.none() | texts), max_size=300)
 
@@ -60,7 +60,7 @@ def test_a_row_goes_on_in_the_next_packet(sizes: list[int], cuts: set[int]) -> N
 
 @pytest.mark.parametrize("wanted", [249, 63_996, 63_999, 0x1F9FB, 0x1F9FF])
 def test_a_packet_whose_header_looks_like_the_end_of_a_row(wanted: int) -> None:
-    """Its length, or that of its value, holds the bytes that stand there; or its number does, in every 256th."""
+    """Its length, or that of its value, holds those bytes; or its number does, in every 256th."""
     row: Record = ("a", "x" * (wanted - len(packed(("a", "", "c"))) + 1), "c")
     assert len(packed(row)) - len(length(wanted)) == wanted
     rows = [row] * (300 if wanted < 1000 else 4)
@@ -128,7 +128,7 @@ def test_a_row_larger_than_the_server_may_put_together_is_read_all_the_same(
 
 
 def test_a_group_of_tables_that_cannot_be_put_together(tmp_path: Path, either_mysql: TestDatabase) -> None:
-    """Each is found out in an attempt of its own; what has changed is told, and what was thrown away not counted."""
+    """Each is found in a separate attempt. Changed values are reported, and discarded rows are not counted."""
     ((before,),) = either_mysql.fetch("SELECT @@GLOBAL.max_allowed_packet")
     tables = ("t1", "t2", "t3")
     for table in tables:

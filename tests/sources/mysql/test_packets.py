@@ -1,4 +1,4 @@
-"""The bytes of a MySQL result set taken apart: whatever the values are, and wherever the stream is cut."""
+"""The bytes of a MySQL result set taken apart: with any values, and with the stream cut anywhere."""
 
 from __future__ import annotations
 

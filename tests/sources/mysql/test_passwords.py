@@ -20,7 +20,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[TestDatabase]:
 def test_passwords_that_the_server_has_cached_and_has_not(database: TestDatabase, tmp_path: Path) -> None:
     """The server asks for the password itself until it has met it once, and again after its cache was emptied.
 
-    Without TLS it is told by the key that the sourceConfig names, and by no other.
+    Without TLS it is sent encrypted with the key that the sourceConfig names, and with no other.
     """
     server = database.server
     assert isinstance(server, ThrowawayMySQL)

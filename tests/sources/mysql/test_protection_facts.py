@@ -365,7 +365,7 @@ def test_the_origin_of_a_column_is_found_in_a_views_text(text: str, column: str 
 
 @given(names=st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4, unique=True), literal=st.text(max_size=20))
 def test_no_name_and_no_literal_hides_a_table(names: list[tuple[str, str]], literal: str) -> None:
-    """Whatever tables are called, and whatever texts a view holds: each table is found, and nothing else."""
+    """With any table names, and any texts in a view, each table is found, and nothing else."""
     quoted = [".".join("`" + part.replace("`", "``") + "`" for part in pair) for pair in names]
     text = "'" + literal.replace("\\", "\\\\").replace("'", "\\'") + "'"
     sources = f" join {text_of_subquery(quoted[-1], text)} `s` join ".join(quoted)

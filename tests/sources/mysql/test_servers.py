@@ -87,7 +87,7 @@ def met(talk: Callable[[Peer], Awaitable[None]], **more: Any) -> tuple[str, byte
         finally:
             await source.close()
             server.close()
-            # Whoever still talks hears that the client has gone.
+            # A server that still writes gets an error, because the client has gone.
             await asyncio.sleep(0)
 
     said = asyncio.run(main())
@@ -194,7 +194,7 @@ def test_a_password_goes_out_by_the_key_that_is_configured_and_no_other(
     key, public = new_key()
     other, evil = new_key()
     (tmp_path / "public_key.pem").write_bytes(public)
-    told: list[bytes] = []
+    received: list[bytes] = []
 
     async def talk(peer: Peer) -> None:
         await peer.greet(b"mysql_native_password")
@@ -204,17 +204,17 @@ def test_a_password_goes_out_by_the_key_that_is_configured_and_no_other(
             peer.send(b"\x01\x04")
         sha1 = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
         hidden = key.decrypt(await peer.read(), sha1)
-        told.append(bytes(byte ^ SALT[at % 20] for at, byte in enumerate(hidden)))
+        received.append(bytes(byte ^ SALT[at % 20] for at, byte in enumerate(hidden)))
         peer.send(b"\x01" + evil)
 
     _, heard = met(talk, serverPublicKey=public.decode() if pasted else str(tmp_path / "public_key.pem"))
-    assert told == [PASSWORD.encode() + b"\x00"]
+    assert received == [PASSWORD.encode() + b"\x00"]
     assert not shown(other, heard)
 
 
 @pytest.mark.parametrize("what", ["nothing", "a pipe", "a directory", "a certificate", "too long", "of another kind"])
 def test_a_key_that_cannot_be_used_is_refused_alike(what: str, tmp_path: Path) -> None:
-    """The error tells nobody what lies there."""
+    """The error does not quote what the server sent."""
     path = tmp_path / "key"
     match what:
         case "a pipe":

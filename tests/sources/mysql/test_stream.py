@@ -111,7 +111,7 @@ def test_a_key_of_mixed_direction_is_walked_by_its_index(either_mysql: TestDatab
         for number, batch in enumerate(batches):
             rest = await rows_of(source, replace(plan, after_key=batch.last_key))
             assert rest == [row for later in batches[number + 1 :] for row in later.rows]
-            # One that an earlier version has reached, in rising order, and one that an index had that is no more.
+            # One that an earlier version has reached, in rising order, and one that belonged to a dropped index.
             rising = replace(schema, falling=())
             assert batch.last_key is not None
             ends += await rows_of(source, replace(plan, schema=rising, after_key=batch.last_key))

@@ -1,4 +1,4 @@
-"""Who is alive on a MySQL or MariaDB server, and which value may therefore become the floor."""
+"""The open transactions of a MySQL or MariaDB server, and which value may therefore become the floor."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ INSIDE = """
 def test_a_statement_stays_open_while_statements_inside_it_begin_and_end(items: TestDatabase, statement: str) -> None:
     """MariaDB gives each of those a number, and a time to begin at."""
     with contextlib.suppress(pymysql.err.OperationalError):
-        # Without it a MySQL that logs lets nobody make a function that does not say what it reads.
+        # Without it, a MySQL with a binary log refuses a function that does not declare what it reads.
         items.execute("SET GLOBAL log_bin_trust_function_creators = 1")
     items.execute(INSIDE.format(name=items.name))
     writer, holder = items.connect(), items.connect()
@@ -262,7 +262,7 @@ def test_a_list_of_sessions_that_is_empty_says_nothing(
     writer.execute("BEGIN; INSERT INTO items (at) VALUES (now(6))")
     # The list that every server of today has does not depend on it.
     assert note(database).tokens
-    # The day it is gone, its successor tells, or shows nobody: not even us who ask.
+    # If a later version removes it, its successor works, or the list lacks even our own transaction.
     monkeypatch.setattr(transactions, "SESSIONS", "information_schema.no_longer_there")
     found = note(database)
     assert (found.known, bool(found.tokens)) == ((True, True) if performance_schema == "ON" else (False, False))
@@ -283,10 +283,10 @@ def test_without_process_the_list_is_unknown_and_the_reason_names_the_grant(item
         found = with_source(items, lambda source: noted(source, items), **poor)
         assert (found.open_transactions.known, found.open_transactions.tokens) == (False, frozenset())
         assert "GRANT PROCESS" in found.open_transactions.reason
-        told = note(items)
-        assert told.known
-        assert not with_source(items, lambda source: now(source, told), **poor).known
-        # Without being told, the lookback is the longer one.
+        listed = note(items)
+        assert listed.known
+        assert not with_source(items, lambda source: now(source, listed), **poor).known
+        # Without a known list, the longer lookback applies.
         assert found.lookback_value is None
     finally:
         items.execute(f"DROP USER {user}")
@@ -379,7 +379,7 @@ async def test_waiting_callers_share_one_transaction_list(items: TestDatabase, m
 def test_a_transaction_list_that_has_begun_is_not_shared_with_later_callers(
     items: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first look has seen what it sees; what begins then is in the look of whoever notes its value after that."""
+    """A transaction that begins after the first list is in the list of each caller that notes its value later."""
     early, late = items.connect(), items.connect()
 
     async def work(source: MysqlSource) -> list[set[str]]:
@@ -502,7 +502,7 @@ def test_another_client_that_reads_the_list_all_the_time_makes_it_unknown(
 
 
 def test_what_was_committed_before_the_snapshot_opens_is_read(items: TestDatabase) -> None:
-    """The point of it all: once nobody of the noted is alive, a new snapshot holds all that they wrote."""
+    """The purpose of the list: once no noted transaction is open, a new snapshot holds all that they wrote."""
     writer = items.connect()
 
     async def work(source: MysqlSource) -> list[int]:

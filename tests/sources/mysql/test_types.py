@@ -210,7 +210,7 @@ def test_a_verification_finds_the_smallest_change_of_each_type(either_mysql: Tes
 
 
 def test_a_key_that_is_not_unicode_text(either_mysql: TestDatabase, tmp_path: Path) -> None:
-    """Found by its key like any other row, mended, and walked past in a first load."""
+    """Found by its key like any other row, repaired, and passed in a first load."""
     keys = {
         "cp1251": ["_cp1251 X'98'", "'я'", "_cp1251 X'9861'", "'\\\\x98'"],
         "utf8mb4": ["X'EDA080'", "'я'", "X'61EDA081'", "'\\\\xeda080'"],

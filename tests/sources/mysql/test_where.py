@@ -1,4 +1,4 @@
-"""A `where` means what it means on its user's server, whatever sql_mode that has; and our own SQL holds under each."""
+"""A `where` means what it means on its user's server, in every sql_mode; and our own SQL works in each."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def check(host: HostProcess, database: TestDatabase, encoding: str, text: str, o
         [f"61{odd}09", "blob", "blob", "81"]
     ]
     assert host.query(f"SELECT count(*) FROM {name}_t WHERE v = 'a\\b' || char(9)") == [[90]]
-    # What is damaged is found, and repaired by its key, of whatever bytes.
+    # What is damaged is found, and repaired by its key, with any bytes.
     until(lambda: host.sync(f"{name}_k") and host.status(f"{name}_k")["last_sync_value"])
     until(lambda: host.sync(f"{name}_t") and host.status(f"{name}_t")["last_sync_value"])
     host.result("POST", "/query", {"sql": f"UPDATE {name}_k SET id = 7"})

@@ -134,12 +134,12 @@ async def test_an_id_that_is_not_postgresqls_is_not_recorded(token: str) -> None
 
 @given(st.lists(st.integers(1, 3), max_size=30))
 def test_a_hidden_session_that_is_always_busy_holds_a_floor_for_a_while_only(steps: list[int]) -> None:
-    alive, at = known("v:3/1#77", "h:0#77"), 0
+    found, at = known("v:3/1#77", "h:0#77"), 0
     for number, step in enumerate(steps, start=2):
         at += step
-        alive = still_open(alive, known(f"v:3/{number}#77", f"h:{at}#77"))
-        assert alive.ended == (at > HIDDEN_UNITS)
-        assert alive.sessions == (0 if alive.ended else 1)
+        found = still_open(found, known(f"v:3/{number}#77", f"h:{at}#77"))
+        assert found.ended == (at > HIDDEN_UNITS)
+        assert found.sessions == (0 if found.ended else 1)
 
 
 class Listing:

@@ -29,7 +29,7 @@ def pooled(database: TestDatabase, pooler: PgBouncer) -> dict[str, Any]:
 
 
 def test_everything_works_through_a_transaction_pooler(tmp_path: Path, postgres_server: Server) -> None:
-    """With one server's connection for all: whatever one transaction leaves, the next one meets."""
+    """With one server's connection for all: what one transaction leaves, the next one meets."""
     with (
         PgBouncer(postgres_server) as pooler,
         fresh_database("postgresql", postgres_server) as database,
@@ -70,7 +70,7 @@ def test_everything_works_through_a_transaction_pooler(tmp_path: Path, postgres_
 def test_a_writer_that_gets_our_application_name_from_a_pooler_counts_as_a_writer(
     tmp_path: Path, postgres_server: Server
 ) -> None:
-    """What a session is called is whatever its first client called it; the transaction of another is a writer's."""
+    """A session keeps the name that its first client gave it; the transaction of another client is a writer's."""
     with (
         PgBouncer(postgres_server, pool_size=3) as pooler,
         fresh_database("postgresql", postgres_server) as database,

@@ -431,7 +431,7 @@ def _subscriber() -> Iterator[tuple[TestDatabase, TestDatabase]]:
 
 
 def test_a_subscriber_does_not_know_its_writers(subscriber: tuple[TestDatabase, TestDatabase], tmp_path: Path) -> None:
-    """An id that the publisher gave out early arrives late; no transaction here could have told."""
+    """An id that the publisher gave out early arrives late; no transaction here could have shown it."""
     publisher, database = subscriber
     for table in ("t", "parted"):
         until(lambda name=table: database.fetch(f"SELECT 1 FROM {name}"), what="the first copy")  # type: ignore[misc]
@@ -607,7 +607,7 @@ FACTS = st.fixed_dictionaries(
 
 @given(found=st.lists(FACTS, max_size=6), kind=st.sampled_from(("int8", "text", "timestamptz", "date", "uuid")))
 def test_no_fact_that_speaks_against_a_claim_is_lost(found: list[dict[str, Any]], kind: str) -> None:
-    """Whatever else is found beside it; and a column that no sequence can feed is not blamed for one."""
+    """With any other finding beside it; and a column that no sequence can feed is not blamed for one."""
     judged_ = parse_protection_facts(found, TableName(schema="public", name="t"), "id", kind)
     numbered = kind in ("int8", "text")
     kinds = {fact["kind"] for fact in found}

@@ -1,4 +1,4 @@
-"""COPY's text taken apart: whatever the values are, and wherever the stream is cut."""
+"""COPY's text taken apart: with any values, and with the stream cut anywhere."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def highest_use(sent: bytes, columns: Sequence[Column]) -> int:
 
 @pytest.mark.parametrize("sent", [b"\t" * SIZE, b"\\" * SIZE, b"\\n" * (SIZE // 2), b"a\\\\" * (SIZE // 3)])
 def test_a_long_row_takes_few_times_its_size(sent: bytes) -> None:
-    """Whatever it is made of: as a list of its parts it would take ten times as much and more."""
+    """For any content: as a list of its parts it would take ten times as much and more."""
     assert highest_use(sent + b"\n", COLUMNS[1:2]) < 5 * SIZE
 
 

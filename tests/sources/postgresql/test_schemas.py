@@ -22,8 +22,8 @@ def test_a_film_rental_shop(postgres_database: TestDatabase, tmp_path: Path) -> 
     with running(tmp_path) as host:
         runs = mirror_all(host, postgres_database, TABLES)
         # A quotient has more digits than a number of SQLite's, and no scale says how many of them count.
-        told = [f"column minutes_an_euro: of the values read, 300 {NOT_EXACT}"]
-        assert [warning for run in runs.values() for warning in run["warnings"]] == told
+        expected = [f"column minutes_an_euro: of the values read, 300 {NOT_EXACT}"]
+        assert [warning for run in runs.values() for warning in run["warnings"]] == expected
         for table, run in mirror_all(host, postgres_database, VIEWS).items():
             whole = "has no primary key and no unique index without NULLs: every sync loads it whole"
             assert run["warnings"] == [f"public.{table} {whole}"]

@@ -153,7 +153,7 @@ def test_a_large_value(postgres_database: TestDatabase, host: HostProcess, size:
 
 
 def test_text_in_no_encoding(postgres_database: TestDatabase, host: HostProcess) -> None:
-    """In a database of SQL_ASCII any bytes are text: what is no UTF-8 is kept as a BLOB, counted, and told."""
+    """In a database of SQL_ASCII any bytes are text: invalid UTF-8 is kept as a BLOB, counted, and reported."""
     name = f"{postgres_database.name}_ascii"
     postgres_database.execute(
         f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
@@ -169,8 +169,10 @@ def test_text_in_no_encoding(postgres_database: TestDatabase, host: HostProcess)
             )
         run = mirror(host, database, "t")
         policy = "are not valid UTF-8, and kept as a BLOB of their bytes"
-        told = {"v": 2, "c": 1, "a": 1}
-        assert run["warnings"] == [f"column {column}: of the values read, {n} {policy}" for column, n in told.items()]
+        counted = {"v": 2, "c": 1, "a": 1}
+        assert run["warnings"] == [
+            f"column {column}: of the values read, {n} {policy}" for column, n in counted.items()
+        ]
         rows = host.query("SELECT hex(v), typeof(v), hex(c), typeof(a), a FROM t WHERE id < 3 ORDER BY id")
         assert rows[0][:4] == ["FF61", "blob", "E9202020", "blob"]
         assert rows[1] == ["naïve 🙂".encode().hex().upper(), "text", "C3A92020", "text", '["é"]']
