@@ -33,6 +33,7 @@ ROLES: dict[tuple[str, str], str | None] = {
     ("POST", "/data-replication/reconcile/{name}"): "admin",
     ("GET", "/data-replication/status"): "admin",
     ("GET", "/data-replication/logs"): "admin",
+    ("GET", "/data-replication/dialects"): "admin",
     # Those of a third party, below.
     ("GET", "/third/open"): None,
     ("GET", "/third/read/{number}"): "client",
