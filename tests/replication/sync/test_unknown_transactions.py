@@ -63,7 +63,7 @@ def watched(database: TestDatabase, user: str) -> Iterator[str]:
         thread.start()
     try:
         ready.wait(20)
-        yield "fresh"
+        yield "out of date"
     finally:
         stop.set()
         for thread in threads:

@@ -495,7 +495,7 @@ def test_another_client_that_reads_the_list_all_the_time_makes_it_unknown(
 
     unknown, kept = with_source(items, work)
     for found in (unknown, kept):
-        assert (found.known, found.transient, "fresh" in found.reason) == (False, True, True)
+        assert (found.known, found.transient, "out of date" in found.reason) == (False, True, True)
     assert kept.tokens == earlier.tokens
     monkeypatch.undo()
     assert follow(items, earlier).ended
