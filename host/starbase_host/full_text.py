@@ -16,6 +16,8 @@ from starbase_host.mentions import mentioning
 SHADOWS = ["config", "content", "data", "docsize", "idx", "segdir", "segments", "stat"]
 # A table of another module that mentions it only costs its readers some time.
 _FTS5 = re.compile(r"\s*CREATE\s+VIRTUAL\b.*fts5", re.IGNORECASE | re.DOTALL)
+# The options of an FTS5 table by which more characters than letters and digits can be a term, or each one.
+CHARACTER_TERMS = re.compile(r"trigram|tokenchars|categories", re.IGNORECASE)
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 
 
@@ -31,10 +33,16 @@ def over_hidden(schema: Collection[tuple[str, str]], hides: Callable[[str], bool
     return mentioning({name for name, sql in schema if hides(sql)}, texts, suffixes=SHADOWS) & virtual
 
 
-def searched(schema: Collection[tuple[str, str, bool]]) -> set[str]:
+def searched(schema: Collection[tuple[str, str, bool]], *, by_characters: bool = False) -> set[str]:
     """Return the names of the FTS5 tables, and of the views that may read one, also through other views.
+
+    by_characters: leave out the FTS5 tables in which a term is a word of letters and digits.
 
     schema: (name, SQL, whether it is a view) of each table and view.
     """
-    tables = {name for name, sql, view in schema if not view and _FTS5.match(sql or "")}
+    tables = {
+        name
+        for name, sql, view in schema
+        if not view and _FTS5.match(sql or "") and (not by_characters or CHARACTER_TERMS.search(sql))
+    }
     return mentioning(tables, ((name, sql) for name, sql, view in schema if view)) if tables else tables

@@ -26,13 +26,13 @@ from starbase_host.expansion import Expansion, generated_size, relation
 from starbase_host.named_joins import REFUSAL, NamedJoins, joins_by_name
 from starbase_host.read_rules import ReadRules, Undecided
 from starbase_host.replaced_functions import replace_trim, replace_unhex
-from starbase_host.searches import search_texts, steps
+from starbase_host.searches import is_bm25, searches, steps
 from starbase_host.selects import TooManyLevels
 from starbase_host.weight import weight
 
 _CONDITION, _IN = re.compile(r"\b(?:where|on|having)\b"), re.compile(r"\bin\b")
 _RELATIONS = "SELECT lower(name), type = 'view', sql FROM sqlite_schema WHERE type IN ('table', 'view')"
-_FTS5_TABLES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND sql LIKE '%fts5%' LIMIT 1"
+_FTS5_TABLES = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND sql LIKE '%fts5%'"
 # How often a guard that waits for the exclusive lock checks whether its connection was interrupted.
 POLL_SECONDS = 0.05
 
@@ -166,8 +166,13 @@ class Guard:
         self._named_joins = NamedJoins({})
         # The full-text tables of FTS5 and the views over them, without quotation marks, of the same schema version.
         self._searched: frozenset[bytes] = frozenset()
-        # Whether the current statement may search one of them, ranks what it finds, and makes the search text.
-        self._searches = self._ranks = self._makes_search = False
+        # Those in which a character can be a term.
+        self._searched_by_characters: frozenset[bytes] = frozenset()
+        # Whether the current statement may search one of them, one of the latter, and makes the search text.
+        self._searches = self._by_characters = self._makes_search = False
+        # What it ranks or marks by, and the tables whose column `rank` it reads.
+        self._ranks: set[str] = set()
+        self._ranked_tables: set[str] = set()
         # The virtual tables that hold text of tables which a client does not see.
         self._over_hidden_names: frozenset[bytes] = frozenset()
         # The schema version that these were made for.
@@ -246,7 +251,9 @@ class Guard:
         self._description = ()
         self._sql, self._only_prepare = sql, only_prepare
         self._creates = self._analyzes = False
-        self._searches = self._ranks = self._makes_search = False
+        self._searches = self._by_characters = self._makes_search = False
+        self._ranks.clear()
+        self._ranked_tables.clear()
         self._set_length(rules.VALUE_BYTES)
         self.longest, self._shortened_by, self._share = self._lengths.get(sql, (rules.VALUE_BYTES, "", 0))
         self.shares = False
@@ -266,9 +273,12 @@ class Guard:
     def _may_search(self, sql: str) -> bool:
         """Whether the statement, or a trigger of it, may search a table of FTS5."""
         if self.writer:
-            return bool(self.run_trusted(_FTS5_TABLES))
+            tables = self.run_trusted(_FTS5_TABLES)
+            self._by_characters = any(full_text.CHARACTER_TERMS.search(text) for (text,) in tables)
+            return bool(tables)
         # `_check_size` has read the schema, for any statement that can read a table.
         folded = _unquoted(sql)
+        self._by_characters = any(name in folded for name in self._searched_by_characters)
         return any(name in folded for name in self._searched)
 
     def _check_size(self, sql: str) -> None:
@@ -347,8 +357,10 @@ class Guard:
             self._named_joins = NamedJoins.of(
                 (name.encode(), fold_bytes(sql or "")) for name, view, sql in found if view
             )
-            self._searched = frozenset(
-                map(_unquoted, full_text.searched([(name, sql, bool(view)) for name, view, sql in found]))
+            schema = [(name, sql, bool(view)) for name, view, sql in found]
+            self._searched = frozenset(map(_unquoted, full_text.searched(schema)))
+            self._searched_by_characters = frozenset(
+                map(_unquoted, full_text.searched(schema, by_characters=True)) if self._searched else ()
             )
             if self.role == "client":
                 self._over_hidden_names = frozenset(map(fold_bytes, self._over_hidden()))
@@ -547,11 +559,35 @@ class Guard:
             program = steps(self.connection.execute(sql, bindings, can_cache=False, explain=1))
         finally:
             self._trusted = False
-        texts = search_texts(program, parameter)
-        limit = rules.RANKED_SEARCH_BYTES if self._ranks else rules.SEARCH_BYTES
-        if sum(size or 0 for size in texts) > limit:
-            raise TooLarge(rules.TOO_LONG_FOR_SEARCH.format(limit) + (rules.RANKED if self._ranks else ""))
-        return limit // len(texts) if None in texts else rules.VALUE_BYTES
+        found = searches(program, parameter)
+        if not found:
+            return rules.VALUE_BYTES
+        known = [(search.size, search.is_rank) for search in found if search.size is not None]
+        if sum(size.bytes for size, _ in known) > rules.SEARCH_BYTES:
+            raise TooLarge(rules.TOO_LONG_FOR_SEARCH.format(rules.SEARCH_BYTES))
+        longest = rules.SEARCH_BYTES
+        if self._ranks:
+            otherwise = any(search.ranks_otherwise for search in found) or any(
+                map(self._ranks_otherwise, self._ranked_tables)
+            )
+            if otherwise and self.role == "client":
+                raise Forbidden(rules.RANK_REFUSAL)
+            snippets = otherwise or "snippet" in self._ranks
+            limit = rules.SNIPPET_TERMS if snippets else rules.RANKED_TERMS
+            if sum(size.bytes if self._by_characters else size.terms for size, is_rank in known if not is_rank) > limit:
+                raise TooLarge(rules.TOO_MANY_TERMS.format(limit, rules.SNIPPETS if snippets else rules.RANKED))
+            # The shortest terms are one letter and a space.
+            longest = limit if self._by_characters else 2 * limit
+        return longest // len(found) if len(known) < len(found) else rules.VALUE_BYTES
+
+    def _ranks_otherwise(self, table: str) -> bool:
+        """Whether an FTS5 table ranks by another function than bm25, unless a search names one."""
+        try:
+            rows = self.run_trusted(f"SELECT v FROM {quote(table + '_config')} WHERE k = 'rank'")
+        except apsw.SQLError:
+            # It is no table of FTS5.
+            return False
+        return any(not is_bm25(rank) for (rank,) in rows)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -625,7 +661,9 @@ class Guard:
         if self._trusted or action in rules.HARMLESS:
             return apsw.SQLITE_OK
         if two in rules.RANKING:
-            self._ranks = True
+            self._ranks.add(two)
+            if action == apsw.SQLITE_READ:
+                self._ranked_tables.add(one or "")
         if self.role == "client":
             refusal = self._refuse_client(action, one, two, database)
         elif action == apsw.SQLITE_ANALYZE:

@@ -40,9 +40,11 @@ EXPANDED_TOKENS: Mapping[Role, int] = {"client": 50_000, "admin": 500_000}
 # A statement this short, with one SELECT and no view, cannot grow beyond that.
 SHORT_SQL = 1000
 # How long the search texts of a statement may be together. FTS5 cannot be interrupted while it parses them, which takes
-# a time that grows with the square of their terms, nor while it ranks or marks a row: the square of the terms again,
-# times how often they occur in the row.
-SEARCH_BYTES, RANKED_SEARCH_BYTES = 8 * KIB, KIB
+# a time that grows with the square of their terms.
+SEARCH_BYTES = 8 * KIB
+# How many terms they may have when it ranks or marks rows: for each row, the square of the terms again, times how often
+# each occurs in the row. For snippet() it is the square of both, so that a client may not call it.
+RANKED_TERMS, SNIPPET_TERMS = 64, 8
 RANKING = frozenset(("bm25", "highlight", "rank", "snippet"))
 # How many tokens of its conditions SQLite may copy besides. Each takes about 60 bytes while SQLite prepares.
 COPIED_TOKENS: Mapping[Role, int] = {"client": 800_000, "admin": 8_000_000}
@@ -86,7 +88,7 @@ _TEXT = """
     json_array_length json_error_position json_extract json_group_array json_group_object json_insert json_object
     json_quote json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert
     jsonb_extract jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_remove jsonb_replace jsonb_set
-    lower ltrim match printf quote randomblob rtrim snippet string_agg trim unhex unistr unistr_quote upper
+    lower ltrim match printf quote randomblob rtrim string_agg trim unhex unistr unistr_quote upper
     zeroblob
 """
 # Their work grows with the product of text and pattern.
@@ -94,13 +96,13 @@ _PATTERN = "glob like"
 # Their work grows with the square of their text.
 _SEARCH = "instr replace"
 # These have no bound in memory (median), or quadratic work or more (json_patch, and json_pretty, which writes its
-# second argument before every value), or are of use only to a role that can write.
+# second argument before every value; snippet), or are of use only to a role that can write.
 _ADMIN = """
     changes fts5_get_locale fts5_insttoken fts5_locale fts5_source_id geopoly_area geopoly_bbox geopoly_blob
     geopoly_ccw geopoly_contains_point geopoly_debug geopoly_group_bbox geopoly_json geopoly_overlap geopoly_regular
     geopoly_svg geopoly_within geopoly_xform json_patch json_pretty jsonb_patch last_insert_rowid matchinfo median
-    offsets percentile percentile_cont percentile_disc rtreecheck rtreedepth rtreenode sqlite_compileoption_get
-    sqlite_compileoption_used sqlite_source_id subtype total_changes
+    offsets percentile percentile_cont percentile_disc rtreecheck rtreedepth rtreenode snippet
+    sqlite_compileoption_get sqlite_compileoption_used sqlite_source_id subtype total_changes
 """
 # SQLite calls these itself for ALTER TABLE; a statement that names one fails.
 _ALTER = """
@@ -167,7 +169,15 @@ TOO_LONG_FOR_SEARCH = (
     "the search texts (MATCH, =, LIKE or GLOB on a full-text table) have more than {:,} bytes together; search for "
     "fewer words in one statement"
 )
-RANKED = ", which is the limit of one that uses rank, bm25(), highlight() or snippet()"
+TOO_MANY_TERMS = (
+    "the search texts (MATCH, =, LIKE or GLOB on a full-text table) have more than {} terms together, the limit of a "
+    "statement that uses {}; search for fewer words, or find the rowids in one statement and rank in another"
+)
+RANKED, SNIPPETS = "rank, bm25() or highlight()", "snippet() or a rank function other than bm25"
+RANK_REFUSAL = (
+    "the client role may rank only by bm25; ask as admin, or let an admin set it: "
+    "INSERT INTO t(t, rank) VALUES ('rank', 'bm25()')"
+)
 TOO_LONG_BESIDE_SEARCH = (
     "a value is longer than {:,} bytes, the limit in a statement that makes the search text of a full-text table from "
     "rows or functions; write the search text as a literal or a parameter"

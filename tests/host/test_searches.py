@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from starbase_host.errors import TooLarge
-from starbase_host.sandbox_rules import RANKED_SEARCH_BYTES, SEARCH_BYTES, Role
+from starbase_host.errors import Forbidden, TooLarge
+from starbase_host.sandbox_rules import RANKED_TERMS, SEARCH_BYTES, SNIPPET_TERMS, Role
 from tests.support.query_bench import Bench, a_bench
 
 TERMS = 40_000
@@ -104,12 +104,64 @@ def test_search_texts_count_together(searched: Bench, role: Role) -> None:
 
 @roles
 @pytest.mark.parametrize("ranking", ["bm25(ft)", "highlight(ft, 0, '', '')", "ft.rank"])
-def test_a_ranked_search_text_is_shorter(searched: Bench, ranking: str, role: Role) -> None:
+def test_a_ranked_search_has_few_terms(searched: Bench, ranking: str, role: Role) -> None:
     sql = f"SELECT {ranking} FROM ft WHERE ft MATCH ?"
-    for _ in range(2):
-        assert "rank" in too_large(searched, sql, ["a " * (RANKED_SEARCH_BYTES // 2 + 1)], role)
-    assert searched.rows(sql, ["a " * (RANKED_SEARCH_BYTES // 2)], role)
+    for term in ("a ", '"a" ', '"" OR "" OR ', "a+", "a-", "é "):
+        for _ in range(2):
+            assert f"{RANKED_TERMS} terms" in too_large(searched, sql, [term * RANKED_TERMS + "a"], role)
+    for term in ("a ", '"a" ', "a OR "):
+        number = RANKED_TERMS // 2 if "OR" in term else RANKED_TERMS
+        assert searched.rows(sql, [term * (number - 1) + "a"], role)
+    literal = "a " * (RANKED_TERMS + 1)
+    too_large(searched, f"SELECT {ranking} FROM ft WHERE ft MATCH '{literal}'", None, role)
+    too_large(searched, sql.replace("?", "? || ' ' || ?"), ["a " * RANKED_TERMS, "a"], role)
+    too_large(searched, f"{sql} UNION ALL SELECT 1 FROM ft(?1)", ["a " * (RANKED_TERMS // 2 + 1)], role)
+    assert "literal or a parameter" in too_large(searched, sql.replace("?", "(SELECT body FROM texts)"), None, role)
+    assert searched.rows(sql.replace("?", "(SELECT word FROM texts)"), None, role)
     assert searched.rows("SELECT ft.body FROM ft ORDER BY rank", None, role)
+    assert searched.rows(f"SELECT {ranking} FROM ft WHERE ft MATCH ? AND rank MATCH 'bm25(2, 1)'", ["a"], role)
+
+
+@roles
+def test_each_character_of_a_trigram_counts(searched: Bench, role: Role) -> None:
+    sql = "SELECT bm25(parts) FROM parts WHERE body LIKE ?"
+    too_large(searched, sql, ["%" + "a" * RANKED_TERMS], role)
+    assert searched.rows(sql, ["%abc%"], role) == []
+
+
+def test_a_client_takes_no_snippets(searched: Bench) -> None:
+    sql = "SELECT snippet(ft, 0, '', '', '', 9) FROM ft WHERE ft MATCH ?"
+    assert isinstance(searched.refusal(sql, ["a"]), Forbidden)
+    assert searched.rows(sql, ["a " * SNIPPET_TERMS], "admin")
+    assert f"{SNIPPET_TERMS} terms" in too_large(searched, sql, ["a " * (SNIPPET_TERMS + 1)], "admin")
+
+
+@pytest.mark.parametrize("operand", ["MATCH ?", "= ?", "MATCH (? || '')"])
+@pytest.mark.parametrize("read", ["ft.rank", "bm25(ft)"])
+def test_a_client_ranks_by_bm25_alone(searched: Bench, operand: str, read: str) -> None:
+    sql = f"SELECT {read} FROM ft WHERE ft MATCH 'a' AND rank {operand} ORDER BY rank"
+    snippet = "snippet(0, '', '', '', 9)"
+    error = searched.refusal(sql, [snippet])
+    assert isinstance(error, Forbidden)
+    assert "bm25" in str(error)
+    assert isinstance(searched.refusal("SELECT rank FROM ft('a', ?)", [snippet]), Forbidden)
+    assert searched.rows("SELECT count(rank) FROM ft('a', ?)", ["BM25( 2 )"]) == [(1,)]
+    too_large(searched, sql.replace("'a'", "'" + "a " * (SNIPPET_TERMS + 1) + "'"), [snippet], "admin")
+    assert searched.rows(sql, [snippet], "admin")
+
+
+def test_a_client_ranks_by_bm25_when_the_table_does_not(bench: Bench) -> None:
+    bench.write(SCHEMA)
+    sql = "SELECT body FROM over_ft WHERE hidden MATCH 'a'"
+    ranked = "SELECT body FROM ft('a') ORDER BY rank"
+    assert bench.rows(sql) == bench.rows(ranked) == [("a b",)]
+    snippet = "snippet(0, '', '', '', 9)"
+    bench.run("INSERT INTO ft(ft, rank) VALUES ('rank', ?)", [snippet], "admin")
+    assert bench.rows(sql)
+    assert isinstance(bench.refusal(ranked), Forbidden)
+    assert bench.rows(ranked, None, "admin")
+    bench.run("INSERT INTO ft(ft, rank) VALUES ('rank', 'bm25(3)')", None, "admin")
+    assert bench.rows(ranked) == [("a b",)]
 
 
 @roles
