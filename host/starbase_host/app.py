@@ -164,6 +164,7 @@ class Core:
             with self._name_database_key():
                 self.database.open()
             stack.push_async_callback(asyncio.to_thread, self.database.close)
+            stack.push_async_callback(self.queries.end_watch)
             stack.callback(self.queries.close)
             if self._fire_alarms:
                 stack.enter_context(self.watcher.run(asyncio.get_running_loop(), self.database.writer))

@@ -200,6 +200,15 @@ class QueryRunner:
             self._memory_watch.join()
         self._guards.clear()
 
+    async def end_watch(self) -> None:
+        """End the task that watches the queries. Call it after `close`, on the loop that the queries ran on.
+
+        A task that sleeps when its loop ends is reported as destroyed.
+        """
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+
     async def _apply_before_query(self, queries: Sequence[Query]) -> list[Query]:
         if not queries:
             raise InvalidRequest(fields={"transaction": "has no statements"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_a_hook_is_fired_and_its_failure_fails_the_test(start_host: Start) -> No
         host.fire("replication_event", event=event("error"))
     with pytest.raises(AssertionError, match="no plugin implements transform_batch"):
         host.fire("transform_batch")
+
+
+def test_a_host_leaves_no_task(tmp_path: Path) -> None:
+    class Looking:
+        @hookimpl
+        @contextlib.asynccontextmanager
+        async def plugin_lifespan(self, host: Host) -> AsyncIterator[None]:
+            self.loop = asyncio.get_running_loop()
+            yield
+
+    plugin = Looking()
+    with run_host(tmp_path, {"looking": plugin}) as host:
+        assert host.query("SELECT 1") == [[1]]
+    left = [task for task in asyncio.all_tasks(plugin.loop) if not task.done()]
+    assert left == []
 
 
 def test_an_error_of_a_route_fails_the_test(start_host: Start) -> None:
