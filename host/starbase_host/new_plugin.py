@@ -5,12 +5,19 @@ Must not know what plugins there are.
 
 from __future__ import annotations
 
+import ast
+import keyword
+import re
+import sys
 from collections.abc import Mapping
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
 from starbase_host.api_version import API
 from starbase_host.config import PLUGIN_NAME
+from starbase_host.discovery import ENTRY_POINT_GROUP
 from starbase_host.errors import ConfigError, Conflict
 
 MODULE = '''"""Says hello, and counts how often."""
@@ -139,13 +146,61 @@ PACKAGE = {"pyproject.toml": PYPROJECT, "README.md": README}
 def fill(name: str, templates: Mapping[str, str]) -> dict[str, str]:
     """Fill templates: $name is the plugin's name, $title that of its class, $path that of its routes, $api the version.
 
-    Raises ConfigError if the name cannot be a plugin's.
+    Raises ConfigError if the name cannot be a plugin's, or is a word or a module of Python.
     """
-    if not PLUGIN_NAME.match(name) or not name.islower() or name.startswith("test"):
-        raise ConfigError("NAME", "must be a plugin's name: lowercase letters, digits and underscores, not test…")
+    why = _refusal(name)
+    if why is not None:
+        raise ConfigError("NAME", why)
     title = "".join(part.capitalize() for part in name.split("_"))
     values = {"name": name, "title": title, "path": name.replace("_", "-"), "api": API}
-    return {Template(file).substitute(values): Template(text).substitute(values) for file, text in templates.items()}
+    files = {Template(file).substitute(values): Template(text).substitute(values) for file, text in templates.items()}
+    if not all(_has_own_classes(text) for file, text in files.items() if file.endswith(".py")):
+        raise ConfigError("NAME", _advice(name, f"its class would be {title}, a name that is taken in the module"))
+    return files
+
+
+def _refusal(name: str) -> str | None:
+    """Why a name cannot be a plugin's, and another name that can; None if it can."""
+    if not PLUGIN_NAME.match(name) or not name.islower():
+        other = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        example = f", such as {other}" if _refusal_of_word(other) is None else ""
+        return f"must be a lowercase letter, then lowercase letters, digits and underscores{example}; it is {name!r}"
+    why = _refusal_of_word(name)
+    return why and _advice(name, why)
+
+
+def _advice(name: str, why: str) -> str:
+    return f"must not be {name}: {why}; take another name, such as my_{name}"
+
+
+def _refusal_of_word(name: str) -> str | None:
+    if not PLUGIN_NAME.match(name):
+        return "it does not begin with a letter"
+    if name.startswith("test"):
+        return "pytest would take the module of the plugin for tests"
+    if keyword.iskeyword(name):
+        return "it is a word of Python's own syntax"
+    if name in entry_points(group=ENTRY_POINT_GROUP).names:
+        return "a plugin of that name is installed already"
+    if name == "conftest" or name in sys.stdlib_module_names or name in sys.modules or _is_module(name):
+        return "Python or pytest would import another module of that name in place of the plugin"
+    return None
+
+
+def _has_own_classes(text: str) -> bool:
+    """Whether a module's classes have names that Python allows and that the module does not import."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError:
+        return False
+    imported = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return not any(isinstance(node, ast.ClassDef) and node.name in imported for node in nodes)
+
+
+def _is_module(name: str) -> bool:
+    """Whether Python finds a module. A mere directory does not count: a module of the same name goes before it."""
+    found = find_spec(name)
+    return found is not None and found.origin is not None
 
 
 def write_new(directory: Path, files: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ PATH = "/data-replication"
 # How often the line of progress is updated; a status request takes a few milliseconds.
 POLL_SECONDS = 0.2
 OFFLINE = "no host is running; nothing is scheduled until `starbase serve` runs"
+BUILT_IN = ("postgresql", "mysql")
 # The kinds of run that a user knows by another name.
 KINDS = {"scheduled": "sync", "manual": "sync"}
 
@@ -68,6 +69,9 @@ def _new_dialect(host: CommandHost) -> click.Command:
         # Imported here, because no other command needs the kit.
         from starbase_data_replication.dialect_kit import NEW_DIALECT
 
+        if name in BUILT_IN:
+            why = f"must not be {name}: that dialect is built in; take another name, such as my_{name}"
+            raise ConfigError("NAME", why)
         host.write_plugin(name, NEW_DIALECT)
 
     return new_dialect
