@@ -30,6 +30,7 @@ from tests.support.packages import ROOT
 
 # In the order in which their examples build on one another.
 PAGES = [ROOT / "docs" / page for page in ("howto/write-a-plugin.md", "reference/hooks.md", "howto/add-a-dialect.md")]
+TRANSFORM = ROOT / "docs" / "howto" / "transform-values.md"
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 # What other plugins may import, by its name.
 PUBLIC: dict[str, Any] = {module.__name__: module for module in (starbase_data_replication, dialect_kit)}
@@ -306,11 +307,28 @@ async def test_the_dialect_of_the_page_conforms(tmp_path: Path) -> None:
 def test_the_test_of_the_page(tmp_path: Path) -> None:
     write_files(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_guestbook.py"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"),
+            *("test_guestbook.py", "test_receipts.py"),
+        ],
         cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+    assert "4 passed" in done.stdout
+
+
+def test_a_column_is_hidden_from_clients_alone(tmp_path: Path) -> None:
+    page = TRANSFORM.read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n# hide_emails\.py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    config = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[-1]
+    (tmp_path / "hide_emails.py").write_text(code, encoding="utf-8")
+    with running(tmp_path, CONFIG + config) as host:
+        host.query("CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT)")
+        host.query("INSERT INTO users VALUES (1, 'ada@example.com')")
+        assert host.query("SELECT email FROM users") == [["ada@example.com"]]
+        sql = "SELECT id, email FROM users"
+        answer = host.request("POST", "/query/raw", {"sql": sql}, token=CLIENT)
+        assert answer.json()["result"]["rows"] == [[1, None]]
 
 
 def test_the_error_of_the_page(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ class _Common:
 
     Attributes:
         commits_in_order: whether a source with one writer at a time commits every row after all that were committed
-            before, and with a higher tracking value. Then no open transaction can hold a lower one.
+            before, and with a higher tracking value. Then no open transaction can hold a lower one, and
+            `open_transactions` answers IN_ORDER. False, the default, answers NOT_SHOWN: only the lookback protects.
+            Do not set it for a source with several writers: rows that commit late would be missed.
         settings: the sourceConfig, resolved, with the defaults of the dialect's schema.
     """
 
@@ -39,6 +41,9 @@ class _Common:
         """The error to raise for one of the driver's; None for the kit's, which names only its class.
 
         The message must hold neither a secret nor a row's value, which a driver's own text may.
+
+        A BlockingConnection's constructor may not have finished: then the object has no attributes, not even
+        `settings`. Go by the error alone.
         """
         return None
 

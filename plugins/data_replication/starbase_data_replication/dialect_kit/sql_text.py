@@ -52,7 +52,8 @@ class SqlText:
         return (f" WHERE {' AND '.join(found)}" if found else ""), values
 
     def select(self, plan: RowPlan) -> tuple[str, list[Any]]:
-        """The SELECT that reads the rows of a plan, and the values to bind. Raises as `conditions`."""
+        """The SELECT that reads the rows of a plan by their `Cast.select`, and the values to bind. Raises as
+        `conditions`, which use the bare columns."""
         schema = plan.schema
         where, values = self.conditions(plan)
         columns = [self._selected(column) for column in schema.columns]
@@ -67,7 +68,7 @@ class SqlText:
         return f"SELECT * FROM ({inner}) AS t WHERE c{len(columns)} IS NOT NULL", values
 
     def highest(self, table: TableName, column: str) -> str:
-        """The SELECT of a column's highest value: one row, NULL where there is none."""
+        """The SELECT of a column's highest value: one row, NULL where there is none. Without its `Cast.select`."""
         return f"SELECT max({self._quote(column)}) FROM {self.table(table)}"
 
     def _filter(self, where: str) -> str:
