@@ -218,6 +218,9 @@ class Inspector(Protocol):
     async def read_high_watermark(self, schema: TableSchema, options: Options, *, noted_at: float) -> HighWatermark:
         """Read the highest tracking value and then, in a later statement, the open transactions.
 
+        It is the highest of all rows, whatever schema.where is. Above the highest of those that fit, each sync with
+        left_filter would read the other rows again.
+
         A value can count as closed only because of this order: the other way round, a transaction that starts between
         the two would be missed. An unprotected table needs both too: its lookback is that of a source that does not
         show transactions. Counts at most MAX_AHEAD rows that are more than AHEAD_SECONDS ahead.
