@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from starbase_data_replication import ReplicationStatus, RunRecord
 from tests.support.hosts import CONFIG, running
 
@@ -100,6 +102,7 @@ def test_the_typed_methods_of_data_replication(tmp_path: Path) -> None:
         assert answer["missing"]
 
 
+@pytest.mark.prove
 def test_a_type_checker_knows_the_other_plugin(tmp_path: Path) -> None:
     (tmp_path / "asking.py").write_text(ASKING + "\n\nasync def wrong(host: Host) -> None:\n"
         "    reveal_type(host.plugin(DataReplication))\n"

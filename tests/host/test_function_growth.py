@@ -152,6 +152,7 @@ def searches(guard: Guard) -> Iterator[str]:
 SEARCH_OPERATORS = ("MATCH", "=", "LIKE", "GLOB", ">")
 
 
+@pytest.mark.prove
 def test_no_search_of_a_virtual_table_grows_with_the_square_of_its_text() -> None:
     with contextlib.closing(apsw.Connection(":memory:")) as connection:
         guard = Guard(connection, "client")

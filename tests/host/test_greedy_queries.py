@@ -98,6 +98,7 @@ def test_a_long_value_is_read_and_many_of_them_are_not(shared: Bench) -> None:
     assert "its share of what a client's statement may hold at once" in str(error)
 
 
+@pytest.mark.prove
 def test_what_a_reader_keeps_of_statements_is_bounded_in_bytes(tmp_path: Path) -> None:
     with a_bench(tmp_path, max_seconds=60) as bench:
         for number in range(120):

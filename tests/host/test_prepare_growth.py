@@ -204,6 +204,7 @@ def most_bytes(size: Size, sql: str) -> int:
 
 
 @pytest.mark.parametrize("what", SHAPES)
+@pytest.mark.prove
 def test_what_passes_takes_memory_in_proportion_to_the_estimate(preparer: Preparer, what: str) -> None:
     before = ""
     for power in range(2, 18):

@@ -113,6 +113,7 @@ def test_the_main_job(source_database: TestDatabase, tmp_path: Path) -> None:
         assert replica_rows(host) == source_rows(source_database)
 
 
+@pytest.mark.elsewhere_in_prove
 def test_a_source_that_goes_away_and_comes_back(source_database: TestDatabase, tmp_path: Path) -> None:
     """An error is logged, an event is sent, and the schedule goes on by itself when the source is back."""
     source_database.execute(CREATE[source_database.dialect])
@@ -155,6 +156,7 @@ def test_delete_keeps_the_replica_and_forgets_the_rest(source_database: TestData
 
 
 @pytest.mark.parametrize("rows", [200_000])
+@pytest.mark.elsewhere_in_prove
 def test_kill_in_the_middle_of_a_first_load(source_database: TestDatabase, tmp_path: Path, rows: int) -> None:
     """SIGKILL while the load runs; after the restart it goes on where it stood, and ends with equality."""
     source_database.execute(CREATE[source_database.dialect])

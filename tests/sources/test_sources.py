@@ -269,6 +269,7 @@ def test_changed_while_it_syncs(source_database: TestDatabase, tmp_path: Path, a
             assert host.sync("t")["status"] == "success"
 
 
+@pytest.mark.elsewhere_in_prove
 def test_stopped_at_every_moment_of_a_run(source_database: TestDatabase, tmp_path: Path) -> None:
     """However early or late a stop strikes, the run is recorded once and its name is free again."""
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY)")

@@ -102,6 +102,7 @@ def commits(database: TestDatabase, sql: str) -> bool:
     return True
 
 
+@pytest.mark.elsewhere_in_prove
 def test_equal_values_in_different_syncs(source_database: TestDatabase, tmp_path: Path) -> None:
     """The same second of a column without fractions, in sync after sync."""
     column = {"postgresql": "timestamp(0)", "mysql": "datetime"}[source_database.dialect]
@@ -228,6 +229,7 @@ def test_an_ordinary_role_is_enough(postgres_database: TestDatabase, tmp_path: P
         postgres_database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+@pytest.mark.elsewhere_in_prove
 def test_a_long_transaction_bounds_the_second_reading(source_database: TestDatabase, tmp_path: Path) -> None:
     """While it is open, a sync reads what has changed since it began, not the table; and waits for it only once."""
     postgresql = source_database.dialect == "postgresql"

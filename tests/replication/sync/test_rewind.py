@@ -302,6 +302,7 @@ def test_a_restore_behind_many_newer_rows_to_which_others_were_added(
 
 
 @pytest.mark.parametrize("tracking", ["id", "at"])
+@pytest.mark.elsewhere_in_prove
 def test_many_rows_at_the_end_that_were_deleted(
     host: HostProcess, source_database: TestDatabase, tracking: str
 ) -> None:

@@ -147,6 +147,7 @@ CLOCKS = {
 }  # fmt: skip
 
 
+@pytest.mark.elsewhere_in_prove
 def test_values_that_come_again_until_the_clock_goes_on(source_database: TestDatabase, tmp_path: Path) -> None:
     """Rows of one hour, day or year, in sync after sync, without lookback: all of them arrive, in each replica."""
     column = 0 if source_database.dialect == "postgresql" else 1
@@ -184,6 +185,7 @@ def test_rows_with_a_number_that_is_not_a_time_are_read_once(
 ZONES = {"-05:00": -300, "+05:30": 330, "-02:30": -150, "Etc/GMT+5": -300}
 
 
+@pytest.mark.elsewhere_in_prove
 def test_a_zone_of_the_users_is_read_as_iso_has_it(source_database: TestDatabase, tmp_path: Path) -> None:
     """A time that is still to come there lifts no floor: the rows that the clock stamps before it all arrive."""
     postgresql = source_database.dialect == "postgresql"
@@ -239,6 +241,7 @@ def test_a_row_with_the_floors_own_value_is_read_though_higher_ones_came_as_well
         assert host.sync("t")["rows_read"] == 0
 
 
+@pytest.mark.elsewhere_in_prove
 def test_a_value_that_too_many_rows_share_is_warned_of(source_database: TestDatabase, tmp_path: Path) -> None:
     """Read again at each sync they would cost too much; a row that comes in with the value is not read, and verify
     finds it. What a clock has left does not come again, and is not warned of; nor is what the source counts up."""

@@ -73,6 +73,7 @@ def synced(
 
 
 @pytest.mark.parametrize("change", ["ALTER TABLE t DROP COLUMN n", "ALTER TABLE t RENAME COLUMN n TO m"])
+@pytest.mark.elsewhere_in_prove
 def test_a_column_that_is_gone_by_the_time_of_the_read(
     source_database: TestDatabase, tmp_path: Path, change: str
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_column_that_is_gone_by_the_time_of_the_read(
     assert any("column n (" in warning and "was dropped" in warning for warning in second.warnings)
 
 
+@pytest.mark.elsewhere_in_prove
 def test_a_type_that_is_another_by_the_time_of_the_read(source_database: TestDatabase, tmp_path: Path) -> None:
     source_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
     source_database.execute("INSERT INTO t VALUES (1, 1)")

@@ -61,6 +61,7 @@ def test_random_uuids_are_refused_in_every_form(source_database: TestDatabase, t
             assert rows(host, name) == 20
 
 
+@pytest.mark.elsewhere_in_prove
 def test_uuids_that_begin_with_a_time_are_followed(source_database: TestDatabase, tmp_path: Path) -> None:
     forms = uuid_forms(source_database)
     with running(tmp_path) as host:
@@ -95,6 +96,7 @@ def test_a_uuid_that_becomes_random_is_refused_at_the_next_sync(
 HIGH, LOW = "f3bd5e5a-1111-4222-8333-444455556666", "000d5e5a-1111-4222-8333-044455556666"
 
 
+@pytest.mark.elsewhere_in_prove
 def test_random_uuids_among_those_that_rise_are_refused(source_database: TestDatabase, tmp_path: Path) -> None:
     """Old rows have one kind and new ones the other, or two programs write: also where the highest value rises."""
     forms = uuid_forms(source_database)
