@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from starbase_data_replication.dialect_kit import RowPlan, SqlText, position_tex
 from starbase_data_replication.dialect_kit.source import KitSource
 from starbase_data_replication.dialect_kit.tracking_times import ahead_of, before, settled
 from starbase_data_replication.errors import CastFailed, SourceRejected, SourceUnavailable
-from starbase_data_replication.model import Cast, Column, Row, TableName, TableSchema
+from starbase_data_replication.model import Cast, Column, Options, Row, TableName, TableSchema
 from starbase_data_replication.sources.protocols import ReadPlan
 from tests.support.sqlite_dialect import SqliteConnection, SqliteDialect, settings_of
 
@@ -115,8 +116,30 @@ async def test_rows_that_sqlite_cannot_store_are_named(file: apsw.Connection) ->
     async with opened(file) as source:
         schema = await source.describe(T, "at")
         wrong = replace(schema.columns[2], cast=Cast(convert=Decimal))
-        with pytest.raises(CastFailed, match=r"t\.f: a value of type REAL"):
+        refused = r"t\.f: a value of type REAL \(Python: Decimal\) could not be cast" + STORABLE
+        with pytest.raises(CastFailed, match=refused):
             await rows_of(source, replace(schema, columns=(*schema.columns[:2], wrong, *schema.columns[3:])))
+
+
+STORABLE = (
+    r"; values must be int, float, str, bytes, bool or None; give the column a Cast with `select`.*, or `convert`"
+)
+
+
+@pytest.mark.anyio
+async def test_a_tracking_value_that_sqlite_cannot_store_is_named(file: apsw.Connection) -> None:
+    class Dated(SqliteConnection):
+        def high_watermark(self, schema: TableSchema) -> Any:
+            return datetime(2026, 1, 1, tzinfo=UTC)
+
+    class Dialect(SqliteDialect):
+        connection = Dated
+
+    async with opened(file, Dialect()) as source:
+        schema = await source.describe(T, "at")
+        kind = r"^t\.at: a value of type DATETIME \(Python: datetime\) could not be cast; "
+        with pytest.raises(CastFailed, match=f"{kind}`high_watermark` returned it{STORABLE}"):
+            await source.read_high_watermark(schema, Options(), noted_at=NOON)
 
 
 @pytest.mark.anyio

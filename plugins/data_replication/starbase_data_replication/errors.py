@@ -197,9 +197,9 @@ class DialectFailed(SyncError):
 class CastFailed(SyncError):
     code = "cast_failed"
 
-    def __init__(self, table: str, column: str, type_name: str) -> None:
-        self.table, self.column, self.type_name = table, column, type_name
-        super().__init__(f"{table}.{column}: a value of type {type_name} could not be cast")
+    def __init__(self, table: str, column: str, type_name: str, *, hint: str = "") -> None:
+        self.table, self.column, self.type_name, self.hint = table, column, type_name, hint
+        super().__init__(f"{table}.{column}: a value of type {type_name} could not be cast{hint and '; '}{hint}")
 
 
 # What an error of foreign code becomes: the first of these that its class is derived from.

@@ -13,6 +13,10 @@ from starbase_data_replication.sources import ReadPlan, convert, fitting
 
 # What SQLite stores. A bool is a whole number to it, and to Python.
 STORABLE = frozenset({int, float, str, bytes, type(None)})
+STORABLE_HINT = (
+    "values must be int, float, str, bytes, bool or None; give the column a Cast with `select`, so that the source "
+    "makes one of these, or `convert`, a function of Python"
+)
 LARGEST = 2**63
 
 
@@ -116,5 +120,6 @@ def _storable(value: object, schema: TableSchema, column: Column) -> object:
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if type(value) not in STORABLE:
-        raise CastFailed(str(schema.table), column.name, f"{column.source_type} (Python: {type(value).__name__})")
+        kind = f"{column.source_type} (Python: {type(value).__name__})"
+        raise CastFailed(str(schema.table), column.name, kind, hint=STORABLE_HINT)
     return value

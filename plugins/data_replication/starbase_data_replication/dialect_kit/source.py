@@ -18,7 +18,7 @@ from starbase_data_replication.dialect_kit.positions import Value, position_text
 from starbase_data_replication.dialect_kit.read_comparison import ReadComparison
 from starbase_data_replication.dialect_kit.row_plan import RowPlan, row_plan
 from starbase_data_replication.dialect_kit.tracking_times import ahead_of, before, is_time, settled
-from starbase_data_replication.errors import NO_KEY, SourceRejected, SourceUnavailable, SyncError
+from starbase_data_replication.errors import NO_KEY, CastFailed, SourceRejected, SourceUnavailable, SyncError
 from starbase_data_replication.model import (
     Batch,
     Candidate,
@@ -285,7 +285,11 @@ def _narrowed(schema: TableSchema, names: Sequence[str]) -> TableSchema:
 def _stored(schema: TableSchema, value: Value) -> Value:
     """The highest tracking value as the replica stores it."""
     narrow = _narrowed(schema, (schema.tracking_column,))
-    stored: Value = storable(Rows([value], 1), narrow).values[0]
+    try:
+        stored: Value = storable(Rows([value], 1), narrow).values[0]
+    except CastFailed as error:
+        hint = f"`high_watermark` returned it{error.hint and '; '}{error.hint}"
+        raise CastFailed(error.table, error.column, error.type_name, hint=hint) from error
     return stored
 
 
