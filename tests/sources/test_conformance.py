@@ -17,6 +17,8 @@ from starbase_data_replication.conformance import (
     SampleLacks,
 )
 from starbase_data_replication.conformance.loading import filters
+from starbase_data_replication.conformance.sample import same
+from starbase_data_replication.model import Cast, Column, Row, TableName, TableSchema
 from tests.support.dialect_samples import server_sample, sqlite_sample
 from tests.support.mutants import BUGS, Bug, close_leaked
 from tests.support.servers import TestDatabase
@@ -89,3 +91,30 @@ def test_the_suite_runs_every_check() -> None:
 async def test_a_sample_is_asked_for_what_its_dialect_needs(tmp_path: Path) -> None:
     with pytest.raises(SampleLacks, match="where, fits"):
         await filters(replace(sqlite_sample(tmp_path), where=None))
+
+
+SCHEMA = TableSchema(
+    table=TableName(schema=None, name="t"),
+    columns=tuple(Column(name=name, source_type="x", nullable=True, cast=Cast(declared="")) for name in "ab"),
+    key=("a",),
+    tracking_column="b",
+)
+ROWS = [(number, "x" * 1000) for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "how"),
+    [
+        ([*ROWS[:3], (3, "y"), *ROWS[4:]], ROWS, "1000 rows, and 1000 were expected; in row 4, b is 'y', not 'xxx"),
+        ([*ROWS[:3], *ROWS[4:]], ROWS, "999 rows, and 1000 were expected; in row 4, a is 4, not 3"),
+        (ROWS[:-1], ROWS, "999 rows, and 1000 were expected; row 1000 is missing: (999, 'xxx"),
+        (ROWS, ROWS[:-1], "1000 rows, and 999 were expected; row 1000 is too much: (999, 'xxx"),
+        (ROWS, [(0,), *ROWS[1:]], "1000 rows, and 1000 were expected; row 1 has 2 values, and in the sample 1"),
+    ],
+    ids=["value", "row", "last missing", "last too much", "width"],
+)
+def test_rows_that_differ_are_shown_briefly(found: list[Row], expected: list[Row], how: str) -> None:
+    with pytest.raises(NotConforming) as caught:
+        same(SCHEMA, Promise.VALUES, found, expected, "a first load")
+    assert f"a first load gives {how}" in str(caught.value)
+    assert len(str(caught.value)) < 1000

@@ -17,6 +17,9 @@ from starbase_data_replication.sources import Dialect, ReadPlan, Source
 # Texts that are no expression in any SQL, or that would reach beyond the brackets around one.
 NO_EXPRESSIONS = ("(1 = 1", "1 = 1) OR (1 = 1", "1 = 1; SELECT 1", "1 = 1 1", "SELECT")
 
+# How many characters of a value an error shows.
+SHOWN = 200
+
 
 class NotConforming(AssertionError):
     """The dialect breaks a promise. promise: which one; the message says how."""
@@ -145,7 +148,27 @@ def same(
     as_read, wanted = as_stored(schema, found), [tuple(row) for row in expected]
     if not ordered:
         as_read, wanted = sorted(as_read, key=repr), sorted(wanted, key=repr)
-    must(repr(as_read) == repr(wanted), promise, f"{what} gives {as_read}, not {wanted}")
+    if repr(as_read) != repr(wanted):
+        broken(promise, f"{what} gives {_difference(schema, as_read, wanted)}")
+
+
+def _difference(schema: TableSchema, found: Sequence[Row], wanted: Sequence[Row]) -> str:
+    """The counts of rows, and the first row that differs by its column and both values, or that one side lacks."""
+    counts = f"{len(found)} rows, and {len(wanted)} were expected"
+    for number, (row, other) in enumerate(zip(found, wanted, strict=False), start=1):
+        if len(row) != len(other):
+            return f"{counts}; row {number} has {len(row)} values, and in the sample {len(other)}"
+        for column, value, right in zip(schema.columns, row, other, strict=True):
+            if repr(value) != repr(right):
+                return f"{counts}; in row {number}, {column.name} is {_short(value)}, not {_short(right)}"
+    at = min(len(found), len(wanted))
+    which, rows = ("too much", found) if len(found) > at else ("missing", wanted)
+    return f"{counts}; row {at + 1} is {which}: {_short(rows[at])}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
 def as_stored(schema: TableSchema, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
