@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import SkipTest
 
 import pytest
 
@@ -19,6 +21,7 @@ from starbase_data_replication.conformance import (
 from starbase_data_replication.conformance.loading import filters
 from starbase_data_replication.conformance.sample import same
 from starbase_data_replication.model import Cast, Column, Row, TableName, TableSchema
+from starbase_data_replication.sources import Feature
 from tests.support.dialect_samples import server_sample, sqlite_sample
 from tests.support.mutants import BUGS, Bug, close_leaked
 from tests.support.servers import TestDatabase
@@ -89,8 +92,46 @@ def test_the_suite_runs_every_check() -> None:
 
 @pytest.mark.anyio
 async def test_a_sample_is_asked_for_what_its_dialect_needs(tmp_path: Path) -> None:
+    sample = sqlite_sample(tmp_path)
     with pytest.raises(SampleLacks, match="where, fits"):
-        await filters(replace(sqlite_sample(tmp_path), where=None))
+        await filters(replace(sample, where=None))
+    with pytest.raises(SampleLacks, match="not_where: "):
+        await filters(replace(sample, not_where=()))
+
+
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "errors": {"broken": {}}, "open_transactions": {"hold": None}, "connections": {"connections": None},
+    "times": {"stamp": None},
+}  # fmt: skip
+WITHOUT = {"filters": "where", "snapshots": "snapshot", "comparing": "compare"}
+
+
+def skip_of(sample: Sample, check: str) -> str:
+    suite = DialectSuite()
+    suite.sample = sample
+    with pytest.raises(SkipTest) as caught:
+        getattr(suite, f"test_{check}")()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("check", LEFT_OUT)
+def test_a_check_without_its_part_of_the_sample_is_skipped(tmp_path: Path, check: str) -> None:
+    (attribute,) = LEFT_OUT[check]
+    why = skip_of(replace(sqlite_sample(tmp_path), **LEFT_OUT[check]), check)
+    assert why == f"the Sample has no `{attribute}`, so {check} checks nothing"
+
+
+@pytest.mark.parametrize("check", WITHOUT)
+def test_a_check_of_a_feature_that_the_dialect_lacks_is_skipped(tmp_path: Path, check: str) -> None:
+    sample = sqlite_sample(tmp_path)
+    features = frozenset(sample.dialect.features) - {Feature(WITHOUT[check])}
+
+    class Without(type(sample.dialect)):  # type: ignore[misc]
+        pass
+
+    Without.features = features
+    why = skip_of(replace(sample, dialect=Without()), check)
+    assert why == f"the dialect does not have the feature {WITHOUT[check]}, so {check} checks nothing"
 
 
 SCHEMA = TableSchema(

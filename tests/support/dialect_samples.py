@@ -75,7 +75,7 @@ def server_sample(database: TestDatabase) -> Sample:
     return Sample(
         dialect=PostgresqlDialect() if postgresql else MysqlDialect(), settings=good, source_table="t",
         tracking_column="at", rows=lambda: list(stored), add=add, where="f < 1 OR f > 1.5", no_key=["i"],
-        fits=lambda row: row[2] < 1 or row[2] > 1.5, stamp=stamp, deleted="d", hold=hold,
+        not_where=["no_such = 1"], fits=lambda row: row[2] < 1 or row[2] > 1.5, stamp=stamp, deleted="d", hold=hold,
         secrets=[str(good["password"])], hosts=[str(good["host"])], elsewhere={**good, "database": "other"},
         broken={"password": {**good, "password": "Wr0ng-password"}, "port": {**good, "port": 1}},
         connections=connections,

@@ -62,6 +62,8 @@ async def filters(sample: Sample) -> None:
         return
     if sample.where is None or sample.fits is None:
         raise SampleLacks("where, fits: give the sample a filter, and say which rows fit it")
+    if not sample.not_where:
+        raise SampleLacks("not_where: give the sample texts that the source must refuse, such as an unknown column")
     async with opened(sample) as (source, bare):
         schema = replace(bare, where=sample.where)
         at = place(schema, schema.tracking_column)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from unittest import SkipTest
 
 from starbase_data_replication.conformance.comparing import comparing
 from starbase_data_replication.conformance.following import following, open_transactions, times
 from starbase_data_replication.conformance.loading import filters, first_load, keys, snapshots
 from starbase_data_replication.conformance.sample import Sample
 from starbase_data_replication.conformance.settings import connections, description, errors, settings
+from starbase_data_replication.sources import Feature
 
 Check = Callable[[Sample], Awaitable[None]]
 # `times` is the last: what it inserts lies above what `add` does.
@@ -17,6 +19,15 @@ CHECKS: tuple[Check, ...] = (
     settings, description, errors, first_load, filters, keys, following, snapshots, open_transactions, comparing,
     connections, times,
 )  # fmt: skip
+
+
+# What a check needs to have anything to check: an attribute of the sample, or a feature of the dialect.
+ATTRIBUTES: Mapping[Check, str] = {
+    errors: "broken", open_transactions: "hold", connections: "connections", times: "stamp",
+}  # fmt: skip
+FEATURES: Mapping[Check, Feature] = {
+    filters: Feature.WHERE, snapshots: Feature.SNAPSHOT, comparing: Feature.COMPARE,
+}  # fmt: skip
 
 
 async def check_all(sample: Sample) -> None:
@@ -35,8 +46,20 @@ async def run(check: Check, sample: Sample) -> None:
         await check(sample)
 
 
+def _nothing_to_check(check: Check, sample: Sample) -> str | None:
+    """Why a check of this sample has nothing to check; None if it has."""
+    attribute, feature = ATTRIBUTES.get(check), FEATURES.get(check)
+    if attribute is not None and not getattr(sample, attribute):
+        return f"the Sample has no `{attribute}`, so {check.__name__} checks nothing"
+    if feature is not None and feature not in sample.dialect.features:
+        return f"the dialect does not have the feature {feature.value}, so {check.__name__} checks nothing"
+    return None
+
+
 class DialectSuite:
     """A class of tests, one for each check: `class TestAcme(DialectSuite): sample = Sample(…)`.
+
+    A test that has nothing to check is skipped: it raises unittest.SkipTest, which pytest knows too.
 
     sample: the same for all tests; `times` must run last. A fixture may set it instead: pytest makes an object for each
         test, and an autouse fixture of the class may set `self.sample`.
@@ -45,6 +68,9 @@ class DialectSuite:
     sample: Sample
 
     def _run(self, check: Check) -> None:
+        reason = _nothing_to_check(check, self.sample)
+        if reason is not None:
+            raise SkipTest(reason)
         asyncio.run(run(check, self.sample))
 
     def test_settings(self) -> None:
