@@ -223,6 +223,7 @@ def test_unhex_answers_what_it_does_in_sqlite(guard: Guard, value: str, ignored:
     assert guard.connection.execute(sql, (value, ignored), can_cache=guard.begin(sql)).get == expected
 
 
+@pytest.mark.prove
 def test_quadratic_work_is_seen() -> None:
     with apsw.Connection(":memory:") as connection:
         plain = Guard(connection, "admin")
