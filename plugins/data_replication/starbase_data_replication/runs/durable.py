@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starbase_data_replication.facade import Callback
 from starbase_data_replication.model import ReplicationEvent
+from starbase_data_replication.runs.database_retry import retry_database
 from starbase_data_replication.storage import SubscriberKey, event_log
 from starbase_host import Host, StarbaseError, Worker
 
 log = logging.getLogger("starbase.data_replication")
 
-# How long to wait before a database that is locked or full is asked again.
-AGAIN_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 300.0
-T = TypeVar("T")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,14 +60,15 @@ class DurableSubscriber:
     async def _run(self) -> None:
         worker = Worker(f"on_event-{self.key.name}", plugin=self.key.plugin)
         database = self.host.database
+        retry = partial(retry_database, self.host, what=f"the durable subscriber {self.key.name} waits")
         try:
             await self.opened.wait()
             register = partial(event_log.register, key=self.key, types=self.types, now=self.host.clock.now())
-            await self._retry(partial(database.write, register))
+            await retry(partial(database.write, register))
             await self.ready.wait()
             while True:
                 self._changed.clear()
-                events, missed = await self._retry(partial(database.read, partial(event_log.next_events, key=self.key)))
+                events, missed = await retry(partial(database.read, partial(event_log.next_events, key=self.key)))
                 if missed and events:
                     log.warning(
                         "plugin %s: its durable subscriber %s was behind for too long and has missed events",
@@ -77,11 +76,12 @@ class DurableSubscriber:
                     )  # fmt: skip
                 for number, event in events:
                     await self._deliver(event, worker)
-                    await self._retry(
-                        partial(database.write, partial(event_log.advance, key=self.key, position=number))
-                    )
+                    await retry(partial(database.write, partial(event_log.advance, key=self.key, position=number)))
                 if not events:
                     await self._changed.wait()
+        except StarbaseError:
+            # The host stops: the next start goes on from the stored position.
+            pass
         finally:
             worker.close()
 
@@ -93,15 +93,6 @@ class DurableSubscriber:
         ):
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
             await self.host.clock.sleep(wait)
-
-    async def _retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeat an access to the database while it cannot be used."""
-        while True:
-            try:
-                return await attempt()
-            except StarbaseError as error:
-                log.error("the durable subscriber %s waits for the database: %s", self.key.name, error)
-                await self.host.clock.sleep(AGAIN_SECONDS)
 
 
 def check_durable(types: Collection[str], never: Collection[str], name: Any) -> None:

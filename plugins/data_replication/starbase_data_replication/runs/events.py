@@ -9,14 +9,16 @@ Must not know why a run has ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starbase_data_replication.facade import Callback
 from starbase_data_replication.model import EVENT_TYPES, PROGRESS, READY, ReplicationEvent
+from starbase_data_replication.runs.database_retry import retry_database
 from starbase_data_replication.runs.durable import DurableSubscriber, check_durable
 from starbase_data_replication.storage import Store, event_log, outbox
 from starbase_host import Conflict, Host, StarbaseError, Streak, Worker, did_you_mean, iso
@@ -25,9 +27,6 @@ log = logging.getLogger("starbase.data_replication")
 
 # Deliveries that may wait for subscribers: each keeps its event in memory, and one that hangs waits for its time limit.
 MAX_WAITING = 1000
-# How long to wait before a database that is locked or full is asked again.
-AGAIN_SECONDS = 5.0
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -148,24 +147,15 @@ class Events:
 
     async def _post(self) -> None:
         database = self._store.database
-        async with self._posting:
-            while events := await self._retry(partial(database.read, outbox.select_unsent)):
-                # Several at once: a subscriber that hangs delays each of its calls until its time limit.
-                await asyncio.gather(*(self._send_to_all(event) for _, event in events))
-                numbers = [number for number, _ in events]
-                await self._retry(partial(database.write, partial(outbox.delete_sent, numbers=numbers)))
-
-    async def _retry(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
-        """Repeat an access to the database while it cannot be used, so that no event is sent twice; None at the end."""
-        while True:
-            try:
-                return await attempt()
-            except StarbaseError as error:
-                if self._host.stopping.is_set():
-                    # The next start sends what is still in the outbox.
-                    return None
-                log.error("events in the outbox wait for the database: %s", error)
-                await self._host.clock.sleep(AGAIN_SECONDS)
+        retry = partial(retry_database, self._host, what="events in the outbox wait")
+        # The host stops: the next start sends what is still in the outbox.
+        with contextlib.suppress(StarbaseError):
+            async with self._posting:
+                while events := await retry(partial(database.read, outbox.select_unsent)):
+                    # Several at once: a subscriber that hangs delays each of its calls until its time limit.
+                    await asyncio.gather(*(self._send_to_all(event) for _, event in events))
+                    numbers = [number for number, _ in events]
+                    await retry(partial(database.write, partial(outbox.delete_sent, numbers=numbers)))
 
     async def _send_to_all(self, event: ReplicationEvent) -> None:
         """Deliver an event to every subscriber, and wait until each has returned or failed."""
