@@ -295,11 +295,7 @@ class Core:
     async def list_plugins(self, request: Request) -> Any:
         return [
             {
-                "name": plugin.name,
-                "origin": plugin.origin,
-                "prefix": plugin.prefix,
-                "hooks": list(plugin.hooks),
-                "unknown_hooks": list(plugin.unknown_hooks),
+                **plugin.summary(),
                 "routes": [{"path": route.path, "methods": list(route.methods)} for route in plugin.routes],
                 "failed": plugin.failed,
                 "failures": plugin.failures.shown(),

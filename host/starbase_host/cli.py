@@ -239,16 +239,7 @@ def _load_plugins(host: CommandHost) -> list[dict[str, Any]]:
     loaded = Plugins(host.config)
     loaded.load()
     loaded.warn()
-    return [
-        {
-            "name": plugin.name,
-            "origin": plugin.origin,
-            "prefix": plugin.prefix,
-            "hooks": list(plugin.hooks),
-            "unknown_hooks": list(plugin.unknown_hooks),
-        }
-        for plugin in loaded.loaded
-    ]
+    return [plugin.summary() for plugin in loaded.loaded]
 
 
 def _plugin_lines(plugin: Mapping[str, Any]) -> Iterator[str]:

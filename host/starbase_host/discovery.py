@@ -62,6 +62,16 @@ class LoadedPlugin:
         """How closely a source file belongs to this plugin: how long the path is that they share; 0 if it does not."""
         return max((len(own) for own in self.files if file == own or file.startswith(own + os.sep)), default=0)
 
+    def summary(self) -> dict[str, Any]:
+        """What is known of it before the host runs, as `starbase plugins` and `GET /plugins` show it."""
+        return {
+            "name": self.name,
+            "origin": self.origin,
+            "prefix": self.prefix,
+            "hooks": list(self.hooks),
+            "unknown_hooks": list(self.unknown_hooks),
+        }
+
     def count(self, hook: str, why: str) -> None:
         """Count a failure. hook: the hook, or the route or other part of the plugin."""
         self.failed = f"{hook}: {why}"

@@ -230,14 +230,14 @@ async def read_body(request: Request) -> bytes:
     # `endpoint` closes them at the end of the request.
     request.state.body_budgets = [budget]
     chunks: list[bytes] = []
-    size = 0
+    size, is_bounded = 0, _is_bounded(request)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body is longer than {limit} bytes")
-                if _is_bounded(request):
+                if is_bounded:
                     budget.spend(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
@@ -281,7 +281,6 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
     not arrive within BODY_SECONDS; Unavailable when the bodies of all clients are over their limit.
     """
     text = await read_body(request)
-    too_many = False
     if _is_bounded(request):
         separators = _count_separators(text)
         # `endpoint` closes it at the end of the request.
@@ -293,8 +292,9 @@ async def read_json(request: Request, *, empty: Any = ...) -> Any:
         if separators > CLIENT_SEPARATORS:
             async with request.app.state.parsing:
                 too_many = await run_in_threadpool(_has_too_many_values, text)
-    if too_many:
-        raise TooLarge(f"the body has more than {CLIENT_SEPARATORS:,} values, a client's limit; send a list as text")
+            if too_many:
+                why = f"the body has more than {CLIENT_SEPARATORS:,} values, a client's limit; send a list as text"
+                raise TooLarge(why)
     if not text and empty is not ...:
         return empty
     if len(text) <= LOOP_BYTES:
