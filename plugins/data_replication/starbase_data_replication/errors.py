@@ -32,6 +32,11 @@ T = TypeVar("T")
 # Why columns cannot be a key.
 NO_KEY = "two rows of {table} have the same values in these columns, or one has none; name columns that identify a row"
 
+# of: what has settings, a session or a transaction.
+SETTINGS_CHANGED = (
+    "{doing}: a function that it calls has changed {names} of the {of}, so that values may be wrong; a function must "
+    "not change that: correct it, and reset the replica if it was being loaded"
+)
 CHANGED_ON_THE_WAY = (
     "received bytes that are not a row of this table: they were changed on their way from the source, which only TLS "
     "detects at once; verify the replica"

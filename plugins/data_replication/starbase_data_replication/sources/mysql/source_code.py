@@ -6,16 +6,11 @@ MariaDB let no generated column, default or CHECK call a stored function.
 
 from __future__ import annotations
 
-from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.errors import SETTINGS_CHANGED, SourceRejected
 from starbase_data_replication.model import TableSchema
 from starbase_data_replication.sources.mysql.connection import Connection
 from starbase_data_replication.sources.mysql.errors import translate_errors
 from starbase_data_replication.sources.mysql.session_variables import restore_sql, untrusted
-
-CHANGED = (
-    "{doing}: a function that it calls has changed {names} of the session, so that values may be wrong; a function "
-    "must not change that: correct it, and reset the replica if it was being loaded"
-)
 
 
 class SourceCode:
@@ -48,7 +43,8 @@ class SourceCode:
         assert connection.noted is not None
         with translate_errors(self._doing):
             now = await connection.session_variables()
-            if names := untrusted(connection.noted, now, mariadb=connection.is_mariadb):
-                raise SourceRejected(CHANGED.format(doing=self._doing, names=", ".join(names)))
+            if changed := untrusted(connection.noted, now, mariadb=connection.is_mariadb):
+                names = ", ".join(changed)
+                raise SourceRejected(SETTINGS_CHANGED.format(doing=self._doing, names=names, of="session"))
             if restore := restore_sql(connection.noted, now):
                 await connection.fetch(restore)

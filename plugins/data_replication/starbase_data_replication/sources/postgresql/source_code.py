@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from starbase_data_replication.errors import SourceRejected
+from starbase_data_replication.errors import SETTINGS_CHANGED, SourceRejected
 from starbase_data_replication.model import TableSchema
 from starbase_data_replication.sources.postgresql.errors import translate_errors
 
@@ -25,10 +25,6 @@ SAVEPOINT = "SAVEPOINT starbase_source_code"
 TAKE_BACK = "ROLLBACK TO SAVEPOINT starbase_source_code; RELEASE SAVEPOINT starbase_source_code"
 # What holds rows, or has none to show: not a view, and not a foreign table, whose rows another server's code may make.
 PLAIN = frozenset({"table", "partitioned table", "materialized view"})
-CHANGED = (
-    "{doing}: a function that it calls has changed {names} of the transaction, so that values may be wrong; a function "
-    "must not change that: correct it, and reset the replica if it was being loaded"
-)
 
 
 class SourceCode:
@@ -60,7 +56,8 @@ class SourceCode:
             now = await self._settings()
             changed = [name for name, old, new in zip(TRUSTED, self._noted, now, strict=True) if old != new]
             if changed:
-                raise SourceRejected(CHANGED.format(doing=self._doing, names=", ".join(changed)))
+                names = ", ".join(changed)
+                raise SourceRejected(SETTINGS_CHANGED.format(doing=self._doing, names=names, of="transaction"))
             await self._connection.execute(TAKE_BACK)
 
     async def _settings(self) -> Sequence[Any]:
