@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from starbase_data_replication.dialect_kit.positions import key_texts
@@ -53,7 +53,7 @@ def _batch(held: Sequence[Row], size: int, plan: ReadPlan, width: int, *, last: 
     rows = storable(Rows.of([*map(tuple, held)], width), schema, unrepresentable)
     kept = fitting(rows, size, schema.columns, unrepresentable)
     resumable = plan.in_key_order and held and all(column.cast.resumable for column in schema.key_columns)
-    last_key = key_of(schema, kept[-1]) if resumable and schema.key else None
+    last_key = key_reader(schema)(kept[-1]) if resumable and schema.key else None
     return Batch(
         rows=kept,
         bytes=size,
@@ -63,10 +63,11 @@ def _batch(held: Sequence[Row], size: int, plan: ReadPlan, width: int, *, last: 
     )
 
 
-def key_of(schema: TableSchema, row: Row) -> tuple[Any, ...]:
-    """The key of a row, as the replica stores it."""
+def key_reader(schema: TableSchema) -> Callable[[Row], tuple[Any, ...]]:
+    """Return the function from a row to its key, as the replica stores it."""
     places = {column.name: at for at, column in enumerate(schema.columns)}
-    return tuple(as_stored(column.cast, row[places[column.name]]) for column in schema.key_columns)
+    key = [(column.cast, places[column.name]) for column in schema.key_columns]
+    return lambda row: tuple(as_stored(cast, row[at]) for cast, at in key)
 
 
 def storable(rows: Rows, schema: TableSchema, unrepresentable: Counter[UnrepresentableValues] | None = None) -> Rows:

@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from starbase_data_replication.dialect_kit.batching import batches, key_of, storable
+from starbase_data_replication.dialect_kit.batching import batches, key_reader, storable
 from starbase_data_replication.dialect_kit.connection_pool import ConnectionPool
 from starbase_data_replication.dialect_kit.connections import AsyncConnection
 from starbase_data_replication.dialect_kit.positions import Value, position_text
@@ -248,8 +248,9 @@ async def _chunks(connection: AsyncConnection, plan: RowPlan, doing: str) -> Asy
 
 
 async def _only(found: AsyncIterator[Batch], schema: TableSchema, keys: frozenset[Any]) -> AsyncIterator[Batch]:
+    key_of = key_reader(schema)
     async for batch in found:
-        rows = [row for row in batch.rows if key_of(schema, row) in keys]
+        rows = [row for row in batch.rows if key_of(row) in keys]
         if rows or batch.last:
             yield replace(batch, rows=rows)
 
