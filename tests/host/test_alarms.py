@@ -14,49 +14,18 @@ from typing import Any
 import apsw
 import pytest
 
-from starbase_host import Alarm, Clock, Database, Host, hookimpl
+from starbase_host import Alarm, Database, Host, hookimpl
 from starbase_host.alarms import MAX_IN_FLIGHT, AlarmService, OwnerAbsent, PluginAlarms
+from starbase_host.testing import START, MovableClock
 from tests.support.plugin_hosts import host_with
 
 pytestmark = pytest.mark.anyio
-
-START = 1_900_000_000.0
-
-
-class FakeClock(Clock):
-    """Time that stands still until a test moves it."""
-
-    def __init__(self, now: float = START) -> None:
-        self._now = now
-        self.sleepers: list[tuple[float, asyncio.Event]] = []
-
-    def now(self) -> float:
-        return self._now
-
-    def monotonic(self) -> float:
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        sleeper = (self._now + seconds, asyncio.Event())
-        self.sleepers.append(sleeper)
-        try:
-            await sleeper[1].wait()
-        finally:
-            self.sleepers.remove(sleeper)
-
-    def move(self, seconds: float) -> None:
-        self._now += seconds
-        for until, wake in self.sleepers:
-            if until <= self._now:
-                wake.set()
 
 
 class Timers:
     """An alarm service on a database, whose deliveries a test decides and sees."""
 
-    def __init__(self, path: Path, clock: FakeClock) -> None:
+    def __init__(self, path: Path, clock: MovableClock) -> None:
         self.clock = clock
         self.database = Database(path)
         self.service = AlarmService(self.database, clock, self._deliver)
@@ -83,8 +52,8 @@ class Timers:
             lambda: (
                 len(self.service._tasks) == in_flight
                 and not self.service._changed.is_set()
-                and len(self.clock.sleepers) == 1
-                and self.clock.sleepers[0][0] > self.clock.now()
+                and len(self.clock._sleepers) == 1
+                and self.clock._sleepers[0][0] > self.clock.now()
             )
         )
 
@@ -117,7 +86,7 @@ class Timers:
 
 @pytest.fixture
 def timers(tmp_path: Path) -> Timers:
-    return Timers(tmp_path / "starbase.db", FakeClock())
+    return Timers(tmp_path / "starbase.db", MovableClock())
 
 
 def again(timers: Timers) -> Timers:
@@ -380,7 +349,7 @@ async def test_a_database_that_fails_for_a_while(timers: Timers, monkeypatch: py
         broken.append(True)
         timers.clock.move(1)
         await timers.wait_for(lambda: len(timers.fired) == 1)
-        await timers.wait_for(lambda: len(timers.clock.sleepers) == 2)
+        await timers.wait_for(lambda: len(timers.clock._sleepers) == 2)
         broken.clear()
         timers.clock.move(1)
         await timers.wait_for(lambda: len(timers.fired) == 2)
@@ -464,7 +433,7 @@ class Deaf:
 
 
 async def test_an_alarm_is_its_owners(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = MovableClock()
     first, second = Ringing(START), Ringing(START + 10)
 
     async def until(condition: Callable[[], bool]) -> None:

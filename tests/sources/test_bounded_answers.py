@@ -21,23 +21,20 @@ from starbase_data_replication.sources.origins import random_function
 from starbase_data_replication.sources.protocols import Part
 from starbase_data_replication.sync.selection import selected
 from starbase_data_replication.sync.tracking_values import rises
-from tests.support.hosts import CONFIG, HostProcess, running
-from tests.support.odd_dialect import ODD, PLUGIN, answering, configure, error
+from tests.support.hosts import HostProcess
+from tests.support.odd_dialect import answering, answering_right, configure, error, odd_host
 
 
 @pytest.fixture(scope="module", name="host")
 def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
-    directory = tmp_path_factory.mktemp("odd")
-    (directory / "odd.py").write_text(ODD)
-    with running(directory, CONFIG + PLUGIN) as host:
+    with odd_host(tmp_path_factory.mktemp("odd")) as host:
         yield host
-        assert host.stop() == 0
 
 
 @pytest.fixture(autouse=True)
 def _right(host: HostProcess) -> Iterator[None]:
     yield
-    (host.directory / "answers").unlink(missing_ok=True)
+    answering_right(host)
 
 
 COUNTS = ["10**30", "2**63", "-5", "'7'", "None", "1.5"]

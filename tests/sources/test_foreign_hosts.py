@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.hosts import CONFIG, HostProcess, running
-from tests.support.odd_dialect import ODD, PLUGIN, answering, configure
+from tests.support.hosts import CONFIG, HostProcess
+from tests.support.odd_dialect import answering, answering_right, configure, odd_host
 
 ALLOWED = 'allowed_source_hosts = ["localhost", "127.0.0.0/8", "/srv/files/*"]\n'
 REFUSED = {
@@ -27,19 +27,16 @@ REFUSED = {
 
 @pytest.fixture(scope="module", name="host")
 def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
-    directory = tmp_path_factory.mktemp("hosts")
-    (directory / "odd.py").write_text(ODD)
     config = CONFIG.replace("[plugins.data_replication]\n", f"[plugins.data_replication]\n{ALLOWED}")
     assert ALLOWED in config
-    with running(directory, config + PLUGIN) as host:
+    with odd_host(tmp_path_factory.mktemp("hosts"), config) as host:
         yield host
-        assert host.stop() == 0
 
 
 @pytest.fixture(autouse=True)
 def _right(host: HostProcess) -> Iterator[None]:
     yield
-    (host.directory / "answers").unlink(missing_ok=True)
+    answering_right(host)
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hosts import CONFIG, HostProcess, running
-from tests.support.odd_dialect import ODD, PLUGIN, answering
+from tests.support.hosts import HostProcess
+from tests.support.odd_dialect import answering, odd_host
 
 KEY, SIGNATURE, PIN = "qzx7-ring-Kf93jd8", "sgn8Zk4QpWv2", 90817263
 SHOWN = """
@@ -41,11 +41,8 @@ LEAKS = {
 
 @pytest.fixture(scope="module", name="host")
 def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
-    directory = tmp_path_factory.mktemp("secrets")
-    (directory / "odd.py").write_text(ODD)
-    with running(directory, CONFIG + PLUGIN) as host:
+    with odd_host(tmp_path_factory.mktemp("secrets")) as host:
         yield host
-        assert host.stop() == 0
 
 
 def body(name: str, settings: Any = None) -> dict[str, Any]:

@@ -10,23 +10,20 @@ import pytest
 
 from starbase_data_replication import model
 from starbase_data_replication.sources.judge import COPIES
-from tests.support.hosts import CONFIG, HostProcess, running
-from tests.support.odd_dialect import ODD, PLUGIN, answering, configure, error
+from tests.support.hosts import HostProcess
+from tests.support.odd_dialect import answering, answering_right, configure, error, odd_host
 
 
 @pytest.fixture(scope="module", name="host")
 def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
-    directory = tmp_path_factory.mktemp("judged")
-    (directory / "odd.py").write_text(ODD)
-    with running(directory, CONFIG + PLUGIN) as host:
+    with odd_host(tmp_path_factory.mktemp("judged")) as host:
         yield host
-        assert host.stop() == 0
 
 
 @pytest.fixture(autouse=True)
 def _right(host: HostProcess) -> Iterator[None]:
     yield
-    (host.directory / "answers").unlink(missing_ok=True)
+    answering_right(host)
 
 
 BATCHES = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tests.support.hosts import HostProcess
+from tests.support.hosts import CONFIG, HostProcess, running
 
 # A dialect of a table of two rows. A file beside it holds Python that replaces one of its answers.
 ODD = """
@@ -111,6 +114,15 @@ class Comparing:
 PLUGIN = '\n[plugins.odd]\nmodule = "odd"\n'
 
 
+@contextlib.contextmanager
+def odd_host(directory: Path, config: str = CONFIG) -> Iterator[HostProcess]:
+    """A host with the dialect, which must end well."""
+    (directory / "odd.py").write_text(ODD)
+    with running(directory, config + PLUGIN) as host:
+        yield host
+        assert host.stop() == 0
+
+
 def configure(host: HostProcess, name: str, **more: Any) -> None:
     """Configure a replication with a separate source."""
     source = {"dialect": "odd", "number": name}
@@ -120,6 +132,11 @@ def configure(host: HostProcess, name: str, **more: Any) -> None:
 def answering(host: HostProcess, answers: str) -> None:
     """Have the dialect give other answers: Python that assigns them by their names."""
     (host.directory / "answers").write_text(answers)
+
+
+def answering_right(host: HostProcess) -> None:
+    """Have the dialect give its own answers again."""
+    (host.directory / "answers").unlink(missing_ok=True)
 
 
 def error(host: HostProcess, verb: str, name: str) -> str:
