@@ -255,8 +255,8 @@ def _is_bounded(request: Request) -> bool:
 async def read_form(request: Request) -> dict[str, list[str]]:
     """Return the fields of an HTML form, each with its values in order.
 
-    Raises what `read_body` raises; InvalidRequest when the body is no form of type application/x-www-form-urlencoded,
-    or has more than MAX_FIELDS fields.
+    Raises what `read_body` raises; InvalidRequest when the type of the body is not
+    application/x-www-form-urlencoded, or when it has more than MAX_FIELDS fields.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":

@@ -21,8 +21,8 @@ OTHERS = 0o007
 def is_of_another(owner: int, user: int) -> bool:
     """Whether a file of this owner can be changed by another user than the one who runs this process, or root.
 
-    A process of root can open the files of all users, so nothing else would tell it that a file is not its own. A
-    process of another user opens a file of a third one only by the rights of its group, which somebody has given.
+    Root can open every file, so it must check the owner. Any other user can open another user's file only if someone
+    gave rights to a group.
     """
     return user == 0 and owner != 0
 

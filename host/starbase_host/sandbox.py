@@ -585,7 +585,7 @@ class Guard:
         try:
             rows = self.run_trusted(f"SELECT v FROM {quote(table + '_config')} WHERE k = 'rank'")
         except apsw.SQLError:
-            # It is no table of FTS5.
+            # It is not an FTS5 table.
             return False
         return any(not is_bm25(rank) for (rank,) in rows)
 

@@ -30,7 +30,7 @@ _WITHOUT = """
 """
 # These write no register, though one of their numbers may look like it.
 _NO_REGISTER = frozenset(_WITHOUT.split())
-# Their result is no longer than their first argument.
+# Their result is at most as long as their first argument.
 _NO_LONGER = frozenset(("lower", "ltrim", "rtrim", "substr", "substring", "trim", "upper"))
 # Nothing else begins or ends a term, unless a table's own options say so; see `full_text.CHARACTER_TERMS`.
 _TERM = re.compile(rb"[0-9A-Za-z_\x1a\x80-\xff]+")

@@ -39,7 +39,7 @@ _COLLECT = """
 _AGGREGATES = frozenset(_COLLECT.split())
 # What an expression may end with besides names and values.
 _LAST = frozenset((")", "end", "null", "isnull", "notnull"))
-# Values that look like names. So may a name in quotes: SQLite takes it for a text when there is no such column.
+# Values that look like names. A name in quotes may be a value too: SQLite takes it for a text if no column has it.
 _CONSTANTS = frozenset(("true", "false", "current_date", "current_time", "current_timestamp"))
 # Each further piece of this many characters counts as a token: SQLite copies the text of a token with it.
 TOKEN_CHARACTERS = 32

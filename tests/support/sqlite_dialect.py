@@ -61,7 +61,7 @@ class SqliteConnection(BlockingConnection):
         sql = 'SELECT name, upper(type), "notnull", pk FROM pragma_table_info(?)'
         found: list[Any] = self.file.execute(sql, (table.name,)).fetchall()
         if not found:
-            raise TableMissing(f"there is no table {table}")
+            raise TableMissing(f"the table {table} does not exist")
         columns = tuple(_column(name, kind, not null and not pk) for name, kind, null, pk in found)
         key = tuple(name for name, _, _, pk in sorted(found, key=lambda row: row[3]) if pk)
         return TableSchema(table=table, columns=columns, key=key, tracking_column=tracking_column)

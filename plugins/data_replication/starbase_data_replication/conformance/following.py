@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from starbase_data_replication.conformance.promises import Promise
 from starbase_data_replication.conformance.sample import (
+    NO_HIGHEST,
     Sample,
     as_stored,
     must,
@@ -39,7 +40,7 @@ async def following(sample: Sample) -> None:
         same(schema, Promise.NULLS, kept, others, "a read without nulls", ordered=False)
         noted = await source.read_high_watermark(schema, sample.options, noted_at=time.time())
         must(noted.ahead == 0, Promise.AHEAD, "the rows of the sample are not, and are counted")
-        must(noted.candidate is not None or not schema.key, Promise.HIGHEST, "there is none in a table with rows")
+        must(noted.candidate is not None or not schema.key, Promise.HIGHEST, NO_HIGHEST)
         if noted.candidate is None:
             return
         plan = ReadPlan(schema=schema, floor=noted.candidate.value)
@@ -114,7 +115,7 @@ async def open_transactions(sample: Sample) -> None:
                 candidate = (
                     await inspector.read_high_watermark(schema, sample.options, noted_at=time.time())
                 ).candidate
-            must(candidate is not None, Promise.HIGHEST, "there is none in a table with rows")
+            must(candidate is not None, Promise.HIGHEST, NO_HIGHEST)
             assert candidate is not None
             found = candidate.open_transactions
             answers = await source.still_open([found, found])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from starbase_data_replication.conformance.promises import Promise
 from starbase_data_replication.conformance.sample import (
     NO_EXPRESSIONS,
+    NO_HIGHEST,
     Sample,
     SampleLacks,
     broken,
@@ -85,7 +86,7 @@ async def _check_left_filter(sample: Sample, source: Source, schema: TableSchema
     at, fits = place(schema, schema.tracking_column), sample.fits
     assert fits is not None
     floor = (await source.read_high_watermark(schema, sample.options, noted_at=time.time())).candidate
-    must(floor is not None, Promise.HIGHEST, "there is none in a table with rows")
+    must(floor is not None, Promise.HIGHEST, NO_HIGHEST)
     assert floor is not None
     added = sample.add()
     plan = ReadPlan(schema=schema, floor=floor.value, left_filter=True)

@@ -97,6 +97,10 @@ def broken(promise: Promise, how: str) -> NoReturn:
     raise NotConforming(promise, how)
 
 
+# How the promise HIGHEST breaks.
+NO_HIGHEST = "a table with rows has no highest tracking value"
+
+
 def must(condition: bool, promise: Promise, how: str) -> None:
     if not condition:
         raise NotConforming(promise, how)

@@ -57,7 +57,7 @@ class ${title}Connection(BlockingConnection):
 
     def describe(self, table: TableName, tracking_column: str) -> TableSchema:
         if not self.path(table).exists():
-            raise TableMissing(f"there is no file {table}.jsonl")
+            raise TableMissing(f"the file {table}.jsonl does not exist; check sourceTable")
         names = list(dict.fromkeys(name for row in self.objects(table) for name in row)) or [KEY]
         columns = tuple(
             Column(name=name, source_type="json", nullable=name != KEY, cast=Cast(declared=NO_AFFINITY))
@@ -137,7 +137,7 @@ def test_its_errors(start_host, tmp_path):
     host.post("/data-replication/configure", body(tmp_path))
     answer = host.request("POST", "/data-replication/sync/people")
     assert answer.status_code == 502
-    assert "there is no file people.jsonl" in answer.json()["error"]
+    assert "the file people.jsonl does not exist" in answer.json()["error"]
 '''
 CONFIG = """\
 # To try the dialect: `starbase serve` in this directory.

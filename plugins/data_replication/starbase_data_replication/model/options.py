@@ -103,8 +103,8 @@ class Options:
         str,
         Declaration(
             choices=("read", "ignore", "error"),
-            doc="Rows whose tracking column is NULL: `read` them at every sync, at most 10,000; `ignore` them, "
-            "counted in a warning; or let the run fail with an `error`.",
+            doc="What a sync does with rows whose tracking column is NULL. `read` reads them every time, at most "
+            "10,000. `ignore` leaves them out, and a warning counts them. `error` fails the run.",
         ),
     ] = "read"
     row_security: Annotated[
